@@ -1,0 +1,20 @@
+/**
+ * The root of every error that tweed raises on purpose.
+ *
+ * `code` is stable: scripts and tests may compare it. The message says what is wrong and ends with what to do about it.
+ */
+export class TweedError extends Error {
+  constructor(
+    readonly code: string,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** The text of anything that was thrown, for a log line or for the end of another error's message. */
+export function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
