@@ -1,15 +1,9 @@
 import type { Logger } from '../base/log.js';
+import type { Underlay } from '../routes/underlay.js';
 import type { NetworkConfig } from '../subnet/config.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../subnet/lease.js';
 
-/** The host's interface that carries the overlay's datagrams. */
-export interface Underlay {
-  readonly name: string;
-  readonly index: number;
-  /** Its address, host order. Sockets bind to it. */
-  readonly address: number;
-  readonly mtu: number;
-}
+export type { Underlay };
 
 /** What a backend is given when it is made. */
 export interface BackendContext {

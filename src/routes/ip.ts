@@ -1,17 +1,119 @@
-import { type ExecResult, exec } from '../base/exec.js';
+import { ExecError, type ExecResult, exec } from '../base/exec.js';
+
+/** Starts a program: `exec`, or a stand-in for it that puts words such as `ip netns exec NAME` in front. */
+export type Run = typeof exec;
+
+/** One command of a batch that was refused, and what the kernel said. */
+export interface BatchFailure {
+  readonly line: string;
+  readonly error: string;
+}
+
+/** The `ip` program, started through a `Run`. */
+export interface IpTool {
+  /** Runs `ip` with the given words. Throws ExecError with the kernel's own words when it refuses. */
+  run(...words: string[]): Promise<ExecResult>;
+  /** Runs `ip -json …` and returns what it printed, parsed. The caller knows the shape it asked for. */
+  json<T>(...words: string[]): Promise<T>;
+  /** Runs many `ip` commands in one process; the first that fails ends it. */
+  batch(lines: readonly string[]): Promise<void>;
+  /** Runs many `ip` commands in one process, all of them, and returns those that were refused. */
+  batchAll(lines: readonly string[]): Promise<readonly BatchFailure[]>;
+}
+
+export function ipTool(run: Run = exec): IpTool {
+  return {
+    run: (...words) => run(['ip', ...words]),
+    async json<T>(...words: string[]): Promise<T> {
+      const { stdout } = await run(['ip', '-json', ...words]);
+      return JSON.parse(stdout.trim() || '[]') as T;
+    },
+    async batch(lines) {
+      if (lines.length > 0) await run(['ip', '-batch', '-'], { input: `${lines.join('\n')}\n` });
+    },
+    async batchAll(lines) {
+      if (lines.length === 0) return [];
+      const argv = ['ip', '-force', '-batch', '-'];
+      const result = await run(argv, { input: `${lines.join('\n')}\n`, tolerate: true });
+      const failures = parseBatchErrors(result.stderr, lines);
+      if (result.status !== 0 && failures.length === 0) {
+        throw new ExecError(argv, result, result.stderr.trim() || `exit status ${result.status}`);
+      }
+      return failures;
+    },
+  };
+}
+
+/** `ip -force -batch` prints the reason of a failure, then `Command failed -:LINE` with lines counted from 1. */
+export function parseBatchErrors(stderr: string, lines: readonly string[]): readonly BatchFailure[] {
+  const failures: BatchFailure[] = [];
+  let reasons: string[] = [];
+  for (const text of stderr.split('\n')) {
+    const failed = /^Command failed .*:(\d+)$/.exec(text);
+    if (failed === null) {
+      if (text.trim() !== '') reasons.push(text.trim());
+    } else {
+      failures.push({ line: lines[Number(failed[1]) - 1] ?? text, error: reasons.join('; ') });
+      reasons = [];
+    }
+  }
+  return failures;
+}
+
+const plain = ipTool();
 
 /** Runs `ip` with the given words. Throws ExecError with the kernel's own words when it refuses. */
 export function ip(...words: string[]): Promise<ExecResult> {
-  return exec(['ip', ...words]);
+  return plain.run(...words);
 }
 
 /** Runs `ip -json …` and returns what it printed, parsed. The caller knows the shape it asked for. */
-export async function ipJson<T>(...words: string[]): Promise<T> {
-  const { stdout } = await exec(['ip', '-json', ...words]);
-  return JSON.parse(stdout.trim() || '[]') as T;
+export function ipJson<T>(...words: string[]): Promise<T> {
+  return plain.json<T>(...words);
 }
 
 /** Runs many `ip` commands in one process; the first that fails ends it. */
-export async function ipBatch(lines: readonly string[]): Promise<void> {
-  if (lines.length > 0) await exec(['ip', '-batch', '-'], { input: `${lines.join('\n')}\n` });
+export function ipBatch(lines: readonly string[]): Promise<void> {
+  return plain.batch(lines);
+}
+
+/** A line of `ip -json [-details] address show`, as far as tweed reads it. */
+export interface LinkJson {
+  readonly ifindex: number;
+  readonly ifname: string;
+  readonly flags: readonly string[];
+  readonly mtu: number;
+  readonly txqlen?: number;
+  readonly link_type?: string;
+  readonly address?: string;
+  readonly linkinfo?: { readonly info_kind?: string };
+  readonly addr_info: readonly AddressJson[];
+}
+
+/** An address of a link. The flags are present, and true, only when they are set. */
+export interface AddressJson {
+  readonly family: string;
+  readonly local: string;
+  readonly prefixlen: number;
+  readonly scope: string;
+  /** Has a lifetime, that is, IFA_F_PERMANENT is not set. */
+  readonly dynamic?: boolean;
+  readonly deprecated?: boolean;
+  /** IFA_F_TEMPORARY of IPv6, which is IFA_F_SECONDARY of IPv4: the same bit. */
+  readonly temporary?: boolean;
+  readonly secondary?: boolean;
+}
+
+/** A line of `ip -json -4 route show`. `dst` is `default`, an address, or a prefix. */
+export interface RouteJson {
+  readonly type?: string;
+  readonly dst: string;
+  readonly gateway?: string;
+  readonly dev?: string;
+  readonly protocol?: string;
+  readonly scope?: string;
+  readonly prefsrc?: string;
+  readonly metric?: number;
+  readonly flags?: readonly string[];
+  readonly nexthops?: readonly { readonly dev?: string; readonly gateway?: string }[];
 }
