@@ -1,0 +1,80 @@
+/** What `iptables-save` prints, as data. */
+
+export interface SavedTable {
+  /** Chain → its policy; `-` for a chain that a user made. */
+  readonly policies: ReadonlyMap<string, string>;
+  /** Chain → its rules in order, each the whole line that starts with `-A CHAIN`. */
+  readonly rules: ReadonlyMap<string, readonly string[]>;
+}
+
+export interface SavedRules {
+  readonly tables: ReadonlyMap<string, SavedTable>;
+  /** Tables that hold rules which only nft can show (iptables-nft says so in a comment). */
+  readonly incompatible: readonly string[];
+}
+
+export function parseSavedRules(text: string): SavedRules {
+  const tables = new Map<string, { policies: Map<string, string>; rules: Map<string, string[]> }>();
+  const incompatible: string[] = [];
+  let table: { policies: Map<string, string>; rules: Map<string, string[]> } | undefined;
+  for (const line of text.split('\n')) {
+    const foreign = /^# Table `([^']+)' is incompatible/.exec(line);
+    const chain = /^:(\S+) (\S+)/.exec(line);
+    const rule = /^(?:\[\d+:\d+\] )?(-A (\S+).*)$/.exec(line);
+    if (foreign !== null) incompatible.push(foreign[1] as string);
+    else if (line.startsWith('*')) {
+      table = { policies: new Map(), rules: new Map() };
+      tables.set(line.slice(1).trim(), table);
+    } else if (chain !== null) {
+      table?.policies.set(chain[1] as string, chain[2] as string);
+      table?.rules.set(chain[1] as string, []);
+    } else if (rule !== null) table?.rules.get(rule[2] as string)?.push((rule[1] as string).trimEnd());
+  }
+  return { tables, incompatible };
+}
+
+/** Splits a rule into words; a quoted text is one word, its quotes and backslashes undone. */
+export function ruleWords(rule: string): readonly string[] {
+  const words: string[] = [];
+  for (const match of rule.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)) {
+    words.push(match[1] === undefined ? (match[2] as string) : match[1].replace(/\\(.)/g, '$1'));
+  }
+  return words;
+}
+
+/**
+ * Two rules with the same canonical text do the same: its matches come in a fixed order, whatever order a version of
+ * the tool prints them in. The target stays with its options.
+ */
+export function canonicalRule(rule: string): string {
+  const groups: string[][] = [];
+  let negation: string[] = [];
+  for (const word of ruleWords(rule)) {
+    if (word === '!') {
+      negation = ['!'];
+      continue;
+    }
+    // A single dash starts a match or the target; what follows with two dashes are its options.
+    if (/^-[A-Za-z]$/.test(word) || groups.length === 0) groups.push([...negation, word]);
+    else (groups.at(-1) as string[]).push(...negation, word);
+    negation = [];
+  }
+  return groups
+    .map((group) => JSON.stringify(group))
+    .sort()
+    .join(' ');
+}
+
+/** The text of `-m comment --comment TEXT`; null when the rule has none. */
+export function ruleComment(rule: string): string | null {
+  const words = ruleWords(rule);
+  const at = words.indexOf('--comment');
+  return at < 0 ? null : (words[at + 1] ?? null);
+}
+
+/** The chain or target after `-j`; null when the rule only counts. */
+export function ruleTarget(rule: string): string | null {
+  const words = ruleWords(rule);
+  const at = words.indexOf('-j');
+  return at < 0 ? null : (words[at + 1] ?? null);
+}

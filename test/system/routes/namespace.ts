@@ -1,0 +1,40 @@
+import { randomBytes } from 'node:crypto';
+import { exec } from '../../../src/base/exec.js';
+import type { Run } from '../../../src/routes/ip.js';
+
+/** A network namespace of a test. */
+export interface TestNamespace {
+  readonly name: string;
+  /** Runs a program inside. */
+  readonly run: Run;
+  /** Runs a program inside and returns what it printed. */
+  print(...argv: string[]): Promise<string>;
+  remove(): Promise<void>;
+}
+
+export async function makeNamespace(): Promise<TestNamespace> {
+  const name = `twr-${randomBytes(4).toString('hex')}`;
+  await exec(['ip', 'netns', 'add', name]);
+  const run: Run = (argv, options) => exec(['ip', 'netns', 'exec', name, ...argv], options);
+  await run(['ip', 'link', 'set', 'lo', 'up']);
+  return {
+    name,
+    run,
+    print: async (...argv) => (await run(argv)).stdout,
+    remove: async () => {
+      await exec(['ip', 'netns', 'del', name]);
+    },
+  };
+}
+
+/** Wraps a `Run` and writes down every argument vector. */
+export function recording(run: Run): { readonly run: Run; readonly started: string[] } {
+  const started: string[] = [];
+  return {
+    started,
+    run: (argv, options) => {
+      started.push(argv.join(' '));
+      return run(argv, options);
+    },
+  };
+}
