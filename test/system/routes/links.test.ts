@@ -1,0 +1,140 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type Prefix, parsePrefix } from '../../../src/base/ipv4.js';
+import { type IpTool, ipTool } from '../../../src/routes/ip.js';
+import {
+  ensureBlackhole,
+  ensureLink,
+  LinkMissingError,
+  readLink,
+  removeBlackhole,
+  type WantedLink,
+} from '../../../src/routes/links.js';
+import { findUnderlay } from '../../../src/routes/underlay.js';
+import { makeNamespace, type TestNamespace } from './namespace.js';
+
+const prefix = (text: string) => parsePrefix(text) as Prefix;
+const wanted: WantedLink = {
+  name: 'flannel0',
+  mtu: 1472,
+  txQueueLength: 1000,
+  address: prefix('10.5.8.0/32'),
+  networks: [prefix('10.5.0.0/16'), prefix('10.9.0.0/16')],
+  routes: [{ destination: prefix('10.5.0.0/16') }],
+};
+
+let host: TestNamespace;
+let ip: IpTool;
+beforeEach(async () => {
+  host = await makeNamespace();
+  ip = ipTool(host.run);
+});
+afterEach(() => host.remove());
+
+describe('the device', () => {
+  beforeEach(() => ip.run('tuntap', 'add', 'flannel0', 'mode', 'tun'));
+  const routes = async () => (await host.print('ip', '-4', 'route')).replaceAll(/ +linkdown|\s+$/gm, '').trim();
+
+  it('is set up once, and a second time nothing is done', async () => {
+    expect(await ensureLink(wanted, ip)).toHaveLength(5);
+    expect(await ensureLink(wanted, ip)).toEqual([]);
+    expect(await readLink('flannel0', ip)).toMatchObject({
+      up: true,
+      mtu: 1472,
+      txQueueLength: 1000,
+      kind: 'tun',
+      addresses: [wanted.address],
+    });
+    expect(await host.print('ip', '-4', 'address', 'show', 'dev', 'flannel0')).toContain('10.5.8.0/32 scope global');
+    expect(await routes()).toBe('10.5.0.0/16 dev flannel0 scope link');
+  });
+
+  it.each([
+    ['its address removed', 'address del 10.5.8.0/32 dev flannel0'],
+    ['its addresses flushed', 'address flush dev flannel0'],
+    ['its route removed', 'route del 10.5.0.0/16'],
+    ['it set down', 'link set flannel0 down'],
+    ['its MTU changed', 'link set flannel0 mtu 1500'],
+    ['its queue changed', 'link set flannel0 txqueuelen 10'],
+  ])('comes back with %s', async (_name, vandalism) => {
+    await ensureLink(wanted, ip);
+    await ip.run(...vandalism.split(' '));
+    expect((await ensureLink(wanted, ip)).length).toBeGreaterThan(0);
+    expect(await ensureLink(wanted, ip)).toEqual([]);
+    expect(await routes()).toBe('10.5.0.0/16 dev flannel0 scope link');
+  });
+
+  it('loses what a former subnet left on it, and nothing else', async () => {
+    await ip.batch([
+      'link set flannel0 up',
+      'address add 10.9.8.0/32 dev flannel0',
+      'address add 192.0.2.1/32 dev flannel0',
+      'route add 10.9.0.0/16 dev flannel0',
+      'route add 198.51.100.0/24 dev flannel0',
+    ]);
+    await ensureLink(wanted, ip);
+    expect((await readLink('flannel0', ip))?.addresses).toEqual([prefix('192.0.2.1/32'), wanted.address]);
+    expect(await routes()).toBe('10.5.0.0/16 dev flannel0 scope link\n198.51.100.0/24 dev flannel0 scope link');
+  });
+
+  it('takes a route over from another device of the overlay, but from nobody else', async () => {
+    await ip.batch(['tuntap add flannel.1 mode tun', 'link set flannel.1 up', 'route add 10.5.0.0/16 dev flannel.1']);
+    expect(await ensureLink(wanted, ip)).toContain(
+      'added the route to 10.5.0.0/16 through flannel0, in place of a route through flannel.1',
+    );
+    await ip.batch(['route del 10.5.0.0/16', 'link set flannel.1 name eth7', 'route add 10.5.0.0/16 dev eth7']);
+    await expect(ensureLink(wanted, ip)).rejects.toThrow('a route through eth7 is there already');
+    expect(await routes()).toBe('10.5.0.0/16 dev eth7 scope link');
+  });
+
+  it('that is gone is told apart', async () => {
+    await ip.run('link', 'del', 'flannel0');
+    expect(await readLink('flannel0', ip)).toBeNull();
+    await expect(ensureLink(wanted, ip)).rejects.toThrow(LinkMissingError);
+  });
+});
+
+describe('the blackhole route', () => {
+  const subnet = prefix('10.5.8.0/24');
+
+  it('is made once, does not shadow a bridge, and goes again', async () => {
+    expect(await ensureBlackhole(subnet, ip)).toHaveLength(1);
+    expect(await ensureBlackhole(subnet, ip)).toEqual([]);
+    await ip.batch(['link add br0 type bridge', 'link set br0 up', 'address add 10.5.8.1/24 dev br0']);
+    expect(await host.print('ip', 'route', 'get', '10.5.8.7')).toContain('dev br0');
+    await ip.run('link', 'del', 'br0');
+    await expect(host.print('ip', 'route', 'get', '10.5.8.7')).rejects.toThrow();
+    expect(await removeBlackhole(subnet, ip)).toHaveLength(1);
+    expect(await removeBlackhole(subnet, ip)).toEqual([]);
+  });
+
+  it('replaces the one that flannel made, which would shadow the bridge', async () => {
+    await ip.batch(['route add blackhole 10.5.8.0/24', 'route add blackhole 10.5.9.0/24']);
+    expect(await ensureBlackhole(subnet, ip)).toHaveLength(2);
+    expect((await host.print('ip', 'route')).trim().split(/\s*\n/)).toEqual([
+      'blackhole 10.5.8.0/24 metric 4294967295',
+      'blackhole 10.5.9.0/24',
+    ]);
+  });
+});
+
+describe('the underlay', () => {
+  it('is found on a real host', async () => {
+    await ip.batch([
+      'link add eth0 type veth peer name far0',
+      'link add eth1 mtu 1400 type veth peer name far1',
+      ...['eth0', 'far0', 'eth1', 'far1'].map((name) => `link set ${name} up`),
+      'address add 192.0.2.10/24 dev eth0',
+      'address add 198.51.100.10/24 dev eth1',
+      'address add 198.51.100.11/24 dev eth1 valid_lft 1000 preferred_lft 0',
+      'route add default via 192.0.2.1 metric 100',
+      'route add default via 198.51.100.1 metric 50',
+    ]);
+    const nothing = { interfaces: [], patterns: [], canReach: '', publicIp: '' };
+    expect((await findUnderlay(nothing, ip)).underlay).toMatchObject({ name: 'eth1', mtu: 1400 });
+    expect((await findUnderlay({ ...nothing, canReach: '192.0.2.77' }, ip)).underlay.name).toBe('eth0');
+    expect((await findUnderlay({ ...nothing, interfaces: ['198.51.100.11'] }, ip)).reason).toContain('198.51.100.11');
+    await ip.batch(['route del default via 192.0.2.1', 'route del default via 198.51.100.1']);
+    await expect(findUnderlay(nothing, ip)).rejects.toThrow('there is no default route');
+    await expect(findUnderlay({ ...nothing, canReach: '203.0.113.1' }, ip)).rejects.toThrow('Network is unreachable');
+  });
+});
