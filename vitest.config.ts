@@ -1,8 +1,11 @@
 import { defineConfig } from 'vitest/config';
 
 // Unit tests run in parallel and need no root; system tests make namespaces and share two cores, so one file at a time.
+// Neither keeps a cache: system tests run as root and would leave its files in a folder that is another user's.
 export default defineConfig({
   test: {
+    cache: false,
+    passWithNoTests: true,
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
       {

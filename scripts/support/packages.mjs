@@ -1,0 +1,100 @@
+// The node packages and the build: when they are due, and how to get them.
+import {
+  accessSync,
+  constants,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { asOwner, npm, project, rootAccess, run, SetupError, say } from './run.mjs';
+
+const modules = join(project, 'node_modules');
+const output = join(project, 'dist');
+const stamp = join(output, '.built.json');
+
+/** Makes node_modules agree with package-lock.json. */
+export async function ensurePackages() {
+  const reason = packagesDue();
+  if (reason === null) return;
+  if (existsSync(modules) && lstatSync(modules).isSymbolicLink()) {
+    throw new SetupError(`${reason}, and node_modules is a link: run \`npm ci\` where it leads to`);
+  }
+  await ensureWritable(modules);
+  say(`• node packages: ${reason}; npm ci`);
+  const status = await run(npm('ci', '--no-audit', '--no-fund', '--loglevel=error'), asOwner());
+  if (status !== 0) throw new SetupError('npm ci failed; its messages are above');
+}
+
+/** Compares the lock file with npm's own record of what it has installed. */
+function packagesDue() {
+  const wanted = JSON.parse(readFileSync(join(project, 'package-lock.json'), 'utf8')).packages;
+  let installed;
+  try {
+    installed = JSON.parse(readFileSync(join(modules, '.package-lock.json'), 'utf8')).packages;
+  } catch {
+    return 'not installed yet';
+  }
+  for (const [path, { version, optional }] of Object.entries(wanted)) {
+    if (path === '' || (optional && installed[path] === undefined)) continue; // made for another machine
+    if (installed[path]?.version !== version) return `${path.replace('node_modules/', '')} is due`;
+  }
+  const surplus = Object.keys(installed).find((path) => wanted[path] === undefined);
+  return surplus === undefined ? null : `${surplus.replace('node_modules/', '')} is not wanted any more`;
+}
+
+/** Builds dist/ when a source file is another one than at the last build. */
+export async function ensureBuilt() {
+  const sources = listSources();
+  let built = null;
+  try {
+    built = JSON.parse(readFileSync(stamp, 'utf8'));
+  } catch {} // never built, or not by us
+  if (built !== null && JSON.stringify(built) === JSON.stringify(sources)) return;
+  await ensureWritable(output);
+  // The compiler does not remove what came from a file that is gone.
+  if (built !== null && Object.keys(built).some((path) => !(path in sources)))
+    rmSync(output, { recursive: true, force: true });
+  say('• build');
+  const owner = asOwner();
+  if ((await run(npm('run', '--silent', 'build'), owner)) !== 0)
+    throw new SetupError('the build failed; its messages are above');
+  writeFileSync(stamp, JSON.stringify(sources));
+}
+
+/** Every file that the build reads, with its size and the time of its last change. */
+function listSources() {
+  const files = readdirSync(join(project, 'src'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+  files.push(...['package-lock.json', 'tsconfig.json'].map((name) => join(project, name)));
+  return Object.fromEntries(
+    files.sort().map((path) => {
+      const { size, mtimeMs } = statSync(path);
+      return [path.slice(project.length), `${size} ${mtimeMs}`];
+    }),
+  );
+}
+
+/** Files that root left here keep npm and the compiler from replacing them; they are given back to us. */
+async function ensureWritable(folder) {
+  if (!existsSync(folder) || process.getuid() === 0) return;
+  const foreign = [folder, ...readdirSync(folder).map((name) => join(folder, name))].some((path) => {
+    try {
+      accessSync(path, constants.W_OK);
+      return false;
+    } catch (error) {
+      return error.code === 'EACCES';
+    }
+  });
+  if (!foreign) return;
+  const chown = ['chown', '-R', `${process.getuid()}:${process.getgid()}`, folder];
+  const root = rootAccess();
+  if ('why' in root) throw new SetupError(`${folder} belongs to somebody else; run as root: ${chown.join(' ')}`);
+  say(`• ${folder} holds files of root; they become yours again`);
+  if ((await run([...root.prefix, ...chown])) !== 0) throw new SetupError(`${chown.join(' ')} failed`);
+}

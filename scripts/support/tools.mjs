@@ -1,0 +1,75 @@
+// The system's programs that the lab, the tests and the benchmarks use.
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { findProgram, rootAccess, run, say } from './run.mjs';
+
+/**
+ * @typedef {object} Tool
+ * @property {string} program
+ * @property {string} package Debian's name of the package; other distributions' are mostly alike
+ * @property {string} [without] what is done without it; a tool that has this is not insisted on
+ */
+
+/** @type {Record<'lab' | 'test' | 'bench', Tool[]>} */
+const tools = {
+  lab: [
+    { program: 'ip', package: 'iproute2' },
+    { program: 'iptables', package: 'iptables' },
+    { program: 'nft', package: 'nftables' },
+    { program: 'ping', package: 'iputils-ping' },
+    { program: 'etcd', package: 'etcd-server', without: 'the lab keeps its leases in a directory' },
+  ],
+  test: [
+    { program: 'etcdctl', package: 'etcd-client', without: 'the tests that need it are skipped' },
+    { program: 'openssl', package: 'openssl', without: 'the tests of etcd with TLS are skipped' },
+    { program: 'ethtool', package: 'ethtool', without: 'the tests that need it are skipped' },
+  ],
+  bench: [
+    { program: 'iperf3', package: 'iperf3' },
+    { program: 'ethtool', package: 'ethtool' },
+  ],
+};
+
+/**
+ * Makes sure that the tools for a purpose are installed, by apt where there is apt.
+ *
+ * @param {'lab' | 'test' | 'bench'} purpose the last two need the lab's tools as well
+ * @returns {Promise<string[]>} what is missing all the same, and how to get it
+ */
+export async function ensureTools(purpose) {
+  const wanted = purpose === 'lab' ? tools.lab : [...tools.lab, ...tools[purpose]];
+  const isMissing = (tool) => findProgram(tool.program) === null;
+  let missing = wanted.filter(isMissing);
+  if (missing.length > 0) {
+    await install(missing);
+    missing = wanted.filter(isMissing);
+  }
+  for (const tool of missing) if (tool.without) say(`• ${tool.program} is not installed: ${tool.without}`);
+  const needed = missing.filter((tool) => !tool.without);
+  const problems = [];
+  if (needed.length > 0) {
+    const list = needed.map((tool) => `${tool.program} (package ${tool.package})`).join(', ');
+    problems.push(`not installed: ${list}; get them from your system's packages and run the command again`);
+  }
+  if (!existsSync('/dev/net/tun')) {
+    problems.push(
+      '/dev/net/tun is missing, and without it there is no TUN device. As root: modprobe tun; if the file is still ' +
+        'not there: mkdir -p /dev/net && mknod /dev/net/tun c 10 200. In a container, start it with --device /dev/net/tun',
+    );
+  }
+  return problems;
+}
+
+async function install(missing) {
+  const packages = missing.map((tool) => tool.package);
+  if (findProgram('apt-get') === null) return;
+  const root = rootAccess();
+  if ('why' in root) {
+    say(`• cannot install ${packages.join(', ')}: ${root.why}`);
+    return;
+  }
+  say(`• installing with apt: ${packages.join(', ')}`);
+  const installer = fileURLToPath(new URL('install-tools.mjs', import.meta.url));
+  const status = await run([...root.prefix, process.execPath, installer, ...packages]);
+  if (status !== 0) say('• apt could not install all of them; its messages are above');
+}
