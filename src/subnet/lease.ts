@@ -16,7 +16,7 @@ export interface LeaseAttributes {
 export interface Lease {
   readonly subnet: Prefix;
   readonly attributes: LeaseAttributes;
-  /** Milliseconds since the epoch; null for a reservation, which does not expire. */
+  /** Milliseconds since the epoch; null for a reservation, which does not expire, and where nobody asked. */
   readonly expiresAt: number | null;
 }
 

@@ -1,0 +1,68 @@
+import { isIPv6 } from 'node:net';
+
+/**
+ * IPv6 addresses as 128-bit integers: just enough to check the IPv6 keys of a configuration and to write the IPv6 half of
+ * a dual-stack lease key as Go's net.IP.String() writes it (RFC 5952).
+ */
+
+export interface Ipv6Prefix {
+  readonly address: bigint;
+  readonly length: number;
+}
+
+const ALL_ONES = (1n << 128n) - 1n;
+
+/** Parses an IPv6 address in any legal spelling without a zone; anything else gives null. */
+export function parseIpv6(text: string): bigint | null {
+  if (!isIPv6(text) || text.includes('%')) return null;
+  let plain = text;
+  const dotted = /^(.*:)(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(text);
+  if (dotted !== null) {
+    const [, head, a, b, c, d] = dotted;
+    plain = `${head}${(Number(a) * 256 + Number(b)).toString(16)}:${(Number(c) * 256 + Number(d)).toString(16)}`;
+  }
+  const [left = '', right] = plain.split('::');
+  const leftGroups = left === '' ? [] : left.split(':');
+  const rightGroups = right === undefined || right === '' ? [] : right.split(':');
+  const zeros = right === undefined ? 0 : 8 - leftGroups.length - rightGroups.length;
+  const groups = [...leftGroups, ...new Array<string>(zeros).fill('0'), ...rightGroups];
+  return groups.reduce((sum, group) => (sum << 16n) | BigInt(`0x${group}`), 0n);
+}
+
+/** The shortest spelling: lower case, the first longest run of two or more zero groups as `::`. */
+export function formatIpv6(address: bigint): string {
+  const groups = Array.from({ length: 8 }, (_, i) => Number((address >> BigInt(112 - 16 * i)) & 0xffffn));
+  let best = { start: -1, length: 1 };
+  for (let i = 0; i < 8; i++) {
+    let end = i;
+    while (end < 8 && groups[end] === 0) end++;
+    if (end - i > best.length) best = { start: i, length: end - i };
+  }
+  const hex = (part: number[]) => part.map((group) => group.toString(16)).join(':');
+  if (best.start < 0) return hex(groups);
+  return `${hex(groups.slice(0, best.start))}::${hex(groups.slice(best.start + best.length))}`;
+}
+
+/** The netmask of a prefix length of 0 to 128. */
+export function netmaskV6(length: number): bigint {
+  return (ALL_ONES << BigInt(128 - length)) & ALL_ONES;
+}
+
+/** Parses `address/length` and clears the host bits; anything else gives null. */
+export function parseIpv6Prefix(text: string): Ipv6Prefix | null {
+  const slash = text.indexOf('/');
+  if (slash < 0) return null;
+  const address = parseIpv6(text.slice(0, slash));
+  const digits = text.slice(slash + 1);
+  if (address === null || !/^(\d|[1-9]\d|1[01]\d|12[0-8])$/.test(digits)) return null;
+  const length = Number(digits);
+  return { address: address & netmaskV6(length), length };
+}
+
+export function formatIpv6Prefix(prefix: Ipv6Prefix): string {
+  return `${formatIpv6(prefix.address)}/${prefix.length}`;
+}
+
+export function containsIpv6(prefix: Ipv6Prefix, address: bigint): boolean {
+  return (address & netmaskV6(prefix.length)) === prefix.address;
+}

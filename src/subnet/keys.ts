@@ -1,0 +1,113 @@
+import { formatIpv4, netmask, type Prefix, parseIpv4 } from '../base/ipv4.js';
+import { MalformedLeaseError } from './errors.js';
+import { formatIpv6, type Ipv6Prefix, netmaskV6, parseIpv6 } from './ipv6.js';
+import type { LeaseAttributes } from './lease.js';
+
+/** What the last part of a lease's key says. */
+export interface SubnetKey {
+  /** Null for a host without IPv4, which flannel writes as `0.0.0.0-0&…`. */
+  readonly subnet: Prefix | null;
+  readonly subnetV6: Ipv6Prefix | null;
+}
+
+/** `10.5.34.0-24`, or `10.5.34.0-24&fd00:5:0:22::-64` for a dual-stack lease. */
+export function formatSubnetKey(subnet: Prefix, subnetV6: Ipv6Prefix | null = null): string {
+  const first = `${formatIpv4(subnet.address)}-${subnet.length}`;
+  return subnetV6 === null ? first : `${first}&${formatIpv6(subnetV6.address)}-${subnetV6.length}`;
+}
+
+/**
+ * Reads a key as flannel writes it. flannel's own reader is an expression anchored at the end only, which takes any
+ * prefix and any character in place of two of the dots; here the whole key must be right, host bits included.
+ *
+ * @throws MalformedLeaseError
+ */
+export function parseSubnetKey(key: string): SubnetKey {
+  const [first = '', second, ...rest] = key.split('&');
+  if (rest.length > 0) throw new MalformedLeaseError(key, 'has more than one "&"');
+  const subnetV6 = second === undefined ? null : parseV6Half(key, second);
+  const match = /^([\d.]+)-(\d{1,2})$/.exec(first);
+  const address = match === null ? null : parseIpv4(match[1] as string);
+  const length = match === null ? 0 : Number(match[2]);
+  if (address === null || length > 32 || String(length) !== match?.[2]) {
+    throw new MalformedLeaseError(key, 'is not of the form a.b.c.d-length');
+  }
+  if (address === 0 && length === 0 && subnetV6 !== null) return { subnet: null, subnetV6 };
+  if (length === 0) throw new MalformedLeaseError(key, 'claims every address there is');
+  if ((address & netmask(length)) >>> 0 !== address) {
+    throw new MalformedLeaseError(key, `is not the first address of a /${length}`);
+  }
+  return { subnet: { address, length }, subnetV6 };
+}
+
+function parseV6Half(key: string, half: string): Ipv6Prefix {
+  const match = /^([\da-fA-F:]+)-(\d{1,3})$/.exec(half);
+  const address = match === null ? null : parseIpv6(match[1] as string);
+  const length = match === null ? 0 : Number(match[2]);
+  if (address === null || length > 128 || String(length) !== match?.[2]) {
+    throw new MalformedLeaseError(key, 'has a second half that is not of the form IPv6-length');
+  }
+  if ((address & netmaskV6(length)) !== address) {
+    throw new MalformedLeaseError(key, `has a second half that is not the first address of a /${length}`);
+  }
+  return { address, length };
+}
+
+/**
+ * The exact bytes that flannel stores: its member order, no spaces, and the backend's members only when there are any.
+ * A `udp` lease is `{"PublicIP":"192.0.2.1","PublicIPv6":null}`.
+ */
+export function encodeLeaseValue(attributes: LeaseAttributes): string {
+  const value: Record<string, unknown> = {
+    PublicIP: formatIpv4(attributes.publicIp),
+    PublicIPv6: attributes.publicIpv6,
+  };
+  if (attributes.backendType !== undefined && attributes.backendType !== '') value.BackendType = attributes.backendType;
+  if (attributes.backendData !== undefined) value.BackendData = attributes.backendData;
+  if (attributes.backendV6Data !== undefined) value.BackendV6Data = attributes.backendV6Data;
+  // Go escapes these inside strings so that JSON can be pasted into HTML; they occur nowhere else in JSON.
+  return JSON.stringify(value).replace(
+    /[<>&\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+/**
+ * Reads a lease's value. Missing and unknown members are fine, names are matched without regard to case.
+ *
+ * @throws MalformedLeaseError
+ */
+export function decodeLeaseValue(key: string, text: string): LeaseAttributes {
+  const members = parseMembers(key, text);
+  const publicIp = members.get('publicip') ?? '0.0.0.0';
+  const address = typeof publicIp === 'string' ? parseIpv4(publicIp) : null;
+  if (address === null) throw new MalformedLeaseError(key, `PublicIP ${JSON.stringify(publicIp)} is no IPv4 address`);
+  const publicIpv6 = members.get('publicipv6') ?? null;
+  if (publicIpv6 !== null && (typeof publicIpv6 !== 'string' || parseIpv6(publicIpv6) === null)) {
+    throw new MalformedLeaseError(key, `PublicIPv6 ${JSON.stringify(publicIpv6)} is no IPv6 address`);
+  }
+  const backendType = members.get('backendtype') ?? '';
+  if (typeof backendType !== 'string') throw new MalformedLeaseError(key, 'BackendType is no string');
+  const backendData = members.get('backenddata');
+  const backendV6Data = members.get('backendv6data');
+  return {
+    publicIp: address,
+    publicIpv6,
+    ...(backendType === '' ? {} : { backendType }),
+    ...(backendData === undefined ? {} : { backendData }),
+    ...(backendV6Data === undefined ? {} : { backendV6Data }),
+  };
+}
+
+function parseMembers(key: string, text: string): Map<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new MalformedLeaseError(key, 'its value is no JSON');
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new MalformedLeaseError(key, 'its value is no JSON object');
+  }
+  return new Map(Object.entries(value).map(([name, member]) => [name.toLowerCase(), member]));
+}

@@ -1,0 +1,25 @@
+import { fileURLToPath } from 'node:url';
+import { messageOf, TweedError } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import { DirectoryRegistry } from './directory-registry.js';
+import { EtcdRegistry, type EtcdRegistryOptions } from './etcd-registry.js';
+import type { Registry } from './registry.js';
+
+/**
+ * Opens the registry that the endpoints name: `file:///path` for the embedded one (alone), anything else for etcd.
+ * Nothing is contacted yet.
+ *
+ * @throws TweedError when the options contradict each other.
+ */
+export function openRegistry(options: EtcdRegistryOptions, log: Logger): Registry {
+  const [first = ''] = options.endpoints;
+  if (!options.endpoints.some((endpoint) => endpoint.startsWith('file:'))) return new EtcdRegistry(options, log);
+  if (options.endpoints.length > 1) {
+    throw new TweedError('REGISTRY_OPTIONS', 'a file: registry is given beside other endpoints; give it alone');
+  }
+  try {
+    return new DirectoryRegistry({ directory: fileURLToPath(first) }, log);
+  } catch (error) {
+    throw new TweedError('REGISTRY_OPTIONS', `${first}: ${messageOf(error)}; write file:///absolute/path`);
+  }
+}

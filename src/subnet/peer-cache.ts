@@ -1,0 +1,110 @@
+import { readFile } from 'node:fs/promises';
+import { messageOf } from '../base/errors.js';
+import { formatPrefix, parsePrefix } from '../base/ipv4.js';
+import type { Logger } from '../base/log.js';
+import { replaceFile } from './atomic-file.js';
+import { type NetworkConfig, parseNetworkConfig } from './config.js';
+import { decodeLeaseValue, encodeLeaseValue } from './keys.js';
+import type { KeyedLease } from './peers.js';
+import type { StoredLease } from './registry.js';
+
+/** What a daemon needs to know to start while the registry is down. */
+export interface CachedState {
+  readonly configJson: string;
+  readonly config: NetworkConfig;
+  readonly own: StoredLease;
+  readonly peers: readonly KeyedLease[];
+  /** Milliseconds since the epoch. */
+  readonly savedAt: number;
+}
+
+const FORMAT = 1;
+
+/** The last known state on disk: one JSON file, replaced atomically. */
+export class PeerCache {
+  constructor(
+    readonly path: string,
+    private readonly log: Logger,
+  ) {}
+
+  /** Null when there is none, or none that can be trusted; the reason is logged. */
+  async load(): Promise<CachedState | null> {
+    let text: string;
+    try {
+      text = await readFile(this.path, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.#reject(messageOf(error));
+      return null;
+    }
+    try {
+      return parseState(JSON.parse(text));
+    } catch (error) {
+      this.#reject(messageOf(error));
+      return null;
+    }
+  }
+
+  /** A failure is logged and no more: the cache is a convenience. */
+  async save(state: Omit<CachedState, 'config'>): Promise<void> {
+    try {
+      await replaceFile(this.path, `${JSON.stringify(formatState(state))}\n`, 0o600);
+    } catch (error) {
+      this.log.warn({ path: this.path, reason: messageOf(error) }, 'cannot save the last known state');
+    }
+  }
+
+  #reject(reason: string): void {
+    this.log.warn({ path: this.path, reason }, 'the saved last known state cannot be used');
+  }
+}
+
+function formatState(state: Omit<CachedState, 'config'>): object {
+  return {
+    format: FORMAT,
+    savedAt: state.savedAt,
+    config: state.configJson,
+    own: { ...formatLease(state.own), reservation: state.own.reservation, expiresAt: state.own.expiresAt },
+    peers: state.peers.map(formatLease),
+  };
+}
+
+function formatLease(lease: KeyedLease): Record<string, unknown> {
+  return { key: lease.key, subnet: formatPrefix(lease.subnet), value: encodeLeaseValue(lease.attributes) };
+}
+
+function parseState(value: unknown): CachedState {
+  const state = object(value, 'the file');
+  if (state.format !== FORMAT) throw new Error(`format ${JSON.stringify(state.format)} is unknown`);
+  if (typeof state.config !== 'string') throw new Error('config is missing');
+  if (!Array.isArray(state.peers)) throw new Error('peers is no list');
+  const own = object(state.own, 'own');
+  const { expiresAt } = own;
+  if (expiresAt !== null && !isTime(expiresAt)) throw new Error('own.expiresAt is no time');
+  if (!isTime(state.savedAt)) throw new Error('savedAt is no time');
+  return {
+    configJson: state.config,
+    config: parseNetworkConfig(state.config),
+    own: { ...parseLease(own), version: '', reservation: own.reservation === true, expiresAt },
+    peers: state.peers.map((peer) => parseLease(object(peer, 'a peer'))),
+    savedAt: state.savedAt,
+  };
+}
+
+function parseLease(value: Record<string, unknown>): KeyedLease {
+  const { key, subnet, value: encoded } = value;
+  if (typeof key !== 'string' || typeof subnet !== 'string' || typeof encoded !== 'string') {
+    throw new Error('a lease lacks key, subnet or value');
+  }
+  const prefix = parsePrefix(subnet, { maskHostBits: true });
+  if (prefix === null) throw new Error(`${JSON.stringify(subnet)} is no subnet`);
+  return { key, subnet: prefix, attributes: decodeLeaseValue(key, encoded), expiresAt: null };
+}
+
+function object(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error(`${what} is no object`);
+  return value as Record<string, unknown>;
+}
+
+function isTime(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
+}

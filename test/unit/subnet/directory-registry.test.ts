@@ -1,0 +1,69 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { silentLogger } from '../../../src/base/log.js';
+import { DirectoryRegistry } from '../../../src/subnet/directory-registry.js';
+import { RegistryError } from '../../../src/subnet/errors.js';
+import { readGenerations, writeGeneration } from '../../../src/subnet/generations.js';
+import { host, type RegistryFixture, registrySuite, subnet } from '../../support/registry-suite.js';
+
+async function directoryFixture(): Promise<RegistryFixture> {
+  const directory = await mkdtemp(join(tmpdir(), 'tweed-registry-'));
+  const subnets = join(directory, 'subnets');
+  return {
+    open: async () => new DirectoryRegistry({ directory, rescanMs: 1_000 }, silentLogger()),
+    writeRaw: async (key, value) => {
+      const present = (await readGenerations(subnets)).get(key) ?? null;
+      await writeGeneration(subnets, key, present, value);
+    },
+    readRaw: async (key) => (await readGenerations(subnets)).get(key)?.text ?? null,
+    forget: async (registry) => {
+      for (let i = 0; i < 10; i++) await registry.list();
+    },
+    shortTtl: 0.3,
+    destroy: () => rm(directory, { recursive: true }),
+  };
+}
+
+/** Reserving before the first list needs the directory of the leases. */
+registrySuite('directory registry', async () => {
+  const fixture = await directoryFixture();
+  await (await fixture.open()).list();
+  return fixture;
+});
+
+it('takes a directory that is not there for an error, not for no leases', async () => {
+  const registry = new DirectoryRegistry({ directory: '/nonexistent/tweed' }, silentLogger());
+  await expect(registry.list()).rejects.toThrow(RegistryError);
+  await expect(registry.getConfig()).rejects.toThrow(/check that it exists/);
+});
+
+it('reads a reservation that was made by hand, and a config written by hand', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'tweed-registry-'));
+  try {
+    const registry = new DirectoryRegistry({ directory }, silentLogger());
+    await registry.list();
+    await writeFile(join(directory, 'config'), '{"Network":"10.5.0.0/16"}\n');
+    await writeFile(join(directory, 'subnets', '10.5.9.0-24'), '{"PublicIP":"192.0.2.9"}\n');
+    expect((await registry.getConfig()).json).toBe('{"Network":"10.5.0.0/16"}\n');
+    const [lease] = (await registry.list()).leases;
+    expect(lease).toMatchObject({ key: '10.5.9.0-24', reservation: true });
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+it('keeps one file for each lease and leaves no temporary ones', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'tweed-registry-'));
+  try {
+    const registry = new DirectoryRegistry({ directory }, silentLogger());
+    let lease = await registry.create(subnet('10.5.1.0/24'), host('192.0.2.1'), 60);
+    for (let i = 0; i < 5; i++) lease = await registry.renew(lease, host('192.0.2.1'), 60);
+    expect(await readdir(join(directory, 'subnets'))).toEqual(['10.5.1.0-24@6']);
+    const text = await readFile(join(directory, 'subnets', '10.5.1.0-24@6'), 'utf8');
+    expect(text).toMatch(/^\{"PublicIP":"192\.0\.2\.1","PublicIPv6":null,"ExpiresAt":"[-\d]+T[:.\d]+Z"\}$/);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});

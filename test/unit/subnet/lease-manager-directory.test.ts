@@ -1,0 +1,68 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
+import { silentLogger } from '../../../src/base/log.js';
+import { LeaseManager } from '../../../src/subnet/lease-manager.js';
+import { openRegistry } from '../../../src/subnet/open-registry.js';
+import type { Registry } from '../../../src/subnet/registry.js';
+import { host } from '../../support/registry-suite.js';
+
+let directory: string;
+const managers: LeaseManager[] = [];
+const registries: Registry[] = [];
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'tweed-manager-'));
+});
+
+afterEach(async () => {
+  for (const manager of managers.splice(0)) await manager.close();
+  for (const registry of registries.splice(0)) await registry.close();
+  await rm(directory, { recursive: true });
+});
+
+function open(): Registry {
+  const registry = openRegistry({ endpoints: [`file://${directory}`] }, silentLogger());
+  registries.push(registry);
+  return registry;
+}
+
+function manage(address: string): LeaseManager {
+  const manager = new LeaseManager({ registry: open(), log: silentLogger(), publicIp: parseIpv4(address) as number });
+  managers.push(manager);
+  return manager;
+}
+
+it('three hosts on one directory get different subnets and see each other come and go', async () => {
+  const waiting = manage('192.0.2.1').waitForConfig();
+  await open().setConfig('{"Network":"10.5.0.0/16"}', null);
+  expect(formatPrefix((await waiting).network)).toBe('10.5.0.0/16');
+
+  const hosts = await Promise.all(
+    ['192.0.2.1', '192.0.2.2', '192.0.2.3'].map(async (address) => {
+      const manager = manage(address);
+      const peers = new Map<string, number>();
+      manager.on('peers', (changes) => {
+        for (const { kind, lease } of changes) {
+          if (kind === 'removed') peers.delete(formatPrefix(lease.subnet));
+          else peers.set(formatPrefix(lease.subnet), lease.attributes.publicIp);
+        }
+      });
+      await manager.waitForConfig();
+      const lease = await manager.acquire(host(address));
+      manager.follow();
+      return { manager, peers, subnet: formatPrefix(lease.subnet) };
+    }),
+  );
+  const subnets = hosts.map(({ subnet }) => subnet);
+  expect(new Set(subnets).size).toBe(3);
+  for (const { peers, subnet } of hosts) {
+    await vi.waitFor(() =>
+      expect([...peers.keys()].sort()).toEqual(subnets.filter((other) => other !== subnet).sort()),
+    );
+  }
+  await hosts[2]?.manager.release();
+  await vi.waitFor(() => expect([...(hosts[0]?.peers.keys() ?? [])]).toEqual([subnets[1]]));
+});
