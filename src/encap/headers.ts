@@ -1,0 +1,77 @@
+/** Where the fields of the inner headers stand (RFC 791, 8200, 9293, 768, 792), and how to read and write them. */
+
+export const IPV4_MIN_HEADER = 20;
+export const IPV4_TOS = 1;
+export const IPV4_TOTAL_LENGTH = 2;
+export const IPV4_ID = 4;
+export const IPV4_FRAGMENT = 6;
+export const IPV4_TTL = 8;
+export const IPV4_PROTOCOL = 9;
+export const IPV4_CHECKSUM = 10;
+export const IPV4_SOURCE = 12;
+export const IPV4_DESTINATION = 16;
+
+/** Bits of the 16-bit word at IPV4_FRAGMENT. */
+export const IPV4_DONT_FRAGMENT = 0x4000;
+export const IPV4_MORE_FRAGMENTS = 0x2000;
+export const IPV4_FRAGMENT_OFFSET = 0x1fff;
+
+export const IPV6_HEADER = 40;
+export const IPV6_PAYLOAD_LENGTH = 4;
+export const IPV6_NEXT_HEADER = 6;
+export const IPV6_HOP_LIMIT = 7;
+export const IPV6_SOURCE = 8;
+
+export const PROTOCOL_ICMP = 1;
+export const PROTOCOL_TCP = 6;
+export const PROTOCOL_UDP = 17;
+
+export const TCP_MIN_HEADER = 20;
+export const TCP_SEQUENCE = 4;
+export const TCP_ACKNOWLEDGEMENT = 8;
+/** Data offset, in units of four bytes, in the upper half of this byte. */
+export const TCP_DATA_OFFSET = 12;
+export const TCP_FLAGS = 13;
+export const TCP_WINDOW = 14;
+export const TCP_CHECKSUM = 16;
+export const TCP_URGENT = 18;
+
+export const TCP_FIN = 0x01;
+export const TCP_SYN = 0x02;
+export const TCP_RST = 0x04;
+export const TCP_PSH = 0x08;
+export const TCP_ACK = 0x10;
+export const TCP_URG = 0x20;
+export const TCP_ECE = 0x40;
+export const TCP_CWR = 0x80;
+
+export const UDP_HEADER = 8;
+export const UDP_LENGTH = 4;
+export const UDP_CHECKSUM = 6;
+
+/** The longest headers that any packet may have before its payload: IPv4 and TCP with all options, or IPv6 and TCP. */
+export const MAX_HEADERS = 120;
+
+/** Reads two bytes in network order. */
+export function get16(u8: Uint8Array, at: number): number {
+  return (u8[at] << 8) | u8[at + 1];
+}
+
+/** Writes the low 16 bits of `value` in network order. */
+export function put16(u8: Uint8Array, at: number, value: number): void {
+  u8[at] = value >>> 8;
+  u8[at + 1] = value;
+}
+
+/** Reads four bytes in network order, as a signed number: fine for comparing and for adding modulo 2³². */
+export function get32(u8: Uint8Array, at: number): number {
+  return (u8[at] << 24) | (u8[at + 1] << 16) | (u8[at + 2] << 8) | u8[at + 3];
+}
+
+/** Writes the low 32 bits of `value` in network order. */
+export function put32(u8: Uint8Array, at: number, value: number): void {
+  u8[at] = value >>> 24;
+  u8[at + 1] = value >>> 16;
+  u8[at + 2] = value >>> 8;
+  u8[at + 3] = value;
+}

@@ -1,0 +1,69 @@
+import { addressOf } from './libc.js';
+
+/** A page of WebAssembly memory, in bytes. */
+const PAGE = 65_536;
+
+/**
+ * Memory that every thread of the process and the kernel see at the same place.
+ *
+ * Offsets are what our code computes with; `base + offset` is the address that a system call gets. The memory never
+ * grows, so `base` holds for its whole life. Words are little-endian, as on every machine that tweed supports.
+ */
+export class SharedMemory {
+  readonly u8: Uint8Array;
+  readonly u16: Uint16Array;
+  readonly i32: Int32Array;
+  readonly u32: Uint32Array;
+  readonly f64: Float64Array;
+
+  private constructor(
+    readonly memory: WebAssembly.Memory,
+    /** Address of offset 0. */
+    readonly base: number,
+  ) {
+    this.u8 = new Uint8Array(memory.buffer);
+    this.u16 = new Uint16Array(memory.buffer);
+    this.i32 = new Int32Array(memory.buffer);
+    this.u32 = new Uint32Array(memory.buffer);
+    this.f64 = new Float64Array(memory.buffer);
+  }
+
+  /** Reserves address space for `bytes`; the kernel hands out pages as they are touched. */
+  static create(bytes: number): SharedMemory {
+    const pages = Math.ceil(bytes / PAGE);
+    return SharedMemory.attach(new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true }));
+  }
+
+  /** The same memory in another thread. */
+  static attach(memory: WebAssembly.Memory): SharedMemory {
+    return new SharedMemory(memory, addressOf(new Uint8Array(memory.buffer)));
+  }
+
+  /** Stores the address of `target` at `at`, eight bytes: a pointer inside a kernel structure. */
+  setPointer(at: number, target: number): void {
+    const address = this.base + target;
+    this.u32[at >>> 2] = address >>> 0;
+    this.u32[(at >>> 2) + 1] = (address / 4_294_967_296) | 0;
+  }
+}
+
+/** Hands out regions of a memory, front to back, once. */
+export class RegionAllocator {
+  #next: number;
+
+  /** @param start first free offset; the bytes before it stay unused, so that no region has offset 0 */
+  constructor(start = 64) {
+    this.#next = start;
+  }
+
+  /** The offset of `bytes` that nobody else gets, aligned to a cache line unless told otherwise. */
+  take(bytes: number, alignment = 64): number {
+    const at = Math.ceil(this.#next / alignment) * alignment;
+    this.#next = at + bytes;
+    return at;
+  }
+
+  get used(): number {
+    return this.#next;
+  }
+}
