@@ -1,0 +1,381 @@
+/**
+ * The `udp` backend: inner packets in UDP datagrams, carried by two forwarder threads.
+ *
+ * This is their control side. It makes the TUN, the socket and the shared memory, starts the threads, keeps the
+ * forwarding table, and reads the counters. It is never on a packet's way: it may block for as long as it likes.
+ */
+import os from 'node:os';
+import { messageOf, TweedError } from '../../base/errors.js';
+import { contains, formatIpv4, formatPrefix, netmask, type Prefix, prefixSize } from '../../base/ipv4.js';
+import { ControlBlock, type Direction, type RuntimeFeature } from '../../encap/control-block.js';
+import { Counters, readDrops, readTotals } from '../../encap/counters.js';
+import type { ForwarderOptions } from '../../encap/forwarder.js';
+import { type ForwarderThread, startForwarder } from '../../encap/forwarder-thread.js';
+import { type Layout, PEER_CAPACITY, planLayout, SENDER_NODES, SUBNET_NODES } from '../../encap/layout.js';
+import { PeerTable } from '../../encap/peers.js';
+import { MAX_RECEIVE_SLOTS } from '../../encap/rx.js';
+import { openUdpSocket, receiveQueueDrops, type UdpSocket } from '../../encap/udp-socket.js';
+import { EFD_CLOEXEC, EFD_NONBLOCK } from '../../linux/constants.js';
+import { errnoName, SystemCallError } from '../../linux/errno.js';
+import { control } from '../../linux/libc.js';
+import { SharedMemory } from '../../linux/memory.js';
+import { ensureLink, type WantedLink } from '../../routes/links.js';
+import { PrefixTable } from '../../routes/prefix-table.js';
+import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
+import { openTun, type Switch, type TunDevice } from '../../tun/device.js';
+import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
+import { deviceDrops } from './device-statistics.js';
+import { maxSegments, segmentedSendDoubt } from './kernel-quirks.js';
+import { probeMergedWrite } from './merge-probe.js';
+
+/** Outer IPv4 and UDP headers. */
+const OVERHEAD = 28;
+const DEFAULT_PORT = 8285;
+/** The prefix tables start at this; senders may have any address. */
+const ANYWHERE: Prefix = { address: 0, length: 0 };
+const ICMP_PER_SECOND = 100;
+const ICMP_BURST = 50;
+/** How often the control thread looks whether a forwarder had to turn something off. */
+const WATCH_MS = 1000;
+
+export type Offload = 'tunTso' | 'tunUso' | 'udpGso' | 'udpGro' | 'udpBatch';
+
+export interface UdpBackendOptions {
+  readonly deviceName: string;
+  /** Drop what does not come from a current peer, or claims another's inner address. */
+  readonly checkSenders: boolean;
+  readonly offloads: Readonly<Record<Offload, Switch>>;
+  /** Wanted size of each socket buffer, in bytes. */
+  readonly socketBuffer: number;
+  /** Packets that the TUN holds while nobody reads. */
+  readonly txQueueLength: number;
+}
+
+/** Everything that exists between `start` and `stop`. */
+interface Running {
+  readonly lease: Lease;
+  readonly link: WantedLink;
+  readonly tun: TunDevice;
+  readonly socket: UdpSocket;
+  readonly memory: SharedMemory;
+  readonly control: ControlBlock;
+  readonly peers: PeerTable;
+  readonly txCounters: Counters;
+  readonly rxCounters: Counters;
+  readonly wakes: readonly number[];
+  readonly threads: readonly ForwarderThread[];
+  readonly watch: NodeJS.Timeout;
+}
+
+export class UdpBackend implements Backend {
+  readonly type = 'udp';
+  readonly mtu: number;
+  readonly failed: Promise<Error>;
+  readonly #context: BackendContext;
+  readonly #options: UdpBackendOptions;
+  readonly #port: number;
+  #fail: (error: Error) => void = () => {};
+  #running: Running | null = null;
+  #stopping = false;
+  readonly #reported = new Set<string>();
+
+  constructor(context: BackendContext, options: UdpBackendOptions) {
+    this.#context = context;
+    this.#options = options;
+    this.#port = readPort(context.config.backend.options.port);
+    this.mtu = context.underlay.mtu - OVERHEAD;
+    this.failed = new Promise((resolve) => {
+      this.#fail = resolve;
+    });
+  }
+
+  async attributes(): Promise<LeaseAttributes> {
+    return { publicIp: this.#context.publicIp, publicIpv6: null };
+  }
+
+  async start(lease: Lease): Promise<void> {
+    const { config, underlay, log } = this.#context;
+    const { offloads, deviceName } = this.#options;
+    const undo: (() => void)[] = [];
+    try {
+      const tun = openTun(deviceName, { tso: offloads.tunTso, uso: offloads.tunUso });
+      undo.push(() => control.close(tun.fd));
+      const link: WantedLink = {
+        name: deviceName,
+        mtu: this.mtu,
+        txQueueLength: this.#options.txQueueLength,
+        address: { address: lease.subnet.address, length: 32 },
+        networks: [config.network],
+        routes: [{ destination: config.network }],
+      };
+      await ensureLink(link);
+      const socket = openUdpSocket({
+        address: underlay.address,
+        port: this.#port,
+        gso: this.#gsoSwitch(),
+        gro: offloads.udpGro,
+        buffer: this.#options.socketBuffer,
+      });
+      undo.push(() => control.close(socket.fd));
+
+      const layout = planLayout(config.network);
+      const memory = SharedMemory.create(layout.bytes);
+      const wakes = [makeEventfd(), makeEventfd()];
+      undo.push(() => wakes.map((fd) => control.close(fd)));
+      const controlBlock = new ControlBlock(memory.i32, layout.control);
+      undo.push(() => stopThreads(controlBlock, wakes));
+      const merging = this.#probeMerging(memory, layout, tun, controlBlock, lease);
+      const forwarder = (wake: number): ForwarderOptions => ({
+        ...this.#forwarderOptions(layout, lease, tun, socket, merging),
+        wake,
+      });
+      const threads = await Promise.all([
+        startForwarder('tx', memory, forwarder(wakes[0] as number)),
+        startForwarder('rx', memory, forwarder(wakes[1] as number)),
+      ]);
+      const words = memory.i32;
+      this.#running = {
+        lease,
+        link,
+        tun,
+        socket,
+        memory,
+        control: controlBlock,
+        peers: new PeerTable(
+          memory,
+          layout.peers,
+          PEER_CAPACITY,
+          this.#port,
+          new PrefixTable(words, layout.subnets >>> 2, SUBNET_NODES, config.network),
+          new PrefixTable(words, layout.senders >>> 2, SENDER_NODES, ANYWHERE),
+        ),
+        txCounters: new Counters(memory.f64, layout.txCounters),
+        rxCounters: new Counters(memory.f64, layout.rxCounters),
+        wakes,
+        threads,
+        watch: setInterval(() => this.#watch(), WATCH_MS).unref(),
+      };
+      this.#watchThread('tx', threads[0]);
+      this.#watchThread('rx', threads[1]);
+      for (const { name, wanted, inForce, reason } of this.#features(this.#running)) {
+        if (reason !== '') log.warn({ feature: name, wanted, inForce }, `${name} is ${inForce}: ${reason}`);
+      }
+    } catch (error) {
+      for (const step of undo.reverse()) step();
+      throw error;
+    }
+  }
+
+  #gsoSwitch(): Switch {
+    const wanted = this.#options.offloads.udpGso;
+    return wanted === 'auto' && segmentedSendDoubt(os.release()) !== '' ? 'off' : wanted;
+  }
+
+  /** Which kinds of merged packets the TUN takes. */
+  #probeMerging(
+    memory: SharedMemory,
+    layout: Layout,
+    tun: TunDevice,
+    controlBlock: ControlBlock,
+    lease: Lease,
+  ): { readonly tcp: boolean; readonly udp: boolean } {
+    if (!tun.tso) return { tcp: false, udp: false };
+    const errno = probeMergedWrite(memory, layout.rx, tun.fd, lease.subnet.address);
+    if (errno === 0) return { tcp: true, udp: tun.uso };
+    controlBlock.turnOff('merge_tcp', errno);
+    controlBlock.turnOff('merge_udp', errno);
+    return { tcp: false, udp: false };
+  }
+
+  #forwarderOptions(
+    layout: Layout,
+    lease: Lease,
+    tun: TunDevice,
+    socket: UdpSocket,
+    merging: { readonly tcp: boolean; readonly udp: boolean },
+  ): Omit<ForwarderOptions, 'wake'> {
+    const { network } = this.#context.config;
+    return {
+      layout,
+      tun: tun.fd,
+      socket: socket.fd,
+      vnetHeader: tun.vnetHeader,
+      network: network.address,
+      networkMask: netmask(network.length),
+      subnet: lease.subnet.address,
+      subnetMask: netmask(lease.subnet.length),
+      port: this.#port,
+      encapsulationOverhead: OVERHEAD,
+      maxSegments: socket.gso ? maxSegments(os.release()) : 1,
+      receiveSlots: this.#options.offloads.udpBatch === 'off' ? 1 : MAX_RECEIVE_SLOTS,
+      mergeTcp: merging.tcp,
+      mergeUdp: merging.udp,
+      checkSenders: this.#options.checkSenders,
+      icmpSource: icmpSource(network, lease.subnet),
+      overlayAddress: lease.subnet.address,
+      icmpPerSecond: ICMP_PER_SECOND,
+      icmpBurst: ICMP_BURST,
+    };
+  }
+
+  #watchThread(direction: Direction, thread: ForwarderThread | undefined): void {
+    void thread?.ended.then((error) => {
+      if (this.#stopping) return;
+      const errno = this.#running?.control.failed(direction) ?? 0;
+      const why = error === null ? errnoName(errno) : messageOf(error);
+      this.#fail(
+        new TweedError(
+          'FORWARDER_FAILED',
+          `the ${direction} forwarder stopped (${why}); was ${this.#options.deviceName} removed? restart the daemon`,
+        ),
+      );
+    });
+  }
+
+  /** Tells once of each thing that a forwarder had to turn off. */
+  #watch(): void {
+    const running = this.#running;
+    if (running === null) return;
+    for (const { name, inForce, reason } of this.#features(running)) {
+      if (reason === '' || this.#reported.has(`${name}: ${reason}`)) continue;
+      this.#reported.add(`${name}: ${reason}`);
+      this.#context.log.warn({ feature: name, inForce }, `${name} is now ${inForce}: ${reason}`);
+    }
+  }
+
+  async applyPeers(changes: readonly PeerChange[]): Promise<void> {
+    const running = this.#running;
+    if (running === null) return;
+    for (const change of changes) {
+      const { subnet, attributes } = change.lease;
+      const refusal = change.kind === 'removed' ? '' : this.#refusal(change.lease);
+      if (refusal !== '') {
+        this.#context.log.warn({ subnet: formatPrefix(subnet) }, `peer ignored: ${refusal}`);
+        running.peers.delete(subnet);
+        continue;
+      }
+      try {
+        if (change.kind === 'removed') running.peers.delete(subnet);
+        else running.peers.set(subnet, attributes.publicIp);
+      } catch (error) {
+        this.#context.log.error({ subnet: formatPrefix(subnet) }, `peer not applied: ${messageOf(error)}`);
+      }
+    }
+  }
+
+  /** Why a lease is no peer of ours; empty when it is. */
+  #refusal({ subnet, attributes }: Lease): string {
+    const { network } = this.#context.config;
+    const type = attributes.backendType ?? '';
+    if (type !== '' && type !== 'udp') return `its backend is ${type}, ours is udp`;
+    if (attributes.publicIp === 0) return 'it has no IPv4 address';
+    if (attributes.publicIp === this.#context.publicIp) return 'it names this host as its owner';
+    if (subnet.length < network.length || !contains(network, subnet.address)) {
+      return `its subnet is outside ${formatPrefix(network)}`;
+    }
+    return '';
+  }
+
+  async reconcile(): Promise<readonly string[]> {
+    return this.#running === null ? [] : ensureLink(this.#running.link);
+  }
+
+  status(): BackendStatus {
+    const running = this.#running;
+    const base = { type: this.type, device: this.#options.deviceName, mtu: this.mtu };
+    if (running === null) return { ...base, peers: [], features: [], totals: {}, drops: {} };
+    const { txCounters, rxCounters } = running;
+    return {
+      ...base,
+      peers: [...running.peers.entries()].map(({ subnet, publicIp, ...counters }) => ({
+        subnet: formatPrefix(subnet),
+        publicIp: formatIpv4(publicIp),
+        ...counters,
+      })),
+      features: this.#features(running),
+      totals: readTotals(txCounters, rxCounters),
+      drops: {
+        ...readDrops(txCounters, rxCounters),
+        tx_tun_queue_full: deviceDrops(this.#options.deviceName),
+        rx_socket_queue_full: receiveQueueDrops(running.socket.fd),
+      },
+    };
+  }
+
+  #features({ tun, socket, control: block }: Running): FeatureStatus[] {
+    const { offloads, socketBuffer } = this.#options;
+    const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoName(errno)})`);
+    const atRunTime = (feature: RuntimeFeature) => {
+      const errno = block.turnedOff(feature);
+      return errno === 0 ? '' : `turned off after ${errnoName(errno)}`;
+    };
+    const doubt = offloads.udpGso === 'auto' ? segmentedSendDoubt(os.release()) : '';
+    const feature = (name: string, wanted: string, on: boolean, reason: string): FeatureStatus => ({
+      name,
+      wanted,
+      inForce: on && reason === '' ? 'on' : 'off',
+      reason,
+    });
+    const buffer = (name: string, bytes: number): FeatureStatus => ({
+      name,
+      wanted: String(socketBuffer),
+      inForce: String(bytes),
+      reason: bytes < socketBuffer ? 'limited by the system (net.core.rmem_max, wmem_max) without CAP_NET_ADMIN' : '',
+    });
+    return [
+      feature('tun_tso', offloads.tunTso, tun.tso, refused(tun.tsoErrno)),
+      feature('tun_uso', offloads.tunUso, tun.uso, refused(tun.usoErrno)),
+      feature('udp_gso', offloads.udpGso, socket.gso, doubt || refused(socket.gsoErrno) || atRunTime('udp_gso')),
+      feature('udp_gro', offloads.udpGro, socket.gro, refused(socket.groErrno)),
+      feature('udp_batch', offloads.udpBatch, offloads.udpBatch !== 'off', ''),
+      feature('merge_tcp', offloads.tunTso, tun.tso, atRunTime('merge_tcp')),
+      feature('merge_udp', offloads.tunUso, tun.uso, atRunTime('merge_udp')),
+      buffer('send_buffer', socket.sendBuffer),
+      buffer('receive_buffer', socket.receiveBuffer),
+    ];
+  }
+
+  /** The device goes with its descriptor, so there is never anything left to clean up. */
+  async stop(_options: { readonly cleanUp: boolean }): Promise<void> {
+    const running = this.#running;
+    if (running === null) return;
+    this.#stopping = true;
+    this.#running = null;
+    clearInterval(running.watch);
+    stopThreads(running.control, running.wakes);
+    await Promise.all(running.threads.map(({ ended }) => ended));
+    for (const fd of [running.tun.fd, running.socket.fd, ...running.wakes]) control.close(fd);
+  }
+}
+
+/**
+ * Where ICMP errors to local containers come from. The kernel drops a packet from the device whose source is an address
+ * of this host, or one that it would not reach through the device (rp_filter). So it is the first address of the whole
+ * overlay network, which no container has; the last one on the host that leased the first subnet.
+ */
+function icmpSource(network: Prefix, subnet: Prefix): number {
+  return contains(subnet, network.address) ? network.address + prefixSize(network.length) - 1 : network.address;
+}
+
+function readPort(value: unknown): number {
+  if (value === undefined || value === null) return DEFAULT_PORT;
+  if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value < 65_536) return value;
+  throw new TweedError(
+    'CONFIG_INVALID',
+    `Backend.Port of the network config is ${JSON.stringify(value)}; give a number from 1 to 65535`,
+  );
+}
+
+/** Asks both forwarders to end and wakes them to see it. */
+function stopThreads(block: ControlBlock, wakes: readonly number[]): void {
+  block.requestStop();
+  const one = new Uint8Array(8);
+  one[0] = 1;
+  for (const wake of wakes) control.write(wake, one, one.length);
+}
+
+function makeEventfd(): number {
+  const fd = control.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (fd < 0) throw new SystemCallError('eventfd', control.errno(), 'raise the limit of open files');
+  return fd;
+}
