@@ -9,6 +9,9 @@ const TX_DROPS_COLUMN = 11;
  */
 export function deviceDrops(device: string, table: string = readFileSync('/proc/self/net/dev', 'utf8')): number {
   const line = table.split('\n').find((one) => one.trimStart().startsWith(`${device}:`));
-  const columns = line?.slice(line.indexOf(':') + 1).trim().split(/\s+/);
+  const columns = line
+    ?.slice(line.indexOf(':') + 1)
+    .trim()
+    .split(/\s+/);
   return Number(columns?.[TX_DROPS_COLUMN] ?? 0);
 }
