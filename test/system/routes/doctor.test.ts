@@ -1,0 +1,97 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ExecError } from '../../../src/base/exec.js';
+import { runChecks } from '../../../src/base/finding.js';
+import { type Prefix, parsePrefix } from '../../../src/base/ipv4.js';
+import { hostChecks } from '../../../src/routes/doctor-checks.js';
+import { type DoctorQuestion, gatherHostFacts } from '../../../src/routes/doctor-facts.js';
+import { makeNamespace, type TestNamespace } from './namespace.js';
+
+const question: DoctorQuestion = {
+  backend: 'udp',
+  port: 8285,
+  device: 'flannel0',
+  overhead: 28,
+  network: parsePrefix('10.5.0.0/16') as Prefix,
+  subnet: parsePrefix('10.5.8.0/24') as Prefix,
+  underlay: null,
+  rulesMode: 'iptables',
+  daemonPid: null,
+  wantedBuffer: 7_000_000,
+};
+
+let host: TestNamespace;
+beforeEach(async () => {
+  host = await makeNamespace();
+});
+afterEach(() => host.remove());
+
+async function examine(more: Partial<DoctorQuestion> = {}): Promise<Record<string, string>> {
+  const readText = async (path: string) => {
+    try {
+      return await host.print('cat', path);
+    } catch (thrown) {
+      if (thrown instanceof ExecError) return null;
+      throw thrown;
+    }
+  };
+  const facts = await gatherHostFacts({ ...question, ...more }, { run: host.run, readText });
+  return Object.fromEntries(runChecks(hostChecks, facts).map(({ id, level, text }) => [id, `${level}: ${text}`]));
+}
+
+describe('doctor in a namespace', () => {
+  it('sees a plain host as it is', async () => {
+    await host.run(['sysctl', '-qw', 'net.ipv4.ip_forward=1']);
+    const found = await examine();
+    expect(found).toMatchObject({
+      'ip-forward': expect.stringMatching(/^ok/),
+      'capability-net-admin': expect.stringMatching(/^ok/),
+      'tun-device': expect.stringMatching(/^ok/),
+      'udp-port': 'ok: UDP port 8285 is free',
+      'firewall-input': expect.stringMatching(/^ok/),
+      'firewall-forward': expect.stringMatching(/^ok/),
+      'overlapping-networks': expect.stringMatching(/^ok/),
+    });
+  });
+
+  it('sees what is wrong: port, firewall, addresses, reverse path filter', async () => {
+    await host.run(['ip', '-batch', '-'], {
+      input: 'link add v0 type veth peer name v1\nlink set v0 up\naddress add 10.5.40.1/24 dev v0\n',
+    });
+    await host.run(['sysctl', '-qw', 'net.ipv4.conf.all.rp_filter=1', 'net.ipv4.ip_forward=0']);
+    for (const words of [
+      ['-P', 'INPUT', 'DROP'],
+      ['-P', 'FORWARD', 'DROP'],
+    ])
+      await host.run(['iptables', ...words]);
+    const script = `require('dgram').createSocket('udp4').bind(8285, '0.0.0.0', () => console.log('bound'))`;
+    const holder = spawn('ip', ['netns', 'exec', host.name, process.execPath, '-e', script]);
+    try {
+      await once(holder.stdout, 'data');
+      const found = await examine();
+      expect(found).toMatchObject({
+        'udp-port': expect.stringMatching(/^fail: .*held by node \(process \d+\) on 0\.0\.0\.0/),
+        'firewall-input': expect.stringMatching(/^fail/),
+        'firewall-forward': expect.stringMatching(/^fail.*no jump to FLANNEL-FWD/),
+        'overlapping-networks': expect.stringMatching(/10\.5\.40\.1\/24 of v0/),
+        'rp-filter': expect.stringMatching(/^warn/),
+        'ip-forward': expect.stringMatching(/^fail/),
+      });
+    } finally {
+      holder.kill();
+      await once(holder, 'close');
+    }
+  });
+
+  it('sees an nftables firewall', async () => {
+    await host.run(['nft', '-f', '-'], {
+      input: 'table inet mine { chain in { type filter hook input priority 0; policy drop; tcp dport 22 accept; }; }',
+    });
+    expect((await examine({ rulesMode: 'nftables' }))['firewall-input']).toMatch(
+      /^fail: the nftables chain inet mine in/,
+    );
+    await host.run(['nft', 'insert', 'rule', 'inet', 'mine', 'in', 'udp', 'dport', '{ 53, 8280-8290 }', 'accept']);
+    expect((await examine({ rulesMode: 'nftables' }))['firewall-input']).toMatch(/^ok/);
+  });
+});
