@@ -1,0 +1,96 @@
+import type { DaemonOptions, Switch } from '../daemon/options.js';
+import { runFlags } from './flag-table.js';
+import { type FlagValue, OptionError, type Resolved, type ResolvedFlags, resolveFlags } from './flags.js';
+
+/** What the command line of `tweed run` or `flanneld` asks for. */
+export interface RunRequest {
+  readonly flags: ResolvedFlags;
+  readonly options: DaemonOptions;
+  readonly wants: 'run' | 'version' | 'print-config' | 'check';
+  readonly json: boolean;
+}
+
+/**
+ * Reads the options of `tweed run` and `flanneld`.
+ *
+ * @throws OptionError when a flag or variable cannot be used; HelpRequested.
+ */
+export function readRunRequest(
+  argv: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): RunRequest {
+  const flags = resolveFlags(runFlags, argv, environment);
+  const wants =
+    (['version', 'print-config', 'check'] as const).find((name) => flags.get(name)?.value === true) ?? 'run';
+  return { flags, options: daemonOptions(flags), wants, json: flags.get('json')?.value === true };
+}
+
+function daemonOptions(flags: ResolvedFlags): DaemonOptions {
+  const value = (name: string): FlagValue => (flags.get(name) as Resolved).value;
+  const text = (name: string) => value(name) as string;
+  const number = (name: string) => value(name) as number;
+  const yes = (name: string) => value(name) as boolean;
+  const list = (name: string) => value(name) as readonly string[];
+  const offload = (name: string) => value(name) as Switch;
+  const ttlSeconds = number('subnet-ttl');
+  const marginSeconds = number('subnet-lease-renew-margin') * 60;
+  if ((text('etcd-certfile') === '') !== (text('etcd-keyfile') === '')) {
+    throw new OptionError('-etcd-certfile and -etcd-keyfile belong together; give both or neither');
+  }
+  return {
+    registry: {
+      endpoints: text('etcd-endpoints')
+        .split(',')
+        .map((endpoint) => endpoint.trim())
+        .filter((endpoint) => endpoint !== ''),
+      prefix: text('etcd-prefix'),
+      keyFile: text('etcd-keyfile'),
+      certFile: text('etcd-certfile'),
+      caFile: text('etcd-cafile'),
+      username: text('etcd-username'),
+      password: text('etcd-password'),
+    },
+    underlay: {
+      interfaces: list('iface'),
+      patterns: list('iface-regex'),
+      canReach: text('iface-can-reach'),
+      publicIp: text('public-ip'),
+    },
+    lease: {
+      ttlSeconds,
+      renewMarginSeconds: marginSeconds < ttlSeconds ? marginSeconds : Math.ceil(ttlSeconds / 2),
+      releaseOnExit: yes('release-on-exit'),
+      startFromCache: yes('start-from-cache'),
+    },
+    rules: {
+      masquerade: yes('ip-masq'),
+      fullyRandom: !yes('ip-masq-fully-random-disable'),
+      forward: yes('iptables-forward-rules'),
+      blackhole: yes('ip-blackhole-route'),
+      resyncSeconds: number('iptables-resync'),
+    },
+    udp: {
+      deviceName: text('device'),
+      checkSenders: yes('check-senders'),
+      offloads: {
+        tunTso: offload('tun-tso'),
+        tunUso: offload('tun-uso'),
+        udpGso: offload('udp-gso'),
+        udpGro: offload('udp-gro'),
+        udpBatch: offload('udp-batch'),
+      },
+      socketBuffer: number('socket-buffer'),
+      txQueueLength: number('txqueuelen'),
+    },
+    subnetFile: text('subnet-file'),
+    runDirectory: text('run-dir').replace(/(?<=.)\/+$/, ''),
+    health: { address: text('healthz-ip'), port: number('healthz-port') },
+    logLevel: text('log-level') || levelOfVerbosity(number('v')),
+  };
+}
+
+/** klog's numbers start at "important" and grow; pino's names do the same in coarser steps. */
+function levelOfVerbosity(verbosity: number): string {
+  if (verbosity === 0) return 'info';
+  return verbosity <= 5 ? 'debug' : 'trace';
+}

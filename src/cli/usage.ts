@@ -1,0 +1,42 @@
+import { runFlags } from './flag-table.js';
+import type { Flag } from './flags.js';
+
+const WIDTH = 100;
+const INDENT = 6;
+
+const headings: readonly (readonly [Flag['group'], string])[] = [
+  ['flannel', "flanneld's options (each also as FLANNELD_NAME in the environment)"],
+  ['logging', 'Logging, as flanneld takes it'],
+  ['tweed', "tweed's own options (each also as TWEED_NAME in the environment)"],
+  ['command', 'Instead of running'],
+];
+
+/** The help text of `tweed run` and `flanneld`, made from the table of flags. */
+export function runUsage(program: string): string {
+  const lines = [`Usage: ${program} [options]`, '', 'Runs the daemon of one host. -name and --name mean the same.'];
+  for (const [group, heading] of headings) {
+    lines.push('', `${heading}:`);
+    for (const flag of runFlags) {
+      if (flag.group === group && !flag.hidden) lines.push(`  -${flag.name}${valueHint(flag)}`, ...wrapped(flag));
+    }
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+function valueHint(flag: Flag): string {
+  return flag.kind === 'boolean' ? '' : ` ${flag.placeholder ?? 'VALUE'}`;
+}
+
+function wrapped(flag: Flag): string[] {
+  const standard = flag.kind === 'strings' || flag.default === '' || flag.default === false ? '' : ` (${flag.default})`;
+  const lines: string[] = [];
+  let line = '';
+  for (const word of `${flag.help}${standard}`.split(' ')) {
+    if (line !== '' && INDENT + line.length + 1 + word.length > WIDTH) {
+      lines.push(line);
+      line = '';
+    }
+    line = line === '' ? word : `${line} ${word}`;
+  }
+  return [...lines, line].map((each) => ' '.repeat(INDENT) + each);
+}

@@ -1,0 +1,49 @@
+/** `auto` uses what the kernel offers, `on` insists (and warns when it cannot), `off` leaves it alone. */
+export type Switch = 'auto' | 'on' | 'off';
+
+/** What one host's daemon is told, checked, every default filled in. */
+export interface DaemonOptions {
+  readonly registry: {
+    /** etcd URLs, or one `file:///directory`. */
+    readonly endpoints: readonly string[];
+    readonly prefix: string;
+    readonly keyFile: string;
+    readonly certFile: string;
+    readonly caFile: string;
+    readonly username: string;
+    readonly password: string;
+  };
+  readonly underlay: {
+    readonly interfaces: readonly string[];
+    readonly patterns: readonly string[];
+    readonly canReach: string;
+    /** An IPv4 address; empty: the interface's own. */
+    readonly publicIp: string;
+  };
+  readonly lease: {
+    readonly ttlSeconds: number;
+    readonly renewMarginSeconds: number;
+    readonly releaseOnExit: boolean;
+    readonly startFromCache: boolean;
+  };
+  readonly rules: {
+    readonly masquerade: boolean;
+    readonly fullyRandom: boolean;
+    readonly forward: boolean;
+    readonly blackhole: boolean;
+    readonly resyncSeconds: number;
+  };
+  readonly udp: {
+    readonly deviceName: string;
+    readonly checkSenders: boolean;
+    readonly offloads: Readonly<Record<'tunTso' | 'tunUso' | 'udpGso' | 'udpGro' | 'udpBatch', Switch>>;
+    /** Bytes, each way. */
+    readonly socketBuffer: number;
+    /** Packets. */
+    readonly txQueueLength: number;
+  };
+  readonly subnetFile: string;
+  readonly runDirectory: string;
+  readonly health: { readonly address: string /** 0: none. */; readonly port: number };
+  readonly logLevel: string;
+}
