@@ -1,0 +1,51 @@
+import { messageOf } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+
+/** Sends one datagram to the service manager. @throws when it cannot */
+export type SendNotification = (address: string, message: string) => void;
+
+/**
+ * The service manager's side of the daemon, in the protocol of sd_notify(3): READY=1, STATUS=…, STOPPING=1, and
+ * WATCHDOG=1 twice per period as long as the control thread turns. Without a service manager nothing happens.
+ */
+export class ServiceManager {
+  readonly #address: string;
+  readonly #watchdog: NodeJS.Timeout | null = null;
+
+  constructor(
+    environment: Readonly<Record<string, string | undefined>>,
+    private readonly send: SendNotification,
+    private readonly log: Logger,
+  ) {
+    this.#address = environment.NOTIFY_SOCKET ?? '';
+    const microseconds = Number(environment.WATCHDOG_USEC ?? 0);
+    const forUs = environment.WATCHDOG_PID === undefined || Number(environment.WATCHDOG_PID) === process.pid;
+    if (this.#address !== '' && microseconds > 0 && forUs) {
+      this.#watchdog = setInterval(() => this.#tell('WATCHDOG=1'), microseconds / 2000);
+      this.#watchdog.unref();
+    }
+  }
+
+  ready(): void {
+    this.#tell('READY=1');
+  }
+
+  stopping(): void {
+    if (this.#watchdog !== null) clearInterval(this.#watchdog);
+    this.#tell('STOPPING=1');
+  }
+
+  /** One line about what the daemon does, shown by `systemctl status`. */
+  status(text: string): void {
+    this.#tell(`STATUS=${text.replaceAll('\n', ' ')}`);
+  }
+
+  #tell(message: string): void {
+    if (this.#address === '') return;
+    try {
+      this.send(this.#address, message);
+    } catch (error) {
+      this.log.debug(`service manager: ${messageOf(error)}`);
+    }
+  }
+}

@@ -1,0 +1,59 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { silentLogger } from '../../../src/base/log.js';
+import { ServiceManager } from '../../../src/daemon/notify.js';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const manager = (environment: Record<string, string>) => {
+  const sent: string[] = [];
+  const send = (address: string, message: string) => void sent.push(`${address} ${message}`);
+  return { sent, manager: new ServiceManager(environment, send, silentLogger()) };
+};
+
+describe('the service manager', () => {
+  it('hears of every step', () => {
+    const { sent, manager: systemd } = manager({ NOTIFY_SOCKET: '/run/systemd/notify' });
+    systemd.status('waiting\nfor etcd');
+    systemd.ready();
+    systemd.stopping();
+    expect(sent).toEqual([
+      '/run/systemd/notify STATUS=waiting for etcd',
+      '/run/systemd/notify READY=1',
+      '/run/systemd/notify STOPPING=1',
+    ]);
+  });
+
+  it('is not looked for where there is none', () => {
+    const { sent, manager: none } = manager({ WATCHDOG_USEC: '1000' });
+    none.ready();
+    none.stopping();
+    expect(sent).toEqual([]);
+  });
+
+  it('is told twice per watchdog period that the daemon lives, until it stops', () => {
+    vi.useFakeTimers();
+    const { sent, manager: systemd } = manager({ NOTIFY_SOCKET: '@n', WATCHDOG_USEC: '2000000' });
+    vi.advanceTimersByTime(3000);
+    expect(sent).toEqual(['@n WATCHDOG=1', '@n WATCHDOG=1', '@n WATCHDOG=1']);
+    systemd.stopping();
+    vi.advanceTimersByTime(3000);
+    expect(sent.length).toBe(4);
+  });
+
+  it('is not told when the watchdog is meant for another process', () => {
+    vi.useFakeTimers();
+    const { sent } = manager({ NOTIFY_SOCKET: '@n', WATCHDOG_USEC: '2000000', WATCHDOG_PID: '1' });
+    vi.advanceTimersByTime(3000);
+    expect(sent).toEqual([]);
+  });
+
+  it('may be gone: the daemon goes on', () => {
+    const send = () => {
+      throw new Error('nobody listens');
+    };
+    const systemd = new ServiceManager({ NOTIFY_SOCKET: '@n' }, send, silentLogger());
+    expect(() => systemd.ready()).not.toThrow();
+  });
+});
