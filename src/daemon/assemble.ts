@@ -1,0 +1,86 @@
+import path from 'node:path';
+import { createBackend } from '../backend/select.js';
+import { type Prefix, samePrefix } from '../base/ipv4.js';
+import type { Logger } from '../base/log.js';
+import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
+import { createTrafficRules } from '../routes/traffic-rules.js';
+import { findUnderlay } from '../routes/underlay.js';
+import type { NetworkConfig } from '../subnet/config.js';
+import type { Lease } from '../subnet/lease.js';
+import { LeaseManager } from '../subnet/lease-manager.js';
+import { openRegistry } from '../subnet/open-registry.js';
+import { PeerCache } from '../subnet/peer-cache.js';
+import { type PreviousSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
+import { lockDevice } from './instance-lock.js';
+import type { DaemonOptions } from './options.js';
+import type { DaemonParts, HostRules, RegistryHandle } from './parts.js';
+import { recheckUnderlay } from './underlay-watch.js';
+
+/** How long the registry may keep silent at start before the cache is used, where that is wanted. */
+const CACHE_PATIENCE_MS = 5000;
+
+/** What daemons on real hosts are put together from. */
+export const realParts: DaemonParts = {
+  lockDevice,
+  findUnderlay: (options) => findUnderlay(options),
+  recheckUnderlay,
+  openRegistry: openHostRegistry,
+  createBackend,
+  createRules: createHostRules,
+  readSubnetFile: readSubnetEnv,
+  writeSubnetFile: writeSubnetEnv,
+};
+
+function openHostRegistry(options: DaemonOptions, log: Logger): RegistryHandle {
+  const registry = openRegistry(options.registry, log);
+  const { ttlSeconds, renewMarginSeconds, startFromCache } = options.lease;
+  const cache = new PeerCache(path.join(options.runDirectory, `${options.udp.deviceName}.cache.json`), log);
+  return {
+    createLeases: (publicIp, previousSubnet) =>
+      new LeaseManager({
+        registry,
+        log,
+        publicIp,
+        previousSubnet,
+        ttlSeconds,
+        renewMarginMs: renewMarginSeconds * 1000,
+        cache,
+        ...(startFromCache ? { startFromCacheAfterMs: CACHE_PATIENCE_MS } : {}),
+      }),
+    close: () => registry.close(),
+  };
+}
+
+function createHostRules(
+  { rules }: DaemonOptions,
+  config: NetworkConfig,
+  { subnet }: Lease,
+  past: PreviousSubnetEnv,
+): HostRules {
+  const traffic = createTrafficRules(config.enableNftables ? 'nftables' : 'iptables', {
+    network: config.network,
+    subnet,
+    masquerade: rules.masquerade,
+    randomFully: rules.fullyRandom,
+    forward: rules.forward,
+  });
+  const blackhole = () => (rules.blackhole ? ensureBlackhole(subnet) : Promise.resolve([]));
+  return {
+    apply: async () => [
+      ...(await traffic.apply()),
+      ...(await removeFormerBlackhole(rules.blackhole, subnet, past.subnet)),
+      ...(await blackhole()),
+    ],
+    check: async () => [...(await traffic.check()), ...(await blackhole())],
+  };
+}
+
+/** The blackhole of a subnet that is another host's by now would cut that host off from here. */
+async function removeFormerBlackhole(
+  wanted: boolean,
+  subnet: Prefix,
+  former: Prefix | null,
+): Promise<readonly string[]> {
+  if (former === null || (wanted && samePrefix(former, subnet))) return [];
+  return removeBlackhole(former);
+}

@@ -1,0 +1,143 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf, TweedError } from '../base/errors.js';
+import { formatPrefix } from '../base/ipv4.js';
+import type { Logger } from '../base/log.js';
+import type { Lease } from '../subnet/lease.js';
+import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
+import { abortable } from './abortable.js';
+import { Complaints } from './complaints.js';
+import type { DaemonOptions } from './options.js';
+import { Overlay } from './overlay.js';
+import type { DaemonParts, Leases, UnderlayChoice } from './parts.js';
+
+/** Forwarding failed for good. */
+export class ForwardingFailedError extends TweedError {
+  constructor(reason: unknown) {
+    super('FORWARDING_FAILED', `forwarding stopped: ${messageOf(reason)}; start again once that is mended`, {
+      cause: reason,
+    });
+  }
+}
+
+/** What a membership tells of its progress. */
+export interface MembershipEvents {
+  /** What it waits for or does now, in words. */
+  onProgress(detail: string): void;
+  /** It forwards. */
+  onUp(): void;
+}
+
+/**
+ * A host's membership in the overlay under one public address: from waiting for the network's configuration to the
+ * end of forwarding.
+ */
+export class Membership {
+  readonly #complaints: Complaints;
+  readonly #end = new AbortController();
+  #overlay: Overlay | null = null;
+
+  constructor(
+    private readonly options: DaemonOptions,
+    private readonly parts: DaemonParts,
+    readonly leases: Leases,
+    private readonly past: PreviousSubnetEnv,
+    private choice: UnderlayChoice,
+    private readonly log: Logger,
+    private readonly events: MembershipEvents,
+  ) {
+    this.#complaints = new Complaints(log);
+  }
+
+  get overlay(): Overlay | null {
+    return this.#overlay;
+  }
+
+  get underlay(): UnderlayChoice {
+    return this.choice;
+  }
+
+  /**
+   * Lives until something ends it, and stops forwarding before it returns.
+   *
+   * @param former leases under an address that this host no longer has; they are given back once the registry answers
+   * @returns the underlay to go on with, when the host's public address is another one now
+   * @throws the signal's reason when it is aborted; TweedError when this host has to leave the overlay
+   */
+  async live(signal: AbortSignal, former: Leases | null): Promise<UnderlayChoice> {
+    const onAbort = () => this.#end.abort(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    try {
+      await this.#comeUp(this.#end.signal, former);
+      return await this.#stayUp(this.#end.signal);
+    } catch (error) {
+      throw this.#end.signal.aborted ? this.#end.signal.reason : error;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+      await this.#complaints.attempt('stopping the overlay', async () => this.#overlay?.stop());
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#end.abort(error);
+  }
+
+  async #comeUp(signal: AbortSignal, former: Leases | null): Promise<void> {
+    const { leases, events } = this;
+    events.onProgress('waiting for the network configuration');
+    const config = await abortable(leases.waitForConfig(), signal);
+    const onFailed = (reason: Error) => this.#fail(new ForwardingFailedError(reason));
+    const overlay = new Overlay(this.options, this.parts, config, this.past, this.log, onFailed);
+    const backend = overlay.makeBackend(this.choice);
+    const attributes = await backend.attributes();
+    if (former !== null) await former.release();
+    events.onProgress('waiting for a lease');
+    const lease = await abortable(leases.acquire(attributes), signal);
+    this.#overlay = overlay;
+    events.onProgress(`bringing up ${formatPrefix(lease.subnet)}`);
+    await overlay.start(backend, lease);
+    signal.throwIfAborted();
+    const summary = () =>
+      events.onProgress(
+        `${formatPrefix(lease.subnet)} of ${formatPrefix(config.network)}, ${leases.status().peers.length} peers`,
+      );
+    leases.on('lost', (error) => this.#fail(error));
+    leases.on('peers', (changes) => {
+      overlay.applyPeers(changes).then(summary, (error: unknown) => this.#fail(error));
+    });
+    leases.follow();
+    summary();
+    events.onUp();
+  }
+
+  /** Checks and mends, round after round, until the public address changes. */
+  async #stayUp(signal: AbortSignal): Promise<UnderlayChoice> {
+    const overlay = this.#overlay as Overlay;
+    const lease = this.leases.status().lease as Lease;
+    for (;;) {
+      await sleep(this.options.rules.resyncSeconds * 1000, undefined, { signal });
+      const moved = await this.#moved();
+      if (moved !== null && moved.publicIp !== this.choice.publicIp) return moved;
+      if (moved !== null) await this.#moveTo(moved, overlay, lease);
+      await overlay.reconcile(lease);
+    }
+  }
+
+  async #moved(): Promise<UnderlayChoice | null> {
+    let moved: UnderlayChoice | null = null;
+    await this.#complaints.attempt('looking at the underlay', async () => {
+      moved = await this.parts.recheckUnderlay(this.choice, this.options.underlay);
+    });
+    return moved;
+  }
+
+  /** Peers need not hear of it: another interface, address or MTU behind the same public address. */
+  async #moveTo(choice: UnderlayChoice, overlay: Overlay, lease: Lease): Promise<void> {
+    this.choice = choice;
+    try {
+      await overlay.restart(overlay.makeBackend(choice), lease, () => this.leases.status().peers);
+    } catch (error) {
+      throw new ForwardingFailedError(error);
+    }
+  }
+}

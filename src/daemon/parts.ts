@@ -1,0 +1,48 @@
+import type { Backend, BackendContext } from '../backend/backend.js';
+import type { Prefix } from '../base/ipv4.js';
+import type { Logger } from '../base/log.js';
+import type { UnderlayChoice, UnderlayOptions } from '../routes/underlay.js';
+import type { NetworkConfig } from '../subnet/config.js';
+import type { LeaseLostError } from '../subnet/errors.js';
+import type { Lease, PeerChange } from '../subnet/lease.js';
+import type { LeaseManager } from '../subnet/lease-manager.js';
+import type { PreviousSubnetEnv, SubnetEnv } from '../subnet/subnet-env.js';
+import type { InstanceLock } from './instance-lock.js';
+import type { DaemonOptions } from './options.js';
+
+export type { UnderlayChoice };
+
+/** The part of the lease manager that the daemon uses. */
+export interface Leases
+  extends Pick<LeaseManager, 'waitForConfig' | 'acquire' | 'follow' | 'status' | 'close' | 'release'> {
+  on(event: 'peers', listener: (changes: readonly PeerChange[]) => void): unknown;
+  on(event: 'lost', listener: (error: LeaseLostError) => void): unknown;
+}
+
+/** The registry, open. */
+export interface RegistryHandle {
+  /** This host's dealings with it under one public address. */
+  createLeases(publicIp: number, previousSubnet: Prefix | null): Leases;
+  close(): Promise<void>;
+}
+
+/** Masquerade, forward and blackhole rules. Both return one line of text for each change. */
+export interface HostRules {
+  /** Puts the rules in place, and removes those of an earlier network. */
+  apply(): Promise<readonly string[]>;
+  /** Puts back what is missing. */
+  check(): Promise<readonly string[]>;
+}
+
+/** What a daemon is put together from. Tests put in others. */
+export interface DaemonParts {
+  lockDevice(device: string): Promise<InstanceLock>;
+  findUnderlay(options: UnderlayOptions): Promise<UnderlayChoice>;
+  /** Another choice when the host has lost the one in use, or its MTU changed; null when all is as it was. */
+  recheckUnderlay(current: UnderlayChoice, options: UnderlayOptions): Promise<UnderlayChoice | null>;
+  openRegistry(options: DaemonOptions, log: Logger): RegistryHandle;
+  createBackend(type: string, context: BackendContext, options: DaemonOptions): Backend;
+  createRules(options: DaemonOptions, config: NetworkConfig, lease: Lease, past: PreviousSubnetEnv): HostRules;
+  readSubnetFile(file: string): Promise<PreviousSubnetEnv>;
+  writeSubnetFile(file: string, content: SubnetEnv): Promise<void>;
+}

@@ -1,0 +1,51 @@
+import type { BackendStatus } from '../backend/backend.js';
+
+/** Where the daemon is in its life. */
+export type DaemonPhase = 'starting' | 'waiting' | 'running' | 'stopping';
+
+export interface RegistryStatus {
+  readonly kind: 'etcd' | 'directory';
+  /** Without passwords. */
+  readonly endpoints: readonly string[];
+  readonly connected: boolean;
+  /** Why not; empty while connected. */
+  readonly error: string;
+}
+
+export interface LeaseStatus {
+  readonly subnet: string;
+  readonly publicIp: string;
+  /** ISO 8601; null for a reservation, which does not expire. */
+  readonly expiresAt: string | null;
+  readonly secondsLeft: number | null;
+  /** Taken from the cache, not yet confirmed by the registry. */
+  readonly fromCache: boolean;
+}
+
+/**
+ * What `tweed status --json` prints. docs/operations.md describes every member.
+ *
+ * `schema` grows when a member changes its meaning or goes; new members may come without that.
+ */
+export interface DaemonStatus {
+  readonly schema: 1;
+  readonly version: string;
+  readonly process: number;
+  /** ISO 8601. */
+  readonly startedAt: string;
+  readonly phase: DaemonPhase;
+  /** What it waits for or does, in words. */
+  readonly detail: string;
+  readonly ready: boolean;
+  readonly logLevel: string;
+  readonly network: string | null;
+  readonly lease: LeaseStatus | null;
+  readonly underlay: { readonly interface: string; readonly address: string; readonly mtu: number } | null;
+  readonly registry: RegistryStatus;
+  readonly backend: BackendStatus | null;
+  /** How often the reconcile loop put something back. */
+  readonly repairs: number;
+}
+
+/** Anything that can be asked for the daemon's status: the socket, the metrics, the dump to the log. */
+export type StatusSource = () => DaemonStatus;

@@ -1,0 +1,213 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { fetchStatus } from '../../../src/daemon/status-client.js';
+import { added, address, type FakeBackend, prefix, World } from './fakes.js';
+
+let world: World;
+let stop: AbortController;
+
+beforeEach(async () => {
+  world = await World.create();
+  stop = new AbortController();
+});
+afterEach(() => world.remove());
+
+const happened = (event: string) =>
+  vi.waitFor(() => expect(world.events).toContain(event), { timeout: 10_000, interval: 10 });
+const told = (message: string) =>
+  vi.waitFor(() => expect(world.messages).toContain(message), { timeout: 10_000, interval: 10 });
+
+/** Starts a daemon, waits until it is ready, does something with it, stops it. */
+async function whileReady(argv: string[], then: (daemon: ReturnType<World['daemon']>) => Promise<void>): Promise<void> {
+  const daemon = world.daemon(...argv);
+  const life = daemon.run(stop.signal);
+  life.catch(() => {});
+  await told('READY=1');
+  await then(daemon);
+  stop.abort();
+  await life;
+}
+
+describe('the life of a daemon', () => {
+  it('goes through its steps in order, and back', async () => {
+    world.peers = [added('10.5.8.0/24', '192.0.2.2')];
+    await whileReady([], () => happened('peer added 10.5.8.0/24'));
+    expect(world.events).toEqual([
+      'locked',
+      'await config',
+      'acquire lease',
+      'backend start 10.5.7.0/24',
+      'rules applied',
+      'subnet file 10.5.7.0/24 1472',
+      'follow peers',
+      'peer added 10.5.8.0/24',
+      'backend stop',
+      'leases closed',
+      'registry closed',
+      'unlocked',
+    ]);
+    expect(world.messages).toContain('STATUS=10.5.7.0/24 of 10.5.0.0/16, 1 peers');
+    expect(world.messages.at(-1)).toBe('STOPPING=1');
+  });
+
+  it('asks for the subnet that an earlier life had', async () => {
+    world.former = prefix('10.5.77.0/24');
+    await whileReady([], () => happened('backend start 10.5.77.0/24'));
+  });
+
+  it('gives the lease back when told to', async () => {
+    await whileReady(['-release-on-exit'], async () => {});
+    expect(world.events).toContain('lease of 192.0.2.1 released');
+  });
+
+  it('stops while it waits for the configuration', async () => {
+    world.silent = true;
+    const life = world.daemon().run(stop.signal);
+    await happened('await config');
+    stop.abort();
+    await life;
+    expect(world.events).not.toContain('acquire lease');
+    expect(world.events.at(-1)).toBe('unlocked');
+  });
+
+  it('does nothing when it is stopped before it began', async () => {
+    stop.abort();
+    await world.daemon().run(stop.signal);
+    expect(world.events).not.toContain('acquire lease');
+  });
+
+  it('tells through its socket what it waits for, then that it is ready', async () => {
+    world.silent = true;
+    const life = world.daemon().run(stop.signal);
+    await told('STATUS=waiting for the network configuration');
+    expect(await fetchStatus(world.runDirectory)).toMatchObject({ phase: 'waiting', ready: false, lease: null });
+    world.speak();
+    await told('READY=1');
+    expect(await fetchStatus(world.runDirectory)).toMatchObject({
+      phase: 'running',
+      ready: true,
+      network: '10.5.0.0/16',
+      lease: { subnet: '10.5.7.0/24', publicIp: '192.0.2.1', fromCache: false },
+      underlay: { interface: 'eth0', address: '192.0.2.1', mtu: 1500 },
+    });
+    stop.abort();
+    await life;
+  });
+
+  it('stops forwarding and ends with the reason when the lease is lost', async () => {
+    const life = world.daemon().run(stop.signal);
+    await told('READY=1');
+    world.leases[0]?.lose('another host holds it');
+    await expect(life).rejects.toThrow('the lease of 10.5.7.0/24 is lost: another host holds it');
+    expect(world.events.slice(-4)).toEqual(['backend stop', 'leases closed', 'registry closed', 'unlocked']);
+  });
+
+  it('ends with the reason when forwarding fails', async () => {
+    const life = world.daemon().run(stop.signal);
+    await told('READY=1');
+    world.backends[0]?.fail('the TUN device is gone');
+    await expect(life).rejects.toThrow('forwarding stopped: the TUN device is gone');
+    expect(world.events.at(-1)).toBe('unlocked');
+  });
+
+  it('ends with the reason when forwarding cannot begin', async () => {
+    world.backendStartFails = 'no /dev/net/tun';
+    await expect(world.daemon().run(stop.signal)).rejects.toThrow('no /dev/net/tun');
+    expect(world.events).not.toContain('rules applied');
+  });
+});
+
+describe('what is not vital', () => {
+  it('may fail: the overlay comes up without rules, and has them once they work', async () => {
+    world.rulesFail = 'iptables is not installed';
+    await whileReady([], async (daemon) => {
+      expect(daemon.status()).toMatchObject({ phase: 'running', ready: false });
+      expect(world.events).toContain('subnet file 10.5.7.0/24 1472');
+      world.rulesFail = '';
+      await happened('rules applied');
+      await vi.waitFor(() => expect(daemon.status().ready).toBe(true));
+    });
+  });
+
+  it('may fail: it is ready only once the subnet file is written', async () => {
+    world.subnetFileFails = 'read-only file system';
+    await whileReady([], async (daemon) => {
+      expect(daemon.status().ready).toBe(false);
+      world.subnetFileFails = '';
+      await happened('subnet file 10.5.7.0/24 1472');
+      await vi.waitFor(() => expect(daemon.status().ready).toBe(true));
+    });
+  });
+
+  it('may fail: a status socket that cannot be made', async () => {
+    await whileReady(['-run-dir=/etc/hostname/tweed'], async (daemon) => expect(daemon.status().ready).toBe(true));
+  });
+});
+
+describe('peers', () => {
+  it('reach the backend in order, whatever came while it was busy in one piece', async () => {
+    world.peers = [added('10.5.8.0/24', '192.0.2.2'), added('10.5.9.0/24', '192.0.2.3')];
+    await whileReady([], async () => {
+      await happened('peer added 10.5.9.0/24');
+      world.events.length = 0;
+      const applyPeers = vi.spyOn(world.backends[0] as FakeBackend, 'applyPeers');
+      for (let host = 0; host < 200; host++) world.leases[0]?.announce([added(`10.5.${host}.0/24`, '192.0.2.9')]);
+      await happened('peer added 10.5.199.0/24');
+      expect(world.events).toEqual(Array.from({ length: 200 }, (_, host) => `peer added 10.5.${host}.0/24`));
+      expect(applyPeers.mock.calls.length).toBeLessThanOrEqual(2);
+    });
+  });
+});
+
+describe('reconciling', () => {
+  it('counts what was put back', async () => {
+    world.repairs.push('address of flannel0', 'route of flannel0');
+    await whileReady([], (daemon) => vi.waitFor(() => expect(daemon.status().repairs).toBe(2), { timeout: 5000 }));
+  });
+
+  const anotherInterface = { name: 'eth1', index: 3, address: address('198.51.100.1'), mtu: 1400 };
+
+  it('moves to another interface behind the same public address without asking the registry', async () => {
+    world.peers = [added('10.5.8.0/24', '192.0.2.2')];
+    await whileReady([], async (daemon) => {
+      await happened('peer added 10.5.8.0/24');
+      world.events.length = 0;
+      world.silent = true;
+      world.moved = { ...world.underlay, underlay: anotherInterface };
+      await happened('subnet file 10.5.7.0/24 1372');
+      expect(world.events).toEqual([
+        'backend stop',
+        'backend start 10.5.7.0/24',
+        'peer added 10.5.8.0/24',
+        'subnet file 10.5.7.0/24 1372',
+      ]);
+      expect(daemon.status()).toMatchObject({ ready: true, underlay: { interface: 'eth1', mtu: 1400 } });
+    });
+  });
+
+  it('joins again with the same subnet when its public address has changed', async () => {
+    world.peers = [added('10.5.8.0/24', '192.0.2.2')];
+    world.former = prefix('10.5.70.0/24');
+    await whileReady([], async (daemon) => {
+      await happened('peer added 10.5.8.0/24');
+      world.events.length = 0;
+      world.moved = { underlay: anotherInterface, publicIp: address('198.51.100.1'), reason: 'test' };
+      await happened('peer added 10.5.8.0/24');
+      expect(world.events).toEqual([
+        'backend stop',
+        'leases closed',
+        'await config',
+        'lease of 192.0.2.1 released',
+        'acquire lease',
+        'backend start 10.5.70.0/24',
+        'rules applied',
+        'subnet file 10.5.70.0/24 1372',
+        'follow peers',
+        'peer added 10.5.8.0/24',
+      ]);
+      expect(daemon.status()).toMatchObject({
+        phase: 'running',
+        lease: { subnet: '10.5.70.0/24', publicIp: '198.51.100.1' },
+      });
+    });
+  });
+});
