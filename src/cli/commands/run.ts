@@ -1,0 +1,36 @@
+import { createLogger } from '../../base/log.js';
+import { version } from '../../base/version.js';
+import { runDaemon } from '../../daemon/run.js';
+import { exitCodes } from '../exit.js';
+import { HelpRequested } from '../flags.js';
+import { type RunRequest, readRunRequest } from '../options.js';
+import { renderConfig } from '../print-config.js';
+import { runUsage } from '../usage.js';
+
+/** `tweed run` and `flanneld`. */
+export async function runDaemonCommand(program: string, argv: readonly string[]): Promise<number> {
+  let request: RunRequest;
+  try {
+    request = readRunRequest(argv, process.env);
+  } catch (error) {
+    if (!(error instanceof HelpRequested)) throw error;
+    process.stdout.write(runUsage(program));
+    return exitCodes.done;
+  }
+  switch (request.wants) {
+    case 'version':
+      process.stderr.write(`${version}\n`); // standard error, as flanneld does
+      return exitCodes.done;
+    case 'print-config':
+      process.stdout.write(renderConfig(request));
+      return exitCodes.done;
+    case 'check':
+      process.stdout.write('the options are right\n');
+      return exitCodes.done;
+    case 'run':
+      // Arguments are there for every user of the host to see in /proc; a title of our own takes their place.
+      process.title = program;
+      await runDaemon(request.options, createLogger(request.options.logLevel));
+      return exitCodes.done;
+  }
+}

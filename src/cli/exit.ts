@@ -1,0 +1,30 @@
+import { messageOf, TweedError } from '../base/errors.js';
+import { OptionError } from './flags.js';
+
+/** What tweed's commands end with. docs/operations.md lists them. */
+export const exitCodes = {
+  done: 0,
+  /** It did not work; one line on standard error says why. */
+  failed: 1,
+  /** The command line or the environment cannot be used. */
+  usage: 2,
+} as const;
+
+/**
+ * Runs a command and ends the process with its status: one line for an error that we know, a stack only for one that
+ * we do not, which is a bug.
+ */
+export async function endWith(program: string, command: () => Promise<number>): Promise<never> {
+  let status: number;
+  try {
+    status = await command();
+  } catch (error) {
+    status = error instanceof OptionError ? exitCodes.usage : exitCodes.failed;
+    process.stderr.write(`${program}: ${error instanceof TweedError ? error.message : describeBug(error)}\n`);
+  }
+  process.exit(status);
+}
+
+function describeBug(error: unknown): string {
+  return (error instanceof Error && error.stack) || messageOf(error);
+}

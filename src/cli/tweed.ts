@@ -1,0 +1,34 @@
+#!/usr/bin/env node
+import yargs from 'yargs';
+import { hideBin } from 'yargs/helpers';
+import { version } from '../base/version.js';
+import { dockerOptsCommand } from './commands/docker-opts.js';
+import { logLevelCommand } from './commands/log-level.js';
+import { runDaemonCommand } from './commands/run.js';
+import { statusCommand } from './commands/status.js';
+import { endWith } from './exit.js';
+import { OptionError } from './flags.js';
+
+const argv = hideBin(process.argv);
+
+await endWith('tweed', async () => {
+  // The daemon takes flanneld's options, whose style yargs cannot read; yargs only lists the command in the help.
+  if (argv[0] === 'run') return runDaemonCommand('tweed run', argv.slice(1));
+  await yargs(argv)
+    .scriptName('tweed')
+    .usage('Usage: $0 <command>\n\nAn overlay network for containers: flannel’s udp backend, faster.')
+    .command('run', "run this host's daemon (see: tweed run --help)", (run) => run.help(false))
+    .command(statusCommand)
+    .command(logLevelCommand)
+    .command(dockerOptsCommand)
+    .demandCommand(1, 'name a command; tweed --help lists them')
+    .strict()
+    .recommendCommands()
+    .version(version)
+    .wrap(Math.min(100, process.stdout.columns ?? 100))
+    .fail((message, error) => {
+      throw error ?? new OptionError(message);
+    })
+    .parseAsync();
+  return Number(process.exitCode ?? 0);
+});

@@ -1,0 +1,65 @@
+import { describe, expect, it } from 'vitest';
+import { dockerOptions, parseEnvironmentFile } from '../../../src/cli/docker-opts.js';
+
+const subnetFile = parseEnvironmentFile(`FLANNEL_NETWORK=10.5.0.0/16
+FLANNEL_SUBNET=10.5.72.1/24
+FLANNEL_MTU=1472
+FLANNEL_IPMASQ=true
+`);
+const standard = { individual: false, combined: false, combinedKey: 'DOCKER_OPTS', masquerade: true };
+
+// The expected texts are what mk-docker-opts.sh wrote for the same input, blanks included.
+describe("Docker's options", () => {
+  it('are written one by one and combined when nothing is chosen', () => {
+    expect(dockerOptions(subnetFile, {}, standard)).toBe(`\
+DOCKER_OPT_BIP="--bip=10.5.72.1/24"
+DOCKER_OPT_IPMASQ="--ip-masq=false"
+DOCKER_OPT_MTU="--mtu=1472"
+DOCKER_OPTS=" --bip=10.5.72.1/24 --ip-masq=false --mtu=1472 "
+`);
+  });
+
+  it('are written one by one with -i', () => {
+    expect(dockerOptions(subnetFile, {}, { ...standard, individual: true })).toBe(`\
+DOCKER_OPT_BIP="--bip=10.5.72.1/24"
+DOCKER_OPT_IPMASQ="--ip-masq=false"
+DOCKER_OPT_MTU="--mtu=1472"
+`);
+  });
+
+  it('are combined with -c, under the name that -k gives', () => {
+    expect(dockerOptions(subnetFile, {}, { ...standard, combined: true, combinedKey: 'OPTIONS' })).toBe(
+      'OPTIONS=" --bip=10.5.72.1/24 --ip-masq=false --mtu=1472 "\n',
+    );
+  });
+
+  it('leave masquerading alone with -m, and where the overlay does not do it', () => {
+    const combined = { ...standard, combined: true };
+    const text = 'DOCKER_OPTS=" --bip=10.5.72.1/24 --mtu=1472 "\n';
+    expect(dockerOptions(subnetFile, {}, { ...combined, masquerade: false })).toBe(text);
+    expect(dockerOptions({ ...subnetFile, FLANNEL_IPMASQ: 'false' }, {}, combined)).toBe(text);
+  });
+
+  it('keep what the environment brings along', () => {
+    const environment = { DOCKER_OPTS: '--debug', DOCKER_OPT_A: '--a=1', FLANNEL_MTU: '9000', OTHER: 'x' };
+    expect(dockerOptions(subnetFile, environment, standard)).toBe(`\
+DOCKER_OPT_A="--a=1"
+DOCKER_OPT_BIP="--bip=10.5.72.1/24"
+DOCKER_OPT_IPMASQ="--ip-masq=false"
+DOCKER_OPT_MTU="--mtu=1472"
+DOCKER_OPTS="--debug --a=1 --bip=10.5.72.1/24 --ip-masq=false --mtu=1472 "
+`);
+  });
+
+  it('are none without a subnet', () => {
+    expect(dockerOptions({}, {}, standard)).toBe('DOCKER_OPTS=" "\n');
+  });
+});
+
+describe('a file of variables', () => {
+  it('is read as a shell would', () => {
+    expect(
+      parseEnvironmentFile('# comment\r\nA=1\nexport B="two words" # c\nC=\'#3\'\n D=\nbad line\n2=x\nE=a b\n'),
+    ).toEqual({ A: '1', B: 'two words', C: '#3', D: '' });
+  });
+});
