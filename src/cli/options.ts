@@ -25,37 +25,51 @@ export function readRunRequest(
   return { flags, options: daemonOptions(flags), wants, json: flags.get('json')?.value === true };
 }
 
+/** The registry that the flags name. Those of the other groups need not be among them. */
+export function registryOptions(flags: ResolvedFlags): DaemonOptions['registry'] {
+  const text = (name: string) => flags.get(name)?.value as string;
+  if ((text('etcd-certfile') === '') !== (text('etcd-keyfile') === '')) {
+    throw new OptionError('-etcd-certfile and -etcd-keyfile belong together; give both or neither');
+  }
+  const given = {
+    caFile: text('etcd-cafile'),
+    certFile: text('etcd-certfile'),
+    keyFile: text('etcd-keyfile'),
+    username: text('etcd-username'),
+    password: text('etcd-password'),
+  };
+  return {
+    endpoints: text('etcd-endpoints')
+      .split(',')
+      .map((endpoint) => endpoint.trim())
+      .filter((endpoint) => endpoint !== ''),
+    prefix: text('etcd-prefix'),
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== '')),
+  };
+}
+
+/** How the interface between hosts is to be chosen. */
+export function underlayOptions(flags: ResolvedFlags): DaemonOptions['underlay'] {
+  const value = (name: string) => flags.get(name)?.value;
+  return {
+    interfaces: value('iface') as readonly string[],
+    patterns: value('iface-regex') as readonly string[],
+    canReach: value('iface-can-reach') as string,
+    publicIp: value('public-ip') as string,
+  };
+}
+
 function daemonOptions(flags: ResolvedFlags): DaemonOptions {
   const value = (name: string): FlagValue => (flags.get(name) as Resolved).value;
   const text = (name: string) => value(name) as string;
   const number = (name: string) => value(name) as number;
   const yes = (name: string) => value(name) as boolean;
-  const list = (name: string) => value(name) as readonly string[];
   const offload = (name: string) => value(name) as Switch;
   const ttlSeconds = number('subnet-ttl');
   const marginSeconds = number('subnet-lease-renew-margin') * 60;
-  if ((text('etcd-certfile') === '') !== (text('etcd-keyfile') === '')) {
-    throw new OptionError('-etcd-certfile and -etcd-keyfile belong together; give both or neither');
-  }
   return {
-    registry: {
-      endpoints: text('etcd-endpoints')
-        .split(',')
-        .map((endpoint) => endpoint.trim())
-        .filter((endpoint) => endpoint !== ''),
-      prefix: text('etcd-prefix'),
-      keyFile: text('etcd-keyfile'),
-      certFile: text('etcd-certfile'),
-      caFile: text('etcd-cafile'),
-      username: text('etcd-username'),
-      password: text('etcd-password'),
-    },
-    underlay: {
-      interfaces: list('iface'),
-      patterns: list('iface-regex'),
-      canReach: text('iface-can-reach'),
-      publicIp: text('public-ip'),
-    },
+    registry: registryOptions(flags),
+    underlay: underlayOptions(flags),
     lease: {
       ttlSeconds,
       renewMarginSeconds: marginSeconds < ttlSeconds ? marginSeconds : Math.ceil(ttlSeconds / 2),

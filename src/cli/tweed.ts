@@ -3,7 +3,9 @@ import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { version } from '../base/version.js';
 import { dockerOptsCommand } from './commands/docker-opts.js';
+import { leasesCommand } from './commands/leases.js';
 import { logLevelCommand } from './commands/log-level.js';
+import { networkCommand } from './commands/network.js';
 import { runDaemonCommand } from './commands/run.js';
 import { statusCommand } from './commands/status.js';
 import { endWith } from './exit.js';
@@ -19,6 +21,8 @@ await endWith('tweed', async () => {
     .usage('Usage: $0 <command>\n\nAn overlay network for containers: flannel’s udp backend, faster.')
     .command('run', "run this host's daemon (see: tweed run --help)", (run) => run.help(false))
     .command(statusCommand)
+    .command(networkCommand)
+    .command(leasesCommand)
     .command(logLevelCommand)
     .command(dockerOptsCommand)
     .demandCommand(1, 'name a command; tweed --help lists them')

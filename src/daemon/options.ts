@@ -7,11 +7,11 @@ export interface DaemonOptions {
     /** etcd URLs, or one `file:///directory`. */
     readonly endpoints: readonly string[];
     readonly prefix: string;
-    readonly keyFile: string;
-    readonly certFile: string;
-    readonly caFile: string;
-    readonly username: string;
-    readonly password: string;
+    readonly keyFile?: string;
+    readonly certFile?: string;
+    readonly caFile?: string;
+    readonly username?: string;
+    readonly password?: string;
   };
   readonly underlay: {
     readonly interfaces: readonly string[];

@@ -13,11 +13,6 @@ describe('options of the daemon', () => {
       registry: {
         endpoints: ['http://127.0.0.1:4001', 'http://127.0.0.1:2379'],
         prefix: '/coreos.com/network',
-        keyFile: '',
-        certFile: '',
-        caFile: '',
-        username: '',
-        password: '',
       },
       underlay: { interfaces: [], patterns: [], canReach: '', publicIp: '' },
       lease: { ttlSeconds: 86_400, renewMarginSeconds: 3600, releaseOnExit: false, startFromCache: false },
@@ -48,6 +43,16 @@ describe('options of the daemon', () => {
     [['-v=10', '-log-level=warn'], 'warn'],
   ])('log at the level that %j asks for', (argv, level) => {
     expect(optionsOf(...argv).logLevel).toBe(level);
+  });
+
+  it('name credentials only when there are any', () => {
+    expect(optionsOf('-etcd-cafile=/ca', '-etcd-username=u', '-etcd-password=p').registry).toEqual({
+      endpoints: ['http://127.0.0.1:4001', 'http://127.0.0.1:2379'],
+      prefix: '/coreos.com/network',
+      caFile: '/ca',
+      username: 'u',
+      password: 'p',
+    });
   });
 
   it('want key and certificate together', () => {

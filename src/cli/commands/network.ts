@@ -1,0 +1,88 @@
+import fs from 'node:fs/promises';
+import { text } from 'node:stream/consumers';
+import type { Argv, CommandModule } from 'yargs';
+import { messageOf, TweedError } from '../../base/errors.js';
+import { describeRange } from '../../subnet/config.js';
+import { checkNetwork, effectiveConfig, type NetworkReport, setNetwork, subnetCount } from '../../subnet/network.js';
+import type { Registry } from '../../subnet/registry.js';
+import { registryFlagNames, withDaemonFlags } from '../shared-options.js';
+import { withRegistry } from '../with-registry.js';
+
+interface NetworkArguments {
+  readonly config?: string | undefined;
+  readonly effective?: boolean;
+}
+
+const sourceHelp = 'JSON; @FILE to read it from a file; - for standard input';
+
+const get: CommandModule<object, NetworkArguments> = {
+  command: 'get',
+  describe: 'print the network configuration',
+  builder: (args) =>
+    args.option('effective', { type: 'boolean', default: false, describe: 'with every default filled in' }),
+  handler: async (args) => {
+    const json = await withRegistry(args, storedConfig);
+    if (!args.effective) process.stdout.write(`${json}\n`);
+    else process.stdout.write(`${JSON.stringify(effectiveConfig(checkNetwork(json, null).config), null, 2)}\n`);
+  },
+};
+
+const set: CommandModule<object, NetworkArguments> = {
+  command: 'set <config>',
+  describe: 'check a network configuration and store it',
+  builder: (args) => args.positional('config', { type: 'string', demandOption: true, describe: sourceHelp }),
+  handler: async (args) => {
+    const json = await readSource(args.config as string);
+    const report = await withRegistry(args, (registry) => setNetwork(registry, json, null));
+    printReport(report, 'stored');
+  },
+};
+
+const check: CommandModule<object, NetworkArguments> = {
+  command: 'check [config]',
+  describe: 'check the stored configuration, or another one against the leases that there are',
+  builder: (args) => args.positional('config', { type: 'string', describe: sourceHelp }),
+  handler: async (args) => {
+    const report = await withRegistry(args, async (registry) => {
+      const json = args.config === undefined ? await storedConfig(registry) : await readSource(args.config);
+      return checkNetwork(json, await registry.list());
+    });
+    printReport(report, 'the configuration is right');
+  },
+};
+
+export const networkCommand: CommandModule = {
+  command: 'network <action>',
+  describe: 'show, change or check the network configuration of the cluster',
+  builder: (args: Argv) =>
+    withDaemonFlags(args, registryFlagNames)
+      .command(get)
+      .command(set)
+      .command(check)
+      .demandCommand(1, 'say what to do: get, set or check'),
+  handler: () => {},
+};
+
+async function storedConfig(registry: Registry): Promise<string> {
+  const { json } = await registry.getConfig();
+  if (json !== null) return json;
+  throw new TweedError(
+    'NO_CONFIG',
+    `${registry.description} has no network configuration; store one with "tweed network set"`,
+  );
+}
+
+async function readSource(source: string): Promise<string> {
+  try {
+    if (source === '-') return (await text(process.stdin)).trim();
+    return source.startsWith('@') ? (await fs.readFile(source.slice(1), 'utf8')).trim() : source;
+  } catch (error) {
+    throw new TweedError('FILE', `${messageOf(error)}; name a file that can be read`, { cause: error });
+  }
+}
+
+function printReport({ config, warnings }: NetworkReport, verdict: string): void {
+  for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
+  const room = `room for ${subnetCount(config)} hosts in ${describeRange(config)}`;
+  process.stdout.write(`${verdict}: ${room}, backend ${config.backend.type}\n`);
+}

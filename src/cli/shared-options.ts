@@ -1,0 +1,38 @@
+import type { Argv, Options } from 'yargs';
+import { runFlags } from './flag-table.js';
+import { type Flag, type ResolvedFlags, resolveFlags } from './flags.js';
+
+/** The daemon's flags that name its registry. */
+export const registryFlagNames: readonly string[] = runFlags
+  .map(({ name }) => name)
+  .filter((name) => name.startsWith('etcd-'));
+
+/** Gives a yargs command some of the daemon's flags, with the same names, variables and defaults. */
+export function withDaemonFlags<Arguments>(args: Argv<Arguments>, names: readonly string[]): Argv<Arguments> {
+  for (const flag of selected(names)) {
+    const standard = flag.default === '' || flag.kind === 'strings' ? '' : `, default ${flag.default}`;
+    // yargs gets no default, or one could not tell a value that was given from one that was not.
+    args.option(flag.name, { ...shapes[flag.kind], describe: `${flag.help} (${flag.env}${standard})` });
+  }
+  return args;
+}
+
+const shapes: Readonly<Record<Flag['kind'], Options>> = {
+  string: { type: 'string', requiresArg: true },
+  integer: { type: 'string', requiresArg: true },
+  boolean: { type: 'boolean' },
+  strings: { type: 'string', array: true, nargs: 1 },
+};
+
+/** The values of those flags: from the arguments, else from the environment, else the defaults. @throws OptionError */
+export function daemonFlags(args: Readonly<Record<string, unknown>>, names: readonly string[]): ResolvedFlags {
+  const argv = names.flatMap((name) => {
+    const given = args[name];
+    return given === undefined ? [] : [given].flat().map((value) => `--${name}=${value}`);
+  });
+  return resolveFlags(selected(names), argv, process.env);
+}
+
+function selected(names: readonly string[]): Flag[] {
+  return runFlags.filter(({ name }) => names.includes(name));
+}
