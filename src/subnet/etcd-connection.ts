@@ -2,21 +2,13 @@ import { readFileSync } from 'node:fs';
 import {
   EtcdAuthenticationFailedError,
   EtcdPermissionDeniedError,
+  GRPCDeadlineExceededError,
   GRPCUnauthenticatedError,
-  type ICallable,
-  type IDuplexStream,
-  type IOptions,
-  type IWatchRequest,
-  type IWatchResponse,
-  isRecoverableError,
-  KVClient,
-  LeaseClient,
-  WatchClient,
 } from 'etcd3';
-import { ConnectionPool } from 'etcd3/lib/connection-pool.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { RegistryDeniedError, RegistryError } from './errors.js';
+import { type Credentials, type EtcdClients, EtcdEndpoint, isTransient, type WatchStream } from './etcd-endpoint.js';
 
 /** How to reach an etcd cluster. */
 export interface EtcdOptions {
@@ -32,106 +24,62 @@ export interface EtcdOptions {
   readonly callTimeoutMs?: number;
 }
 
-export interface EtcdClients {
-  readonly kv: KVClient;
-  readonly lease: LeaseClient;
-}
-
-export type WatchStream = IDuplexStream<IWatchRequest, IWatchResponse>;
-
-type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
-
-/**
- * etcd3's own policies retry on random endpoints and stop asking an endpoint for five seconds after three failures. Here
- * the endpoint in use is kept until it fails and retries are the lease manager's, so its policies only call through.
- */
-const callThrough: Policy = {
-  _altReturn: undefined as never,
-  onSuccess: () => ({ dispose: () => {} }),
-  onFailure: () => ({ dispose: () => {} }),
-  execute: async (call) => call({ signal: new AbortController().signal }),
-};
-
-/** Dead connections are noticed in 15 s. etcd refuses pings closer together than 5 s. */
-const CHANNEL_OPTIONS = {
-  'grpc.keepalive_time_ms': 10_000,
-  'grpc.keepalive_timeout_ms': 5_000,
-  'grpc.initial_reconnect_backoff_ms': 100,
-  'grpc.max_reconnect_backoff_ms': 2_000,
-  'grpc.max_receive_message_length': 64 * 1024 * 1024,
-};
-
 const DEFAULT_CALL_TIMEOUT_MS = 5_000;
 
-/** Connections to one etcd cluster: one at a time, the next endpoint when the present one fails. */
+/** Connections to one etcd cluster: one member at a time, the next one when the present one fails. */
 export class EtcdConnection {
   readonly description: string;
   readonly #options: EtcdOptions;
-  readonly #endpoints: readonly string[];
-  readonly #usesTls: boolean;
+  readonly #urls: readonly string[];
+  readonly #endpoints: (EtcdEndpoint | undefined)[] = [];
   #current = 0;
-  #pool: ConnectionPool | null = null;
+  #credentials: Credentials | null = null;
   #closed = false;
 
   /** @throws TweedError when the options contradict each other. */
   constructor(options: EtcdOptions, log: Logger) {
     this.#options = options;
-    if (options.endpoints.length === 0) {
-      throw new TweedError(
-        'ETCD_OPTIONS',
-        'no etcd endpoint is given; give at least one, such as http://127.0.0.1:2379',
-      );
-    }
-    if ((options.certFile === undefined) !== (options.keyFile === undefined)) {
-      const [given, missing] = options.certFile === undefined ? ['key', 'certificate'] : ['certificate', 'key'];
-      throw new TweedError('ETCD_OPTIONS', `a client ${given} file is given without its ${missing}; give both or none`);
-    }
-    if (options.password !== undefined && options.username === undefined) {
-      throw new TweedError('ETCD_OPTIONS', 'an etcd password is given without a user name; give both or none');
-    }
+    checkOptions(options);
     const hasTlsFiles = options.caFile !== undefined || options.certFile !== undefined;
-    this.#usesTls = hasTlsFiles || options.endpoints.some((endpoint) => endpoint.startsWith('https://'));
-    this.#endpoints = options.endpoints.map((endpoint) => normalize(endpoint, this.#usesTls));
+    const usesTls = hasTlsFiles || options.endpoints.some((endpoint) => endpoint.startsWith('https://'));
+    this.#urls = options.endpoints.map((endpoint) => normalize(endpoint, usesTls));
+    this.description = `etcd at ${this.#urls.join(', ')}`;
     if (hasTlsFiles && options.endpoints.some((endpoint) => endpoint.startsWith('http://'))) {
-      log.warn(
-        { endpoints: this.#endpoints },
-        'TLS files are given, so etcd is spoken to over TLS although an endpoint says http://',
-      );
+      log.warn({ endpoints: this.#urls }, 'TLS files are given, so http:// endpoints are spoken to over TLS as well');
     }
-    this.description = `etcd at ${this.#endpoints.join(', ')}`;
   }
 
   /**
-   * Makes requests on the present endpoint, and on the next ones when it fails. The whole of `work` is repeated then, so it
+   * Makes requests at the present endpoint, and at the next ones when it fails. The whole of `work` is repeated then, so it
    * must cope with an earlier try that was carried out although its answer was lost.
    *
    * @throws RegistryError
    */
   async request<T>(work: (clients: EtcdClients) => Promise<T>): Promise<T> {
     let failure: unknown;
-    for (let tries = 0; tries < this.#endpoints.length; tries++) {
-      const pool = this.#connect();
+    for (let tries = 0; tries < this.#urls.length; tries++) {
+      const endpoint = this.#endpoint();
       try {
-        return await work({ kv: new KVClient(pool), lease: new LeaseClient(pool) });
+        return await work(endpoint.clients);
       } catch (error) {
         if (error instanceof TweedError) throw error;
         failure = error;
         if (!isTransient(error)) break;
-        this.#moveOn(pool);
+        this.#moveOn(endpoint);
       }
     }
     throw this.#translate(failure);
   }
 
-  /** Opens a stream for watches that ends when its member of the cluster loses touch with the leader. */
+  /** Opens a stream for watches. Whatever ends it must be passed through `failed`. */
   async openWatch(): Promise<{ stream: WatchStream; failed: (error: unknown) => RegistryError }> {
-    const pool = this.#connect();
+    const endpoint = this.#endpoint();
     const failed = (error: unknown) => {
-      if (isTransient(error)) this.#moveOn(pool);
+      if (isTransient(error)) this.#moveOn(endpoint);
       return this.#translate(error);
     };
     try {
-      return { stream: await new WatchClient(requiringLeader(pool)).watch(), failed };
+      return { stream: await endpoint.openWatch(), failed };
     } catch (error) {
       throw failed(error);
     }
@@ -139,63 +87,65 @@ export class EtcdConnection {
 
   close(): void {
     this.#closed = true;
-    this.#pool?.close();
-    this.#pool = null;
+    this.#closeEndpoints();
   }
 
-  #connect(): ConnectionPool {
+  #endpoint(): EtcdEndpoint {
     if (this.#closed) throw new RegistryError(`${this.description}: the connection was closed; open another`);
-    if (this.#pool !== null) return this.#pool;
+    const present = this.#endpoints[this.#current];
+    if (present !== undefined) return present;
     const { username, password = '', callTimeoutMs = DEFAULT_CALL_TIMEOUT_MS } = this.#options;
-    const deadline = () => ({ deadline: Date.now() + callTimeoutMs });
-    const credentials = this.#readCredentials();
-    this.#pool = new ConnectionPool({
-      hosts: [this.#endpoints[this.#current] as string],
-      grpcOptions: CHANNEL_OPTIONS,
-      ...(credentials === null ? {} : { credentials }),
-      ...(username === undefined ? {} : { auth: { username, password, callOptions: deadline } }),
-      defaultCallOptions: (context) => (context.isStream ? {} : deadline()),
-      faultHandling: { global: callThrough, host: () => callThrough },
-    });
-    return this.#pool;
+    this.#credentials ??= this.#readCredentials();
+    const url = this.#urls[this.#current] as string;
+    const endpoint = new EtcdEndpoint({ url, credentials: this.#credentials, username, password, callTimeoutMs });
+    this.#endpoints[this.#current] = endpoint;
+    return endpoint;
   }
 
-  /** The next connection goes to another endpoint and reads the TLS files again, which may have been replaced. */
-  #moveOn(failed: ConnectionPool): void {
-    if (this.#pool !== failed) return; // somebody else has moved on already
-    failed.close();
-    this.#pool = null;
-    this.#current = (this.#current + 1) % this.#endpoints.length;
+  /** The next request goes to another endpoint; with replaced TLS files, over a new connection. */
+  #moveOn(failed: EtcdEndpoint): void {
+    if (this.#endpoints[this.#current] !== failed) return; // somebody else has moved on already
+    this.#current = (this.#current + 1) % this.#urls.length;
+    if (this.#credentials !== null && this.#tlsFilesChanged(this.#credentials)) {
+      this.#closeEndpoints();
+      this.#credentials = null;
+    }
   }
 
-  #readCredentials(): NonNullable<IOptions['credentials']> | null {
-    if (!this.#usesTls) return null;
+  #closeEndpoints(): void {
+    for (const endpoint of this.#endpoints.splice(0)) endpoint?.close();
+  }
+
+  #tlsFilesChanged(before: Credentials): boolean {
+    try {
+      const now = this.#readCredentials();
+      const names = ['rootCertificate', 'privateKey', 'certChain'] as const;
+      return names.some((name) => Buffer.compare(now?.[name] ?? Buffer.of(), before[name] ?? Buffer.of()) !== 0);
+    } catch {
+      return false; // being replaced at this moment; the next failure looks again
+    }
+  }
+
+  #readCredentials(): Credentials | null {
+    if (!this.#urls.some((url) => url.startsWith('https://'))) return null;
     const { caFile, certFile, keyFile } = this.#options;
-    const read = (file: string) => {
-      try {
-        return readFileSync(file);
-      } catch (error) {
-        throw new RegistryDeniedError(`cannot read the TLS file ${file}: ${messageOf(error)}; make it readable`);
-      }
-    };
     return {
       // gRPC takes null for "the system's certificate authorities"; etcd3's type does not know that.
-      rootCertificate: caFile === undefined ? (null as unknown as Buffer) : read(caFile),
+      rootCertificate: caFile === undefined ? (null as unknown as Buffer) : readTlsFile(caFile),
       ...(keyFile === undefined || certFile === undefined
         ? {}
-        : { privateKey: read(keyFile), certChain: read(certFile) }),
+        : { privateKey: readTlsFile(keyFile), certChain: readTlsFile(certFile) }),
     };
   }
 
   #translate(error: unknown): RegistryError {
     if (error instanceof RegistryError) return error;
-    const detail = messageOf(error);
-    if (
-      error instanceof EtcdAuthenticationFailedError ||
-      error instanceof EtcdPermissionDeniedError ||
-      error instanceof GRPCUnauthenticatedError ||
-      detail.includes('user name is empty')
-    ) {
+    // The texts of timeouts hold measured times, which would make every one of them look like news in the log.
+    const detail =
+      error instanceof GRPCDeadlineExceededError
+        ? `no answer within ${this.#options.callTimeoutMs ?? DEFAULT_CALL_TIMEOUT_MS} ms`
+        : messageOf(error);
+    if (isRefusal(error)) {
       return new RegistryDeniedError(
         `${this.description} refused: ${detail}; check the user name, the password and the user’s permissions`,
         { cause: error },
@@ -205,38 +155,43 @@ export class EtcdConnection {
   }
 }
 
-/**
- * Worth another endpoint or a fresh login? An outdated token or auth revision is: the next pool logs in anew.
- */
-function isTransient(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  return isRecoverableError(error) || /auth token|revision of auth store/.test(error.message);
+function isRefusal(error: unknown): boolean {
+  return (
+    error instanceof EtcdAuthenticationFailedError ||
+    error instanceof EtcdPermissionDeniedError ||
+    error instanceof GRPCUnauthenticatedError ||
+    messageOf(error).includes('user name is empty')
+  );
+}
+
+function checkOptions(options: EtcdOptions): void {
+  if (options.endpoints.length === 0) {
+    throw new TweedError('ETCD_OPTIONS', 'no etcd endpoint is given; give at least one, such as http://127.0.0.1:2379');
+  }
+  if ((options.certFile === undefined) !== (options.keyFile === undefined)) {
+    const [given, missing] = options.certFile === undefined ? ['key', 'certificate'] : ['certificate', 'key'];
+    throw new TweedError('ETCD_OPTIONS', `a client ${given} file is given without its ${missing}; give both or none`);
+  }
+  if (options.password !== undefined && options.username === undefined) {
+    throw new TweedError('ETCD_OPTIONS', 'an etcd password is given without a user name; give both or none');
+  }
+}
+
+function readTlsFile(file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    throw new RegistryDeniedError(`cannot read the TLS file ${file}: ${messageOf(error)}; make it readable`);
+  }
 }
 
 function normalize(endpoint: string, usesTls: boolean): string {
   const match = /^(?:(https?):\/\/)?([^/@\s]+?)\/?$/.exec(endpoint);
   const host = match?.[2];
-  if (host === undefined || host === '') {
-    throw new TweedError(
-      'ETCD_OPTIONS',
-      `${JSON.stringify(endpoint.replace(/\/\/[^/]*@/, '//…@'))} is no etcd endpoint; write http://host:port or https://host:port`,
-    );
+  if (host === undefined) {
+    const shown = JSON.stringify(endpoint.replace(/\/\/[^/]*@/, '//…@')); // a password may stand before the @
+    throw new TweedError('ETCD_OPTIONS', `${shown} is no etcd endpoint; write http://host:port or https://host:port`);
   }
   const hasPort = /^(\[.*\]|[^:]*):\d+$/.test(host);
   return `${usesTls ? 'https' : 'http'}://${hasPort ? host : `${host}:2379`}`;
-}
-
-/** etcd keeps a stream open on a member without a leader unless the request carries this header. */
-function requiringLeader(pool: ConnectionPool): ICallable<unknown> {
-  return {
-    callOptionsFactory: pool.callOptionsFactory,
-    exec: (service, method, payload, options) => pool.exec(service, method, payload, options),
-    withConnection: (service, work) =>
-      pool.withConnection(service, ({ resource, client, metadata }) => {
-        const withLeader = metadata.clone();
-        withLeader.set('hasleader', 'true');
-        return work({ resource, client, metadata: withLeader });
-      }),
-    markFailed: () => {}, // the pool is replaced as a whole
-  };
 }

@@ -8,7 +8,8 @@ import {
   LeaseGoneError,
   MalformedLeaseError,
 } from './errors.js';
-import { type EtcdClients, EtcdConnection, type EtcdOptions } from './etcd-connection.js';
+import { EtcdConnection, type EtcdOptions } from './etcd-connection.js';
+import type { EtcdClients } from './etcd-endpoint.js';
 import { watchEtcd } from './etcd-watch.js';
 import { decodeLeaseValue, encodeLeaseValue, formatSubnetKey } from './keys.js';
 import type { LeaseAttributes } from './lease.js';

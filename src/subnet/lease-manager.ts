@@ -5,19 +5,12 @@ import type { Logger } from '../base/log.js';
 import { acquireLease } from './acquire.js';
 import { Backoff, type Clock, systemClock } from './clock.js';
 import { checkNetworkConfig, fitsConfig, type NetworkConfig } from './config.js';
-import { CompactedError, ConfigError, ForeignOwnerError, LeaseLostError, RegistryError } from './errors.js';
+import { ConfigError, ForeignOwnerError, LeaseLostError, RegistryError } from './errors.js';
 import type { Lease, LeaseAttributes, PeerChange } from './lease.js';
 import { type LeaseCause, OwnLease } from './own-lease.js';
-import type { CachedState, PeerCache } from './peer-cache.js';
-import { PeerTable } from './peers.js';
-import {
-  DEFAULT_TTL_SECONDS,
-  type MalformedEntry,
-  type Registry,
-  type Snapshot,
-  type StoredLease,
-  type WatchEvent,
-} from './registry.js';
+import { type CachedState, CacheWriter, type PeerCache } from './peer-cache.js';
+import { PeerFollower } from './peer-follower.js';
+import { DEFAULT_TTL_SECONDS, type Registry, type StoredLease } from './registry.js';
 import { WaitLog } from './wait-log.js';
 
 export interface LeaseManagerOptions {
@@ -35,6 +28,7 @@ export interface LeaseManagerOptions {
   /** Start from the cache after the registry has been unreachable for so long; without it, never. */
   readonly startFromCacheAfterMs?: number;
   readonly clock?: Clock;
+  /** Gives a number from 0 up to, but not including, 1. */
   readonly random?: () => number;
 }
 
@@ -54,7 +48,7 @@ export interface LeaseManagerStatus {
   readonly lease: StoredLease | null;
   /** Milliseconds since the epoch; null for a reservation. */
   readonly renewAt: number | null;
-  /** True from a start with the last known state until the registry has confirmed it. */
+  /** True from a start with the last known state until the registry has been compared with it. */
   readonly fromCache: boolean;
   readonly peers: readonly Lease[];
   readonly malformed: readonly { readonly key: string; readonly problem: string }[];
@@ -71,40 +65,34 @@ export interface LeaseManagerEvents {
   config: [config: NetworkConfig];
 }
 
-/** Changes that arrive within this time are announced together. */
-const GATHER_MS = 20;
-/** The state on disk may be this old. */
-const SAVE_DELAY_MS = 2_000;
-/** A session that lasted this long was a good one: the next failure starts with a short pause again. */
-const GOOD_SESSION_MS = 5_000;
+/** Stopping does not wait longer than this for requests that are under way. */
+const STOP_TIMEOUT_MS = 1_000;
 
 /**
  * One host's dealings with the registry. In order: `waitForConfig`, `acquire`, `follow`, then `release` or `close`.
  *
- * A registry that is down stops nothing: what is known stays in force, and every wait is said in the log once, and
- * again now and then.
+ * A registry that is down stops nothing: what is known stays in force, and every wait is said in the log once, and again
+ * now and then.
  */
 export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
   readonly #options: LeaseManagerOptions;
   readonly #log: Logger;
   readonly #clock: Clock;
   readonly #stop = new AbortController();
-  readonly #peers = new PeerTable();
-  /** What was logged about each unreadable key. */
-  readonly #malformed = new Map<string, string>();
   readonly #waits: WaitLog;
+  readonly #saver: CacheWriter | null;
   #phase: LeaseManagerStatus['phase'] = 'new';
   #connection: ConnectionStatus;
-  #configJson = '';
   #config: NetworkConfig | null = null;
-  /** The text last judged, so that a bad one is reported once. */
-  #lastConfigSeen: string | null = null;
+  /** The text of the config in force. */
+  #configJson = '';
+  /** The text last seen in the registry, so that every other one is reported once. */
+  #seenConfig: string | null = null;
+  /** The state this run was started from, until it was compared with the registry. */
   #cached: CachedState | null = null;
-  #lease: StoredLease | null = null;
   #own: OwnLease | null = null;
+  #follower: PeerFollower | null = null;
   #running: Promise<unknown> = Promise.resolve();
-  #gathering = false;
-  #saving: Promise<void> | null = null;
 
   constructor(options: LeaseManagerOptions) {
     super();
@@ -113,6 +101,8 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     this.#clock = options.clock ?? systemClock;
     this.#waits = new WaitLog(options.log, this.#clock);
     this.#connection = { state: 'connecting', reason: '', since: this.#clock.now() };
+    this.#saver =
+      options.cache === undefined ? null : new CacheWriter(options.cache, this.#clock, () => this.#stateToSave());
   }
 
   status(): LeaseManagerStatus {
@@ -121,11 +111,11 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
       phase: this.#phase,
       connection: this.#connection,
       config: this.#config,
-      lease: this.#own?.lease ?? this.#lease,
+      lease: this.#own?.lease ?? null,
       renewAt: this.#own?.renewAt ?? null,
       fromCache: this.#cached !== null,
-      peers: this.#peers.current,
-      malformed: [...this.#malformed].map(([key, problem]) => ({ key, problem })),
+      peers: this.#follower?.peers ?? [],
+      malformed: this.#follower?.malformed ?? [],
     };
   }
 
@@ -133,7 +123,6 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
   async waitForConfig(): Promise<NetworkConfig> {
     this.#phase = 'waiting for config';
     const { registry, startFromCacheAfterMs: patience } = this.#options;
-    const from = registry.description;
     const start = this.#clock.monotonic();
     const cached = patience === undefined ? null : await this.#loadCache();
     const backoff = new Backoff();
@@ -141,20 +130,9 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
       try {
         const { json } = await registry.getConfig();
         this.#setConnection('up');
-        if (json === null) {
-          this.#waits.problem(
-            'absent',
-            `waiting for the network config: ${from} has none; write one with "tweed network set"`,
-          );
-        } else {
-          const { config, warnings } = checkNetworkConfig(json);
-          for (const warning of warnings) this.#log.warn(`network config: ${warning}`);
-          this.#waits.solved('the network config is there');
-          this.#configJson = json;
-          this.#lastConfigSeen = json;
-          this.#config = config;
-          return config;
-        }
+        if (json !== null) return this.#putInForce(json);
+        const message = `waiting for the network config: ${registry.description} has none; write one with "tweed network set"`;
+        this.#waits.problem('absent', message);
       } catch (error) {
         const reason = messageOf(error);
         if (error instanceof ConfigError) {
@@ -162,9 +140,8 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
         } else if (error instanceof RegistryError) {
           this.#setConnection('down', reason);
           this.#waits.problem(reason, 'waiting for the registry, to read the network config');
-          if (cached !== null && patience !== undefined && this.#clock.monotonic() - start >= patience) {
-            return this.#startFromCache(cached);
-          }
+          const waited = this.#clock.monotonic() - start;
+          if (cached !== null && patience !== undefined && waited >= patience) return this.#startFromCache(cached);
         } else throw error;
       }
       await this.#pause(backoff.next());
@@ -173,32 +150,31 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
 
   /** Gets this host a subnet, for as long as it takes. Rejects only when closed meanwhile. */
   async acquire(attributes: LeaseAttributes): Promise<Lease> {
-    if (this.#config === null)
+    if (this.#config === null) {
       throw new TweedError('LEASE_ORDER', 'acquire was called before waitForConfig; report this');
+    }
     if (attributes.publicIp !== this.#options.publicIp) {
       throw new TweedError('LEASE_IDENTITY', 'the lease’s public address is not this host’s; report this');
     }
     this.#phase = 'acquiring';
-    this.#lease = this.#cached === null ? await this.#acquireFromRegistry(this.#config, attributes) : this.#cached.own;
-    this.#own = new OwnLease(
-      {
-        registry: this.#options.registry,
-        attributes,
-        ttlSeconds: this.#ttlSeconds,
-        renewMarginMs: this.#options.renewMarginMs ?? 60 * 60_000,
-        clock: this.#clock,
-        log: this.#log,
-        onLease: (lease, cause) => {
-          this.emit('lease', lease, cause);
-          this.#saveSoon();
-        },
-        onLost: (error) => this.#fail(error),
+    const verified = this.#cached === null;
+    const lease = this.#cached?.own ?? (await this.#acquireFromRegistry(this.#config, attributes));
+    const context = {
+      registry: this.#options.registry,
+      attributes,
+      ttlSeconds: this.#ttlSeconds,
+      renewMarginMs: this.#options.renewMarginMs ?? 60 * 60_000,
+      clock: this.#clock,
+      log: this.#log,
+      onLease: (renewed: StoredLease, cause: LeaseCause) => {
+        this.emit('lease', renewed, cause);
+        this.#saver?.touch();
       },
-      this.#lease,
-      this.#cached === null,
-    );
+      onLost: (error: LeaseLostError) => this.#fail(error),
+    };
+    this.#own = new OwnLease(context, lease, verified);
     this.#phase = 'leased';
-    return this.#lease;
+    return lease;
   }
 
   /** Starts to renew the lease and to follow the peers. The first `peers` event brings all that are there. */
@@ -206,40 +182,76 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     const own = this.#own;
     if (own === null) throw new TweedError('LEASE_ORDER', 'follow was called before acquire; report this');
     this.#phase = 'following';
-    if (this.#cached !== null) {
-      this.#peers.replaceAll(this.#cached.peers);
-      this.#announce();
-    }
+    const follower = new PeerFollower({
+      registry: this.#options.registry,
+      own,
+      clock: this.#clock,
+      log: this.#log,
+      signal: this.#stop.signal,
+      onPeers: (changes) => {
+        this.emit('peers', changes);
+        this.#saver?.touch();
+      },
+      onConfig: (json) => this.#noteConfig(json),
+      onListed: () => this.#checkCached(),
+      onUp: () => {
+        this.#setConnection('up');
+        this.#saver?.touch();
+      },
+      onDown: (reason) => this.#setConnection('down', reason),
+    });
+    this.#follower = follower;
+    if (this.#cached !== null) follower.restore(this.#cached.peers);
     this.#running = Promise.all([
-      own.run(this.#stop.signal).catch((error: unknown) => this.#fail(error)),
-      this.#followRegistry(own).catch((error: unknown) => this.#fail(error)),
+      own.run(this.#stop.signal),
+      follower.run().catch((error: unknown) => {
+        if (!(error instanceof LeaseLostError)) throw error;
+        this.#fail(error);
+      }),
     ]);
   }
 
-  /** Stops, and gives the subnet back; a reservation stays. A lease that cannot be given back is logged. */
+  /** Stops, and gives the subnet back; a reservation stays. A lease that cannot be given back in a second is logged. */
   async release(): Promise<void> {
     await this.close();
     const lease = this.#own?.lease;
-    if (lease === undefined || lease.reservation) return;
-    try {
-      await this.#options.registry.remove(lease);
-      this.#log.info({ key: lease.key }, 'released the own lease');
-    } catch (error) {
-      if (!(error instanceof RegistryError || error instanceof ForeignOwnerError)) throw error;
-      this.#log.warn({ key: lease.key, reason: messageOf(error) }, 'cannot release the own lease; it will expire');
-    }
+    if (lease === undefined || lease.reservation || this.#phase === 'lost') return;
+    const failed = (reason: string) =>
+      this.#log.warn({ key: lease.key, reason }, 'cannot release the own lease; it will expire');
+    const removed = this.#options.registry.remove(lease).then(
+      async () => {
+        this.#log.info({ key: lease.key }, 'released the own lease');
+        await this.#options.cache?.clear();
+      },
+      (error: unknown) => {
+        if (!(error instanceof RegistryError || error instanceof ForeignOwnerError)) throw error;
+        failed(error.message);
+      },
+    );
+    if (!(await this.#endsInTime(removed))) failed(`no answer within ${STOP_TIMEOUT_MS} ms`);
   }
 
-  /** Stops; the lease stays. Does not close the registry. */
+  /** Stops; the lease stays. Does not close the registry. Takes no longer than a second, even with requests under way. */
   async close(): Promise<void> {
     this.#stop.abort();
-    await this.#running;
-    await this.#saving;
-    if (this.#phase !== 'lost') this.#phase = 'closed';
+    await this.#endsInTime(this.#running);
+    await this.#saver?.close();
+    if (this.#phase === 'lost') await this.#options.cache?.clear();
+    else this.#phase = 'closed';
   }
 
   get #ttlSeconds(): number {
     return this.#options.ttlSeconds ?? DEFAULT_TTL_SECONDS;
+  }
+
+  #putInForce(json: string): NetworkConfig {
+    const { config, warnings } = checkNetworkConfig(json);
+    for (const warning of warnings) this.#log.warn(`network config: ${warning}`);
+    this.#waits.solved('the network config is there');
+    this.#configJson = json;
+    this.#seenConfig = json;
+    this.#config = config;
+    return config;
   }
 
   async #acquireFromRegistry(config: NetworkConfig, attributes: LeaseAttributes): Promise<StoredLease> {
@@ -259,7 +271,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
         });
         this.#waits.solved('got a lease after all');
         this.#setConnection('up');
-        this.#log.info({ key: lease.key, reservation: lease.reservation }, 'this host’s subnet is leased');
+        this.#log.info({ key: lease.key, reservation: lease.reservation }, 'this host has leased its subnet');
         return lease;
       } catch (error) {
         if (!(error instanceof TweedError)) throw error;
@@ -270,132 +282,22 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     }
   }
 
-  async #followRegistry(own: OwnLease): Promise<void> {
-    const { signal } = this.#stop;
-    const backoff = new Backoff();
-    while (!signal.aborted) {
-      let established = Number.POSITIVE_INFINITY;
-      try {
-        await this.#session(own, () => {
-          established = this.#clock.monotonic();
-          this.#waits.solved('the registry is back');
-          this.#setConnection('up');
-        });
-      } catch (error) {
-        if (signal.aborted) return;
-        if (!(error instanceof RegistryError)) throw error;
-        if (error instanceof CompactedError)
-          this.#log.info('the registry compacted its history; listing the leases again');
-        else {
-          this.#setConnection('down', error.message);
-          this.#waits.problem(error.message, 'lost the registry; traffic goes on with what is known, trying again');
-        }
-      }
-      if (this.#clock.monotonic() - established >= GOOD_SESSION_MS) backoff.reset();
-      await this.#clock.sleep(backoff.next(), signal);
-    }
-  }
-
-  /** Lists everything, then follows the changes until that fails. */
-  async #session(own: OwnLease, onEstablished: () => void): Promise<void> {
-    const { registry } = this.#options;
-    const stored = await registry.getConfig();
-    this.#noteConfig(stored.json);
-    const snapshot = await registry.list();
-    this.#checkCached();
-    own.reconcile(snapshot);
-    this.#applySnapshot(own, snapshot);
-    const both = new AbortController();
-    const end = () => both.abort();
-    this.#stop.signal.addEventListener('abort', end);
-    if (this.#stop.signal.aborted) end();
-    const watches = [
-      registry.watch({
-        after: snapshot.revision,
-        signal: both.signal,
-        onEstablished,
-        onEvents: (events) => this.#applyEvents(own, events),
-      }),
-      registry.watchConfig({
-        after: stored.revision,
-        signal: both.signal,
-        onEvents: (texts) => this.#noteConfig(texts.at(-1) ?? null),
-      }),
-    ];
-    try {
-      await Promise.race(watches);
-    } finally {
-      end();
-      await Promise.allSettled(watches);
-      this.#stop.signal.removeEventListener('abort', end);
-    }
-  }
-
-  #applySnapshot(own: OwnLease, snapshot: Snapshot): void {
-    const unreadable = snapshot.malformed.map((entry) => entry.key);
-    for (const key of this.#malformed.keys()) if (!unreadable.includes(key)) this.#malformed.delete(key);
-    for (const entry of snapshot.malformed) this.#noteMalformed(entry);
-    this.#peers.replaceAll(
-      snapshot.leases.filter((lease) => this.#isPeer(own, lease)),
-      unreadable,
-    );
-    this.#announce();
-  }
-
-  #applyEvents(own: OwnLease, events: readonly WatchEvent[]): void {
-    for (const event of events) {
-      if (event.kind === 'malformed') this.#noteMalformed(event.entry);
-      else this.#malformed.delete(event.kind === 'put' ? event.lease.key : event.key);
-      if (own.handle(event) || event.kind === 'malformed') continue;
-      if (event.kind === 'put' && this.#isPeer(own, event.lease)) this.#peers.set(event.lease);
-      else this.#peers.delete(event.kind === 'put' ? event.lease.key : event.key);
-    }
-    this.#announceSoon();
-  }
-
-  /** Not ours under any key, and with an address that packets can be sent to. */
-  #isPeer(own: OwnLease, lease: StoredLease): boolean {
-    const { publicIp } = lease.attributes;
-    return lease.key !== own.lease.key && publicIp !== this.#options.publicIp && publicIp !== 0;
-  }
-
-  #announceSoon(): void {
-    if (this.#gathering) return;
-    this.#gathering = true;
-    void this.#clock.sleep(GATHER_MS, this.#stop.signal).then(() => {
-      this.#gathering = false;
-      if (!this.#stop.signal.aborted) this.#announce();
-    });
-  }
-
-  #announce(): void {
-    const changes = this.#peers.takeChanges();
-    if (changes.length === 0) return;
-    this.emit('peers', changes);
-    this.#saveSoon();
-  }
-
-  #noteMalformed(entry: MalformedEntry): void {
-    if (this.#malformed.get(entry.key) === entry.error.problem) return;
-    this.#malformed.set(entry.key, entry.error.problem);
-    this.#log.warn({ key: entry.key, reason: entry.error.message }, 'ignoring a lease that cannot be read');
-  }
-
   #noteConfig(json: string | null): void {
-    if (json === this.#lastConfigSeen) return;
-    this.#lastConfigSeen = json;
+    if (json === this.#seenConfig) return;
+    this.#seenConfig = json;
+    if (json === this.#configJson) return;
     if (json === null) {
       this.#log.warn('the network config was deleted; the one in force stays until the next start');
       return;
     }
-    if (json === this.#configJson) return;
     try {
       const { config } = checkNetworkConfig(json);
       this.#log.warn({ config: json }, 'the network config was changed; start the daemons again to put it in force');
       this.emit('config', config);
     } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
       this.#log.warn(
-        { reason: messageOf(error) },
+        { reason: error.message },
         'the network config was changed to a wrong one; the one in force stays',
       );
     }
@@ -415,19 +317,18 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
 
   #startFromCache(cached: CachedState): NetworkConfig {
     const { savedAt, own, peers, configJson, config } = cached;
-    const now = this.#clock.now();
     this.#log.warn(
       {
         subnet: formatPrefix(own.subnet),
         peers: peers.length,
         savedAt: new Date(savedAt).toISOString(),
-        leaseExpired: own.expiresAt !== null && own.expiresAt <= now,
+        leaseExpired: own.expiresAt !== null && own.expiresAt <= this.#clock.now(),
       },
-      'the registry is unreachable: starting from the last known state, to be checked when it is back',
+      'the registry is unreachable: starting from the last known state, to be compared when it is back',
     );
     this.#cached = cached;
     this.#configJson = configJson;
-    this.#lastConfigSeen = configJson;
+    this.#seenConfig = configJson;
     this.#config = config;
     return config;
   }
@@ -436,14 +337,11 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
   #checkCached(): void {
     if (this.#cached === null) return;
     const { own, config } = this.#cached;
-    const json = this.#lastConfigSeen;
-    if (json !== null && json !== this.#configJson) {
-      const present = tryConfig(json);
-      if (present !== null && !(samePrefix(present.network, config.network) && fitsConfig(own.subnet, present))) {
-        throw new LeaseLostError(own.subnet, 'the network config was changed while the registry was down');
-      }
+    const present = this.#seenConfig === null ? config : (tryConfig(this.#seenConfig) ?? config);
+    if (!samePrefix(present.network, config.network) || !fitsConfig(own.subnet, present)) {
+      throw new LeaseLostError(own.subnet, 'the network config was changed while the registry was out of reach');
     }
-    this.#log.info('the registry confirms that it is back; comparing the last known state with it');
+    this.#log.info('the registry is back; comparing the last known state with it');
     this.#cached = null;
   }
 
@@ -454,30 +352,33 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     this.emit('connection', this.#connection);
   }
 
-  #fail(error: unknown): void {
+  #fail(error: LeaseLostError): void {
     if (this.#stop.signal.aborted) return;
     this.#stop.abort();
-    if (!(error instanceof LeaseLostError)) throw error;
     this.#phase = 'lost';
-    this.#log.error({ err: error }, error.message);
+    this.#log.error({ code: error.code }, error.message);
     this.emit('lost', error);
   }
 
-  #saveSoon(): void {
-    const { cache } = this.#options;
-    if (cache === undefined || this.#saving !== null) return;
-    this.#saving = this.#clock.sleep(SAVE_DELAY_MS, this.#stop.signal).then(async () => {
-      this.#saving = null;
-      const own = this.#own?.lease;
-      if (own === undefined || this.#phase === 'lost') return;
-      const peers = this.#peers.current;
-      await cache.save({ configJson: this.#configJson, own, peers, savedAt: this.#clock.now() });
-    });
+  #stateToSave(): Omit<CachedState, 'config'> | null {
+    const own = this.#own?.lease;
+    if (own === undefined || this.#phase === 'lost') return null;
+    return { configJson: this.#configJson, own, peers: this.#follower?.peers ?? [], savedAt: this.#clock.now() };
+  }
+
+  async #endsInTime(work: Promise<unknown>): Promise<boolean> {
+    const timer = new AbortController();
+    const timeout = this.#clock.sleep(STOP_TIMEOUT_MS, timer.signal).then(() => false);
+    const inTime = await Promise.race([work.then(() => true), timeout]);
+    timer.abort();
+    return inTime;
   }
 
   async #pause(milliseconds: number): Promise<void> {
     await this.#clock.sleep(milliseconds, this.#stop.signal);
-    if (this.#stop.signal.aborted) throw new TweedError('LEASE_CLOSED', 'the lease manager was closed while it waited');
+    if (this.#stop.signal.aborted) {
+      throw new TweedError('LEASE_CLOSED', 'the lease manager was closed while it waited; nothing is left to do');
+    }
   }
 }
 

@@ -1,8 +1,9 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { messageOf } from '../base/errors.js';
 import { formatPrefix, parsePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { replaceFile } from './atomic-file.js';
+import type { Clock } from './clock.js';
 import { type NetworkConfig, parseNetworkConfig } from './config.js';
 import { decodeLeaseValue, encodeLeaseValue } from './keys.js';
 import type { KeyedLease } from './peers.js';
@@ -19,6 +20,8 @@ export interface CachedState {
 }
 
 const FORMAT = 1;
+/** The state on disk may be this old. */
+const SAVE_DELAY_MS = 2_000;
 
 /** The last known state on disk: one JSON file, replaced atomically. */
 export class PeerCache {
@@ -53,8 +56,55 @@ export class PeerCache {
     }
   }
 
+  /** Forgets the state: it must not be started from any more. */
+  async clear(): Promise<void> {
+    await rm(this.path, { force: true }).catch((error: unknown) => {
+      this.log.warn({ path: this.path, reason: messageOf(error) }, 'cannot delete the last known state');
+    });
+  }
+
   #reject(reason: string): void {
     this.log.warn({ path: this.path, reason }, 'the saved last known state cannot be used');
+  }
+}
+
+/** Saves the state a little after it changed, however often it changes. */
+export class CacheWriter {
+  readonly #stop = new AbortController();
+  #dirty = false;
+  #running: Promise<void> = Promise.resolve();
+  #busy = false;
+
+  /** @param state What is to be saved, asked for when it is; null for nothing any more. */
+  constructor(
+    private readonly cache: PeerCache,
+    private readonly clock: Clock,
+    private readonly state: () => Omit<CachedState, 'config'> | null,
+  ) {}
+
+  /** The state has changed. */
+  touch(): void {
+    this.#dirty = true;
+    if (this.#busy) return;
+    this.#busy = true;
+    this.#running = this.#run().finally(() => {
+      this.#busy = false;
+    });
+  }
+
+  /** Saves what is not saved yet, and ends. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    while (this.#dirty) {
+      await this.clock.sleep(SAVE_DELAY_MS, this.#stop.signal);
+      this.#dirty = false;
+      const state = this.state();
+      if (state !== null) await this.cache.save(state);
+    }
   }
 }
 

@@ -1,9 +1,10 @@
 import type { Logger } from '../base/log.js';
 import type { Clock } from './clock.js';
 
-/** A problem that lasts is written when it begins or changes, and again once in a while. */
+/** A problem that lasts is written when it begins, with each reason that is new, and again once in a while. */
 export class WaitLog {
-  #reason = '';
+  /** What was written since the problem began. */
+  readonly #reasons = new Set<string>();
   #since = 0;
   #written = 0;
 
@@ -15,22 +16,20 @@ export class WaitLog {
 
   problem(reason: string, message: string, fields: Record<string, unknown> = {}): void {
     const now = this.clock.monotonic();
-    const isNew = reason !== this.#reason;
+    if (this.#reasons.size === 0) this.#since = now;
+    const isNew = !this.#reasons.has(reason);
     if (!isNew && now - this.#written < this.reminderMs) return;
-    if (isNew) this.#since = now;
-    this.#reason = reason;
+    this.#reasons.add(reason);
     this.#written = now;
-    const seconds = Math.round((now - this.#since) / 1000);
-    this.log.warn(
-      { ...fields, reason, ...(isNew ? {} : { forSeconds: seconds }) },
-      isNew ? message : `still: ${message}`,
-    );
+    const forSeconds = Math.round((now - this.#since) / 1000);
+    if (isNew) this.log.warn({ ...fields, reason }, message);
+    else this.log.warn({ ...fields, reason, forSeconds }, `still: ${message}`);
   }
 
   /** The problem is over; says so if there was one. */
   solved(message: string): void {
-    if (this.#reason === '') return;
+    if (this.#reasons.size === 0) return;
     this.log.info({ afterSeconds: Math.round((this.clock.monotonic() - this.#since) / 1000) }, message);
-    this.#reason = '';
+    this.#reasons.clear();
   }
 }

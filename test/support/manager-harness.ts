@@ -1,0 +1,112 @@
+import { formatIpv4, formatPrefix, parseIpv4 } from '../../src/base/ipv4.js';
+import type { Logger } from '../../src/base/log.js';
+import type { LeaseLostError } from '../../src/subnet/errors.js';
+import { encodeLeaseValue, formatSubnetKey } from '../../src/subnet/keys.js';
+import type { Lease, LeaseAttributes, PeerChange } from '../../src/subnet/lease.js';
+import { LeaseManager, type LeaseManagerOptions } from '../../src/subnet/lease-manager.js';
+import { FakeClock, settle } from './fake-clock.js';
+import { MemoryRegistry, MemoryStore } from './memory-registry.js';
+import { host, subnet } from './registry-suite.js';
+
+export const SELF = '192.0.2.1';
+export const CONFIG = '{"Network":"10.5.0.0/16"}';
+export const MINUTE = 60_000;
+export const HOUR = 60 * MINUTE;
+
+export interface LogLine {
+  readonly level: string;
+  readonly message: string;
+  readonly fields: Record<string, unknown>;
+}
+
+/** A logger that keeps what it is told. */
+export function recordingLogger(): { log: Logger; lines: LogLine[] } {
+  const lines: LogLine[] = [];
+  const write =
+    (level: string) =>
+    (first: unknown, second?: string): void => {
+      lines.push(
+        typeof first === 'string'
+          ? { level, message: first, fields: {} }
+          : { level, message: second ?? '', fields: first as Record<string, unknown> },
+      );
+    };
+  const log = Object.fromEntries(['debug', 'info', 'warn', 'error'].map((level) => [level, write(level)]));
+  return { log: log as unknown as Logger, lines };
+}
+
+/** A manager that follows, and what it has announced. */
+export interface Running {
+  readonly manager: LeaseManager;
+  readonly lease: Lease;
+  readonly batches: (readonly PeerChange[])[];
+  /** Public address by subnet, as the announced changes add up. */
+  readonly peers: Map<string, string>;
+  readonly events: string[];
+  readonly lost: LeaseLostError[];
+}
+
+/** One simulated cluster: a store in memory, time that stands still, and the managers under test. */
+export class ManagerHarness {
+  readonly clock = new FakeClock();
+  readonly store = new MemoryStore(this.clock);
+  readonly #recorded = recordingLogger();
+  readonly #managers: LeaseManager[] = [];
+
+  get lines(): LogLine[] {
+    return this.#recorded.lines;
+  }
+
+  get warnings(): LogLine[] {
+    return this.lines.filter((line) => line.level === 'warn');
+  }
+
+  manage(options: Partial<LeaseManagerOptions> = {}): LeaseManager {
+    const manager = new LeaseManager({
+      registry: new MemoryRegistry(this.store),
+      log: this.#recorded.log,
+      publicIp: parseIpv4(SELF) as number,
+      clock: this.clock,
+      random: () => 0,
+      ...options,
+    });
+    this.#managers.push(manager);
+    return manager;
+  }
+
+  async running(
+    options: Partial<LeaseManagerOptions> = {},
+    attributes: LeaseAttributes = host(SELF),
+  ): Promise<Running> {
+    if (this.store.config === null) this.store.setConfig(CONFIG);
+    const manager = this.manage(options);
+    await manager.waitForConfig();
+    const lease = await manager.acquire(attributes);
+    const result: Running = { manager, lease, batches: [], peers: new Map(), events: [], lost: [] };
+    manager.on('peers', (changes) => {
+      result.batches.push(changes);
+      for (const { kind, lease: peer } of changes) {
+        if (kind === 'removed') result.peers.delete(formatPrefix(peer.subnet));
+        else result.peers.set(formatPrefix(peer.subnet), formatIpv4(peer.attributes.publicIp));
+      }
+    });
+    manager.on('lease', (_, cause) => result.events.push(cause));
+    manager.on('connection', ({ state }) => result.events.push(state));
+    manager.on('lost', (error) => result.lost.push(error));
+    manager.follow();
+    await settle();
+    return result;
+  }
+
+  putPeer(prefix: string, address: string, ttl: number | null = 86_400): void {
+    this.store.put(formatSubnetKey(subnet(prefix)), encodeLeaseValue(host(address)), ttl);
+  }
+
+  async close(): Promise<void> {
+    for (const manager of this.#managers) {
+      const closed = manager.close();
+      await this.clock.advance(2_000);
+      await closed;
+    }
+  }
+}

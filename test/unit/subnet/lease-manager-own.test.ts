@@ -1,0 +1,249 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
+import { silentLogger } from '../../../src/base/log.js';
+import { LeaseLostError } from '../../../src/subnet/errors.js';
+import { PeerCache } from '../../../src/subnet/peer-cache.js';
+import { type FakeClock, settle } from '../../support/fake-clock.js';
+import { HOUR, ManagerHarness, MINUTE } from '../../support/manager-harness.js';
+import { MemoryRegistry, type MemoryStore } from '../../support/memory-registry.js';
+
+let harness: ManagerHarness;
+let clock: FakeClock;
+let store: MemoryStore;
+
+beforeEach(() => {
+  harness = new ManagerHarness();
+  ({ clock, store } = harness);
+});
+
+afterEach(() => harness.close());
+
+describe('keeping the own lease', () => {
+  it('renews it an hour before its end', async () => {
+    const { events } = await harness.running();
+    await clock.advance(22.9 * HOUR);
+    expect(events.filter((event) => event === 'renewed')).toHaveLength(0);
+    await clock.advance(0.2 * HOUR);
+    expect(events.filter((event) => event === 'renewed')).toHaveLength(1);
+    expect(store.entries.get('10.5.1.0-24')?.expiresAt).toBeGreaterThan(clock.now() + 23 * HOUR);
+  });
+
+  it('renews a short lease when half of it is over', async () => {
+    const { events, lost } = await harness.running({ ttlSeconds: 4 });
+    await clock.advance(60_000);
+    const renewals = events.filter((event) => event === 'renewed').length;
+    expect(renewals).toBeGreaterThanOrEqual(29);
+    expect(renewals).toBeLessThanOrEqual(30);
+    expect(events).not.toContain('re-acquired');
+    expect(lost).toEqual([]);
+  });
+
+  it('renews in time although the clock of the machine was set back', async () => {
+    const { events } = await harness.running();
+    clock.jump(-10 * HOUR);
+    await clock.advance(23.1 * HOUR);
+    expect(events.filter((event) => event === 'renewed')).toHaveLength(1);
+  });
+
+  it('keeps trying while the registry is away, with one line in the log now and then', async () => {
+    const { events } = await harness.running();
+    await clock.advance(22.5 * HOUR);
+    store.goDown('connection refused');
+    harness.lines.length = 0;
+    await clock.advance(HOUR);
+    expect(harness.lines.filter((line) => line.message.includes('cannot renew')).length).toBeLessThan(60);
+    expect(harness.lines.filter((line) => line.message.startsWith('cannot renew'))).toHaveLength(1);
+    store.comeBack();
+    await clock.advance(2 * MINUTE);
+    expect(events).toContain('renewed');
+  });
+
+  it('takes the same subnet again after it expired during an outage', async () => {
+    const { events, lost, manager } = await harness.running();
+    store.goDown('connection refused');
+    await clock.advance(30 * HOUR);
+    expect(store.entries.size).toBe(0);
+    store.comeBack();
+    await clock.advance(2 * MINUTE);
+    expect([...store.entries.keys()]).toEqual(['10.5.1.0-24']);
+    expect(events).toContain('re-acquired');
+    expect(lost).toEqual([]);
+    expect(manager.status().lease?.expiresAt).toBeGreaterThan(clock.now() + 23 * HOUR);
+  });
+
+  it('takes its subnet again at once when somebody deletes the key', async () => {
+    const { events } = await harness.running();
+    store.delete('10.5.1.0-24');
+    await clock.advance(100);
+    expect(store.entries.has('10.5.1.0-24')).toBe(true);
+    expect(events).toContain('re-acquired');
+  });
+
+  it('puts itself back after the registry lost all its data', async () => {
+    for (let i = 0; i < 20; i++) harness.putPeer('10.5.9.0/24', '192.0.2.9');
+    const { peers, lost } = await harness.running();
+    store.wipe();
+    harness.putPeer('10.5.3.0/24', '192.0.2.3');
+    await clock.advance(10_000);
+    expect([...store.entries.keys()].sort()).toEqual(['10.5.1.0-24', '10.5.3.0-24']);
+    expect([...peers.keys()]).toEqual(['10.5.3.0/24']);
+    expect(lost).toEqual([]);
+    expect(harness.warnings.map((line) => line.message)).toContainEqual(expect.stringContaining('config was deleted'));
+  });
+
+  it('gives up when another host took its subnet meanwhile, without touching that lease', async () => {
+    const { lost, manager } = await harness.running();
+    store.goDown('connection refused');
+    await clock.advance(30 * HOUR);
+    harness.putPeer('10.5.1.0/24', '192.0.2.66');
+    store.comeBack();
+    store.calls.length = 0;
+    await clock.advance(2 * MINUTE);
+    expect(lost).toHaveLength(1);
+    expect(lost[0]).toBeInstanceOf(LeaseLostError);
+    expect(lost[0]?.message).toBe(
+      'the lease of 10.5.1.0/24 is lost: host 192.0.2.66 holds it now; start again to get another subnet',
+    );
+    expect(manager.status().phase).toBe('lost');
+    expect(store.entries.get('10.5.1.0-24')?.value).toContain('192.0.2.66');
+    await clock.advance(HOUR);
+    expect(store.calls.filter((call) => call.startsWith('create'))).toEqual([]);
+  });
+
+  it('gives up at once when another host writes over its key', async () => {
+    const { lost } = await harness.running();
+    harness.putPeer('10.5.1.0/24', '192.0.2.66');
+    await settle();
+    expect(lost).toHaveLength(1);
+  });
+
+  it('gives up when a larger lease of another host covers its vanished one', async () => {
+    const { lost } = await harness.running();
+    harness.putPeer('10.5.0.0/20', '192.0.2.66');
+    store.delete('10.5.1.0-24');
+    await clock.advance(100);
+    expect(lost[0]?.reason).toMatch(/another host holds 10\.5\.0\.0\/20/);
+  });
+
+  it('writes over garbage under its own key when it renews', async () => {
+    const { lost } = await harness.running();
+    store.put('10.5.1.0-24', 'garbage', 86_400);
+    store.disconnect('list again');
+    await clock.advance(10_000);
+    expect(store.entries.get('10.5.1.0-24')?.value).toBe('{"PublicIP":"192.0.2.1","PublicIPv6":null}');
+    expect(lost).toEqual([]);
+  });
+
+  it('releases on request', async () => {
+    const { manager } = await harness.running();
+    await manager.release();
+    expect(store.entries.size).toBe(0);
+    expect(manager.status().phase).toBe('closed');
+  });
+
+  it('closes without waiting for a registry that does not answer', async () => {
+    const { manager } = await harness.running();
+    vi.spyOn(MemoryRegistry.prototype, 'remove').mockReturnValue(new Promise(() => {}));
+    const released = manager.release();
+    await clock.advance(3_000);
+    await released;
+    vi.restoreAllMocks();
+    expect(harness.warnings.at(-1)?.message).toMatch(/cannot release/);
+  });
+});
+
+describe('the last known state on disk', () => {
+  let directory: string;
+  let cache: PeerCache;
+
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'tweed-cache-'));
+    cache = new PeerCache(join(directory, 'state.json'), silentLogger());
+  });
+
+  afterEach(() => rm(directory, { recursive: true }));
+
+  /** Lets a first daemon run and save what it knows. */
+  async function firstRun(): Promise<void> {
+    harness.putPeer('10.5.7.0/24', '192.0.2.7');
+    const { manager } = await harness.running({ cache });
+    await manager.close();
+  }
+
+  async function startFromCache() {
+    store.goDown('connection refused');
+    const starting = harness.running({ cache, startFromCacheAfterMs: 5_000 });
+    for (let i = 0; i < 20; i++) {
+      await clock.advance(1_000);
+      await new Promise((resolve) => setTimeout(resolve, 2)); // the cache is read from a real disk
+    }
+    return starting;
+  }
+
+  it('lets a daemon start while the registry is down, and is compared when it is back', async () => {
+    await firstRun();
+    const second = await startFromCache();
+    expect(formatPrefix(second.lease.subnet)).toBe('10.5.1.0/24');
+    expect([...second.peers]).toEqual([['10.5.7.0/24', '192.0.2.7']]);
+    expect(second.manager.status()).toMatchObject({ fromCache: true, phase: 'following' });
+    harness.putPeer('10.5.8.0/24', '192.0.2.8');
+    store.delete('10.5.7.0-24');
+    store.comeBack();
+    await clock.advance(10_000);
+    expect([...second.peers.keys()]).toEqual(['10.5.8.0/24']);
+    expect(second.manager.status().fromCache).toBe(false);
+    expect(second.events).toContain('renewed');
+    expect(second.lost).toEqual([]);
+  });
+
+  it('takes the subnet again when it expired meanwhile', async () => {
+    await firstRun();
+    store.delete('10.5.1.0-24');
+    const second = await startFromCache();
+    store.comeBack();
+    await clock.advance(10_000);
+    expect(second.events).toContain('re-acquired');
+    expect(store.entries.has('10.5.1.0-24')).toBe(true);
+  });
+
+  it('gives up when another host took the subnet, and forgets the state', async () => {
+    await firstRun();
+    harness.putPeer('10.5.1.0/24', '192.0.2.66');
+    const second = await startFromCache();
+    store.comeBack();
+    await clock.advance(10_000);
+    expect(second.lost[0]?.reason).toMatch(/192\.0\.2\.66/);
+    await second.manager.close();
+    expect(await cache.load()).toBeNull();
+  });
+
+  it('gives up when the network is another one now', async () => {
+    await firstRun();
+    store.setConfig('{"Network":"10.9.0.0/16"}');
+    const second = await startFromCache();
+    store.comeBack();
+    await clock.advance(10_000);
+    expect(second.lost[0]?.reason).toMatch(/config was changed/);
+  });
+
+  it('is not used by a host with another address', async () => {
+    await firstRun();
+    store.goDown('connection refused');
+    const manager = harness.manage({
+      cache,
+      startFromCacheAfterMs: 5_000,
+      publicIp: parseIpv4('192.0.2.99') as number,
+    });
+    const waiting = manager.waitForConfig().catch((error: Error) => error.message);
+    for (let i = 0; i < 20; i++) {
+      await clock.advance(1_000);
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    expect(harness.warnings.map((line) => line.message)).toContainEqual(expect.stringContaining('another address'));
+    await manager.close();
+    expect(await waiting).toMatch(/closed/);
+  });
+});
