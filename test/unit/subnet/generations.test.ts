@@ -1,0 +1,85 @@
+import { mkdtemp, readdir, rm, unlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { readGenerations, writeGeneration } from '../../../src/subnet/generations.js';
+
+let directory: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'tweed-generations-'));
+});
+
+afterEach(() => rm(directory, { recursive: true }));
+
+const present = async (name = 'value') => (await readGenerations(directory)).get(name) ?? null;
+
+it('counts up, keeps one file, and remembers a deletion', async () => {
+  const first = await writeGeneration(directory, 'value', null, 'a');
+  expect(first).toEqual({ name: 'value', number: 1, text: 'a' });
+  const second = await writeGeneration(directory, 'value', first, 'b');
+  expect(await readdir(directory)).toEqual(['value@2']);
+  const third = await writeGeneration(directory, 'value', second, null);
+  expect(await present()).toEqual({ name: 'value', number: 3, text: null });
+  expect(await writeGeneration(directory, 'value', third, 'c')).toEqual({ name: 'value', number: 4, text: 'c' });
+});
+
+it('lets a writer lose who knows an outdated generation, however old', async () => {
+  const first = await writeGeneration(directory, 'value', null, 'a');
+  const second = await writeGeneration(directory, 'value', first, 'b');
+  await writeGeneration(directory, 'value', second, 'c');
+  expect(await writeGeneration(directory, 'value', null, 'x')).toBeNull(); // number 1 is free again, and still too late
+  expect(await writeGeneration(directory, 'value', first, 'x')).toBeNull();
+  expect(await writeGeneration(directory, 'value', second, 'x')).toBeNull();
+  expect(await present()).toEqual({ name: 'value', number: 3, text: 'c' });
+  expect(await readdir(directory)).toEqual(['value@3']);
+});
+
+it('counts every increment of many writers', async () => {
+  const writers = 8;
+  const increments = 10;
+  await writeGeneration(directory, 'value', null, '0');
+  const increment = async () => {
+    for (;;) {
+      const before = await present();
+      if (before === null) throw new Error('the value vanished');
+      if ((await writeGeneration(directory, 'value', before, String(Number(before.text) + 1))) !== null) return;
+    }
+  };
+  await Promise.all(
+    Array.from({ length: writers }, async () => {
+      for (let i = 0; i < increments; i++) await increment();
+    }),
+  );
+  expect(Number((await present())?.text)).toBe(writers * increments);
+  expect(await readdir(directory)).toHaveLength(1);
+});
+
+it('sees every value all the time while others are rewritten', async () => {
+  const names = Array.from({ length: 20 }, (_, i) => `value${i}`);
+  for (const name of names) await writeGeneration(directory, name, null, 'x');
+  let busy = true;
+  const rewriting = (async () => {
+    for (let i = 0; i < 40; i++) {
+      for (const name of names) await writeGeneration(directory, name, await present(name), String(i));
+    }
+    busy = false;
+  })();
+  while (busy) expect((await readGenerations(directory)).size).toBe(names.length);
+  await rewriting;
+});
+
+it('takes a file without a number for the first generation, and notices one deleted by hand', async () => {
+  await writeFile(join(directory, 'value'), 'by hand');
+  const first = await present();
+  expect(first).toEqual({ name: 'value', number: 0, text: 'by hand' });
+  await writeGeneration(directory, 'value', first, 'by us');
+  expect(await readdir(directory)).toEqual(['value@1']);
+  await unlink(join(directory, 'value@1'));
+  expect(await present()).toBeNull();
+});
+
+it('passes over temporary files', async () => {
+  await writeFile(join(directory, '.tmp-1-abc'), 'half');
+  expect((await readGenerations(directory)).size).toBe(0);
+});
