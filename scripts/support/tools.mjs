@@ -20,9 +20,8 @@ const tools = {
     { program: 'etcd', package: 'etcd-server', without: 'the lab keeps its leases in a directory' },
   ],
   test: [
-    { program: 'etcdctl', package: 'etcd-client', without: 'the tests that need it are skipped' },
-    { program: 'openssl', package: 'openssl', without: 'the tests of etcd with TLS are skipped' },
-    { program: 'ethtool', package: 'ethtool', without: 'the tests that need it are skipped' },
+    { program: 'etcdctl', package: 'etcd-client' },
+    { program: 'openssl', package: 'openssl' },
   ],
   bench: [
     { program: 'iperf3', package: 'iperf3' },

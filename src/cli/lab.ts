@@ -1,0 +1,174 @@
+import type { Argv, CommandModule } from 'yargs';
+import { TweedError } from '../base/errors.js';
+import { Lab } from '../lab/lab.js';
+import { formatMatrix } from '../lab/matrix.js';
+import { defaultLabName, parsePublication } from '../lab/names.js';
+import { backendKinds, type LabOptions, registryKinds } from '../lab/options.js';
+import { lineProgress } from '../lab/progress.js';
+import { formatStatus } from '../lab/status-text.js';
+
+type Named = { name: string };
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** Runs with a lab that is up, and ends its probes afterwards. */
+async function withLab<T>(name: string, work: (lab: Lab) => Promise<T>): Promise<T> {
+  const lab = await Lab.find(name);
+  try {
+    return await work(lab);
+  } finally {
+    await lab.close();
+  }
+}
+
+const upOptions = {
+  hosts: { type: 'number', describe: 'How many hosts (3)' },
+  containers: { type: 'number', describe: 'How many containers each host has (2)' },
+  registry: { choices: registryKinds, describe: 'Where leases are kept (etcd if it is installed, else directory)' },
+  network: { type: 'string', describe: 'The overlay network (100.96.0.0/16)' },
+  backend: { choices: backendKinds, describe: 'How packets get from host to host (udp)' },
+  'underlay-mtu': { type: 'number', describe: 'MTU of the links between the hosts, bytes (1500)' },
+  'daemon-args': {
+    type: 'string',
+    array: true,
+    describe: 'More arguments for every daemon, each a word: --daemon-args=--iptables-resync=1',
+  },
+} as const;
+
+const up: CommandModule<Named, Named & Partial<Omit<LabOptions, 'name'>>> = {
+  command: 'up',
+  describe: 'Make the lab, or repair the one that is up',
+  builder: (yargs) => yargs.options(upOptions) as unknown as Argv<Named & Partial<Omit<LabOptions, 'name'>>>,
+  handler: async (args) => {
+    const { name, hosts, containers, registry, network, backend, underlayMtu, daemonArgs } = args;
+    const given = { name, hosts, containers, registry, network, backend, underlayMtu, daemonArgs };
+    const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+    const { signal, release } = interruption();
+    try {
+      const lab = await Lab.up(chosen, { progress: lineProgress(process.stdout), signal });
+      await lab.close();
+    } finally {
+      release();
+    }
+  },
+};
+
+/** Turns the first Ctrl-C or SIGTERM into an aborted signal; further ones are told to wait. */
+function interruption(): { signal: AbortSignal; release: () => void } {
+  const controller = new AbortController();
+  const onSignal = () => {
+    if (controller.signal.aborted) process.stderr.write('still taking the lab down; a moment\n');
+    else
+      controller.abort(
+        new TweedError('INTERRUPTED', 'interrupted; nothing is left of the lab, start it again at will'),
+      );
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  return {
+    signal: controller.signal,
+    release: () => process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
+  };
+}
+
+const down: CommandModule<Named, Named> = {
+  command: 'down',
+  describe: 'Remove the lab, also what a crash left of one',
+  handler: async ({ name }) => {
+    let found = false;
+    await lineProgress(process.stdout).step(
+      `take lab ${name} down`,
+      async () => {
+        found = await Lab.down(name);
+      },
+      () => (found ? 'nothing is left' : 'there was none'),
+    );
+  },
+};
+
+const status: CommandModule<Named, Named & { json: boolean }> = {
+  command: 'status',
+  describe: 'Show hosts, daemons and containers; ends with 1 when something is missing',
+  builder: (yargs) => yargs.option('json', { type: 'boolean', default: false, describe: 'As JSON' }),
+  handler: async ({ name, json }) => {
+    const found = await withLab(name, (lab) => lab.status());
+    print(json ? JSON.stringify(found, null, 2) : formatStatus(found));
+    if (!found.healthy) process.exitCode = 1;
+  },
+};
+
+const test: CommandModule<Named, Named & { json: boolean }> = {
+  command: 'test',
+  describe: 'Check every ordered pair of containers; ends with 1 when a check fails',
+  builder: (yargs) => yargs.option('json', { type: 'boolean', default: false, describe: 'As JSON' }),
+  handler: async ({ name, json }) => {
+    const result = await withLab(name, (lab) => lab.test());
+    print(json ? JSON.stringify(result, null, 2) : formatMatrix(result));
+    if (!result.ok) process.exitCode = 1;
+  },
+};
+
+const execute: CommandModule<Named, Named & { place: string }> = {
+  command: 'exec <place>',
+  describe: 'Run a command in host1, host1/c1, internet, etcd or switch: exec host1/c1 -- ip route',
+  builder: (yargs) =>
+    yargs
+      .usage('$0 exec <place> -- <command>..')
+      .positional('place', { type: 'string', demandOption: true, describe: 'Where' })
+      .parserConfiguration({ 'populate--': true, 'parse-numbers': false, 'parse-positional-numbers': false }),
+  handler: async ({ name, place, '--': words }) => {
+    const command = (words as string[] | undefined) ?? [];
+    if (command.length === 0) {
+      throw new TweedError('LAB_EXEC', 'there is no command; write it after two dashes: exec host1/c1 -- ip route');
+    }
+    const lab = await Lab.find(name);
+    const child = lab.spawn(place, command, { stdio: 'inherit' });
+    process.on('SIGINT', () => {}); // Ctrl-C is for the command, which gets it too
+    process.exitCode = await new Promise<number>((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', (code, signal) => resolve(code ?? (signal === 'SIGINT' ? 130 : 143)));
+    });
+  },
+};
+
+const publish: CommandModule<Named, Named & { from: string; to: string }> = {
+  command: 'publish <from> <to>',
+  describe: "Make a container's port reachable by a host: publish host1:8080 host1/c1:80",
+  builder: (yargs) =>
+    yargs
+      .positional('from', { type: 'string', demandOption: true, describe: 'HOST:PORT' })
+      .positional('to', { type: 'string', demandOption: true, describe: 'HOST/CONTAINER:PORT' }),
+  handler: async ({ name, from, to }) => {
+    await withLab(name, (lab) => lab.publish(parsePublication(from, to)));
+    print(`published ${from} → ${to}; try it from the internet namespace`);
+  },
+};
+
+const logs: CommandModule<Named, Named & { host: string }> = {
+  command: 'logs <host>',
+  describe: "Print the log of a host's daemon, or of etcd",
+  builder: (yargs) => yargs.positional('host', { type: 'string', demandOption: true, describe: 'host1 … or etcd' }),
+  handler: async ({ name, host }) => {
+    process.stdout.write(await Lab.readLog(name, host));
+  },
+};
+
+/** `tweed lab …`: several hosts on one machine. */
+export const labCommand: CommandModule = {
+  command: 'lab <command>',
+  describe: 'Several hosts on this machine, in network namespaces, to try and to test',
+  builder: (yargs) =>
+    yargs
+      .option('name', { type: 'string', default: defaultLabName, describe: 'Which lab; several can be up at once' })
+      .command(up)
+      .command(status)
+      .command(test)
+      .command(execute)
+      .command(publish)
+      .command(logs)
+      .command(down)
+      .demandCommand(1, 'Say what to do with the lab: up, status, test, exec, publish, logs or down')
+      .strict(),
+  handler: () => {},
+};

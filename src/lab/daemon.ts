@@ -1,0 +1,95 @@
+import { mkdir, stat } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import type { DaemonStatus } from '../daemon/status.js';
+import { fetchStatus } from '../daemon/status-client.js';
+import { type HostSubnet, parseSubnetFile } from './containers.js';
+import { LabError } from './errors.js';
+import { namespaceOf } from './names.js';
+import { readIfThere } from './namespace.js';
+import type { LabOptions } from './options.js';
+import { isAlive, readRecord, startDetached } from './process.js';
+import { registryEndpoint } from './registry.js';
+import type { HostState, LabFiles } from './state.js';
+import { waitFor } from './wait.js';
+
+/** The built command, also when this file itself runs from its source. */
+const program = fileURLToPath(new URL('../../dist/cli/tweed.js', import.meta.url));
+
+/** A daemon that has no subnet by then does not get one by waiting. */
+const patienceMs = 20_000;
+
+/** The words that run a host's daemon: flanneld's own options, and a run directory for each host. */
+export function daemonCommand(options: LabOptions, files: LabFiles, host: HostState): string[] {
+  const own = options.daemonCommand.length === 0;
+  return [
+    ...(own ? [process.execPath, program, 'run', '--run-dir', files.runFolder(host.name)] : options.daemonCommand),
+    ...['--etcd-endpoints', registryEndpoint(options, files), '--iface', 'eth0'],
+    ...['--subnet-file', files.subnetFile(host.name), '--ip-masq'],
+    ...(host.daemonArgs ?? options.daemonArgs),
+  ];
+}
+
+/** Starts the daemon of a host unless it is running, and waits until it has written its subnet file anew. */
+export async function startDaemon(
+  options: LabOptions,
+  files: LabFiles,
+  host: HostState,
+  signal?: AbortSignal,
+): Promise<void> {
+  const recordPath = files.record(host.name);
+  if (await isAlive(await readRecord(recordPath))) return;
+  await mkdir(files.runFolder(host.name), { recursive: true });
+  const before = await stampOf(files.subnetFile(host.name));
+  const namespace = namespaceOf(options.name, { kind: 'host', host: host.name });
+  const argv = daemonCommand(options, files, host);
+  const record = await startDetached(namespace, argv, files.log(host.name), recordPath);
+  const written = async () => {
+    if ((await stampOf(files.subnetFile(host.name))) !== before) return true;
+    if (await isAlive(record)) return false;
+    throw new LabError('LAB_DAEMON', `the daemon of ${host.name} ended; read ${await tailOf(files.log(host.name))}`);
+  };
+  try {
+    await waitFor('its subnet file', written, { timeoutMs: patienceMs, ...(signal && { signal }) });
+  } catch (error) {
+    if (!(error instanceof LabError) || error.code !== 'LAB_TIMEOUT') throw error;
+    const told = `the daemon of ${host.name} wrote no subnet file in ${patienceMs / 1000} s`;
+    throw new LabError('LAB_DAEMON', `${told}; read ${await tailOf(files.log(host.name))}`);
+  }
+}
+
+/** Inode and time of the last change: a file that is replaced atomically has another inode each time. */
+async function stampOf(path: string): Promise<string> {
+  try {
+    const { ino, mtimeMs } = await stat(path);
+    return `${ino} ${mtimeMs}`;
+  } catch {
+    return 'none';
+  }
+}
+
+/** The path of a log with its last lines, for the end of an error. */
+async function tailOf(path: string): Promise<string> {
+  const lines = ((await readIfThere(path)) ?? '').trimEnd().split('\n').slice(-5);
+  return `${path}, which ends with:\n${lines.join('\n')}`;
+}
+
+export async function readSubnet(files: LabFiles, host: string): Promise<HostSubnet> {
+  const path = files.subnetFile(host);
+  const text = await readIfThere(path);
+  if (text === null) {
+    throw new LabError(
+      'LAB_SUBNET_FILE',
+      `${path} is not there; is the daemon of ${host} up? See \`tweed lab status\``,
+    );
+  }
+  return parseSubnetFile(text);
+}
+
+/** What the daemon of a host says of itself; null when none answers. */
+export async function daemonStatus(files: LabFiles, host: string): Promise<DaemonStatus | null> {
+  try {
+    return await fetchStatus(files.runFolder(host));
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,361 @@
+import type { ChildProcess, SpawnOptions } from 'node:child_process';
+import { rm } from 'node:fs/promises';
+import { messageOf } from '../base/errors.js';
+import type { ExecOptions, ExecResult } from '../base/exec.js';
+import { containerAddress } from './containers.js';
+import { readSubnet, startDaemon } from './daemon.js';
+import { takeDown } from './down.js';
+import { LabError } from './errors.js';
+import { allExist, type HostSettings, isWhole, makeHost, planHost, removeHost } from './hosts.js';
+import { type MatrixPlace, type MatrixResult, type MatrixSettings, runMatrix } from './matrix.js';
+import { belongsTo, formatPlace, hostName, namespaceOf, type Publication, parsePlace } from './names.js';
+import { createNamespaces, execInside, listNamespaces, readIfThere, spawnInside } from './namespace.js';
+import { completeOptions, firstDifference, type LabOptions, mostHosts } from './options.js';
+import { attachContainers, containersOf, fixedNamespaces } from './places.js';
+import { Probe, probeCommand } from './probe/client.js';
+import { cleanEnvironment, isAlive, readRecord, stopRecorded } from './process.js';
+import { type Progress, quietProgress } from './progress.js';
+import { publish } from './publish.js';
+import { putNetworkConfig, startEtcd } from './registry.js';
+import { type HostState, LabFiles, type LabState } from './state.js';
+import { type LabStatus, statusOf, waitForPeers } from './status.js';
+import { isInstalled, requirePrograms, requireRoot } from './tools.js';
+import { changeHostAddress, makeUnderlay } from './underlay.js';
+
+export interface UpSettings {
+  readonly progress?: Progress;
+  /** Aborted: what was made so far is taken down, and `up` rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Several hosts on one machine, each a network namespace with a real daemon and containers behind it.
+ *
+ * A lab outlives the program that made it; `Lab.find` gets hold of it again. Commands and tests use the same methods.
+ */
+export class Lab {
+  readonly files: LabFiles;
+  #state: LabState;
+  readonly #probes = new Map<string, Probe>();
+
+  private constructor(files: LabFiles, state: LabState) {
+    this.files = files;
+    this.#state = state;
+  }
+
+  get name(): string {
+    return this.#state.options.name;
+  }
+
+  get options(): LabOptions {
+    return this.#state.options;
+  }
+
+  get hosts(): readonly HostState[] {
+    return this.#state.hosts;
+  }
+
+  /** Makes a lab, or repairs the one of that name. When it fails, nothing is left but the logs. */
+  static async up(given: Partial<LabOptions>, { progress = quietProgress, signal }: UpSettings = {}): Promise<Lab> {
+    requireRoot();
+    const options = completeOptions({ ...given, registry: given.registry ?? (await usualRegistry()) });
+    await requirePrograms(['ip', 'tee', ...(options.registry === 'etcd' ? ['etcd'] : [])]);
+    const files = await LabFiles.of(options.name);
+    const unlock = await files.lock();
+    try {
+      const state = await files.load();
+      if (state?.complete) {
+        const difference = firstDifference(state.options, given);
+        if (difference !== null) {
+          throw new LabError(
+            'LAB_DIFFERENT',
+            `lab ${options.name} is up with another ${difference}; take it down first, or give this one another name`,
+          );
+        }
+        const lab = new Lab(files, state);
+        if (await allExist(fixedNamespaces(lab.name))) {
+          await lab.#repair(progress, signal);
+          return lab;
+        }
+      }
+      const leftovers = (await listNamespaces()).some((namespace) => belongsTo(options.name, namespace));
+      if (state !== null || leftovers) {
+        await progress.step('remove what is left of an earlier lab', () => takeDown(options.name, files));
+      }
+      const lab = new Lab(files, { options, hosts: [], publications: [], complete: false });
+      await lab.#build(progress, signal);
+      return lab;
+    } finally {
+      await unlock();
+    }
+  }
+
+  /** The lab of that name, which must be up. */
+  static async find(name: string): Promise<Lab> {
+    const files = await LabFiles.of(name);
+    const state = await files.load();
+    if (state === null || !state.complete) {
+      throw new LabError('LAB_NOT_UP', `no lab ${name} is up; start it with \`tweed lab up\``);
+    }
+    return new Lab(files, state);
+  }
+
+  /** The log of a host's daemon or of etcd, also of a lab that did not come up. */
+  static async readLog(name: string, host: string): Promise<string> {
+    const path = (await LabFiles.of(name)).log(formatPlace(parsePlace(host)));
+    const text = await readIfThere(path);
+    if (text === null) throw new LabError('LAB_LOG', `there is no ${path}; see \`tweed lab status\` for what there is`);
+    return text;
+  }
+
+  /** Removes the lab of that name, also half of one. Returns false when there was nothing. */
+  static async down(name: string): Promise<boolean> {
+    requireRoot();
+    const files = await LabFiles.of(name);
+    const unlock = await files.lock();
+    try {
+      return await takeDown(name, files);
+    } finally {
+      await unlock();
+    }
+  }
+
+  async down(): Promise<void> {
+    await this.close();
+    await Lab.down(this.name);
+  }
+
+  /** Ends the probes of this object; the lab itself stays up. */
+  async close(): Promise<void> {
+    const probes = [...this.#probes.values()];
+    this.#probes.clear();
+    await Promise.allSettled(probes.map((probe) => probe.close()));
+  }
+
+  /** The namespace of a place such as `host1`, `host1/c2`, `internet`, `etcd` or `switch`. */
+  namespace(placeText: string): string {
+    const place = parsePlace(placeText);
+    if (place.kind === 'host' || place.kind === 'container') {
+      const host = this.host(place.host);
+      if (place.kind === 'container' && !host.containers.includes(place.container)) {
+        const names = host.containers.join(', ') || 'none';
+        throw new LabError('LAB_PLACE', `${host.name} has no container ${place.container}; it has ${names}`);
+      }
+    }
+    return namespaceOf(this.name, place);
+  }
+
+  host(name: string): HostState {
+    const host = this.hosts.find((candidate) => candidate.name === name);
+    if (host !== undefined) return host;
+    const names = this.hosts.map((candidate) => candidate.name).join(', ');
+    throw new LabError('LAB_PLACE', `lab ${this.name} has no ${name}; it has ${names}`);
+  }
+
+  /** Runs a program in a place and waits for its end. */
+  exec(place: string, argv: readonly string[], options?: ExecOptions): Promise<ExecResult> {
+    return execInside(this.namespace(place), argv, options);
+  }
+
+  spawn(place: string, argv: readonly string[], options: SpawnOptions): ChildProcess {
+    return spawnInside(this.namespace(place), argv, options);
+  }
+
+  /** The probe of a place; started when it is first asked for, ended by `close`. */
+  probe(place: string): Probe {
+    let probe = this.#probes.get(place);
+    if (probe === undefined) {
+      probe = new Probe(place, this.spawn(place, probeCommand(), { stdio: 'pipe', env: cleanEnvironment() }));
+      this.#probes.set(place, probe);
+    }
+    return probe;
+  }
+
+  /** Checks every ordered pair of containers. */
+  async test(settings: MatrixSettings = {}): Promise<MatrixResult> {
+    const places: MatrixPlace[] = [];
+    for (const host of this.hosts) {
+      const subnet = await readSubnet(this.files, host.name);
+      for (const { name, number } of containersOf(this.name, host)) {
+        const place = `${host.name}/${name}`;
+        places.push({ name: place, address: containerAddress(subnet, number), probe: this.probe(place) });
+      }
+    }
+    return runMatrix(places, settings);
+  }
+
+  status(): Promise<LabStatus> {
+    return statusOf(this.#state, this.files);
+  }
+
+  /** Starts the daemon of a host unless it is running, and gives the containers what its subnet file says. */
+  async startDaemon(host: string, settings: UpSettings = {}): Promise<void> {
+    await startDaemon(this.options, this.files, this.host(host), settings.signal);
+    await attachContainers(this.options, this.files, this.host(host));
+  }
+
+  /** Ends the daemon of a host. Its containers stay. */
+  stopDaemon(host: string, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    return stopRecorded(this.files.record(this.host(host).name), { signal });
+  }
+
+  /** The pid of a host's daemon; null while it is not running. */
+  async daemonPid(host: string): Promise<number | null> {
+    const record = await readRecord(this.files.record(this.host(host).name));
+    return record !== null && (await isAlive(record)) ? record.pid : null;
+  }
+
+  startEtcd(): Promise<void> {
+    return startEtcd(this.options, this.files);
+  }
+
+  stopEtcd(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    return stopRecorded(this.files.record('etcd'), { signal });
+  }
+
+  async etcdPid(): Promise<number | null> {
+    const record = await readRecord(this.files.record('etcd'));
+    return record !== null && (await isAlive(record)) ? record.pid : null;
+  }
+
+  /** Waits until the daemon of every host knows all the other hosts. */
+  waitForPeers(settings: UpSettings = {}): Promise<void> {
+    return waitForPeers(this.#state, this.files, settings.signal);
+  }
+
+  /** Plugs one more host into the switch and starts its daemon. */
+  addHost(settings: HostSettings = {}): Promise<HostState> {
+    return this.#change(async () => {
+      const used = new Set(this.hosts.map(({ name }) => name));
+      let number = 1;
+      while (used.has(hostName(number))) number++;
+      if (number > mostHosts)
+        throw new LabError('LAB_OPTION', `a lab has at most ${mostHosts} hosts; remove one first`);
+      const host = planHost(this.options, number, settings);
+      await this.#saveHosts([...this.hosts, host]);
+      await makeHost(this.options, host);
+      await this.startDaemon(host.name);
+      return host;
+    });
+  }
+
+  /** Pulls a host's plug: its daemon and containers vanish without a word. */
+  removeHost(name: string): Promise<void> {
+    return this.#change(async () => {
+      const host = this.host(name);
+      await removeHost(this.options, host);
+      await rm(this.files.runFolder(name), { recursive: true, force: true });
+      const publications = this.#state.publications.filter((one) => one.host !== name && one.targetHost !== name);
+      await this.#save({ hosts: this.hosts.filter((other) => other !== host), publications });
+    });
+  }
+
+  /** Gives a host another address on the underlay. Its daemon is not told. */
+  changeAddress(name: string, address: string): Promise<void> {
+    return this.#change(async () => {
+      const host = this.host(name);
+      await changeHostAddress(this.options, name, host.address, address);
+      await this.#saveHosts(this.hosts.map((other) => (other === host ? { ...host, address } : other)));
+    });
+  }
+
+  /** Makes a container's port reachable by its host's address, as `docker run -p` does. */
+  publish(publication: Publication): Promise<void> {
+    return this.#change(async () => {
+      await publish(this.#state, this.files, publication);
+      await this.#save({ publications: [...this.#state.publications, publication] });
+    });
+  }
+
+  async #build(progress: Progress, signal: AbortSignal | undefined): Promise<void> {
+    const { options, files } = this;
+    const hosts = Array.from({ length: options.hosts }, (_, index) => planHost(options, index + 1));
+    const step: Progress['step'] = (title, work, note) => {
+      signal?.throwIfAborted();
+      return progress.step(title, work, note);
+    };
+    try {
+      await files.make();
+      await this.#saveHosts(hosts);
+      await step('switch, internet and etcd', async () => {
+        await createNamespaces(fixedNamespaces(this.name));
+        await makeUnderlay(options);
+      });
+      await step(`${hosts.length} hosts`, () => Promise.all(hosts.map((host) => makeHost(this.options, host))));
+      await step(`registry (${options.registry}) and network configuration`, async () => {
+        if (options.registry === 'etcd') await this.startEtcd();
+        await putNetworkConfig(options, files);
+      });
+      await step('daemons and containers', () =>
+        Promise.all(hosts.map(({ name }) => this.startDaemon(name, settings(signal)))),
+      );
+      await step('every host knows the others', () => this.waitForPeers(settings(signal)));
+      await this.#save({ complete: true });
+    } catch (error) {
+      await progress.step('take down what was made', () => takeDown(this.name, files, { keepLogs: true }));
+      if (signal?.aborted) throw signal.reason;
+      throw new LabError(
+        'LAB_UP',
+        `lab ${this.name} did not come up: ${messageOf(error)}\nThe logs are in ${files.logs}`,
+        {
+          cause: error,
+        },
+      );
+    }
+  }
+
+  /** Puts back what is missing: hosts whose namespaces or bridge are gone, daemons and etcd that ended. */
+  async #repair(progress: Progress, signal: AbortSignal | undefined): Promise<void> {
+    const repaired: string[] = [];
+    await progress.step(
+      `lab ${this.name} is up already`,
+      async () => {
+        if (this.options.registry === 'etcd' && (await this.etcdPid()) === null) {
+          await this.startEtcd();
+          repaired.push('etcd');
+        }
+        for (const host of this.hosts) {
+          if (await isWhole(this.options, this.files, host)) continue;
+          await removeHost(this.options, host);
+          await makeHost(this.options, host);
+          repaired.push(`${host.name}'s namespaces`);
+        }
+        for (const { name } of this.hosts) {
+          if ((await this.daemonPid(name)) === null) repaired.push(`${name}'s daemon`);
+          await this.startDaemon(name, settings(signal));
+        }
+        for (const publication of this.#state.publications) await publish(this.#state, this.files, publication);
+        await this.waitForPeers(settings(signal));
+      },
+      () => (repaired.length === 0 ? 'nothing to do' : `started again: ${repaired.join(', ')}`),
+    );
+  }
+
+  /** Runs a change of the lab's state, unless another command is changing it. */
+  async #change<T>(work: () => Promise<T>): Promise<T> {
+    const unlock = await this.files.lock();
+    try {
+      return await work();
+    } finally {
+      await unlock();
+    }
+  }
+
+  #saveHosts(hosts: readonly HostState[]): Promise<void> {
+    return this.#save({ hosts });
+  }
+
+  async #save(change: Partial<LabState>): Promise<void> {
+    this.#state = { ...this.#state, ...change };
+    await this.files.save(this.#state);
+  }
+}
+
+function settings(signal: AbortSignal | undefined): UpSettings {
+  return signal === undefined ? {} : { signal };
+}
+
+/** Where etcd is not installed, leases are kept in a directory, which needs no server. */
+async function usualRegistry(): Promise<LabOptions['registry']> {
+  return (await isInstalled('etcd')) ? 'etcd' : 'directory';
+}

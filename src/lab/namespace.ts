@@ -1,0 +1,88 @@
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type ExecOptions, type ExecResult, exec } from '../base/exec.js';
+
+// Where `ip netns` keeps one mount for each named namespace.
+const namespaceFolder = '/run/netns';
+
+/** The names of all network namespaces that `ip netns` knows. */
+export async function listNamespaces(): Promise<string[]> {
+  try {
+    return await readdir(namespaceFolder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []; // no namespace was ever made on this machine
+    throw error;
+  }
+}
+
+export async function createNamespaces(names: readonly string[]): Promise<void> {
+  if (names.length === 0) return;
+  await exec(['ip', '-batch', '-'], { input: names.map((name) => `netns add ${name}\n`).join('') });
+}
+
+/** Deletes them; those that are already gone are passed over. */
+export async function deleteNamespaces(names: readonly string[]): Promise<void> {
+  if (names.length === 0) return;
+  const input = names.map((name) => `netns delete ${name}\n`).join('');
+  await exec(['ip', '-force', '-batch', '-'], { input, tolerate: true });
+}
+
+/** The words that start a program inside a namespace. The program replaces `ip`, so its pid is that of the child. */
+export function inside(namespace: string, argv: readonly string[]): string[] {
+  return ['ip', 'netns', 'exec', namespace, ...argv];
+}
+
+/** Runs a program inside a namespace and waits for its end, as `exec` does. */
+export function execInside(namespace: string, argv: readonly string[], options?: ExecOptions): Promise<ExecResult> {
+  return exec(inside(namespace, argv), options);
+}
+
+/** Starts a program inside a namespace. */
+export function spawnInside(namespace: string, argv: readonly string[], options: SpawnOptions): ChildProcess {
+  const [program, ...args] = inside(namespace, argv);
+  return spawn(program as string, args, options);
+}
+
+/** Runs many `ip` commands inside a namespace, in one process; the first that fails ends it. */
+export async function ipInside(namespace: string, lines: readonly string[]): Promise<void> {
+  await exec(['ip', '-n', namespace, '-batch', '-'], { input: lines.map((line) => `${line}\n`).join('') });
+}
+
+/**
+ * Writes one value to switches of /proc/sys/net inside a namespace.
+ *
+ * @param switches paths below /proc/sys/net, such as `ipv4/ip_forward`.
+ */
+export async function setSysctls(namespace: string, value: string, switches: readonly string[]): Promise<void> {
+  const paths = switches.map((path) => `/proc/sys/net/${path}`);
+  await execInside(namespace, ['tee', ...paths], { input: value });
+}
+
+/** The pids of all processes that live in these namespaces. */
+export async function processesInside(names: readonly string[]): Promise<number[]> {
+  const inodes = new Set<number>();
+  for (const name of names) {
+    try {
+      inodes.add((await stat(join(namespaceFolder, name))).ino);
+    } catch {} // gone meanwhile: it has no processes
+  }
+  const found: number[] = [];
+  for (const entry of await readdir('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      if (inodes.has((await stat(`/proc/${entry}/ns/net`)).ino)) found.push(Number(entry));
+    } catch {} // ended meanwhile, or a zombie, which has no namespace any more
+  }
+  return found;
+}
+
+/** Reads a small file of the machine; null when it is not there. */
+export async function readIfThere(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}

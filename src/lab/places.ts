@@ -1,0 +1,71 @@
+import { exec } from '../base/exec.js';
+import { formatPrefix } from '../base/ipv4.js';
+import {
+  bridgeName,
+  type ContainerNamespace,
+  type HostSubnet,
+  joinContainers,
+  makeBridge,
+  removeBridge,
+} from './containers.js';
+import { readSubnet } from './daemon.js';
+import { fixedPlaces, namespaceOf, type Place } from './names.js';
+import type { LabOptions } from './options.js';
+import type { HostState, LabFiles } from './state.js';
+
+/** The places of a lab that are there whatever its hosts. */
+export function fixedNamespaces(lab: string): string[] {
+  return fixedPlaces.map((kind) => namespaceOf(lab, { kind }));
+}
+
+/** The namespaces of one host: its own first, then its containers'. */
+export function hostNamespaces(lab: string, host: HostState): string[] {
+  const places: Place[] = [
+    { kind: 'host', host: host.name },
+    ...host.containers.map((container) => ({ kind: 'container', host: host.name, container }) as const),
+  ];
+  return places.map((place) => namespaceOf(lab, place));
+}
+
+export function containersOf(lab: string, host: HostState): ContainerNamespace[] {
+  return host.containers.map((name, index) => ({
+    name,
+    number: index + 1,
+    namespace: namespaceOf(lab, { kind: 'container', host: host.name, container: name }),
+  }));
+}
+
+/**
+ * Gives a host its bridge and joins its containers to it, as the subnet file says. What is right already stays as it is;
+ * after a change of subnet or MTU it is made anew, as Docker would be restarted.
+ */
+export async function attachContainers(options: LabOptions, files: LabFiles, host: HostState): Promise<void> {
+  const namespace = namespaceOf(options.name, { kind: 'host', host: host.name });
+  const subnet = await readSubnet(files, host.name);
+  const bridge = await findBridge(namespace);
+  if (bridge === describe(subnet)) return;
+  if (bridge !== null) await removeBridge(namespace, host.containers);
+  await makeBridge(namespace, subnet);
+  await joinContainers(namespace, containersOf(options.name, host), subnet);
+}
+
+/** Is everything of the host there that `attachContainers` made? */
+export async function isAttached(options: LabOptions, files: LabFiles, host: HostState): Promise<boolean> {
+  const namespace = namespaceOf(options.name, { kind: 'host', host: host.name });
+  return (await findBridge(namespace)) === describe(await readSubnet(files, host.name));
+}
+
+function describe({ gateway, mtu }: HostSubnet): string {
+  return `${formatPrefix(gateway)} mtu ${mtu}`;
+}
+
+/** Address and MTU of a host's bridge; null when it has none. */
+async function findBridge(namespace: string): Promise<string | null> {
+  const argv = ['ip', '-n', namespace, '-json', 'addr', 'show', 'dev', bridgeName];
+  const { status, stdout } = await exec(argv, { tolerate: true });
+  if (status !== 0) return null;
+  type Link = { mtu: number; addr_info: { family: string; local: string; prefixlen: number }[] };
+  const [link] = JSON.parse(stdout) as [Link];
+  const address = link.addr_info.find(({ family }) => family === 'inet');
+  return `${address?.local}/${address?.prefixlen} mtu ${link.mtu}`;
+}

@@ -1,0 +1,49 @@
+import { mkdir } from 'node:fs/promises';
+import { LabError } from './errors.js';
+import { namespaceOf } from './names.js';
+import { spawnInside } from './namespace.js';
+import { etcdAddress, type LabOptions, networkConfigOf } from './options.js';
+import { Probe, probeCommand } from './probe/client.js';
+import { cleanEnvironment, isAlive, readRecord, startDetached } from './process.js';
+import type { LabFiles } from './state.js';
+
+/** Where the daemons find the registry. */
+export function registryEndpoint(options: LabOptions, files: LabFiles): string {
+  return options.registry === 'etcd' ? `http://${etcdAddress}:2379` : `file://${files.directoryRegistry}`;
+}
+
+/** Starts etcd in its own namespace unless it is running. Its data survives a stop. */
+export async function startEtcd(options: LabOptions, files: LabFiles): Promise<void> {
+  if (await isAlive(await readRecord(files.record('etcd')))) return;
+  const clientUrl = `http://${etcdAddress}:2379`;
+  const peerUrl = 'http://127.0.0.1:2380';
+  const argv = ['etcd', '--name', 'lab', '--data-dir', files.etcdData];
+  argv.push('--listen-client-urls', `${clientUrl},http://127.0.0.1:2379`, '--advertise-client-urls', clientUrl);
+  argv.push('--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl);
+  argv.push('--initial-cluster', `lab=${peerUrl}`);
+  const namespace = namespaceOf(options.name, { kind: 'etcd' });
+  await startDetached(namespace, argv, files.log('etcd'), files.record('etcd'));
+}
+
+/** Writes the network's configuration, waiting for an etcd that is still starting. */
+export async function putNetworkConfig(options: LabOptions, files: LabFiles): Promise<void> {
+  if (options.registry === 'directory') await mkdir(files.directoryRegistry, { recursive: true });
+  const child = spawnInside(namespaceOf(options.name, { kind: 'etcd' }), probeCommand(), {
+    stdio: 'pipe',
+    env: cleanEnvironment(),
+  });
+  const probe = new Probe('etcd', child);
+  try {
+    await probe.ask('putNetworkConfig', {
+      endpoint: registryEndpoint(options, files),
+      config: networkConfigOf(options),
+      timeout: 15_000,
+    });
+  } catch (error) {
+    throw new LabError('LAB_REGISTRY', `the registry took no network configuration; read ${files.log('etcd')}`, {
+      cause: error,
+    });
+  } finally {
+    await probe.close();
+  }
+}

@@ -1,0 +1,142 @@
+import { constants } from 'node:fs';
+import { access, link, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { LabError } from './errors.js';
+import type { Publication } from './names.js';
+import { readIfThere } from './namespace.js';
+import type { LabOptions } from './options.js';
+import { isAlive, ownRecord, readRecord } from './process.js';
+
+export interface HostState {
+  readonly name: string;
+  /** Its address on the underlay. */
+  readonly address: string;
+  readonly containers: readonly string[];
+  /** In place of the lab's own, where this host's daemon has others. */
+  readonly daemonArgs?: readonly string[];
+}
+
+/** What is kept of a lab between two commands. Processes have records of their own beside it. */
+export interface LabState {
+  readonly options: LabOptions;
+  readonly hosts: readonly HostState[];
+  readonly publications: readonly Publication[];
+  /** False while `up` is at work: what a crash leaves then is taken down, not repaired. */
+  readonly complete: boolean;
+}
+
+async function stateRoot(): Promise<string> {
+  try {
+    await access('/run', constants.W_OK);
+    return '/run/tweed-lab';
+  } catch {
+    return join(tmpdir(), 'tweed-lab');
+  }
+}
+
+/** The folders and files of one lab. */
+export class LabFiles {
+  private constructor(readonly folder: string) {}
+
+  static async of(name: string): Promise<LabFiles> {
+    return new LabFiles(join(await stateRoot(), name));
+  }
+
+  get etcdData(): string {
+    return join(this.folder, 'etcd');
+  }
+
+  get directoryRegistry(): string {
+    return join(this.folder, 'registry');
+  }
+
+  get logs(): string {
+    return join(this.folder, 'logs');
+  }
+
+  log(process: string): string {
+    return join(this.logs, `${process}.log`);
+  }
+
+  record(process: string): string {
+    return join(this.folder, 'run', `${process}.pid`);
+  }
+
+  /** The run directory of one host's daemon: its status socket and what it keeps for a restart. */
+  runFolder(host: string): string {
+    return join(this.folder, 'run', host);
+  }
+
+  subnetFile(host: string): string {
+    return join(this.runFolder(host), 'subnet.env');
+  }
+
+  async make(): Promise<void> {
+    await mkdir(this.logs, { recursive: true });
+    await mkdir(join(this.folder, 'run'), { recursive: true });
+  }
+
+  async load(): Promise<LabState | null> {
+    const text = await readIfThere(join(this.folder, 'lab.json'));
+    return text === null ? null : (JSON.parse(text) as LabState);
+  }
+
+  async save(state: LabState): Promise<void> {
+    const path = join(this.folder, 'lab.json');
+    await writeFile(`${path}.new`, `${JSON.stringify(state, null, 2)}\n`);
+    await rename(`${path}.new`, path);
+  }
+
+  async exist(): Promise<boolean> {
+    return (await readdir(this.folder).catch(() => null)) !== null;
+  }
+
+  /** Removes everything, the logs only when they are not to be read any more. */
+  async remove({ keepLogs }: { keepLogs: boolean }): Promise<void> {
+    if (!keepLogs) {
+      await rm(this.folder, { recursive: true, force: true });
+      return;
+    }
+    for (const entry of await readdir(this.folder).catch(() => [])) {
+      if (entry !== 'logs') await rm(join(this.folder, entry), { recursive: true, force: true });
+    }
+  }
+
+  /** Keeps two commands from changing the same lab at once. Returns what gives the lock back. */
+  async lock(): Promise<() => Promise<void>> {
+    const path = `${this.folder}.lock`;
+    const own = `${path}.${process.pid}`;
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(own, JSON.stringify(await ownRecord()));
+    try {
+      // A link appears with its content, so no other command can find a lock whose holder it cannot read.
+      while (!(await linkIfFree(own, path))) {
+        const holder = await readRecord(path);
+        if (holder !== null && (await isAlive(holder))) {
+          throw new LabError(
+            'LAB_BUSY',
+            `another command (pid ${holder.pid}) is changing this lab; wait for its end and try again`,
+          );
+        }
+        await rm(path, { force: true }); // its holder crashed
+      }
+    } finally {
+      await rm(own, { force: true });
+    }
+    return async () => {
+      await rm(path, { force: true });
+      await rmdir(dirname(path)).catch(() => {}); // not empty while there are other labs
+    };
+  }
+}
+
+async function linkIfFree(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,141 @@
+import { formatPrefix, netmask } from '../base/ipv4.js';
+import { containerAddress, type HostSubnet } from './containers.js';
+import { daemonStatus, readSubnet } from './daemon.js';
+import { LabError } from './errors.js';
+import { fixedPlaces, namespaceOf, type Publication } from './names.js';
+import { listNamespaces } from './namespace.js';
+import type { LabOptions } from './options.js';
+import { containersOf } from './places.js';
+import { isAlive, readRecord } from './process.js';
+import type { LabFiles, LabState } from './state.js';
+import { waitFor } from './wait.js';
+
+export interface ContainerStatus {
+  readonly name: string;
+  /** Null while the host has no subnet. */
+  readonly address: string | null;
+  readonly namespace: string;
+  readonly exists: boolean;
+}
+
+export interface HostStatus {
+  readonly name: string;
+  readonly address: string;
+  readonly namespace: string;
+  readonly exists: boolean;
+  readonly daemon: {
+    readonly pid: number | null;
+    /** The daemon's own word; null when it does not answer. */
+    readonly ready: boolean | null;
+    readonly peers: number | null;
+    readonly log: string;
+  };
+  readonly subnet: string | null;
+  readonly mtu: number | null;
+  readonly containers: readonly ContainerStatus[];
+}
+
+/** What `tweed lab status --json` prints. */
+export interface LabStatus {
+  readonly name: string;
+  readonly complete: boolean;
+  readonly options: LabOptions;
+  readonly registry: { readonly kind: string; readonly pid: number | null; readonly log: string };
+  readonly places: readonly { readonly name: string; readonly namespace: string; readonly exists: boolean }[];
+  readonly hosts: readonly HostStatus[];
+  readonly publications: readonly Publication[];
+  /** Is every part there and every daemon ready? */
+  readonly healthy: boolean;
+}
+
+export async function statusOf(state: LabState, files: LabFiles): Promise<LabStatus> {
+  const { options } = state;
+  const existing = new Set(await listNamespaces());
+  const places = fixedPlaces.map((kind) => {
+    const namespace = namespaceOf(options.name, { kind });
+    return { name: kind, namespace, exists: existing.has(namespace) };
+  });
+  const hosts = await Promise.all(
+    state.hosts.map(async (host): Promise<HostStatus> => {
+      const namespace = namespaceOf(options.name, { kind: 'host', host: host.name });
+      const subnet = await subnetIfKnown(files, host.name);
+      const daemon = await daemonStatus(files, host.name);
+      return {
+        name: host.name,
+        address: host.address,
+        namespace,
+        exists: existing.has(namespace),
+        daemon: {
+          pid: await pidOf(files, host.name),
+          ready: daemon?.ready ?? null,
+          peers: daemon?.backend?.peers.length ?? null,
+          log: files.log(host.name),
+        },
+        subnet: subnet && subnetText(subnet),
+        mtu: subnet?.mtu ?? null,
+        containers: containersOf(options.name, host).map((container) => ({
+          name: container.name,
+          address: subnet && containerAddress(subnet, container.number),
+          namespace: container.namespace,
+          exists: existing.has(container.namespace),
+        })),
+      };
+    }),
+  );
+  const registry = { kind: options.registry, pid: await pidOf(files, 'etcd'), log: files.log('etcd') };
+  const healthy =
+    state.complete &&
+    (options.registry !== 'etcd' || registry.pid !== null) &&
+    places.every(({ exists }) => exists) &&
+    hosts.every(
+      ({ exists, daemon, containers }) =>
+        exists && daemon.pid !== null && daemon.ready !== false && containers.every((container) => container.exists),
+    );
+  const { complete, publications } = state;
+  return { name: options.name, complete, options, registry, places, hosts, publications, healthy };
+}
+
+/** Waits until the daemon of every host knows the subnet and the address of every other host. */
+export async function waitForPeers(state: LabState, files: LabFiles, signal?: AbortSignal): Promise<void> {
+  if (state.options.daemonCommand.length > 0) return; // another daemon has no status to be asked for
+  const wanted = await Promise.all(
+    state.hosts.map(async ({ name, address }) => {
+      const subnet = subnetText(await readSubnet(files, name));
+      return { name, route: `${subnet} ${address}` };
+    }),
+  );
+  for (const { name } of wanted) {
+    const others = wanted.filter((host) => host.name !== name);
+    await waitFor(
+      `${name} to know ${others.map((host) => host.name).join(', ')}`,
+      async () => {
+        if ((await pidOf(files, name)) === null) {
+          throw new LabError('LAB_DAEMON', `the daemon of ${name} ended; read ${files.log(name)}`);
+        }
+        const peers = (await daemonStatus(files, name))?.backend?.peers ?? [];
+        const known = new Set(peers.map(({ subnet, publicIp }) => `${subnet} ${publicIp}`));
+        return others.every(({ route }) => known.has(route));
+      },
+      { ...(signal && { signal }) },
+    );
+  }
+}
+
+function subnetText({ gateway }: HostSubnet): string {
+  const address = (gateway.address & netmask(gateway.length)) >>> 0;
+  return formatPrefix({ address, length: gateway.length });
+}
+
+async function subnetIfKnown(files: LabFiles, host: string): Promise<HostSubnet | null> {
+  try {
+    return await readSubnet(files, host);
+  } catch (error) {
+    if (error instanceof LabError) return null;
+    throw error;
+  }
+}
+
+async function pidOf(files: LabFiles, process: string): Promise<number | null> {
+  const record = await readRecord(files.record(process));
+  return record !== null && (await isAlive(record)) ? record.pid : null;
+}
