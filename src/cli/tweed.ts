@@ -3,6 +3,7 @@ import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { version } from '../base/version.js';
 import { dockerOptsCommand } from './commands/docker-opts.js';
+import { labCommand } from './commands/lab.js';
 import { leasesCommand } from './commands/leases.js';
 import { logLevelCommand } from './commands/log-level.js';
 import { networkCommand } from './commands/network.js';
@@ -25,6 +26,7 @@ await endWith('tweed', async () => {
     .command(leasesCommand)
     .command(logLevelCommand)
     .command(dockerOptsCommand)
+    .command(labCommand)
     .demandCommand(1, 'name a command; tweed --help lists them')
     .strict()
     .recommendCommands()

@@ -1,11 +1,11 @@
 import type { Argv, CommandModule } from 'yargs';
-import { TweedError } from '../base/errors.js';
-import { Lab } from '../lab/lab.js';
-import { formatMatrix } from '../lab/matrix.js';
-import { defaultLabName, parsePublication } from '../lab/names.js';
-import { backendKinds, type LabOptions, registryKinds } from '../lab/options.js';
-import { lineProgress } from '../lab/progress.js';
-import { formatStatus } from '../lab/status-text.js';
+import { TweedError } from '../../base/errors.js';
+import { Lab } from '../../lab/lab.js';
+import { formatMatrix } from '../../lab/matrix.js';
+import { defaultLabName, parsePublication } from '../../lab/names.js';
+import { backendKinds, type LabOptions, registryKinds } from '../../lab/options.js';
+import { lineProgress } from '../../lab/progress.js';
+import { formatStatus } from '../../lab/status-text.js';
 
 type Named = { name: string };
 
