@@ -7,11 +7,12 @@ import type { Registry } from './registry.js';
 
 /**
  * Opens the registry that the endpoints name: `file:///path` for the embedded one (alone), anything else for etcd.
- * Nothing is contacted yet.
+ * An empty text counts as not given, as with flanneld's flags. Nothing is contacted yet.
  *
  * @throws TweedError when the options contradict each other.
  */
-export function openRegistry(options: EtcdRegistryOptions, log: Logger): Registry {
+export function openRegistry(given: EtcdRegistryOptions, log: Logger): Registry {
+  const options = withoutEmpty(given);
   const [first = ''] = options.endpoints;
   if (!options.endpoints.some((endpoint) => endpoint.startsWith('file:'))) return new EtcdRegistry(options, log);
   if (options.endpoints.length > 1) {
@@ -22,4 +23,9 @@ export function openRegistry(options: EtcdRegistryOptions, log: Logger): Registr
   } catch (error) {
     throw new TweedError('REGISTRY_OPTIONS', `${first}: ${messageOf(error)}; write file:///absolute/path`);
   }
+}
+
+function withoutEmpty(options: EtcdRegistryOptions): EtcdRegistryOptions {
+  const { endpoints, ...others } = options;
+  return { endpoints, ...Object.fromEntries(Object.entries(others).filter(([, value]) => value !== '')) };
 }
