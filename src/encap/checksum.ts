@@ -13,7 +13,8 @@ import { IPV4_CHECKSUM, IPV4_SOURCE, IPV4_TTL, IPV6_SOURCE } from './headers.js'
 /** Adds `length` bytes at offset `at` to `initial`; returns the sum folded to 16 bits. */
 export type Sum = (at: number, length: number, initial: number) => number;
 
-const kernel = new URL('./checksum.wasm', import.meta.url);
+/** Counted from the package's root, so that it is found from src/ (by the unit tests) as well as from dist/. */
+const kernel = new URL('../../dist/encap/checksum.wasm', import.meta.url);
 let compiled: WebAssembly.Module | undefined;
 
 /** The checksum kernel, bound to one memory. */
