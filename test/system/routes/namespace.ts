@@ -38,3 +38,16 @@ export function recording(run: Run): { readonly run: Run; readonly started: stri
     },
   };
 }
+
+/** Why this variant cannot be tested here; null when it can. */
+export async function unusableIptables(program: string): Promise<string | null> {
+  const probe = await makeNamespace();
+  try {
+    for (const table of ['nat', 'filter']) await probe.run([program, '-t', table, '-S']);
+    return null;
+  } catch (thrown) {
+    return String(thrown);
+  } finally {
+    await probe.remove();
+  }
+}

@@ -3,7 +3,7 @@ import { exec } from '../../../src/base/exec.js';
 import { type Prefix, parsePrefix } from '../../../src/base/ipv4.js';
 import type { RulesOptions } from '../../../src/routes/rules.js';
 import { createTrafficRules, type RulesMode } from '../../../src/routes/traffic-rules.js';
-import { makeNamespace, recording, type TestNamespace } from './namespace.js';
+import { makeNamespace, recording, type TestNamespace, unusableIptables } from './namespace.js';
 
 const options: RulesOptions = {
   network: parsePrefix('10.5.0.0/16') as Prefix,
@@ -53,21 +53,8 @@ beforeEach(async () => {
 });
 afterEach(() => host.remove());
 
-/** Why this variant cannot be tested here; null when it can. */
-async function unusable(program: string): Promise<string | null> {
-  const probe = await makeNamespace();
-  try {
-    for (const table of ['nat', 'filter']) await probe.run([program, '-t', table, '-S']);
-    return null;
-  } catch (thrown) {
-    return String(thrown);
-  } finally {
-    await probe.remove();
-  }
-}
-
 const variants = await Promise.all(
-  ['iptables-nft', 'iptables-legacy'].map(async (program) => ({ program, reason: await unusable(program) })),
+  ['iptables-nft', 'iptables-legacy'].map(async (program) => ({ program, reason: await unusableIptables(program) })),
 );
 
 for (const { program, reason } of variants) {
