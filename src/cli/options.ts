@@ -59,7 +59,8 @@ export function underlayOptions(flags: ResolvedFlags): DaemonOptions['underlay']
   };
 }
 
-function daemonOptions(flags: ResolvedFlags): DaemonOptions {
+/** Everything that the flags tell the daemon. @throws OptionError */
+export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
   const value = (name: string): FlagValue => (flags.get(name) as Resolved).value;
   const text = (name: string) => value(name) as string;
   const number = (name: string) => value(name) as number;

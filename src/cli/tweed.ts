@@ -3,10 +3,12 @@ import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { version } from '../base/version.js';
 import { dockerOptsCommand } from './commands/docker-opts.js';
+import { doctorCommand } from './commands/doctor.js';
 import { labCommand } from './commands/lab.js';
 import { leasesCommand } from './commands/leases.js';
 import { logLevelCommand } from './commands/log-level.js';
 import { networkCommand } from './commands/network.js';
+import { pingCommand } from './commands/ping.js';
 import { runDaemonCommand } from './commands/run.js';
 import { statusCommand } from './commands/status.js';
 import { endWith } from './exit.js';
@@ -22,6 +24,8 @@ await endWith('tweed', async () => {
     .usage('Usage: $0 <command>\n\nAn overlay network for containers: flannel’s udp backend, faster.')
     .command('run', "run this host's daemon (see: tweed run --help)", (run) => run.help(false))
     .command(statusCommand)
+    .command(pingCommand)
+    .command(doctorCommand)
     .command(networkCommand)
     .command(leasesCommand)
     .command(logLevelCommand)

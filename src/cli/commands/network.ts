@@ -74,7 +74,7 @@ async function storedConfig(registry: Registry): Promise<string> {
 
 async function readSource(source: string): Promise<string> {
   try {
-    if (source === '-') return (await text(process.stdin)).trim();
+    if (source === '-' || source === '') return (await text(process.stdin)).trim(); // yargs makes '' of a lone dash
     return source.startsWith('@') ? (await fs.readFile(source.slice(1), 'utf8')).trim() : source;
   } catch (error) {
     throw new TweedError('FILE', `${messageOf(error)}; name a file that can be read`, { cause: error });
