@@ -5,6 +5,7 @@
  * The device lives as long as its descriptor: when the process ends, however it ends, the kernel takes the device, its
  * addresses and its routes away.
  */
+import { writeFileSync } from 'node:fs';
 import { TweedError } from '../base/errors.js';
 import {
   EACCES,
@@ -142,4 +143,19 @@ function negotiate(
   const tsoErrno = calls.errno();
   if (wanted.tso === 'on') throw new OffloadRefusedError('tun-tso', tsoErrno);
   return { tso: false, uso: false, tsoErrno, usoErrno };
+}
+
+/** Value of addr_gen_mode (Documentation/networking/ip-sysctl.rst): no link-local address. */
+const ADDRESS_GENERATION_NONE = '1';
+
+/**
+ * Keeps the kernel from giving the device an IPv6 link-local address, and with it from soliciting routers there: the
+ * overlay carries IPv4 only, and each of these packets would count as dropped. To be called before the device is up.
+ */
+export function withoutLinkLocal(name: string): void {
+  try {
+    writeFileSync(`/proc/sys/net/ipv6/conf/${name}/addr_gen_mode`, ADDRESS_GENERATION_NONE);
+  } catch {
+    // no IPv6 here, or /proc/sys is read-only: nothing depends on it
+  }
 }

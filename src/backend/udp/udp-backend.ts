@@ -22,7 +22,7 @@ import { SharedMemory } from '../../linux/memory.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
 import { PrefixTable } from '../../routes/prefix-table.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
-import { openTun, type Switch, type TunDevice } from '../../tun/device.js';
+import { openTun, type Switch, type TunDevice, withoutLinkLocal } from '../../tun/device.js';
 import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
 import { deviceDrops } from './device-statistics.js';
 import { maxSegments, segmentedSendDoubt } from './kernel-quirks.js';
@@ -100,6 +100,7 @@ export class UdpBackend implements Backend {
     try {
       const tun = openTun(deviceName, { tso: offloads.tunTso, uso: offloads.tunUso });
       undo.push(() => control.close(tun.fd));
+      withoutLinkLocal(deviceName);
       const link: WantedLink = {
         name: deviceName,
         mtu: this.mtu,
