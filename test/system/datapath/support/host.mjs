@@ -1,0 +1,49 @@
+// One host's data path in a process of its own, told what to do over the IPC channel: a daemon without registry.
+import { readdirSync, readFileSync } from 'node:fs';
+import { UdpBackend } from '../../../../dist/backend/udp/udp-backend.js';
+import { createLogger } from '../../../../dist/base/log.js';
+
+let backend = null;
+
+const calls = {
+  async start(context, options, lease) {
+    backend = new UdpBackend({ ...context, log: createLogger('info') }, options);
+    const current = backend;
+    void backend.failed.then((error) => process.send({ failed: `${error.code}: ${error.message}` }));
+    try {
+      await current.start(lease);
+    } catch (error) {
+      backend = null;
+      throw error;
+    }
+    return current.mtu;
+  },
+  async stop() {
+    await backend?.stop({ cleanUp: true });
+    backend = null;
+  },
+  applyPeers: (changes) => backend.applyPeers(changes),
+  reconcile: () => backend.reconcile(),
+  status: () => backend.status(),
+  /** Keeps the control thread busy; says when it begins. */
+  block(milliseconds) {
+    process.send({ blocked: true });
+    const end = Date.now() + milliseconds;
+    while (Date.now() < end);
+  },
+  /** What the process holds: open descriptors, resident memory in KiB. */
+  usage() {
+    const [, resident] = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
+    return { descriptors: readdirSync('/proc/self/fd').length, residentKib: Number(resident) };
+  },
+};
+
+process.on('message', async ({ id, call, args }) => {
+  try {
+    process.send({ id, result: (await calls[call](...args)) ?? null });
+  } catch (error) {
+    process.send({ id, error: { name: error.name, code: error.code, message: error.message } });
+  }
+});
+// the test has gone, whatever became of it
+process.on('disconnect', () => process.exit(1));

@@ -1,0 +1,179 @@
+import type { ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import type { BackendStatus } from '../../../../src/backend/backend.js';
+import type { UdpBackendOptions } from '../../../../src/backend/udp/udp-backend.js';
+import { netmask, parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
+import type { Lease, PeerChange } from '../../../../src/subnet/lease.js';
+import type { Namespace } from './namespace.js';
+import { ifIndex } from './sockets.js';
+
+const program = fileURLToPath(new URL('host.mjs', import.meta.url));
+
+export const NETWORK = '100.96.0.0/16';
+export const PORT = 8285;
+
+export type Offloads = UdpBackendOptions['offloads'];
+export type Offload = keyof Offloads;
+
+export const AUTO: Offloads = { tunTso: 'auto', tunUso: 'auto', udpGso: 'auto', udpGro: 'auto', udpBatch: 'auto' };
+export const OFF: Offloads = { tunTso: 'off', tunUso: 'off', udpGso: 'off', udpGro: 'off', udpBatch: 'off' };
+
+export const OPTIONS: UdpBackendOptions = {
+  deviceName: 'flannel0',
+  checkSenders: true,
+  offloads: AUTO,
+  socketBuffer: 7_340_032,
+  txQueueLength: 1000,
+};
+
+export function address(text: string): number {
+  const parsed = parseIpv4(text);
+  if (parsed === null) throw new Error(`${text} is no address`);
+  return parsed;
+}
+
+function network(text: string) {
+  const parsed = parsePrefix(text);
+  if (parsed === null) throw new Error(`${text} is no prefix`);
+  return parsed;
+}
+
+/** The lease of host `number`: 100.96.NUMBER.0/24 at the underlay address given. */
+export function leaseOf(number: number, publicIp: number): Lease {
+  return {
+    subnet: network(`100.96.${number}.0/24`),
+    attributes: { publicIp, publicIpv6: null },
+    expiresAt: null,
+  };
+}
+
+/** An error that the host's process reported, with the class and code that it had there. */
+export class HostError extends Error {
+  constructor(
+    readonly kind: string,
+    readonly code: string,
+    message: string,
+  ) {
+    super(`${kind} (${code}): ${message}`);
+  }
+}
+
+interface Reply {
+  readonly id?: number;
+  readonly result?: unknown;
+  readonly error?: { readonly name: string; readonly code: string; readonly message: string };
+  readonly failed?: string;
+  readonly blocked?: true;
+}
+
+/** The process that carries a host's packets. It is started once; its backend may be started and stopped many times. */
+export class HostProcess {
+  readonly #namespace: Namespace;
+  readonly #number: number;
+  readonly #child: ChildProcess;
+  readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  #calls = 0;
+  #exited = false;
+  #onBlocked: () => void = () => {};
+  #log = '';
+  /** Why forwarding failed for good; empty while it has not. */
+  failure = '';
+
+  constructor(namespace: Namespace, number: number) {
+    this.#namespace = namespace;
+    this.#number = number;
+    this.#child = namespace.spawn(process.execPath, [program], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+    this.#child.on('message', (message) => this.#take(message as Reply));
+    this.#child.stderr?.on('data', (chunk: Buffer) => {
+      this.#log += chunk.toString();
+    });
+    this.#child.once('exit', (status, signal) => {
+      this.#exited = true;
+      const error = new Error(`host ${number} ended (${signal ?? status}):\n${this.#log}`);
+      for (const { reject } of this.#waiting.values()) reject(error);
+      this.#waiting.clear();
+    });
+  }
+
+  #take(reply: Reply): void {
+    if (reply.failed !== undefined) this.failure = reply.failed;
+    if (reply.blocked) this.#onBlocked();
+    const waiting = this.#waiting.get(reply.id ?? 0);
+    if (waiting === undefined) return;
+    this.#waiting.delete(reply.id ?? 0);
+    const { error } = reply;
+    if (error === undefined) waiting.resolve(reply.result);
+    else waiting.reject(new HostError(error.name, error.code, error.message));
+  }
+
+  #call<T>(call: string, ...args: unknown[]): Promise<T> {
+    if (this.#exited) return Promise.reject(new Error(`host ${this.#number} has ended:\n${this.#log}`));
+    const id = ++this.#calls;
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting.set(id, { resolve: (value) => resolve(value as T), reject });
+      this.#child.send({ id, call, args });
+    });
+  }
+
+  /** Starts the backend on eth0. Returns the MTU for containers. */
+  start(publicIp: number, mtu: number, options: Partial<UdpBackendOptions> = {}): Promise<number> {
+    this.failure = '';
+    const underlay = { name: 'eth0', index: ifIndex(this.#namespace, 'eth0'), address: publicIp, mtu };
+    const config = { network: network(NETWORK), subnetLength: 24, backend: { type: 'udp', options: {} } };
+    const context = { underlay, publicIp, config };
+    return this.#call('start', context, { ...OPTIONS, ...options }, leaseOf(this.#number, publicIp));
+  }
+
+  stop(): Promise<void> {
+    return this.#call('stop');
+  }
+
+  applyPeers(changes: readonly PeerChange[]): Promise<void> {
+    return this.#call('applyPeers', changes);
+  }
+
+  reconcile(): Promise<readonly string[]> {
+    return this.#call('reconcile');
+  }
+
+  status(): Promise<BackendStatus> {
+    return this.#call('status');
+  }
+
+  usage(): Promise<{ readonly descriptors: number; readonly residentKib: number }> {
+    return this.#call('usage');
+  }
+
+  /** Keeps the control thread busy. `begun` settles when it is, `over` when it answers again. */
+  block(milliseconds: number): { readonly begun: Promise<void>; readonly over: Promise<void> } {
+    const begun = new Promise<void>((resolve) => {
+      this.#onBlocked = resolve;
+    });
+    return { begun, over: this.#call('block', milliseconds) };
+  }
+
+  get log(): string {
+    return this.#log;
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  get alive(): boolean {
+    return !this.#exited;
+  }
+
+  async close(): Promise<void> {
+    if (this.#exited) return;
+    const ended = new Promise((resolve) => this.#child.once('exit', resolve));
+    this.#child.kill('SIGKILL');
+    await ended;
+  }
+}
+
+/** Does an address belong to a subnet such as 100.96.1.0/24? */
+export function isIn(prefix: string, one: number): boolean {
+  const { address: base, length } = network(prefix);
+  return ((one ^ base) & netmask(length)) === 0;
+}

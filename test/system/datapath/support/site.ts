@@ -1,0 +1,187 @@
+import { afterAll, afterEach, beforeAll } from 'vitest';
+import type { UdpBackendOptions } from '../../../../src/backend/udp/udp-backend.js';
+import { address, HostProcess, leaseOf } from './host.js';
+import { connect, Namespace } from './namespace.js';
+import type { End } from './transfer.js';
+
+const OVERHEAD = 28;
+
+/**
+ * A host: a namespace with the underlay's eth0, the device flannel0 when its data path runs, a bridge br0 with the
+ * subnet's first address, and one container on it.
+ *
+ *     container eth0 ── vc br0 ┐
+ *     100.96.N.2    100.96.N.1 ├ flannel0 ── eth0 ── switch
+ */
+export class Host {
+  readonly namespace = new Namespace();
+  readonly container = new Namespace();
+  readonly process: HostProcess;
+  /** Host order. */
+  readonly publicIp: number;
+  readonly containerIp: number;
+  /** Its container, for traffic. */
+  readonly end: End;
+
+  /** @param network first three numbers of the underlay's network, such as 192.168.77 */
+  constructor(
+    readonly number: number,
+    readonly network: string,
+  ) {
+    this.publicIp = address(`${network}.${number}`);
+    this.containerIp = address(`100.96.${number}.2`);
+    this.end = { namespace: this.container, address: this.containerIp };
+    this.process = new HostProcess(this.namespace, number);
+  }
+
+  async build(mtu: number): Promise<void> {
+    const { namespace, container, number } = this;
+    await namespace.ip(
+      'link set lo up',
+      `address add ${this.network}.${number}/24 dev eth0`,
+      'link add br0 type bridge',
+      'link set br0 up',
+      `address add 100.96.${number}.1/24 dev br0`,
+    );
+    namespace.sysctl('ipv4/ip_forward', 1);
+    await connect(namespace, 'vc', container, 'eth0');
+    await namespace.ip('link set vc master br0');
+    await container.ip(
+      'link set lo up',
+      `address add 100.96.${number}.2/24 dev eth0`,
+      `route add default via 100.96.${number}.1`,
+    );
+    await this.setContainerMtu(mtu - OVERHEAD);
+  }
+
+  async setContainerMtu(mtu: number): Promise<void> {
+    await this.namespace.ip(`link set vc mtu ${mtu}`, `link set br0 mtu ${mtu}`);
+    await this.container.ip(`link set eth0 mtu ${mtu}`);
+  }
+
+  async close(): Promise<void> {
+    await this.process.close();
+    this.namespace.close();
+    this.container.close();
+  }
+}
+
+/** Two or more hosts on one switch, which is a namespace too. */
+export class Site {
+  readonly switch = new Namespace();
+  readonly hosts: readonly Host[];
+  #mtu: number;
+
+  private constructor(count: number, mtu: number) {
+    this.#mtu = mtu;
+    this.hosts = Array.from({ length: count }, (_, i) => new Host(i + 1, '192.168.77'));
+  }
+
+  static async make({ hosts = 2, mtu = 1500 } = {}): Promise<Site> {
+    const site = new Site(hosts, mtu);
+    try {
+      await site.switch.ip('link add br0 type bridge', 'link set br0 up');
+      for (const host of site.hosts) {
+        const port = `port${host.number}`;
+        await connect(site.switch, port, host.namespace, 'eth0', mtu);
+        await site.switch.ip(`link set ${port} master br0`);
+        await host.build(mtu);
+      }
+      return site;
+    } catch (error) {
+      await site.close();
+      throw error;
+    }
+  }
+
+  get mtu(): number {
+    return this.#mtu;
+  }
+
+  host(number: number): Host {
+    const host = this.hosts[number - 1];
+    if (host === undefined) throw new Error(`there is no host ${number}`);
+    return host;
+  }
+
+  /** Changes the MTU of the whole underlay, and of the containers with it. Only while no backend runs. */
+  async setMtu(mtu: number): Promise<void> {
+    this.#mtu = mtu;
+    for (const host of this.hosts) {
+      await this.switch.ip(`link set port${host.number} mtu ${mtu}`);
+      await host.namespace.ip(`link set eth0 mtu ${mtu}`);
+      await host.setContainerMtu(mtu - OVERHEAD);
+    }
+  }
+
+  /** Says whether super-packets cross the underlay whole, as between machines of one host, or not, as on a plain NIC. */
+  async setUnderlaySegmentation(whole: boolean): Promise<void> {
+    const state = whole ? 'on' : 'off';
+    const features = ['tso', 'gso', 'tx-udp-segmentation'].flatMap((name) => [name, state]);
+    await Promise.all(this.hosts.map(({ namespace }) => namespace.run('ethtool', '-K', 'eth0', ...features)));
+  }
+
+  /** Starts the backend of every host, each knowing all others. Options may differ from host to host. */
+  async start(...options: Partial<UdpBackendOptions>[]): Promise<void> {
+    await Promise.all(
+      this.hosts.map(async (host, i) => {
+        const chosen = options[i] ?? options[0] ?? {};
+        await host.process.start(host.publicIp, this.#mtu, chosen);
+        await host.process.applyPeers(
+          this.hosts
+            .filter((other) => other !== host)
+            .map((other) => ({ kind: 'added', lease: leaseOf(other.number, other.publicIp) })),
+        );
+      }),
+    );
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.hosts.map((host) => host.process.stop()));
+  }
+
+  /** What the data paths say of themselves, for a test that failed. */
+  async report(): Promise<string> {
+    const lines: string[] = [];
+    for (const { number, process: host } of this.hosts) {
+      if (!host.alive) {
+        lines.push(`host ${number} is gone`, host.log);
+        continue;
+      }
+      const status = await host.status().catch(() => null);
+      lines.push(`host ${number}: ${JSON.stringify({ ...status, totals: nonZero(status?.totals) })}`, host.log);
+    }
+    return lines.join('\n');
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.hosts.map((host) => host.close()));
+    this.switch.close();
+  }
+}
+
+function nonZero(values: Readonly<Record<string, number>> = {}): Record<string, number> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== 0));
+}
+
+/**
+ * A site for the tests of the surrounding `describe` or file. After each test its backends are stopped; when the test
+ * failed, what they said is printed first.
+ */
+export function useSite(options: { readonly hosts?: number; readonly mtu?: number } = {}): () => Site {
+  let site: Site | undefined;
+  beforeAll(async () => {
+    site = await Site.make(options);
+  });
+  afterEach(async ({ task }) => {
+    if (task.result?.state === 'fail') process.stderr.write(`${await site?.report()}\n`);
+    await site?.stop();
+  });
+  afterAll(async () => {
+    await site?.close();
+  });
+  return () => {
+    if (site === undefined) throw new Error('the site is there only while tests run');
+    return site;
+  };
+}

@@ -1,0 +1,23 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/**
+ * Waits until a condition holds, asking again and again.
+ *
+ * @param condition its first result that is neither false nor null nor undefined is returned
+ * @param what said in the error when it does not come true in time
+ */
+export async function until<T>(
+  what: string,
+  condition: () => T | Promise<T>,
+  timeoutMs = 20_000,
+): Promise<Exclude<T, false | null | undefined>> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const result = await condition();
+    if (result !== false && result !== null && result !== undefined) {
+      return result as Exclude<T, false | null | undefined>;
+    }
+    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs / 1000} s in vain: ${what}`);
+    await delay(2);
+  }
+}
