@@ -1,0 +1,37 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { exec } from '../../src/base/exec.js';
+import { sourceFile } from '../harness/paths.js';
+import type { Contender } from './contender.js';
+import { startEngines } from './engine.js';
+
+const MTU = 1472;
+
+/** A plain C loop on the same wire format, where a C compiler is installed. */
+export const cLoop: Contender = {
+  id: 'c-loop',
+  title: 'plain C loop',
+  description:
+    'bench/engines/c-loop.c on the same wire format: one thread, poll, one packet per read, sendto, recv and write; gcc -O2; MTU 1472',
+  encrypted: false,
+  mtu: MTU,
+  async unavailable() {
+    try {
+      await exec(['gcc', '--version']);
+      return '';
+    } catch {
+      return 'gcc is not installed';
+    }
+  },
+  async start(pair) {
+    const folder = await mkdtemp(join(tmpdir(), 'tweed-bench-'));
+    const program = join(folder, 'c-loop');
+    try {
+      await exec(['gcc', '-O2', '-Wall', '-Wextra', '-o', program, sourceFile('engines/c-loop.c')]);
+      return await startEngines(pair, MTU, (...settings) => [program, ...settings]);
+    } finally {
+      await rm(folder, { recursive: true, force: true }); // the running programs keep theirs
+    }
+  },
+};

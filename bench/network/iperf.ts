@@ -1,0 +1,91 @@
+import { exec } from '../../src/base/exec.js';
+import { BenchError } from '../errors.js';
+import { inside } from './namespaces.js';
+
+/** Beyond the time that a test should take. */
+const PATIENCE_MS = 15_000;
+
+export interface TcpResult {
+  /** What arrived at the other end, in bytes. */
+  readonly bytes: number;
+  readonly seconds: number;
+  readonly retransmits: number;
+}
+
+export interface UdpResult {
+  readonly sent: number;
+  readonly lost: number;
+  /** Payload of what arrived, in bytes. */
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+export interface TcpOptions {
+  readonly seconds: number;
+  readonly streams?: number;
+  /** The server sends. */
+  readonly reverse?: boolean;
+}
+
+export interface UdpOptions {
+  readonly seconds: number;
+  /** Payload of each datagram, in bytes. */
+  readonly length: number;
+  /** Bits of payload a second; 0: as fast as the sender can. */
+  readonly rate: number;
+}
+
+interface Interval {
+  readonly bytes: number;
+  readonly seconds: number;
+  readonly retransmits?: number;
+}
+
+interface IperfEnd {
+  readonly error?: string;
+  readonly end?: {
+    readonly sum_sent?: Interval;
+    readonly sum_received?: Interval;
+    readonly sum?: Interval & { readonly packets: number; readonly lost_packets: number };
+  };
+}
+
+/** One TCP test from a namespace against an iperf3 server. */
+export async function iperfTcp(namespace: string, server: string, options: TcpOptions): Promise<TcpResult> {
+  const { seconds, streams = 1, reverse = false } = options;
+  const argv = ['-P', String(streams), ...(reverse ? ['-R'] : [])];
+  const { sum_sent: sent, sum_received: received } = await iperf(namespace, server, seconds, argv);
+  if (sent === undefined || received === undefined) throw unreadable('TCP');
+  return { bytes: received.bytes, seconds: received.seconds, retransmits: sent.retransmits ?? 0 };
+}
+
+/** One UDP test from a namespace against an iperf3 server. */
+export async function iperfUdp(namespace: string, server: string, options: UdpOptions): Promise<UdpResult> {
+  const { seconds, length, rate } = options;
+  const { sum } = await iperf(namespace, server, seconds, ['-u', '-l', String(length), '-b', String(rate)]);
+  if (sum === undefined) throw unreadable('UDP');
+  const arrived = sum.packets - sum.lost_packets;
+  return { sent: sum.packets, lost: sum.lost_packets, bytes: arrived * length, seconds: sum.seconds };
+}
+
+async function iperf(namespace: string, server: string, seconds: number, argv: readonly string[]) {
+  const command = ['iperf3', '-c', server, '-J', '-t', String(seconds), '--connect-timeout', '3000', ...argv];
+  const timeoutMs = seconds * 1000 + PATIENCE_MS;
+  const { stdout, stderr } = await exec(inside(namespace, command), { tolerate: true, timeoutMs });
+  let result: IperfEnd;
+  try {
+    result = JSON.parse(stdout) as IperfEnd;
+  } catch (error) {
+    throw new BenchError('IPERF', `iperf3 printed no JSON: ${stderr || stdout}; try it by hand in ${namespace}`, {
+      cause: error,
+    });
+  }
+  if (result.error !== undefined || result.end === undefined) {
+    throw new BenchError('IPERF', `iperf3 in ${namespace}: ${result.error ?? 'no result'}; does ping ${server} work?`);
+  }
+  return result.end;
+}
+
+function unreadable(protocol: string): BenchError {
+  return new BenchError('IPERF', `iperf3 left out the sums of a ${protocol} test; version 3.9 or newer is needed`);
+}

@@ -1,0 +1,138 @@
+import { exec } from '../../src/base/exec.js';
+import { createNamespaces, deleteNamespaces, inside, ipInside, linkCounters, setSysctls } from './namespaces.js';
+
+/** What the link between the hosts can do. */
+export const underlayStates = ['whole', 'segmented'] as const;
+export type UnderlayState = (typeof underlayStates)[number];
+
+/** The offloads that let a veth link carry super-packets whole; what `ethtool -K` calls them. */
+const SEGMENTATION = [
+  'tcp-segmentation-offload',
+  'tx-udp-segmentation',
+  'tx-udp_tnl-segmentation',
+  'tx-udp_tnl-csum-segmentation',
+] as const;
+
+/** Every benchmark namespace starts so; `tweed-bench` cannot be the name of a lab's place. */
+export const NAMESPACE_PREFIX = 'tweed-bench-';
+
+const BRIDGE = 'br0';
+const SWITCH = 'switch0';
+
+/** One of the two hosts and its one container. */
+export interface End {
+  readonly number: 1 | 2;
+  /** Namespaces. */
+  readonly host: string;
+  readonly container: string;
+  /** The host's address on the underlay. */
+  readonly address: string;
+  readonly subnet: string;
+  /** The subnet's first address, on the host's bridge. */
+  readonly gateway: string;
+  readonly containerAddress: string;
+}
+
+/**
+ * Two hosts on a switch, one container each, and nothing between the containers yet: a contender fills that gap.
+ *
+ *     container1 ─ veth ─ bridge1 ─ (contender) ─ eth0 ─ switch ─ eth0 ─ (contender) ─ bridge2 ─ veth ─ container2
+ *
+ * Each contender has a pair of its own, alike in everything but the MTU, so that all of them stand ready side by side
+ * and a round takes them in turn without a set-up in between. All addresses are the same in every pair.
+ */
+export class Pair {
+  readonly ends: readonly [End, End];
+  readonly #switch: string;
+
+  private constructor(readonly name: string) {
+    this.#switch = `${NAMESPACE_PREFIX}${name}-switch`;
+    this.ends = [makeEnd(name, 1), makeEnd(name, 2)];
+  }
+
+  /** @param mtu of the containers, in bytes; the underlay's is 1500 */
+  static async up(name: string, mtu: number): Promise<Pair> {
+    const pair = new Pair(name);
+    try {
+      await createNamespaces(pair.#namespaces());
+      await pair.#build(mtu);
+    } catch (error) {
+      await pair.down();
+      throw error;
+    }
+    return pair;
+  }
+
+  #namespaces(): string[] {
+    return [this.#switch, ...this.ends.flatMap(({ host, container }) => [host, container])];
+  }
+
+  async #build(mtu: number): Promise<void> {
+    // duplicate address detection and router solicitations would be noise
+    for (const namespace of this.#namespaces()) await setSysctls(namespace, '1', ['ipv6/conf/all/disable_ipv6']);
+    await ipInside(this.#switch, [
+      `link add ${SWITCH} type bridge forward_delay 0 mcast_snooping 0`,
+      `link set ${SWITCH} up`,
+    ]);
+    for (const { number, host, container, address, gateway, containerAddress } of this.ends) {
+      await ipInside(host, [
+        'link set lo up',
+        `link add eth0 type veth peer name port${number} netns ${this.#switch}`,
+        `addr add ${address}/24 dev eth0`,
+        'link set eth0 up',
+        `link add ${BRIDGE} type bridge forward_delay 0 mcast_snooping 0`,
+        `link set ${BRIDGE} mtu ${mtu} up`,
+        `addr add ${gateway}/24 dev ${BRIDGE}`,
+        `link add veth0 mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${container}`,
+        `link set veth0 master ${BRIDGE} up`,
+      ]);
+      await ipInside(this.#switch, [`link set port${number} master ${SWITCH} up`]);
+      await ipInside(container, [
+        'link set lo up',
+        'link set eth0 up',
+        `addr add ${containerAddress}/24 dev eth0`,
+        `route add default via ${gateway}`,
+      ]);
+      await setSysctls(host, '1', ['ipv4/ip_forward']);
+      // flood tests bring more pings than the kernel likes to answer
+      await setSysctls(container, '0', ['ipv4/icmp_ratelimit']);
+    }
+  }
+
+  /** Lets the link between the hosts carry super-packets whole, or has them cut where they enter it. */
+  async setUnderlay(state: UnderlayState): Promise<void> {
+    const word = state === 'whole' ? 'on' : 'off';
+    const flags = SEGMENTATION.flatMap((feature) => [feature, word]);
+    const links = [
+      ...this.ends.map(({ host }) => [host, 'eth0'] as const),
+      ...this.ends.map(({ number }) => [this.#switch, `port${number}`] as const),
+    ];
+    for (const [namespace, link] of links) await exec(inside(namespace, ['ethtool', '-K', link, ...flags]));
+  }
+
+  /** Bytes and packets that both hosts have put on the underlay. A super-packet that passes whole counts once. */
+  async underlayTraffic(): Promise<{ readonly bytes: number; readonly packets: number }> {
+    const counters = await Promise.all(this.ends.map(({ host }) => linkCounters(host, 'eth0')));
+    return {
+      bytes: counters.reduce((sum, { txBytes }) => sum + txBytes, 0),
+      packets: counters.reduce((sum, { txPackets }) => sum + txPackets, 0),
+    };
+  }
+
+  async down(): Promise<void> {
+    await deleteNamespaces(this.#namespaces());
+  }
+}
+
+function makeEnd(name: string, number: 1 | 2): End {
+  const host = `${NAMESPACE_PREFIX}${name}-host${number}`;
+  return {
+    number,
+    host,
+    container: `${host}-c1`,
+    address: `192.168.64.${number}`,
+    subnet: `100.96.${number}.0/24`,
+    gateway: `100.96.${number}.1`,
+    containerAddress: `100.96.${number}.2`,
+  };
+}

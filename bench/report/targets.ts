@@ -1,0 +1,110 @@
+import type { Results } from '../harness/results.js';
+import { formatEstimate } from './format.js';
+import { ratioOf, series } from './series.js';
+
+/** Something that this project has promised, and whether a run kept it. */
+export interface TargetResult {
+  readonly title: string;
+  readonly wanted: string;
+  readonly measured: string;
+  /** Null when the run did not measure it. */
+  readonly met: boolean | null;
+}
+
+interface RatioTarget {
+  readonly title: string;
+  readonly underlay: string;
+  readonly measurement: string;
+  readonly metric: string;
+  readonly over: readonly [numerator: string, denominator: string];
+  readonly least?: number;
+  readonly most?: number;
+}
+
+const RATIO_TARGETS: readonly RatioTarget[] = [
+  {
+    title: 'one TCP stream, tweed ÷ offloads off',
+    underlay: 'whole',
+    measurement: 'tcp-1',
+    metric: 'gbps',
+    over: ['tweed', 'tweed-off'],
+    least: 10,
+  },
+  {
+    title: 'one TCP stream, tweed ÷ kernel VXLAN',
+    underlay: 'whole',
+    measurement: 'tcp-1',
+    metric: 'gbps',
+    over: ['tweed', 'vxlan'],
+    least: 0.45,
+  },
+  {
+    title: 'one TCP stream, underlay segmentation off, tweed ÷ direct',
+    underlay: 'segmented',
+    measurement: 'tcp-1',
+    metric: 'gbps',
+    over: ['tweed', 'direct'],
+    least: 0.5,
+  },
+  {
+    title: '64 B packets carried under flood, tweed ÷ offloads off',
+    underlay: 'whole',
+    measurement: 'flood-64',
+    metric: 'kpps',
+    over: ['tweed', 'tweed-off'],
+    least: 1.8,
+  },
+  {
+    title: 'daemon CPU per GB, tweed ÷ offloads off',
+    underlay: 'whole',
+    measurement: 'tcp-1',
+    metric: 'daemonCpuPerGb',
+    over: ['tweed', 'tweed-off'],
+    most: 1 / 6,
+  },
+  {
+    title: 'idle RTT, tweed ÷ offloads off',
+    underlay: 'whole',
+    measurement: 'ping',
+    metric: 'rttP50',
+    over: ['tweed', 'tweed-off'],
+    most: 1.1,
+  },
+  {
+    title: 'one TCP stream, offloads off ÷ plain C loop',
+    underlay: 'whole',
+    measurement: 'tcp-1',
+    metric: 'gbps',
+    over: ['tweed-off', 'c-loop'],
+    least: 0.9,
+  },
+];
+
+/** Holds a run against the project's own targets. The medians decide; the interval says how sure that is. */
+export function checkTargets(results: Pick<Results, 'samples'>): TargetResult[] {
+  return [...RATIO_TARGETS.map((target) => checkRatio(results, target)), checkRetransmits(results)];
+}
+
+function checkRatio(results: Pick<Results, 'samples'>, target: RatioTarget): TargetResult {
+  const { title, underlay, measurement, metric, over, least, most } = target;
+  const where = { suite: 'throughput', underlay, measurement };
+  const [contender, other] = over;
+  const ratio = ratioOf(results, { ...where, contender }, { ...where, contender: other }, metric);
+  const bound = least ?? most ?? 0;
+  const wanted = `${least === undefined ? '≤' : '≥'} ${Number(bound.toFixed(3))}`;
+  if (ratio === null) return { title, wanted, measured: 'not measured', met: null };
+  const met = least === undefined ? ratio.value <= bound : ratio.value >= bound;
+  return { title, wanted, measured: formatEstimate(ratio, bound < 1 ? 3 : 2), met };
+}
+
+function checkRetransmits(results: Pick<Results, 'samples'>): TargetResult {
+  const where = { suite: 'throughput', underlay: 'whole', measurement: 'tcp-1', contender: 'tweed' };
+  const rounds = series(results, where, 'retransmits');
+  const clean = rounds.filter((retransmits) => retransmits === 0).length;
+  return {
+    title: 'retransmits of one TCP stream, tweed',
+    wanted: '0 in most rounds',
+    measured: rounds.length === 0 ? 'not measured' : `0 in ${clean} of ${rounds.length} (${rounds.join(', ')})`,
+    met: rounds.length === 0 ? null : clean * 2 > rounds.length,
+  };
+}

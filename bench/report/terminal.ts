@@ -1,0 +1,111 @@
+import type { Metric, Results } from '../harness/results.js';
+import { formatEstimate, formatSeries } from './format.js';
+import { ratioOf, series } from './series.js';
+import { formatTable } from './table.js';
+import { checkTargets } from './targets.js';
+
+/** What the second entry of the noise check is called. */
+export const AGAIN = '-again';
+
+/** Everything that a run has to say on a terminal. */
+export function terminalReport(results: Results): string {
+  const parts: string[] = [machineLines(results)];
+  const suites = distinct(results.samples.map(({ suite }) => suite));
+  for (const suite of suites) {
+    const here = results.samples.filter((sample) => sample.suite === suite);
+    for (const underlay of distinct(here.map((sample) => sample.underlay))) {
+      parts.push(suiteHeading(suite, underlay), ...measurementTables(results, suite, underlay));
+    }
+  }
+  if (suites.includes('throughput')) parts.push(targetTable(results));
+  const noise = noiseLines(results);
+  if (noise.length > 0) parts.push(noise.join('\n'));
+  if (results.failures.length > 0) parts.push(failureLines(results));
+  return parts.join('\n\n');
+}
+
+function distinct(values: readonly string[]): string[] {
+  return [...new Set(values)];
+}
+
+function machineLines({ machine, quietness, complete }: Results): string {
+  const { cpus, cpuModel, hypervisor, node, commit, tweed } = machine;
+  const loads = quietness.loadAverage.map((load) => load.toFixed(2)).join(' ');
+  const stolen = (quietness.stolen * 100).toFixed(1);
+  const lines = [
+    machine.kernel,
+    `${cpus} × ${cpuModel}${hypervisor === '' ? '' : ` (${hypervisor})`}, Node ${node}, tweed ${commit || tweed}`,
+    `load average before: ${loads}; busy CPUs before: ${quietness.busyBefore.toFixed(2)}; stolen by the hypervisor: ${stolen} %`,
+  ];
+  if (!complete) lines.push('INTERRUPTED: only finished rounds are shown');
+  return lines.join('\n');
+}
+
+const UNDERLAY_TITLES: Readonly<Record<string, string>> = {
+  whole: 'the underlay passes super-packets whole',
+  segmented: 'segmentation offloads of the underlay off',
+};
+
+function suiteHeading(suite: string, underlay: string): string {
+  const title = UNDERLAY_TITLES[underlay];
+  const text = `${suite}${title === undefined ? '' : `: ${title}`}`;
+  return `══ ${text} ${'═'.repeat(Math.max(0, 76 - text.length))}`;
+}
+
+/** For each measurement one row a contender, one column a metric: median (smallest – largest). */
+function measurementTables(results: Results, suite: string, underlay: string): string[] {
+  const tables: string[] = [];
+  for (const { id, title, metrics } of results.measurements.filter((one) => one.suite === suite)) {
+    const samples = results.samples.filter(
+      (sample) => sample.suite === suite && sample.underlay === underlay && sample.measurement === id,
+    );
+    const rows = results.contenders
+      .filter((contender) => samples.some((sample) => sample.contender === contender.id))
+      .map((contender) => [
+        contender.title + (contender.encrypted ? ' (encrypted)' : ''),
+        ...metrics.map((metric) =>
+          formatSeries(series({ samples }, { contender: contender.id }, metric.id), metric.digits),
+        ),
+      ]);
+    if (rows.length > 0) tables.push(formatTable([title, ...metrics.map(columnTitle)], rows));
+  }
+  return tables;
+}
+
+function columnTitle({ title, unit }: Metric): string {
+  return `${title}, ${unit}`;
+}
+
+function targetTable(results: Results): string {
+  const rows = checkTargets(results).map(({ title, wanted, measured, met }) => [
+    title,
+    wanted,
+    measured,
+    met === null ? '' : met ? 'met' : 'MISSED',
+  ]);
+  return formatTable(['target; ratio of medians [95 % interval]', 'wanted', 'measured', ''], rows);
+}
+
+/** A contender against itself: what this machine and this method cannot tell apart. */
+function noiseLines(results: Results): string[] {
+  const again = results.samples.filter(({ contender }) => contender.endsWith(AGAIN));
+  const places = new Map(again.map((sample) => [`${sample.suite}/${sample.underlay}/${sample.measurement}`, sample]));
+  return [...places.values()].flatMap(({ suite, underlay, measurement, contender }) => {
+    const metric = results.measurements.find((one) => one.suite === suite && one.id === measurement)?.metrics[0];
+    if (metric === undefined) return [];
+    const where = { suite, underlay, measurement };
+    const twin = contender.slice(0, -AGAIN.length);
+    const ratio = ratioOf(results, { ...where, contender }, { ...where, contender: twin }, metric.id);
+    if (ratio === null) return [];
+    const title = [suite, underlay, measurement, metric.title].filter((word) => word !== '').join(', ');
+    return [`noise (${title}): ${twin} ÷ itself = ${formatEstimate(ratio, 3)}`];
+  });
+}
+
+function failureLines({ failures }: Results): string {
+  const lines = failures.map(
+    ({ suite, underlay, measurement, contender, round, message }) =>
+      `  ${suite} ${underlay} ${measurement}, ${contender}, round ${round + 1}: ${message}`,
+  );
+  return [`${failures.length} measurements failed:`, ...lines].join('\n');
+}

@@ -1,0 +1,204 @@
+/** What is measured by sending traffic from container to container, with the CPU time that it took. */
+import type { Running } from '../contenders/contender.js';
+import { contextSwitches, cpuOf, machineTime, subtractCpu } from '../harness/cpu.js';
+import type { Metric, Values } from '../harness/results.js';
+import { iperfTcp, iperfUdp } from '../network/iperf.js';
+import { snmpCounters } from '../network/namespaces.js';
+import type { Pair } from '../network/pair.js';
+import { ping } from '../network/ping.js';
+import { quantile, sortedCopy } from '../stats/summary.js';
+
+/** A contender that stands ready: its pair, its tunnel, the iperf3 server in the second container. */
+export interface Place {
+  readonly pair: Pair;
+  readonly running: Running;
+  readonly serverPid: number;
+}
+
+/** One thing to measure, the same for all contenders. */
+export interface Measurement {
+  readonly id: string;
+  readonly title: string;
+  /** About how long it takes; for the progress display. */
+  readonly seconds: number;
+  readonly metrics: readonly Metric[];
+  run(place: Place): Promise<Values>;
+}
+
+const RATE: Metric = { id: 'gbps', title: 'rate', unit: 'Gbit/s', better: 'more', digits: 2 };
+const RETRANSMITS: Metric = { id: 'retransmits', title: 'retransmits', unit: 'segments', better: 'less', digits: 0 };
+const DAEMON_CPU: Metric = {
+  id: 'daemonCpuPerGb',
+  title: 'CPU of both daemons',
+  unit: 's/GB',
+  better: 'less',
+  digits: 2,
+};
+const MACHINE_CPU: Metric = {
+  id: 'machineCpuPerGb',
+  title: 'CPU of the whole machine',
+  unit: 's/GB',
+  better: 'less',
+  digits: 2,
+};
+const LOSS: Metric = { id: 'loss', title: 'loss', unit: '%', better: 'less', digits: 2 };
+const PACKETS: Metric = { id: 'kpps', title: 'delivered', unit: 'kpps', better: 'more', digits: 1 };
+const RTT_P50: Metric = { id: 'rttP50', title: 'RTT p50', unit: 'µs', better: 'less', digits: 0 };
+const RTT_P99: Metric = { id: 'rttP99', title: 'RTT p99', unit: 'µs', better: 'less', digits: 0 };
+
+export function tcp(
+  id: string,
+  title: string,
+  options: { readonly seconds: number; readonly streams?: number; readonly reverse?: boolean },
+): Measurement {
+  return {
+    id,
+    title,
+    seconds: options.seconds,
+    metrics: [RATE, RETRANSMITS, DAEMON_CPU, MACHINE_CPU],
+    run: (place) =>
+      withCosts(place, async () => {
+        const [near, far] = place.pair.ends;
+        const { bytes, seconds, retransmits } = await iperfTcp(near.container, far.containerAddress, options);
+        return { bytes, seconds, gbps: (bytes * 8) / seconds / 1e9, retransmits };
+      }),
+  };
+}
+
+/** @param rate bits of payload a second */
+export function udp(
+  id: string,
+  title: string,
+  options: { readonly seconds: number; readonly length: number; readonly rate: number },
+): Measurement {
+  return {
+    id,
+    title,
+    seconds: options.seconds,
+    metrics: [PACKETS, LOSS, RATE, DAEMON_CPU],
+    run: (place) =>
+      withCosts(place, async () => {
+        const [near, far] = place.pair.ends;
+        const { sent, lost, bytes, seconds } = await iperfUdp(near.container, far.containerAddress, options);
+        return {
+          bytes,
+          seconds,
+          sent,
+          lost,
+          kpps: (sent - lost) / seconds / 1000,
+          loss: sent === 0 ? 0 : (100 * lost) / sent,
+          gbps: (bytes * 8) / seconds / 1e9,
+        };
+      }),
+  };
+}
+
+/**
+ * As many small datagrams as the sender can send. What counts is how many reach the far container's UDP layer, whether
+ * or not the program there gets round to reading them: on few CPUs it does not.
+ */
+export function flood(
+  id: string,
+  title: string,
+  options: { readonly seconds: number; readonly length: number },
+): Measurement {
+  return {
+    id,
+    title,
+    seconds: options.seconds,
+    metrics: [
+      { ...PACKETS, title: 'carried' },
+      { ...PACKETS, id: 'offeredKpps', title: 'offered', better: 'none' },
+      DAEMON_CPU,
+    ],
+    run: (place) =>
+      withCosts(place, async () => {
+        const [near, far] = place.pair.ends;
+        const before = arrivedDatagrams(await snmpCounters(place.serverPid, 'Udp'));
+        const { sent, seconds } = await iperfUdp(near.container, far.containerAddress, { ...options, rate: 0 });
+        const arrived = arrivedDatagrams(await snmpCounters(place.serverPid, 'Udp')) - before;
+        return {
+          bytes: arrived * options.length,
+          seconds,
+          sent,
+          arrived,
+          kpps: arrived / seconds / 1000,
+          offeredKpps: sent / seconds / 1000,
+        };
+      }),
+  };
+}
+
+/** Read by a program, or dropped because it did not read in time. */
+function arrivedDatagrams(udp: Record<string, number>): number {
+  return (udp.InDatagrams ?? 0) + (udp.RcvbufErrors ?? 0);
+}
+
+export function idlePing(
+  id: string,
+  title: string,
+  options: { readonly count: number; readonly intervalMs: number },
+): Measurement {
+  return {
+    id,
+    title,
+    seconds: (options.count * options.intervalMs) / 1000,
+    metrics: [RTT_P50, RTT_P99],
+    async run({ pair }) {
+      const [near, far] = pair.ends;
+      const times = sortedCopy(await ping(near.container, far.containerAddress, options));
+      return {
+        rttMin: times[0] as number,
+        rttP50: quantile(times, 0.5),
+        rttP99: quantile(times, 0.99),
+        lost: options.count - times.length,
+      };
+    },
+  };
+}
+
+/** Adds what it cost: CPU time of the daemons and of the machine, context switches, traffic between the hosts. */
+async function withCosts(place: Place, traffic: () => Promise<Values & { readonly bytes: number }>): Promise<Values> {
+  const { pair, running } = place;
+  const read = async () => ({
+    cpu: await cpuOf(running.pids),
+    machine: await machineTime(),
+    switches: await contextSwitches(running.pids),
+    underlay: await pair.underlayTraffic(),
+    counters: (await running.counters?.()) ?? {},
+  });
+  const before = await read();
+  const values = await traffic();
+  const after = await read();
+  const cpu = subtractCpu(after.cpu, before.cpu);
+  const machineCpu = after.machine.busy - before.machine.busy;
+  const gigabytes = values.bytes / 1e9;
+  const underlayPackets = after.underlay.packets - before.underlay.packets;
+  const underlayBytes = after.underlay.bytes - before.underlay.bytes;
+  return {
+    ...values,
+    ...(running.pids.length > 0 && {
+      daemonCpu: cpu.total,
+      daemonUser: cpu.user,
+      daemonSystem: cpu.system,
+      daemonCpuPerGb: cpu.total / gigabytes,
+      contextSwitches: after.switches - before.switches,
+    }),
+    machineCpu,
+    machineCpuPerGb: machineCpu / gigabytes,
+    stolen: after.machine.stolen - before.machine.stolen,
+    underlayPackets,
+    underlayBytes,
+    ...differences(before.counters, after.counters),
+  };
+}
+
+/** What the contender's own counters moved by; those that stood still are left out. */
+function differences(before: Values, after: Values): Values {
+  const moved: Record<string, number> = {};
+  for (const [name, value] of Object.entries(after)) {
+    const difference = value - (before[name] ?? 0);
+    if (difference !== 0) moved[`counter:${name}`] = difference;
+  }
+  return moved;
+}
