@@ -1,4 +1,4 @@
-import { ipInside } from '../network/namespaces.js';
+import { ipInside } from '../../src/lab/namespace.js';
 import { type Contender, otherEnd } from './contender.js';
 
 /** No tunnel: the hosts know each other's container subnets as routes. What flannel calls host-gw. */

@@ -1,6 +1,6 @@
+import { ipInside } from '../../src/lab/namespace.js';
 import { Helper } from '../harness/process.js';
-import { ipInside } from '../network/namespaces.js';
-import type { End, Pair } from '../network/pair.js';
+import { type End, NETWORK, type Pair } from '../network/pair.js';
 import { otherEnd, type Running } from './contender.js';
 
 const DEVICE = 'flannel0';
@@ -41,6 +41,6 @@ async function configureDevice(end: End, mtu: number): Promise<void> {
   await ipInside(end.host, [
     `link set ${DEVICE} mtu ${mtu} txqueuelen ${QUEUE_LENGTH} up`,
     `addr add ${end.subnet.replace('/24', '/32')} dev ${DEVICE}`,
-    `route add 100.96.0.0/16 dev ${DEVICE}`,
+    `route add ${NETWORK} dev ${DEVICE}`,
   ]);
 }

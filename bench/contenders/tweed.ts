@@ -1,63 +1,91 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { BackendStatus } from '../../src/backend/backend.js';
-import { builtFile } from '../harness/paths.js';
+import { fetchStatus } from '../../src/daemon/status-client.js';
+import { waitFor } from '../../src/lab/wait.js';
+import { project } from '../harness/paths.js';
 import { Helper } from '../harness/process.js';
-import type { Pair } from '../network/pair.js';
+import { NETWORK, type Pair } from '../network/pair.js';
 import type { Contender, Running } from './contender.js';
 
 const MTU = 1472;
+const ALL_OFF = ['--tun-tso=off', '--tun-uso=off', '--udp-gso=off', '--udp-gro=off', '--udp-batch=off'];
 
-/** tweed as it is shipped, and with every offload turned off: one packet per system call. */
-export const tweed = makeTweed('tweed', 'tweed', 'as shipped: every offload on auto; MTU 1472', 'auto');
-export const tweedOff = makeTweed(
-  'tweed-off',
-  'tweed, offloads off',
-  '--tun-tso=off --tun-uso=off --udp-gso=off --udp-gro=off --udp-batch=off: one packet per system call; MTU 1472',
-  'off',
-);
+/** tweed as it is shipped. */
+export const tweed = makeTweed('tweed', 'tweed', 'tweed run, as shipped', []);
 
-function makeTweed(id: string, title: string, description: string, offloads: 'auto' | 'off'): Contender {
+/** tweed with every offload turned off: one packet per system call. */
+export const tweedOff = makeTweed('tweed-off', 'tweed, offloads off', `tweed run ${ALL_OFF.join(' ')}`, ALL_OFF);
+
+function makeTweed(id: string, title: string, what: string, daemonArgs: readonly string[]): Contender {
   return {
     id,
     title,
-    description,
+    description: `${what}; leases in a directory, no masquerading; MTU ${MTU}`,
     encrypted: false,
     mtu: MTU,
     unavailable: async () => '',
-    start: (pair) => start(pair, offloads),
+    start: (pair) => start(pair, daemonArgs),
   };
 }
 
-async function start(pair: Pair, offloads: string): Promise<Running> {
+/** Starts the real daemon on both hosts and waits until each knows the other. */
+async function start(pair: Pair, daemonArgs: readonly string[]): Promise<Running> {
+  const folder = await mkdtemp(join(tmpdir(), 'tweed-bench-'));
   const hosts: Helper[] = [];
+  const runFolders: string[] = [];
   const stop = async () => {
     await Promise.all(hosts.map((host) => host.stop()));
+    await rm(folder, { recursive: true, force: true });
   };
+  const statuses = () => Promise.all(runFolders.map(backendStatus));
   try {
-    for (const { host, number } of pair.ends) {
-      const argv = [process.execPath, builtFile('engines/tweed-host'), String(number), offloads];
-      hosts.push(await Helper.start(host, argv, /^ready$/));
+    const registry = join(folder, 'registry');
+    await mkdir(join(registry, 'subnets'), { recursive: true });
+    await writeFile(join(registry, 'config'), JSON.stringify({ Network: NETWORK, Backend: { Type: 'udp' } }));
+    for (const end of pair.ends) {
+      const runFolder = join(folder, `host${end.number}`);
+      await mkdir(runFolder);
+      const subnetFile = join(runFolder, 'subnet.env');
+      // a daemon asks for the subnet it had before; so both sides get the ones that the pair's containers live in
+      await writeFile(subnetFile, `FLANNEL_NETWORK=${NETWORK}\nFLANNEL_SUBNET=${end.gateway}/24\n`);
+      const argv = [process.execPath, join(project, 'dist/cli/tweed.js'), 'run', '--iface=eth0'];
+      argv.push(`--etcd-endpoints=file://${registry}`, `--run-dir=${runFolder}`, `--subnet-file=${subnetFile}`);
+      hosts.push(await Helper.start(end.host, [...argv, ...daemonArgs], /"tweed starts"/));
+      runFolders.push(runFolder);
     }
+    await waitFor('both daemons to know each other', async () => {
+      try {
+        return (await statuses()).every(({ peers }) => peers.length === 1);
+      } catch {
+        return false; // not listening yet
+      }
+    });
   } catch (error) {
     await stop();
     throw error;
   }
   return {
     pids: hosts.map(({ pid }) => pid),
-    counters: async () => sumCounters(await Promise.all(hosts.map(readStatus))),
+    counters: async () => sumCounters(await statuses()),
     features: async () => {
-      const { features } = await readStatus(hosts[0] as Helper);
+      const [first] = await statuses();
       return Object.fromEntries(
-        features.map(({ name, inForce, reason }) => [name, reason === '' ? inForce : `${inForce} (${reason})`]),
+        (first?.features ?? []).map(({ name, inForce, reason }) => [
+          name,
+          reason === '' ? inForce : `${inForce} (${reason})`,
+        ]),
       );
     },
     stop,
   };
 }
 
-async function readStatus(host: Helper): Promise<BackendStatus> {
-  const answer = host.waitFor(/^\{"type"/);
-  host.write('status');
-  return JSON.parse(await answer) as BackendStatus;
+async function backendStatus(runFolder: string): Promise<BackendStatus> {
+  const { backend } = await fetchStatus(runFolder);
+  if (backend === null) throw new Error('the daemon has no backend yet');
+  return backend;
 }
 
 function sumCounters(hosts: readonly BackendStatus[]): Record<string, number> {

@@ -1,5 +1,5 @@
 import { exec } from '../../src/base/exec.js';
-import { ipInside } from '../network/namespaces.js';
+import { ipInside } from '../../src/lab/namespace.js';
 import { type Contender, otherEnd } from './contender.js';
 
 const DEVICE = 'flannel.1';

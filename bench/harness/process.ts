@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { spawnInside } from '../../src/lab/namespace.js';
 import { BenchError } from '../errors.js';
-import { spawnInside } from '../network/namespaces.js';
 
 const READY_MS = 15_000;
 const PATIENCE_MS = 3_000;
@@ -33,7 +33,11 @@ export class Helper {
 
   /** Starts a program and waits until it says a line that matches `ready`. @throws BenchError when it ends instead */
   static async start(namespace: string, argv: readonly string[], ready: RegExp): Promise<Helper> {
-    const child = spawnInside(namespace, argv, { stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawnInside(namespace, argv, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      // a group of its own: Ctrl-C is ours to handle, and we stop it in good order
+      detached: true,
+    });
     child.stdin?.on('error', () => {}); // it ended; whoever waits for its answer is told
     const helper = new Helper(argv, child);
     try {

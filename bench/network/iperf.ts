@@ -1,6 +1,6 @@
 import { exec } from '../../src/base/exec.js';
+import { inside } from '../../src/lab/namespace.js';
 import { BenchError } from '../errors.js';
-import { inside } from './namespaces.js';
 
 /** Beyond the time that a test should take. */
 const PATIENCE_MS = 15_000;

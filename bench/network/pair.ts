@@ -1,5 +1,14 @@
 import { exec } from '../../src/base/exec.js';
-import { createNamespaces, deleteNamespaces, inside, ipInside, linkCounters, setSysctls } from './namespaces.js';
+import {
+  createNamespaces,
+  deleteNamespaces,
+  inside,
+  ipInside,
+  processesInside,
+  setSysctls,
+} from '../../src/lab/namespace.js';
+import { endProcesses } from '../../src/lab/process.js';
+import { linkCounters } from './counters.js';
 
 /** What the link between the hosts can do. */
 export const underlayStates = ['whole', 'segmented'] as const;
@@ -15,6 +24,9 @@ const SEGMENTATION = [
 
 /** Every benchmark namespace starts so; `tweed-bench` cannot be the name of a lab's place. */
 export const NAMESPACE_PREFIX = 'tweed-bench-';
+
+/** The overlay network that both container subnets are part of. */
+export const NETWORK = '100.96.0.0/16';
 
 const BRIDGE = 'br0';
 const SWITCH = 'switch0';
@@ -120,8 +132,14 @@ export class Pair {
   }
 
   async down(): Promise<void> {
-    await deleteNamespaces(this.#namespaces());
+    await removeNamespaces(this.#namespaces());
   }
+}
+
+/** Ends what still runs in namespaces and deletes them. */
+export async function removeNamespaces(names: readonly string[]): Promise<void> {
+  await endProcesses(await processesInside(names));
+  await deleteNamespaces(names);
 }
 
 function makeEnd(name: string, number: 1 | 2): End {

@@ -1,6 +1,6 @@
 import { exec } from '../../src/base/exec.js';
+import { inside } from '../../src/lab/namespace.js';
 import { BenchError } from '../errors.js';
-import { inside } from './namespaces.js';
 
 /** Pings at an interval and returns the round-trip times in microseconds, in order. Lost ones are missing. */
 export async function ping(

@@ -1,11 +1,11 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { listNamespaces } from '../../src/lab/namespace.js';
 import type { Contender, Running } from '../contenders/contender.js';
 import { BenchError } from '../errors.js';
 import { Helper } from '../harness/process.js';
 import type { Entry } from '../harness/rounds.js';
 import type { Place } from '../suites/traffic.js';
-import { deleteNamespaces, listNamespaces } from './namespaces.js';
-import { NAMESPACE_PREFIX, Pair } from './pair.js';
+import { NAMESPACE_PREFIX, Pair, removeNamespaces } from './pair.js';
 
 const LOCK = '/run/tweed-bench.pid';
 
@@ -25,7 +25,8 @@ export class Site {
   /** Claims the machine for this run and removes what an interrupted one may have left. */
   static async open(): Promise<Site> {
     await claim();
-    await deleteNamespaces(await listNamespaces(NAMESPACE_PREFIX));
+    const leftovers = (await listNamespaces()).filter((name) => name.startsWith(NAMESPACE_PREFIX));
+    await removeNamespaces(leftovers);
     return new Site();
   }
 

@@ -2,8 +2,8 @@
 import type { Running } from '../contenders/contender.js';
 import { contextSwitches, cpuOf, machineTime, subtractCpu } from '../harness/cpu.js';
 import type { Metric, Values } from '../harness/results.js';
+import { snmpCounters } from '../network/counters.js';
 import { iperfTcp, iperfUdp } from '../network/iperf.js';
-import { snmpCounters } from '../network/namespaces.js';
 import type { Pair } from '../network/pair.js';
 import { ping } from '../network/ping.js';
 import { quantile, sortedCopy } from '../stats/summary.js';
