@@ -266,7 +266,7 @@ export class EtcdRegistry implements Registry {
   async #revokeIfUnused({ lease }: EtcdClients, id: string): Promise<void> {
     try {
       const { keys, TTL } = await lease.leaseTimeToLive({ ID: id, keys: true });
-      if (Number(TTL) > 0 && keys.length === 0) await lease.leaseRevoke({ ID: id });
+      if (Number(TTL) >= 0 && keys.length === 0) await lease.leaseRevoke({ ID: id });
     } catch (error) {
       this.#log.debug({ err: error, etcdLease: id }, 'cannot revoke a replaced etcd lease; it will expire by itself');
     }

@@ -37,7 +37,7 @@ it('lets a writer lose who knows an outdated generation, however old', async () 
 
 it('counts every increment of many writers', async () => {
   const writers = 8;
-  const increments = 10;
+  const increments = 4;
   await writeGeneration(directory, 'value', null, '0');
   const increment = async () => {
     for (;;) {
@@ -56,11 +56,11 @@ it('counts every increment of many writers', async () => {
 });
 
 it('sees every value all the time while others are rewritten', async () => {
-  const names = Array.from({ length: 20 }, (_, i) => `value${i}`);
+  const names = Array.from({ length: 10 }, (_, i) => `value${i}`);
   for (const name of names) await writeGeneration(directory, name, null, 'x');
   let busy = true;
   const rewriting = (async () => {
-    for (let i = 0; i < 40; i++) {
+    for (let i = 0; i < 5; i++) {
       for (const name of names) await writeGeneration(directory, name, await present(name), String(i));
     }
     busy = false;

@@ -136,8 +136,8 @@ describe('values', () => {
           publicIp: fc.integer({ min: 0, max: 0xffffffff }),
           publicIpv6: fc.option(addressesV6.map(formatIpv6)),
           backendType: fc.constantFrom('vxlan', 'host-gw'),
-          backendData: fc.jsonValue({ noUnicodeString: false }),
-          backendV6Data: fc.jsonValue(),
+          backendData: fc.jsonValue({ maxDepth: 2 }),
+          backendV6Data: fc.jsonValue({ maxDepth: 1 }),
         },
         { requiredKeys: ['publicIp', 'publicIpv6'] },
       )

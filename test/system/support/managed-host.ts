@@ -1,0 +1,60 @@
+import { formatIpv4, formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
+import type { LeaseLostError } from '../../../src/subnet/errors.js';
+import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd-registry.js';
+import { LeaseManager, type LeaseManagerOptions } from '../../../src/subnet/lease-manager.js';
+import { type LogLine, recordingLogger } from '../../support/manager-harness.js';
+import { host } from '../../support/registry-suite.js';
+
+/** One host's lease manager on a real etcd, and everything it announced. */
+export class ManagedHost {
+  readonly peers = new Map<string, string>();
+  /** How many changes came in each announcement. */
+  readonly batches: number[] = [];
+  readonly events: string[] = [];
+  readonly lost: LeaseLostError[] = [];
+  readonly registry: EtcdRegistry;
+  readonly manager: LeaseManager;
+  readonly lines: LogLine[];
+  readonly address: string;
+  subnet = '';
+
+  constructor(address: string, etcd: EtcdRegistryOptions, options: Partial<LeaseManagerOptions> = {}) {
+    const { log, lines } = recordingLogger();
+    this.address = address;
+    this.lines = lines;
+    this.registry = new EtcdRegistry({ callTimeoutMs: 2_000, ...etcd }, log);
+    this.manager = new LeaseManager({
+      registry: this.registry,
+      log,
+      publicIp: parseIpv4(address) as number,
+      ...options,
+    });
+    this.manager.on('peers', (changes) => {
+      this.batches.push(changes.length);
+      for (const { kind, lease } of changes) {
+        if (kind === 'removed') this.peers.delete(formatPrefix(lease.subnet));
+        else this.peers.set(formatPrefix(lease.subnet), formatIpv4(lease.attributes.publicIp));
+      }
+    });
+    this.manager.on('lease', (_, cause) => this.events.push(cause));
+    this.manager.on('connection', ({ state }) => this.events.push(state));
+    this.manager.on('lost', (error) => this.lost.push(error));
+  }
+
+  get connection(): string {
+    return this.manager.status().connection.state;
+  }
+
+  async start(): Promise<this> {
+    await this.manager.waitForConfig();
+    const lease = await this.manager.acquire(host(this.address));
+    this.subnet = formatPrefix(lease.subnet);
+    this.manager.follow();
+    return this;
+  }
+
+  async close(): Promise<void> {
+    await this.manager.close();
+    await this.registry.close();
+  }
+}
