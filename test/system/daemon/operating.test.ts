@@ -1,0 +1,134 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { deviceAddress, eventually, type RunningDaemon, TestNetwork } from './hosts.js';
+
+let network: TestNetwork;
+let daemon: RunningDaemon;
+
+beforeAll(async () => {
+  network = await TestNetwork.create();
+  [daemon] = await network.startBoth('-healthz-port=8081', '-healthz-ip=127.0.0.1', '--ip-masq');
+});
+afterAll(() => network.remove());
+
+describe('a running daemon', () => {
+  it('is asked for its status, in text and in JSON', async () => {
+    const [host, other] = network.hosts;
+    await host.reaches(deviceAddress(await other.status()));
+    const { stdout, status: code } = await host.tweed('status');
+    expect(code).toBe(0);
+    const peer = (await other.status()).lease?.subnet;
+    expect(stdout).toMatch(new RegExp(`^  ${peer}  192\\.168\\.77\\.2 `, 'm'));
+    expect(stdout).toMatch(/^tweed \S+, process \d+, up .*, ready$/m);
+    expect(stdout).toMatch(/^ {2}registry +directory file:.*, connected$/m);
+    const json = JSON.parse((await host.tweed('status', '--json')).stdout);
+    expect(json).toMatchObject({ schema: 1, ready: true, backend: { device: 'flannel0', peers: [{ subnet: peer }] } });
+    expect(json.backend.peers[0].rxPackets).toBeGreaterThan(0);
+  });
+
+  it('answers health checks and gives metrics', async () => {
+    const [host] = network.hosts;
+    expect(await host.get('http://127.0.0.1:8081/healthz')).toEqual([200, 'flanneld is running']);
+    expect(await host.get('http://127.0.0.1:8081/readyz')).toEqual([200, 'flanneld is ready']);
+    const [code, metrics] = await host.get('http://127.0.0.1:8081/metrics');
+    expect(code).toBe(200);
+    expect(metrics).toMatch(/^tweed_peer_receive_packets_total\{peer="192.168.77.2",subnet="[^"]+"\} [1-9]/m);
+    expect(metrics).toMatch(/^tweed_dropped_packets_total\{reason="rx_unknown_sender"\} \d+$/m);
+  });
+
+  it('changes its log level, dumps its status on SIGUSR1, and goes on after SIGHUP', async () => {
+    const [host] = network.hosts;
+    expect((await host.tweed('log-level', 'debug')).stdout).toBe('debug\n');
+    expect((await host.status()).logLevel).toBe('debug');
+    expect((await host.tweed('log-level', 'loud')).status).toBe(2);
+    daemon.signal('SIGUSR1');
+    await daemon.says('"status":{"schema":1');
+    daemon.signal('SIGHUP');
+    await daemon.says('SIGHUP');
+    expect((await host.status()).ready).toBe(true);
+  });
+
+  it('puts back what is taken away: address, route, rules', async () => {
+    const [host] = network.hosts;
+    const before = await host.status();
+    await host.run('ip', 'address', 'flush', 'dev', 'flannel0');
+    await host.run('ip', 'route', 'flush', 'dev', 'flannel0');
+    await host.run('iptables', '-t', 'nat', '-F', 'FLANNEL-POSTRTG');
+    await eventually(async () => {
+      expect((await host.status()).repairs).toBeGreaterThan(before.repairs);
+      expect((await host.run('ip', 'address', 'show', 'dev', 'flannel0')).stdout).toContain(deviceAddress(before));
+      expect((await host.run('ip', 'route')).stdout).toContain('100.96.0.0/16 dev flannel0');
+      expect((await host.run('iptables', '-t', 'nat', '-S', 'FLANNEL-POSTRTG')).stdout).toContain('MASQUERADE');
+    });
+    await host.reaches(deviceAddress(await network.hosts[1].status()));
+  });
+});
+
+describe('tweed ping', () => {
+  it('says that the overlay works, whatever way the peer is named', async () => {
+    const [host, other] = network.hosts;
+    const subnet = (await other.status()).lease?.subnet ?? '';
+    for (const target of ['192.168.77.2', subnet, deviceAddress(await other.status())]) {
+      const { stdout, status } = await host.tweed('ping', '-c1', target);
+      expect([stdout, status]).toEqual([expect.stringContaining('the overlay works'), 0]);
+    }
+  });
+
+  it('tells what is not the overlay', async () => {
+    const [host] = network.hosts;
+    const own = (await host.status()).lease?.subnet ?? '';
+    expect((await host.tweed('ping', own)).stdout).toContain("this host's own subnet");
+    const unleased = await host.tweed('ping', '100.96.255.1');
+    expect([unleased.status, unleased.stderr]).toEqual([1, expect.stringContaining('no host has leased')]);
+  });
+
+  it('says which half fails', async () => {
+    const [host, other] = network.hosts;
+    const blocked = ['INPUT', '-p', 'udp', '--dport', '8285', '-j', 'DROP'];
+    await other.run('iptables', '-I', ...blocked);
+    const overlay = await host.tweed('ping', '-c1', '192.168.77.2');
+    await other.run('iptables', '-D', ...blocked);
+    expect([overlay.stdout, overlay.status]).toEqual([
+      expect.stringContaining('the overlay fails though the underlay works'),
+      1,
+    ]);
+    await other.run('ip', 'link', 'set', 'eth0', 'down');
+    const underlay = await host.tweed('ping', '-c1', '192.168.77.2');
+    await other.run('ip', 'link', 'set', 'eth0', 'up');
+    expect([underlay.stdout, underlay.status]).toEqual([expect.stringContaining('the underlay fails'), 1]);
+  });
+});
+
+describe('the other commands', () => {
+  it('work on the registry', async () => {
+    const [host] = network.hosts;
+    const leases = JSON.parse(
+      (await host.tweed('leases', '--json', network.endpoint.replace('-etcd', '--etcd'))).stdout,
+    );
+    expect(leases.leases.map(({ publicIp }: { publicIp: string }) => publicIp).sort()).toEqual([
+      '192.168.77.1',
+      '192.168.77.2',
+    ]);
+  });
+
+  it('make options for Docker from the subnet file', async () => {
+    const [host] = network.hosts;
+    const { stdout } = await host.tweed('docker-opts', '-f', host.subnetFile, '-d', '-', '-c');
+    expect(stdout).toMatch(/^DOCKER_OPTS=" --bip=100\.96\.\d+\.1\/24 --ip-masq=false --mtu=1472 "\n$/);
+  });
+
+  it('examine the host, daemon and registry included', async () => {
+    const [host] = network.hosts;
+    await host.run('sysctl', '-w', 'net.ipv4.ip_forward=1');
+    const endpoint = network.endpoint.replace('-etcd', '--etcd');
+    const { stdout } = await host.tweed('doctor', '--json', '--iface', 'eth0', endpoint);
+    const findings = JSON.parse(stdout) as { id: string; level: string }[];
+    const level = Object.fromEntries(findings.map((finding) => [finding.id, finding.level]));
+    expect(level).toMatchObject({
+      daemon: 'ok',
+      underlay: 'ok',
+      registry: 'ok',
+      'network-config': 'ok',
+      'udp-port': 'ok',
+    });
+  });
+});
