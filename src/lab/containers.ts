@@ -1,4 +1,5 @@
 import { formatIpv4, formatPrefix, type Prefix, parsePrefix } from '../base/ipv4.js';
+import { forEach } from './each.js';
 import { LabError } from './errors.js';
 import { ipInside } from './namespace.js';
 
@@ -69,15 +70,13 @@ export async function joinContainers(
       `link set ${vethName(name)} master ${bridgeName} up`,
     ]),
   );
-  await Promise.all(
-    containers.map(({ number, namespace }) =>
-      ipInside(namespace, [
-        'link set lo up',
-        'link set eth0 up',
-        `addr add ${containerAddress(subnet, number)}/${subnet.gateway.length} dev eth0`,
-        `route add default via ${formatIpv4(subnet.gateway.address)}`,
-      ]),
-    ),
+  await forEach(containers, ({ number, namespace }) =>
+    ipInside(namespace, [
+      'link set lo up',
+      'link set eth0 up',
+      `addr add ${containerAddress(subnet, number)}/${subnet.gateway.length} dev eth0`,
+      `route add default via ${formatIpv4(subnet.gateway.address)}`,
+    ]),
   );
 }
 

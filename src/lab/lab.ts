@@ -5,6 +5,7 @@ import type { ExecOptions, ExecResult } from '../base/exec.js';
 import { containerAddress } from './containers.js';
 import { readSubnet, startDaemon } from './daemon.js';
 import { takeDown } from './down.js';
+import { forEach } from './each.js';
 import { LabError } from './errors.js';
 import { allExist, type HostSettings, isWhole, makeHost, planHost, removeHost } from './hosts.js';
 import { type MatrixPlace, type MatrixResult, type MatrixSettings, runMatrix } from './matrix.js';
@@ -281,13 +282,15 @@ export class Lab {
         await createNamespaces(fixedNamespaces(this.name));
         await makeUnderlay(options);
       });
-      await step(`${hosts.length} hosts`, () => Promise.all(hosts.map((host) => makeHost(this.options, host))));
+      await step(hosts.length === 1 ? '1 host' : `${hosts.length} hosts`, () =>
+        forEach(hosts, (host) => makeHost(options, host), signal),
+      );
       await step(`registry (${options.registry}) and network configuration`, async () => {
         if (options.registry === 'etcd') await this.startEtcd();
         await putNetworkConfig(options, files);
       });
       await step('daemons and containers', () =>
-        Promise.all(hosts.map(({ name }) => this.startDaemon(name, settings(signal)))),
+        forEach(hosts, ({ name }) => this.startDaemon(name, settings(signal)), signal),
       );
       await step('every host knows the others', () => this.waitForPeers(settings(signal)));
       await this.#save({ complete: true });

@@ -47,7 +47,7 @@ export const etcdAddress = formatIpv4(underlayNetwork.address + 2);
 export const farAddress = '203.0.113.1';
 /** Host N gets the address of this offset plus N. */
 const firstHostOffset = 256;
-export const mostHosts = 2000;
+export const mostHosts = 200;
 
 export function hostAddress(number: number): string {
   return formatIpv4(underlayNetwork.address + firstHostOffset + number);

@@ -15,10 +15,8 @@ export async function makeUnderlay(options: LabOptions): Promise<void> {
     `link add ${switchBridge} type bridge forward_delay 0`,
     `link set ${switchBridge} mtu ${options.underlayMtu} up`,
   ]);
-  await Promise.all([
-    plugIn(options, internet, 'internet', internetAddress),
-    plugIn(options, namespaceOf(options.name, { kind: 'etcd' }), 'etcd', etcdAddress),
-  ]);
+  await plugIn(options, internet, 'internet', internetAddress);
+  await plugIn(options, namespaceOf(options.name, { kind: 'etcd' }), 'etcd', etcdAddress);
   // What lies behind the internet is one more address of it, from which it also answers. It knows no way back to the
   // overlay: only masqueraded packets are answered.
   await ipInside(internet, [
