@@ -1,6 +1,7 @@
 // The node packages and the build: when they are due, and how to get them.
 import {
   accessSync,
+  chownSync,
   constants,
   existsSync,
   lstatSync,
@@ -44,8 +45,7 @@ function packagesDue() {
     if (path === '' || (optional && installed[path] === undefined)) continue; // made for another machine
     if (installed[path]?.version !== version) return `${path.replace('node_modules/', '')} is due`;
   }
-  const surplus = Object.keys(installed).find((path) => wanted[path] === undefined);
-  return surplus === undefined ? null : `${surplus.replace('node_modules/', '')} is not wanted any more`;
+  return null;
 }
 
 /** Builds dist/ when a source file is another one than at the last build. */
@@ -65,6 +65,7 @@ export async function ensureBuilt() {
   if ((await run(npm('run', '--silent', 'build'), owner)) !== 0)
     throw new SetupError('the build failed; its messages are above');
   writeFileSync(stamp, JSON.stringify(sources));
+  if (owner.uid !== undefined) chownSync(stamp, owner.uid, owner.gid);
 }
 
 /** Every file that the build reads, with its size and the time of its last change. */

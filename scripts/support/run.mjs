@@ -79,6 +79,8 @@ export function asOwner() {
   if (reachable.status !== 0) return {};
   const home = homeOf(uid) ?? '/nonexistent';
   const env = { ...process.env, HOME: home };
+  // Our own npm passes its folders on, which are root's.
+  for (const name of ['npm_config_cache', 'npm_config_userconfig']) delete env[name];
   if (!isWritableBy(home, uid, gid)) env.npm_config_cache = join(project, 'node_modules', '.cache', 'npm');
   return { uid, gid, env };
 }

@@ -295,8 +295,9 @@ export class Lab {
       await step('every host knows the others', () => this.waitForPeers(settings(signal)));
       await this.#save({ complete: true });
     } catch (error) {
-      await progress.step('take down what was made', () => takeDown(this.name, files, { keepLogs: true }));
-      if (signal?.aborted) throw signal.reason;
+      const interrupted = signal?.aborted === true;
+      await progress.step('take down what was made', () => takeDown(this.name, files, { keepLogs: !interrupted }));
+      if (interrupted) throw signal.reason;
       throw new LabError(
         'LAB_UP',
         `lab ${this.name} did not come up: ${messageOf(error)}\nThe logs are in ${files.logs}`,

@@ -241,8 +241,7 @@ describe('labs that come and go', () => {
     const ended = once(up, 'exit');
     up.kill('SIGINT');
     expect(await ended).toEqual([1, null]);
-    expect(await namespacesOf(name)).toEqual([]);
-    expect(await processesOf(name)).toEqual([]);
+    await expectNothingLeft(name);
   });
 
   it('that crash half-way are removed by down, and replaced by up', async () => {
