@@ -10,7 +10,7 @@
  * they point at belongs to the caller and must stay unchanged until `flush` has returned or `empty` is true.
  *
  * When a send is refused the run is replayed datagram by datagram. The kernel takes a segmented send as a whole or not
- * at all, so a replay never sends anything twice.
+ * at all, so a replay never sends anything twice. What is too long for its path goes out in fragments then.
  */
 import {
   EAGAIN,
@@ -65,6 +65,9 @@ const NO_PEER = -1;
 /** Told when a datagram is too long for its path: first bytes of the inner packet, and the peer it was for. */
 export type TooLong = (peer: number, packet: number, available: number) => void;
 
+/** Says whether the socket may cut datagrams that are too long for their path into fragments, instead of refusing them. */
+export type AllowFragments = (allowed: boolean) => void;
+
 export interface DatagramBatchOptions {
   readonly socket: number;
   readonly peers: number;
@@ -81,6 +84,7 @@ export class DatagramBatch {
   readonly #socket: number;
   readonly #peers: number;
   readonly #tooLong: TooLong;
+  readonly #allowFragments: AllowFragments;
 
   readonly #message: number;
   readonly #messageAddress: number;
@@ -107,6 +111,7 @@ export class DatagramBatch {
     control: ControlBlock,
     options: DatagramBatchOptions,
     tooLong: TooLong,
+    allowFragments: AllowFragments = () => {},
   ) {
     this.#memory = memory;
     this.#sys = sys;
@@ -116,6 +121,7 @@ export class DatagramBatch {
     this.#peers = options.peers;
     this.#maxSegments = Math.min(options.maxSegments, MAX_SEGMENTS);
     this.#tooLong = tooLong;
+    this.#allowFragments = allowFragments;
 
     const cmsg = regions.take(CMSG_SPACE);
     this.#message = regions.take(MSGHDR_BYTES);
@@ -235,12 +241,18 @@ export class DatagramBatch {
     else if (errno === EINVAL) {
       if (count > MAX_SEGMENTS_BEFORE_6_9) this.#maxSegments = MAX_SEGMENTS_BEFORE_6_9;
       else this.#giveUpSegmenting(errno);
-    } else if (errno === EMSGSIZE) this.#reportTooLong(0);
+    }
     this.#counters.add(Tx.replayed_packets, count);
+    // one report a run is enough: the next run begins with another packet, and tells another sender if need be
+    if (errno === EMSGSIZE) {
+      this.#reportTooLong(0);
+      this.#allowFragments(true);
+    }
     for (let i = 0; i < count; i++) {
       if (this.#send(i, 1) >= 0) this.#sent(1, this.#lengths[i]);
       else this.#retry(i, this.#sys.errno());
     }
+    if (errno === EMSGSIZE) this.#allowFragments(false);
   }
 
   #giveUpSegmenting(errno: number): void {
@@ -261,8 +273,22 @@ export class DatagramBatch {
       }
       reason = this.#sys.errno();
     }
-    if (reason === EMSGSIZE) this.#reportTooLong(index);
+    if (reason === EMSGSIZE) {
+      reason = this.#sendInFragments(index);
+      if (reason === 0) return;
+    }
     this.#counters.drop(dropReason(reason), 1);
+  }
+
+  /** Datagram `index` is longer than the MTU of its path. @returns the errno that stopped the fragments too, else 0 */
+  #sendInFragments(index: number): number {
+    this.#reportTooLong(index);
+    this.#counters.add(Tx.replayed_packets, 1);
+    this.#allowFragments(true);
+    const errno = this.#send(index, 1) >= 0 ? 0 : this.#sys.errno();
+    this.#allowFragments(false);
+    if (errno === 0) this.#sent(1, this.#lengths[index]);
+    return errno;
   }
 
   #reportTooLong(index: number): void {

@@ -14,7 +14,7 @@ import type { ForwarderOptions } from './forwarder.js';
 import { PEER_BYTES, PEER_SOCKADDR } from './peers.js';
 import { RxForwarder } from './rx.js';
 import { TxForwarder } from './tx.js';
-import { pathMtu } from './udp-socket.js';
+import { allowFragments, pathMtu } from './udp-socket.js';
 
 interface ForwarderThreadData {
   readonly tweedForwarder: Direction;
@@ -56,10 +56,20 @@ function runForwarder(data: ForwarderThreadData): void {
     const word = (options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2;
     return pathMtu(toNetworkOrder(memory.i32[word]) >>> 0, options.port);
   };
+  const fragments = (allowed: boolean) => allowFragments(options.socket, allowed);
   const counters = (at: number) => new Counters(memory.f64, at);
   const forwarder =
     data.tweedForwarder === 'tx'
-      ? new TxForwarder(memory, syscalls, sum, counters(options.layout.txCounters), control, options, mtuOfPeer)
+      ? new TxForwarder(
+          memory,
+          syscalls,
+          sum,
+          counters(options.layout.txCounters),
+          control,
+          options,
+          mtuOfPeer,
+          fragments,
+        )
       : new RxForwarder(memory, syscalls, sum, counters(options.layout.rxCounters), control, options);
   parentPort?.postMessage('running');
   forwarder.run();

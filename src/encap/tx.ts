@@ -25,7 +25,7 @@ import {
 import { decrementTtl, type Sum } from './checksum.js';
 import type { ControlBlock } from './control-block.js';
 import { type Counters, SEGMENT_BUCKETS, Tx, TxDrop } from './counters.js';
-import { DatagramBatch } from './datagram-batch.js';
+import { type AllowFragments, DatagramBatch } from './datagram-batch.js';
 import type { ForwarderOptions } from './forwarder.js';
 import {
   get16,
@@ -80,7 +80,10 @@ export class TxForwarder {
   readonly #icmp: number;
   readonly #arena: number;
 
-  /** @param pathMtu the MTU of the path to a peer, 0 when unknown; asked only after a datagram was too long */
+  /**
+   * @param pathMtu the MTU of the path to a peer, 0 when unknown; asked only after a datagram was too long
+   * @param allowFragments switches the socket, see `udp-socket.ts`
+   */
   constructor(
     memory: SharedMemory,
     sys: Syscalls,
@@ -89,6 +92,7 @@ export class TxForwarder {
     control: ControlBlock,
     options: ForwarderOptions,
     pathMtu: (peer: number) => number,
+    allowFragments: AllowFragments = () => {},
   ) {
     this.#memory = memory;
     this.#sys = sys;
@@ -118,6 +122,7 @@ export class TxForwarder {
       control,
       { socket: options.socket, peers: layout.peers, maxSegments: options.maxSegments },
       (peer, packet, available) => this.#fragmentationNeeded(peer, packet, available),
+      allowFragments,
     );
     this.#arena = regions.take(ARENA_BYTES, 4096);
 

@@ -5,6 +5,9 @@ import {
   EADDRINUSE,
   EADDRNOTAVAIL,
   IP_MTU,
+  IP_MTU_DISCOVER,
+  IP_PMTUDISC_DO,
+  IP_PMTUDISC_WANT,
   IPPROTO_IP,
   SK_MEMINFO_DROPS,
   SK_MEMINFO_WORDS,
@@ -68,6 +71,7 @@ export function openUdpSocket(options: UdpSocketOptions, calls: SocketCalls = co
       const errno = calls.errno();
       throw new SystemCallError(`bind UDP ${formatIpv4(options.address)}:${options.port}`, errno, bindHint(errno));
     }
+    allowFragments(fd, false, calls);
     const timeout = new Uint8Array(16);
     new DataView(timeout.buffer).setUint32(8, SEND_TIMEOUT_MS * 1000, true);
     calls.setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, timeout, timeout.length);
@@ -94,6 +98,15 @@ function bindHint(errno: number): string {
     return 'another daemon uses this port; stop it, or set another Backend.Port for the network';
   if (errno === EADDRNOTAVAIL) return 'the address is not on this host; check --iface and --public-ip';
   return 'check --iface';
+}
+
+/**
+ * Says what becomes of datagrams that are longer than the MTU of their path: refused with EMSGSIZE, or cut into
+ * fragments. Refusing is what sets DF in every datagram. The kernel's default, which allows fragments, leaves DF out of
+ * all segmented sends, so that a router on the way would cut each of their datagrams and nobody would ever hear of it.
+ */
+export function allowFragments(fd: number, allowed: boolean, calls: Pick<SocketCalls, 'setsockopt'> = control): void {
+  calls.setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, int32(allowed ? IP_PMTUDISC_WANT : IP_PMTUDISC_DO), 4);
 }
 
 /** Sets an offload unless it is off. @returns the errno of a refusal that `auto` puts up with, else 0 */

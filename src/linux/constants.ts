@@ -51,6 +51,9 @@ export const SK_MEMINFO_WORDS = 9;
 
 // linux/in.h
 export const IPPROTO_IP = 0;
+export const IP_MTU_DISCOVER = 10;
+export const IP_PMTUDISC_WANT = 1;
+export const IP_PMTUDISC_DO = 2;
 export const IP_MTU = 14;
 
 // linux/udp.h
