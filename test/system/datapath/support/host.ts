@@ -9,7 +9,7 @@ import { ifIndex } from './sockets.js';
 
 const program = fileURLToPath(new URL('host.mjs', import.meta.url));
 
-export const NETWORK = '100.96.0.0/16';
+export const NETWORK = '10.5.0.0/16';
 export const PORT = 8285;
 
 export type Offloads = UdpBackendOptions['offloads'];
@@ -38,10 +38,10 @@ function network(text: string) {
   return parsed;
 }
 
-/** The lease of host `number`: 100.96.NUMBER.0/24 at the underlay address given. */
+/** The lease of host `number`: 10.5.NUMBER.0/24 at the underlay address given. */
 export function leaseOf(number: number, publicIp: number): Lease {
   return {
-    subnet: network(`100.96.${number}.0/24`),
+    subnet: network(`10.5.${number}.0/24`),
     attributes: { publicIp, publicIpv6: null },
     expiresAt: null,
   };
@@ -172,7 +172,7 @@ export class HostProcess {
   }
 }
 
-/** Does an address belong to a subnet such as 100.96.1.0/24? */
+/** Does an address belong to a subnet such as 10.5.1.0/24? */
 export function isIn(prefix: string, one: number): boolean {
   const { address: base, length } = network(prefix);
   return ((one ^ base) & netmask(length)) === 0;

@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll } from 'vitest';
 import type { UdpBackendOptions } from '../../../../src/backend/udp/udp-backend.js';
 import { address, HostProcess, leaseOf } from './host.js';
 import { connect, Namespace } from './namespace.js';
+import { closeSockets } from './sockets.js';
 import type { End } from './transfer.js';
 
 const OVERHEAD = 28;
@@ -11,7 +12,7 @@ const OVERHEAD = 28;
  * subnet's first address, and one container on it.
  *
  *     container eth0 ── vc br0 ┐
- *     100.96.N.2    100.96.N.1 ├ flannel0 ── eth0 ── switch
+ *     10.5.N.2    10.5.N.1 ├ flannel0 ── eth0 ── switch
  */
 export class Host {
   readonly namespace = new Namespace();
@@ -29,7 +30,7 @@ export class Host {
     readonly network: string,
   ) {
     this.publicIp = address(`${network}.${number}`);
-    this.containerIp = address(`100.96.${number}.2`);
+    this.containerIp = address(`10.5.${number}.2`);
     this.end = { namespace: this.container, address: this.containerIp };
     this.process = new HostProcess(this.namespace, number);
   }
@@ -41,15 +42,15 @@ export class Host {
       `address add ${this.network}.${number}/24 dev eth0`,
       'link add br0 type bridge',
       'link set br0 up',
-      `address add 100.96.${number}.1/24 dev br0`,
+      `address add 10.5.${number}.1/24 dev br0`,
     );
     namespace.sysctl('ipv4/ip_forward', 1);
     await connect(namespace, 'vc', container, 'eth0');
     await namespace.ip('link set vc master br0');
     await container.ip(
       'link set lo up',
-      `address add 100.96.${number}.2/24 dev eth0`,
-      `route add default via 100.96.${number}.1`,
+      `address add 10.5.${number}.2/24 dev eth0`,
+      `route add default via 10.5.${number}.1`,
     );
     await this.setContainerMtu(mtu - OVERHEAD);
   }
@@ -64,6 +65,13 @@ export class Host {
     this.namespace.close();
     this.container.close();
   }
+}
+
+/** Lets super-packets out of a device whole, or has the kernel cut them and complete their checksums before. */
+export async function setSegmentation(namespace: Namespace, device: string, whole: boolean): Promise<void> {
+  const state = whole ? 'on' : 'off';
+  const features = ['tx', 'tso', 'gso', 'tx-udp-segmentation'].flatMap((name) => [name, state]);
+  await namespace.run('ethtool', '-K', device, ...features);
 }
 
 /** Two or more hosts on one switch, which is a namespace too. */
@@ -116,9 +124,7 @@ export class Site {
 
   /** Says whether super-packets cross the underlay whole, as between machines of one host, or not, as on a plain NIC. */
   async setUnderlaySegmentation(whole: boolean): Promise<void> {
-    const state = whole ? 'on' : 'off';
-    const features = ['tso', 'gso', 'tx-udp-segmentation'].flatMap((name) => [name, state]);
-    await Promise.all(this.hosts.map(({ namespace }) => namespace.run('ethtool', '-K', 'eth0', ...features)));
+    await Promise.all(this.hosts.map(({ namespace }) => setSegmentation(namespace, 'eth0', whole)));
   }
 
   /** Starts the backend of every host, each knowing all others. Options may differ from host to host. */
@@ -165,8 +171,8 @@ function nonZero(values: Readonly<Record<string, number>> = {}): Record<string, 
 }
 
 /**
- * A site for the tests of the surrounding `describe` or file. After each test its backends are stopped; when the test
- * failed, what they said is printed first.
+ * A site for the tests of the surrounding `describe` or file. After each test its backends are stopped and the test's
+ * sockets closed; when the test failed, what the backends said is printed first.
  */
 export function useSite(options: { readonly hosts?: number; readonly mtu?: number } = {}): () => Site {
   let site: Site | undefined;
@@ -175,6 +181,7 @@ export function useSite(options: { readonly hosts?: number; readonly mtu?: numbe
   });
   afterEach(async ({ task }) => {
     if (task.result?.state === 'fail') process.stderr.write(`${await site?.report()}\n`);
+    closeSockets();
     await site?.stop();
   });
   afterAll(async () => {

@@ -81,6 +81,13 @@ export interface Datagram {
   readonly port: number;
 }
 
+const open = new Set<DatagramSocket>();
+
+/** Closes whatever sockets a test has left open. */
+export function closeSockets(): void {
+  for (const socket of open) socket.close();
+}
+
 /** A datagram socket of any kind in a namespace, with room for everything that a test sends. Never blocks. */
 class DatagramSocket {
   protected readonly fd: number;
@@ -88,6 +95,7 @@ class DatagramSocket {
 
   constructor(namespace: Namespace, family: number, type: number, protocol: number) {
     this.fd = openSocket(namespace, family, type, protocol);
+    open.add(this);
     this.set(SOL_SOCKET, SO_RCVBUFFORCE, BUFFER);
     this.set(SOL_SOCKET, SO_SNDBUFFORCE, BUFFER);
   }
@@ -123,7 +131,7 @@ class DatagramSocket {
   }
 
   close(): void {
-    control.close(this.fd);
+    if (open.delete(this)) control.close(this.fd);
   }
 }
 

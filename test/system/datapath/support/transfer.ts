@@ -4,10 +4,10 @@ import { once } from 'node:events';
 import { createServer, type Socket, Socket as TcpSocket } from 'node:net';
 import { expect } from 'vitest';
 import { formatIpv4 } from '../../../../src/base/ipv4.js';
+import { plainSum } from '../../../unit/encap/support/reference.js';
 import type { Namespace } from './namespace.js';
 import { AF_INET, openSocket, RawIp, SOCK_STREAM, Udp } from './sockets.js';
 import { until } from './until.js';
-import { checksum } from './wire.js';
 
 /** One end of some traffic: a container, or a host's own address. */
 export interface End {
@@ -187,7 +187,7 @@ export async function ping(from: Namespace, to: number, size: number, count = 5)
     const request = Buffer.concat([Buffer.from([ECHO_REQUEST, 0, 0, 0, 0, 0, 0, 0]), payload]);
     request.writeUInt16BE(identity, 4);
     request.writeUInt16BE(sequence, 6);
-    request.writeUInt16BE(checksum(request), 2);
+    request.writeUInt16BE(0xffff - plainSum(request), 2);
     socket.send(request, to);
   }
   await until(`${count} echoes of ${size} bytes`, () => {

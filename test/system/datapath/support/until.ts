@@ -21,3 +21,17 @@ export async function until<T>(
     await delay(2);
   }
 }
+
+/** Receives again and again until `enough` says so; returns everything received. */
+export async function gather<T>(
+  what: string,
+  receive: () => readonly T[],
+  enough: (all: readonly T[]) => boolean,
+): Promise<readonly T[]> {
+  const all: T[] = [];
+  await until(what, () => {
+    all.push(...receive());
+    return enough(all);
+  });
+  return all;
+}
