@@ -144,7 +144,7 @@ export class EtcdConnection {
     const detail =
       error instanceof GRPCDeadlineExceededError
         ? `no answer within ${this.#options.callTimeoutMs ?? DEFAULT_CALL_TIMEOUT_MS} ms`
-        : messageOf(error);
+        : tidy(messageOf(error));
     if (isRefusal(error)) {
       return new RegistryDeniedError(
         `${this.description} refused: ${detail}; check the user name, the password and the user’s permissions`,
@@ -153,6 +153,14 @@ export class EtcdConnection {
     }
     return new RegistryError(`${this.description}: ${detail}; check that it runs and can be reached`, { cause: error });
   }
+}
+
+/** gRPC wraps the reason of a failed connection in a lot of words. */
+function tidy(message: string): string {
+  return message
+    .replace(/^.*No connection established\. Last error: (Error: )?/, '')
+    .replace(/\.? Resolution note:\s*$/, '')
+    .replace(/^\w+Error: /, '');
 }
 
 function isRefusal(error: unknown): boolean {

@@ -1,6 +1,12 @@
 import { EtcdPermissionDeniedError, GRPCUnavailableError, type IEvent, type IWatchResponse } from 'etcd3';
-import { CompactedError } from './errors.js';
-import type { EtcdConnection } from './etcd-connection.js';
+import { CompactedError, type RegistryError } from './errors.js';
+import type { WatchStream } from './etcd-endpoint.js';
+
+/** Where streams come from. */
+export interface WatchOpener {
+  /** Whatever ends the stream is to be passed through `failed`. */
+  openWatch(): Promise<{ stream: WatchStream; failed: (error: unknown) => RegistryError }>;
+}
 
 /** A range of keys to follow. Without `end`, the one key. */
 export interface WatchedRange {
@@ -28,54 +34,33 @@ export interface EtcdWatchOptions {
  *
  * @throws CompactedError, RegistryError
  */
-export async function watchEtcd(connection: EtcdConnection, options: EtcdWatchOptions): Promise<void> {
-  const { range, startRevision, signal } = options;
+export async function watchEtcd(opener: WatchOpener, options: EtcdWatchOptions): Promise<void> {
+  const { signal, probeIntervalMs } = options;
   if (signal.aborted) return;
-  const { stream, failed } = await connection.openWatch();
+  const { stream, failed } = await opener.openWatch();
   let probe: NodeJS.Timeout | undefined;
   let onAbort = () => {};
   try {
     await new Promise<void>((resolve, reject) => {
-      onAbort = () => resolve();
-      signal.addEventListener('abort', onAbort, { once: true });
+      onAbort = resolve;
+      signal.addEventListener('abort', onAbort);
       if (signal.aborted) resolve();
-      let established = false;
-      let answersProbes = false;
-      let unanswered = 0;
-      const confirm = () => {
-        if (established) return;
-        established = true;
-        options.onEstablished();
-      };
-      stream.on('data', (response: IWatchResponse) => {
-        unanswered = 0;
-        if (response.canceled) {
-          reject(cancellation(response, startRevision));
-        } else if (response.created) {
-          confirm();
-        } else if (response.events.length > 0) {
-          options.onEvents(response.events);
-        } else {
-          answersProbes = true;
-        }
+      const life = new SignsOfLife();
+      stream.on('data', (response) => {
+        life.heard(response);
+        if (signal.aborted) return;
+        if (response.canceled) reject(cancellation(response, options.startRevision));
+        else if (response.created) options.onEstablished();
+        else if (response.events.length > 0) options.onEvents(response.events);
       });
       stream.on('error', reject);
       stream.on('end', () => reject(new GRPCUnavailableError('the watch stream was closed by the server')));
       probe = setInterval(() => {
-        if (!established || (answersProbes && unanswered >= 2)) {
-          reject(new GRPCUnavailableError('the watch stream no longer answers'));
-          return;
-        }
-        unanswered++;
+        if (life.isDead) return reject(new GRPCUnavailableError('the watch stream no longer answers'));
+        life.asked();
         stream.write({ progress_request: {} });
-      }, options.probeIntervalMs);
-      stream.write({
-        create_request: {
-          key: range.key,
-          ...(range.end === undefined ? {} : { range_end: range.end }),
-          start_revision: startRevision,
-        },
-      });
+      }, probeIntervalMs);
+      stream.write({ create_request: createRequest(options) });
     });
   } catch (error) {
     if (error instanceof CompactedError) throw error;
@@ -88,13 +73,38 @@ export async function watchEtcd(connection: EtcdConnection, options: EtcdWatchOp
   }
 }
 
-function cancellation(response: IWatchResponse, startRevision: string): Error {
-  if (response.compact_revision !== '0' || response.cancel_reason.includes('compacted')) {
-    return new CompactedError(startRevision);
+/** What a stream's answers say about the server at its other end. */
+class SignsOfLife {
+  #established = false;
+  #answersProbes = false;
+  #unanswered = 0;
+
+  heard(response: IWatchResponse): void {
+    this.#unanswered = 0;
+    if (response.created) this.#established = true;
+    else if (response.events.length === 0 && !response.canceled) this.#answersProbes = true;
   }
-  if (response.cancel_reason.includes('permission denied'))
-    return new EtcdPermissionDeniedError(response.cancel_reason);
-  return new GRPCUnavailableError(
-    `the watch was cancelled by the server (${response.cancel_reason || 'no reason given'})`,
-  );
+
+  asked(): void {
+    this.#unanswered++;
+  }
+
+  /** Judged before the next question: a watch must be confirmed within one interval. */
+  get isDead(): boolean {
+    return !this.#established || (this.#answersProbes && this.#unanswered >= 2);
+  }
+}
+
+function createRequest({ range, startRevision }: EtcdWatchOptions) {
+  return {
+    key: range.key,
+    ...(range.end === undefined ? {} : { range_end: range.end }),
+    start_revision: startRevision,
+  };
+}
+
+function cancellation({ compact_revision, cancel_reason }: IWatchResponse, startRevision: string): Error {
+  if (compact_revision !== '0' || cancel_reason.includes('compacted')) return new CompactedError(startRevision);
+  if (cancel_reason.includes('permission denied')) return new EtcdPermissionDeniedError(cancel_reason);
+  return new GRPCUnavailableError(`the watch was cancelled by the server (${cancel_reason || 'no reason given'})`);
 }
