@@ -93,7 +93,8 @@ export interface Registry {
   /**
    * Writes our lease again with a full time to live. A reservation stays without one, and is written only if its
    * attributes differ.
-   * @throws LeaseGoneError when the key is no longer there, ForeignOwnerError when another host's address stands in it.
+   * @throws LeaseGoneError when the key is no longer there, ForeignOwnerError when another address than that of the new
+   * attributes stands in it.
    */
   renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease>;
 

@@ -218,7 +218,7 @@ export class MemoryRegistry implements Registry {
 
   async renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
     this.#enter(`renew ${lease.key}`);
-    const entry = this.#own(lease);
+    const entry = this.#own(lease.key, attributes.publicIp);
     if (entry === undefined) throw new LeaseGoneError(lease.key);
     if (entry.expiresAt !== null) return this.#write(lease.key, lease.subnet, attributes, ttlSeconds);
     if (entry.value !== encodeLeaseValue(attributes)) this.store.put(lease.key, encodeLeaseValue(attributes));
@@ -227,7 +227,7 @@ export class MemoryRegistry implements Registry {
 
   async remove(lease: StoredLease): Promise<void> {
     this.#enter(`remove ${lease.key}`);
-    if (this.#own(lease) !== undefined) this.store.delete(lease.key);
+    if (this.#own(lease.key, lease.attributes.publicIp) !== undefined) this.store.delete(lease.key);
   }
 
   async watch(options: WatchOptions<WatchEvent>): Promise<void> {
@@ -242,12 +242,12 @@ export class MemoryRegistry implements Registry {
     if (this.store.downBecause !== '') throw new RegistryError(this.store.downBecause);
   }
 
-  #own(lease: StoredLease): Entry | undefined {
-    const event = this.store.read(lease.key);
-    if (event?.kind === 'put' && event.lease.attributes.publicIp !== lease.attributes.publicIp) {
-      throw new ForeignOwnerError(lease.key, event.lease.attributes.publicIp);
+  #own(key: string, owner: number): Entry | undefined {
+    const event = this.store.read(key);
+    if (event?.kind === 'put' && event.lease.attributes.publicIp !== owner) {
+      throw new ForeignOwnerError(key, event.lease.attributes.publicIp);
     }
-    return this.store.entries.get(lease.key);
+    return this.store.entries.get(key);
   }
 
   #write(key: string, subnet: Prefix, attributes: LeaseAttributes, ttlSeconds: number): StoredLease {

@@ -173,6 +173,8 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
       await registry.remove(created);
       await rival.create(subnet('10.5.34.0/24'), host('192.0.2.2'), 60);
       await expect(registry.renew(created, host('192.0.2.1'), 60)).rejects.toThrow(ForeignOwnerError);
+      const [foreign] = (await registry.list()).leases as [StoredLease];
+      await expect(registry.renew(foreign, host('192.0.2.1'), 60)).rejects.toThrow(ForeignOwnerError);
       await expect(registry.remove(created)).rejects.toThrow(ForeignOwnerError);
       expect((await registry.list()).leases.map((lease) => lease.attributes)).toEqual([host('192.0.2.2')]);
     });

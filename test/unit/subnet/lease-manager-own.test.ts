@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
-import { LeaseLostError } from '../../../src/subnet/errors.js';
+import { LeaseGoneError, LeaseLostError } from '../../../src/subnet/errors.js';
 import { PeerCache } from '../../../src/subnet/peer-cache.js';
 import { type FakeClock, settle } from '../../support/fake-clock.js';
 import { HOUR, ManagerHarness, MINUTE } from '../../support/manager-harness.js';
@@ -118,6 +118,20 @@ describe('keeping the own lease', () => {
     harness.putPeer('10.5.1.0/24', '192.0.2.66');
     await settle();
     expect(lost).toHaveLength(1);
+  });
+
+  it('gives up when another host is faster to take its vanished subnet', async () => {
+    const registry = new MemoryRegistry(store);
+    vi.spyOn(store, 'watch').mockReturnValue(new Promise(() => {})); // and the watch is too slow to tell
+    vi.spyOn(registry, 'renew').mockImplementationOnce(async (lease) => {
+      store.delete(lease.key);
+      harness.putPeer('10.5.1.0/24', '192.0.2.66');
+      throw new LeaseGoneError(lease.key);
+    });
+    const { lost } = await harness.running({ registry, ttlSeconds: 60 });
+    await clock.advance(MINUTE);
+    expect(lost[0]?.reason).toMatch(/192\.0\.2\.66 holds it now/);
+    expect(store.entries.get('10.5.1.0-24')?.value).toContain('192.0.2.66');
   });
 
   it('gives up when a larger lease of another host covers its vanished one', async () => {

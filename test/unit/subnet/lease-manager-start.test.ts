@@ -102,6 +102,24 @@ describe('acquiring', () => {
     expect([...store.entries.keys()]).toEqual(['10.5.66.0-24']);
   });
 
+  it('of several leases under its address takes the previous one, and leaves the others', async () => {
+    harness.putPeer('10.5.70.0/24', SELF);
+    harness.putPeer('10.5.77.0/24', SELF);
+    const { lease, peers } = await harness.running({ previousSubnet: subnet('10.5.77.0/24') });
+    expect(formatPrefix(lease.subnet)).toBe('10.5.77.0/24');
+    expect([...store.entries.keys()].sort()).toEqual(['10.5.70.0-24', '10.5.77.0-24']);
+    expect(peers.size).toBe(0);
+    expect(harness.warnings.map((line) => line.message)).toContainEqual(expect.stringContaining('one more lease'));
+  });
+
+  it('leaves a reservation alone that does not fit the config', async () => {
+    harness.putPeer('10.5.64.0/20', SELF, null);
+    const { lease } = await harness.running();
+    expect(formatPrefix(lease.subnet)).toBe('10.5.1.0/24');
+    expect(store.entries.has('10.5.64.0-20')).toBe(true);
+    expect(harness.warnings.map((line) => line.message)).toContainEqual(expect.stringContaining('does not fit'));
+  });
+
   it.each([
     ['held by another host', '10.5.66.0/24'],
     ['covered by a longer lease', '10.5.64.0/20'],
