@@ -103,7 +103,7 @@ export class ManagerHarness {
   }
 
   async close(): Promise<void> {
-    for (const manager of this.#managers) {
+    for (const manager of this.#managers.splice(0)) {
       const closed = manager.close();
       await this.clock.advance(2_000);
       await closed;

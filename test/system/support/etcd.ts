@@ -39,8 +39,6 @@ export interface EtcdOptions {
   readonly scheme?: 'http' | 'https';
   /** Flags that etcdctl needs to get in. */
   readonly clientFlags?: readonly string[];
-  /** The address to serve clients at instead of a free port of the loopback. */
-  readonly clientPort?: number;
 }
 
 interface Member {
@@ -134,36 +132,43 @@ export class EtcdServer {
   }
 }
 
-/** A cluster of so many members, started and serving unless `start` is false. */
-export async function makeEtcdCluster(size: number, options: EtcdOptions = {}, start = true): Promise<EtcdServer[]> {
+/** A cluster of so many members, started and serving. */
+export async function makeEtcdCluster(size: number, options: EtcdOptions = {}): Promise<EtcdServer[]> {
+  for (let tries = 1; ; tries++) {
+    const servers = await prepareCluster(size, options);
+    try {
+      for (const server of servers) server.launch();
+      await Promise.all(servers.map((server) => server.ready()));
+      return servers;
+    } catch (error) {
+      await Promise.all(servers.map((server) => server.destroy()));
+      // Somebody else may take a port between its choice and its use.
+      if (tries === 3 || !String(error).includes('address already in use')) throw error;
+    }
+  }
+}
+
+/** A single server; with `start` false it is left to the caller when to start it. */
+export async function makeEtcd(options: EtcdOptions = {}, start = true): Promise<EtcdServer> {
+  const [server] = await (start ? makeEtcdCluster(1, options) : prepareCluster(1, options));
+  return server as EtcdServer;
+}
+
+async function prepareCluster(size: number, options: EtcdOptions): Promise<EtcdServer[]> {
   const scheme = options.scheme ?? 'http';
   const ports = await freePorts(size * 2);
   const members: Member[] = Array.from({ length: size }, (_, i) => ({
     name: `member${i}`,
-    clientUrl: `${scheme}://127.0.0.1:${size === 1 && options.clientPort ? options.clientPort : ports[i * 2]}`,
+    clientUrl: `${scheme}://127.0.0.1:${ports[i * 2]}`,
     peerUrl: `http://127.0.0.1:${ports[i * 2 + 1]}`,
   }));
-  const servers = await Promise.all(
+  return Promise.all(
     members.map(async (member) => {
       const directory = await mkdtemp(join(tmpdir(), 'tweed-etcd-'));
-      return new EtcdServer(
-        member.clientUrl,
-        directory,
-        serverFlags(member, members, options),
-        options.clientFlags ?? [],
-      );
+      const flags = serverFlags(member, members, options);
+      return new EtcdServer(member.clientUrl, directory, flags, options.clientFlags ?? []);
     }),
   );
-  if (!start) return servers;
-  for (const server of servers) server.launch();
-  await Promise.all(servers.map((server) => server.ready()));
-  return servers;
-}
-
-/** A single server. */
-export async function makeEtcd(options: EtcdOptions = {}, start = true): Promise<EtcdServer> {
-  const [server] = await makeEtcdCluster(1, options, start);
-  return server as EtcdServer;
 }
 
 function serverFlags(member: Member, members: readonly Member[], options: EtcdOptions): string[] {

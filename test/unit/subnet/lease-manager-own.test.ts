@@ -178,7 +178,10 @@ describe('the last known state on disk', () => {
     cache = new PeerCache(join(directory, 'state.json'), silentLogger());
   });
 
-  afterEach(() => rm(directory, { recursive: true }));
+  afterEach(async () => {
+    await harness.close(); // a manager saves its state when it ends
+    await rm(directory, { recursive: true });
+  });
 
   /** Lets a first daemon run and save what it knows. */
   async function firstRun(): Promise<void> {
