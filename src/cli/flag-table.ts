@@ -37,6 +37,9 @@ const endpoints = (text: string) => {
   const list = text.split(',').map((part) => part.trim());
   const directories = list.filter((endpoint) => endpoint.startsWith('file://'));
   if (directories.length > 0 && list.length > 1) return 'must be either one file:// directory or a list of etcd URLs';
+  if (list.some((endpoint) => endpoint.includes('@'))) {
+    return 'must be without user and password; give them as -etcd-username and FLANNELD_ETCD_PASSWORD';
+  }
   if (list.every(isEndpoint)) return null;
   return 'must be a comma-separated list of http:// or https:// URLs with host and port, or file:///DIRECTORY';
 };

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Backend } from '../backend/backend.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import { formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
@@ -18,6 +19,9 @@ export class ForwardingFailedError extends TweedError {
     });
   }
 }
+
+/** How often a configuration that the backend refused is looked at again. */
+const CONFIG_RETRY_MS = 1000;
 
 /** What a membership tells of its progress. */
 export interface MembershipEvents {
@@ -85,10 +89,7 @@ export class Membership {
   async #comeUp(signal: AbortSignal, former: Leases | null): Promise<void> {
     const { leases, events } = this;
     events.onProgress('waiting for the network configuration');
-    const config = await abortable(leases.waitForConfig(), signal);
-    const onFailed = (reason: Error) => this.#fail(new ForwardingFailedError(reason));
-    const overlay = new Overlay(this.options, this.parts, config, this.past, this.log, onFailed);
-    const backend = overlay.makeBackend(this.choice);
+    const { config, overlay, backend } = await this.#backendForConfig(signal);
     const attributes = await backend.attributes();
     if (former !== null) await former.release();
     events.onProgress('waiting for a lease');
@@ -108,6 +109,27 @@ export class Membership {
     leases.follow();
     summary();
     events.onUp();
+  }
+
+  /**
+   * The configuration, and a backend that takes its part of it. One that finds fault there waits for another
+   * configuration, as a fault in the rest does; a backend that we do not have is an error at once.
+   */
+  async #backendForConfig(signal: AbortSignal) {
+    const onFailed = (reason: Error) => this.#fail(new ForwardingFailedError(reason));
+    for (;;) {
+      const config = await abortable(this.leases.waitForConfig(), signal);
+      const overlay = new Overlay(this.options, this.parts, config, this.past, this.log, onFailed);
+      let backend: Backend | null = null;
+      try {
+        backend = overlay.makeBackend(this.choice);
+      } catch (error) {
+        if (!(error instanceof TweedError) || error.code !== 'CONFIG_INVALID') throw error;
+        await this.#complaints.attempt('waiting for a good network config', () => Promise.reject(error));
+      }
+      if (backend !== null) return { config, overlay, backend };
+      await sleep(CONFIG_RETRY_MS, undefined, { signal });
+    }
   }
 
   /** Checks and mends, round after round, until the public address changes. */

@@ -3,12 +3,14 @@ import type { CommandModule } from 'yargs';
 import { messageOf } from '../../base/errors.js';
 import { fetchStatus } from '../../daemon/status-client.js';
 import { renderStatus } from '../../daemon/status-text.js';
+import { exitCodes } from '../exit.js';
 import { runDirectoryOption } from './shared.js';
 
 interface StatusArguments {
   readonly 'run-dir': string;
   readonly json: boolean;
   readonly watch: boolean;
+  readonly ready: boolean;
 }
 
 const CLEAR_SCREEN = '\x1b[H\x1b[2J\x1b[3J';
@@ -25,10 +27,12 @@ export const statusCommand: CommandModule<object, StatusArguments> = {
         default: false,
         describe: 'print JSON; its members are in docs/operations.md',
       })
+      .option('ready', { type: 'boolean', default: false, describe: 'end with status 1 unless the overlay is up' })
       .option('watch', { type: 'boolean', default: false, describe: 'again every second, until interrupted' }),
-  handler: async ({ 'run-dir': runDir, json, watch }) => {
+  handler: async ({ 'run-dir': runDir, json, watch, ready }) => {
     const show = async () => {
       const status = await fetchStatus(runDir);
+      process.exitCode = ready && !status.ready ? exitCodes.failed : exitCodes.done;
       return json ? `${JSON.stringify(status, null, watch ? 0 : 2)}\n` : renderStatus(status, Date.now());
     };
     if (!watch) {

@@ -48,14 +48,18 @@ describe('coming up and going down', () => {
     const first = host.start([network.endpoint]);
     await first.says('waiting for');
     expect(await host.status()).toMatchObject({ phase: 'waiting', ready: false, lease: null });
+    expect((await host.tweed('status', '--ready')).status).toBe(1);
     expect(await first.stop()).toBe(0);
 
     const second = host.start([network.endpoint]);
     await second.says('waiting for');
     await network.registry.setConfig('{"Network":"100.96.0.0/30"}', null);
     await second.says('the smallest useful network is a /28');
+    await network.registry.setConfig('{"Network":"100.96.0.0/16","Backend":{"Type":"udp","Port":70000}}', null);
+    await second.says('Backend.Port');
     await network.registry.setConfig(networkConfig, null);
     await host.ready();
+    expect((await host.tweed('status', '--ready')).status).toBe(0);
   });
 
   it('refuses a backend that it does not have, and lists those that it has', async () => {

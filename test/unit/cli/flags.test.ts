@@ -77,6 +77,7 @@ describe('flags in Go style', () => {
     [['-iface-regex=('], 'must be a regular expression'],
     [['-etcd-endpoints=ftp://x'], 'must be a comma-separated list'],
     [['-etcd-endpoints=file:///a,http://b:1'], 'must be either one file://'],
+    [['-etcd-endpoints=http://u:p@h:1'], 'must be without user and password'],
     [['-udp-gso=maybe'], 'must be one of auto, on, off'],
     [['-device=flannel/0'], 'must be a name for a network device'],
     [['-device=sixteen-letters-'], '1 to 15 characters'],

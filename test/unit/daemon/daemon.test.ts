@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { TweedError } from '../../../src/base/errors.js';
 import { fetchStatus } from '../../../src/daemon/status-client.js';
 import { added, address, type FakeBackend, prefix, World } from './fakes.js';
 
@@ -67,6 +68,18 @@ describe('the life of a daemon', () => {
     await life;
     expect(world.events).not.toContain('acquire lease');
     expect(world.events.at(-1)).toBe('unlocked');
+  });
+
+  it('waits for another configuration when the backend finds fault with its part, but not for another backend', async () => {
+    world.backendRefuses = new TweedError('CONFIG_INVALID', 'Backend.Port is 70000');
+    const life = world.daemon().run(stop.signal);
+    await happened('await config');
+    world.backendRefuses = null;
+    await told('READY=1');
+    stop.abort();
+    await life;
+    world.backendRefuses = new TweedError('UNKNOWN_BACKEND', 'no backend "gce"');
+    await expect(world.daemon().run(new AbortController().signal)).rejects.toThrow('no backend "gce"');
   });
 
   it('does nothing when it is stopped before it began', async () => {

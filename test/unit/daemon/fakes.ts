@@ -166,6 +166,7 @@ export class World {
   peers: PeerChange[] = [];
   silent = false;
   backendStartFails = '';
+  backendRefuses: Error | null = null;
   rulesFail = '';
   subnetFileFails = '';
   former: Prefix | null = null;
@@ -229,6 +230,7 @@ export class World {
         close: async () => void events.push('registry closed'),
       }),
       createBackend: (_, context) => {
+        if (this.backendRefuses) throw this.backendRefuses;
         const backend = new FakeBackend(context, this);
         this.backends.push(backend);
         return backend;
