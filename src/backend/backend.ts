@@ -1,3 +1,4 @@
+import type { Prefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import type { Underlay } from '../routes/underlay.js';
 import type { NetworkConfig } from '../subnet/config.js';
@@ -12,16 +13,18 @@ export interface BackendContext {
   /** What peers send to; differs from the underlay's address behind a NAT. Host order. */
   readonly publicIp: number;
   readonly config: NetworkConfig;
+  /** Networks that the overlay had in an earlier life of this host: what is left of them is ours to remove. */
+  readonly formerNetworks?: readonly Prefix[];
 }
 
-/** Counters of one peer, both directions seen from this host. */
+/** Counters of one peer, both directions seen from this host; null where the kernel forwards and does not count by peer. */
 export interface PeerStatus {
   readonly subnet: string;
   readonly publicIp: string;
-  readonly txPackets: number;
-  readonly txBytes: number;
-  readonly rxPackets: number;
-  readonly rxBytes: number;
+  readonly txPackets: number | null;
+  readonly txBytes: number | null;
+  readonly rxPackets: number | null;
+  readonly rxBytes: number | null;
   /** Milliseconds since the epoch of the last packet from it; null when none came. */
   readonly lastReceived: number | null;
 }
@@ -62,7 +65,10 @@ export interface Backend {
   start(lease: Lease): Promise<void>;
   /** The MTU that containers should use, for subnet.env. Valid after `start`. */
   readonly mtu: number;
-  /** Peers that came, changed or went. A peer that cannot be applied is logged and does not disturb the others. */
+  /**
+   * Peers that came, changed or went. The first call brings all there are, even when there are none: from then on, what
+   * belongs to no peer is a leftover. A peer that cannot be applied is logged and does not disturb the others.
+   */
   applyPeers(changes: readonly PeerChange[]): Promise<void>;
   /** Puts back what another program took away; returns one line of text for each repair. */
   reconcile(): Promise<readonly string[]>;

@@ -1,14 +1,20 @@
 import { TweedError } from '../base/errors.js';
 import type { Backend, BackendContext } from './backend.js';
+import { HostGwBackend } from './host-gw/host-gw-backend.js';
 import { UdpBackend, type UdpBackendOptions } from './udp/udp-backend.js';
+import { VxlanBackend } from './vxlan/vxlan-backend.js';
 
 /** What each backend wants to know besides its context. */
 export interface BackendOptions {
   readonly udp: UdpBackendOptions;
+  /** Where small things are kept until the next start. */
+  readonly runDirectory: string;
 }
 
 const makers: Readonly<Record<string, (context: BackendContext, options: BackendOptions) => Backend>> = {
   udp: (context, { udp }) => new UdpBackend(context, udp),
+  vxlan: (context, { runDirectory }) => new VxlanBackend(context, runDirectory),
+  'host-gw': (context) => new HostGwBackend(context),
 };
 
 /** `Backend.Type` of the network configuration names something that tweed does not have. */

@@ -322,6 +322,12 @@ const tweedFlags: readonly Row[] = [
     help: 'give the lease back on exit; without it a restart finds its subnet again',
   },
   {
+    name: 'clean-up-on-exit',
+    kind: 'boolean',
+    default: false,
+    help: 'on exit remove devices, routes and rules, which otherwise stay so that a restart interrupts nothing',
+  },
+  {
     name: 'start-from-cache',
     kind: 'boolean',
     default: false,

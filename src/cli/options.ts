@@ -97,6 +97,7 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
       socketBuffer: number('socket-buffer'),
       txQueueLength: number('txqueuelen'),
     },
+    cleanUpOnExit: yes('clean-up-on-exit'),
     subnetFile: text('subnet-file'),
     runDirectory: text('run-dir').replace(/(?<=.)\/+$/, ''),
     health: { address: text('healthz-ip'), port: number('healthz-port') },

@@ -72,6 +72,7 @@ function createHostRules(
       ...(await blackhole()),
     ],
     check: async () => [...(await traffic.check()), ...(await blackhole())],
+    remove: async () => [...(await traffic.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
   };
 }
 

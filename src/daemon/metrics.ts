@@ -118,7 +118,7 @@ function addPeers(backend: BackendStatus, gauge: Family, counter: Family): void 
     counter(
       name,
       help,
-      labelled.map(([labels, peer]) => [labels, peer[member]]),
+      labelled.flatMap(([labels, peer]) => (peer[member] === null ? [] : [[labels, peer[member]]])),
     );
   }
   gauge(

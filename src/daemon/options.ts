@@ -42,6 +42,8 @@ export interface DaemonOptions {
     /** Packets. */
     readonly txQueueLength: number;
   };
+  /** Leave no device, route or rule behind. */
+  readonly cleanUpOnExit: boolean;
   readonly subnetFile: string;
   readonly runDirectory: string;
   readonly health: { readonly address: string /** 0: none. */; readonly port: number };

@@ -1,5 +1,5 @@
 import type { Backend, BackendStatus } from '../backend/backend.js';
-import { formatIpv4, formatPrefix } from '../base/ipv4.js';
+import { formatIpv4, formatPrefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import type { NetworkConfig } from '../subnet/config.js';
 import type { Lease, PeerChange } from '../subnet/lease.js';
@@ -22,6 +22,8 @@ export class Overlay {
   #rulesApplied = false;
   #writtenMtu: number | null = null;
   #pending: PeerChange[] = [];
+  /** False until the backend has heard of the peers for the first time; even that there are none tells it something. */
+  #peersKnown = false;
   #repairs = 0;
 
   /** @param onFailed called when forwarding fails for good */
@@ -54,7 +56,10 @@ export class Overlay {
   makeBackend({ underlay, publicIp }: UnderlayChoice): Backend {
     const { type } = this.config.backend;
     const log = this.log.child({ backend: type });
-    return this.parts.createBackend(type, { log, underlay, publicIp, config: this.config }, this.options);
+    const { network } = this.past;
+    const formerNetworks = network === null || samePrefix(network, this.config.network) ? [] : [network];
+    const context = { log, underlay, publicIp, config: this.config, formerNetworks };
+    return this.parts.createBackend(type, context, this.options);
   }
 
   /** Begins to forward, then tries the rules and the subnet file, whose failure does not stop it. */
@@ -98,18 +103,24 @@ export class Overlay {
     });
   }
 
-  /** Stops forwarding; device and route go, rules and subnet file stay as flannel's do. */
+  /**
+   * Stops forwarding as far as it is this process that forwards. What flannel leaves behind stays, unless the options say
+   * otherwise; the subnet file stays in any case, since it tells the next start which subnet to ask for.
+   */
   stop(): Promise<void> {
+    const cleanUp = this.options.cleanUpOnExit;
     return this.#serial.run(async () => {
       const backend = this.#backend;
       this.#backend = null;
-      await backend?.stop({ cleanUp: false });
+      await backend?.stop({ cleanUp });
+      if (cleanUp) await this.#complaints.attempt('removing the traffic rules', async () => this.#rules?.remove());
     });
   }
 
   async #startBackend(backend: Backend, lease: Lease): Promise<void> {
     await backend.start(lease);
     this.#backend = backend;
+    this.#peersKnown = false;
     backend.failed.then((reason) => {
       if (this.#backend === backend) this.onFailed(reason);
     });
@@ -144,14 +155,15 @@ export class Overlay {
   }
 
   async #applyPending(): Promise<void> {
-    if (this.#backend === null || this.#pending.length === 0) return;
     const changes = this.#pending;
+    if (this.#backend === null || (changes.length === 0 && this.#peersKnown)) return;
     this.#pending = [];
     await this.#backend.applyPeers(changes);
+    this.#peersKnown = true;
     for (const { kind, lease } of changes) {
       const { subnet, attributes } = lease;
       this.log.debug({ subnet: formatPrefix(subnet), publicIp: formatIpv4(attributes.publicIp) }, `peer ${kind}`);
     }
-    this.log.info({ changes: changes.length }, 'peers updated');
+    if (changes.length > 0) this.log.info({ changes: changes.length }, 'peers updated');
   }
 }

@@ -26,12 +26,14 @@ export interface RegistryHandle {
   close(): Promise<void>;
 }
 
-/** Masquerade, forward and blackhole rules. Both return one line of text for each change. */
+/** Masquerade, forward and blackhole rules. Each returns one line of text for each change. */
 export interface HostRules {
   /** Puts the rules in place, and removes those of an earlier network. */
   apply(): Promise<readonly string[]>;
   /** Puts back what is missing. */
   check(): Promise<readonly string[]>;
+  /** Takes them all away. */
+  remove(): Promise<readonly string[]>;
 }
 
 /** What a daemon is put together from. Tests put in others. */

@@ -89,12 +89,20 @@ function peerRow(peer: PeerStatus, now: number): string[] {
   return [
     `  ${peer.subnet}`,
     peer.publicIp,
-    `${formatCount(peer.rxPackets)} packets`,
-    formatBytes(peer.rxBytes),
-    `${formatCount(peer.txPackets)} packets`,
-    formatBytes(peer.txBytes),
-    peer.lastReceived === null ? 'never' : `${formatDuration((now - peer.lastReceived) / 1000)} ago`,
+    ...countCells(peer.rxPackets, peer.rxBytes),
+    ...countCells(peer.txPackets, peer.txBytes),
+    lastPacket(peer, now),
   ];
+}
+
+/** Where the kernel forwards, nobody counts by peer. */
+function countCells(packets: number | null, bytes: number | null): string[] {
+  return [packets === null ? '–' : `${formatCount(packets)} packets`, bytes === null ? '' : formatBytes(bytes)];
+}
+
+function lastPacket({ rxPackets, lastReceived }: PeerStatus, now: number): string {
+  if (rxPackets === null) return '–';
+  return lastReceived === null ? 'never' : `${formatDuration((now - lastReceived) / 1000)} ago`;
 }
 
 function countRows(entries: readonly (readonly [string, number])[]): string[] {

@@ -31,17 +31,24 @@ export function ipTool(run: Run = exec): IpTool {
     async batch(lines) {
       if (lines.length > 0) await run(['ip', '-batch', '-'], { input: `${lines.join('\n')}\n` });
     },
-    async batchAll(lines) {
-      if (lines.length === 0) return [];
-      const argv = ['ip', '-force', '-batch', '-'];
-      const result = await run(argv, { input: `${lines.join('\n')}\n`, tolerate: true });
-      const failures = parseBatchErrors(result.stderr, lines);
-      if (result.status !== 0 && failures.length === 0) {
-        throw new ExecError(argv, result, result.stderr.trim() || `exit status ${result.status}`);
-      }
-      return failures;
-    },
+    batchAll: (lines) => runBatch('ip', lines, run),
   };
+}
+
+/** Runs many commands of `ip` or `bridge` in one process, all of them, and returns those that were refused. */
+export async function runBatch(
+  program: 'ip' | 'bridge',
+  lines: readonly string[],
+  run: Run = exec,
+): Promise<readonly BatchFailure[]> {
+  if (lines.length === 0) return [];
+  const argv = [program, '-force', '-batch', '-'];
+  const result = await run(argv, { input: `${lines.join('\n')}\n`, tolerate: true });
+  const failures = parseBatchErrors(result.stderr, lines);
+  if (result.status !== 0 && failures.length === 0) {
+    throw new ExecError(argv, result, result.stderr.trim() || `exit status ${result.status}`);
+  }
+  return failures;
 }
 
 /** `ip -force -batch` prints the reason of a failure, then `Command failed -:LINE` with lines counted from 1. */

@@ -15,7 +15,7 @@ export interface PeerFollowerContext {
   readonly clock: Clock;
   readonly log: Logger;
   readonly signal: AbortSignal;
-  /** Never called with an empty list. */
+  /** The first full list in any case, even an empty one; after that only differences, never none. */
   readonly onPeers: (changes: readonly PeerChange[]) => void;
   /** The stored config, as found at the start of every session and on every change. May throw at the start. */
   readonly onConfig: (json: string | null) => void;
@@ -43,6 +43,7 @@ export class PeerFollower {
   readonly #rivals = new Set<string>();
   readonly #waits: WaitLog;
   #gathering = false;
+  #listed = false;
 
   constructor(context: PeerFollowerContext) {
     this.#context = context;
@@ -181,7 +182,9 @@ export class PeerFollower {
 
   #announce(): void {
     const changes = this.#table.takeChanges();
-    if (changes.length > 0) this.#context.onPeers(changes);
+    if (changes.length === 0 && this.#listed) return;
+    this.#listed = true;
+    this.#context.onPeers(changes);
   }
 
   #noteMalformed({ key, error }: MalformedEntry): void {

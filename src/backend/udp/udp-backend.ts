@@ -24,7 +24,9 @@ import { PrefixTable } from '../../routes/prefix-table.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
 import { openTun, type Switch, type TunDevice, withoutLinkLocal } from '../../tun/device.js';
 import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
-import { deviceDrops } from './device-statistics.js';
+import { deviceTotals } from '../device-statistics.js';
+import { removeFormerDevices, removeFormerRoutes } from '../former-life.js';
+import { hostKernel } from '../kernel.js';
 import { maxSegments, segmentedSendDoubt } from './kernel-quirks.js';
 import { probeMergedWrite } from './merge-probe.js';
 
@@ -110,6 +112,7 @@ export class UdpBackend implements Backend {
         routes: [{ destination: config.network }],
       };
       await ensureLink(link);
+      await this.#removeFormerLife();
       const socket = openUdpSocket({
         address: underlay.address,
         port: this.#port,
@@ -165,6 +168,15 @@ export class UdpBackend implements Backend {
       for (const step of undo.reverse()) step();
       throw error;
     }
+  }
+
+  /** A route to a peer that another backend left behind would win over ours for the whole network. */
+  async #removeFormerLife(): Promise<void> {
+    const { config, underlay, log, formerNetworks = [] } = this.#context;
+    const networks = [config.network, ...formerNetworks];
+    const ownership = { networks, ownDevice: null, underlay: underlay.name, subnetLength: config.subnetLength };
+    for (const line of await removeFormerDevices(ownership, hostKernel)) log.info(line);
+    for (const line of await removeFormerRoutes(ownership, hostKernel)) log.info(line);
   }
 
   #gsoSwitch(): Switch {
@@ -297,7 +309,7 @@ export class UdpBackend implements Backend {
       totals: readTotals(txCounters, rxCounters),
       drops: {
         ...readDrops(txCounters, rxCounters),
-        tx_tun_queue_full: deviceDrops(this.#options.deviceName),
+        tx_tun_queue_full: deviceTotals(this.#options.deviceName, hostKernel.readStatistics('dev')).txDrops,
         rx_socket_queue_full: receiveQueueDrops(running.socket.fd),
       },
     };

@@ -24,6 +24,7 @@ describe('options of the daemon', () => {
         socketBuffer: 7_340_032,
         txQueueLength: 1000,
       },
+      cleanUpOnExit: false,
       subnetFile: '/run/flannel/subnet.env',
       runDirectory: '/run/tweed',
       health: { address: '0.0.0.0', port: 0 },

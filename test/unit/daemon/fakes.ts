@@ -209,6 +209,10 @@ export class World {
         return [];
       },
       check: async () => [],
+      remove: async () => {
+        events.push('rules removed');
+        return [];
+      },
     };
     return {
       lockDevice: async () => {

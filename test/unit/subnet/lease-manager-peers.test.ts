@@ -28,14 +28,24 @@ describe('following the peers', () => {
     ]);
   });
 
+  it('announces that there are none, once', async () => {
+    const { batches } = await harness.running();
+    expect(batches).toEqual([[]]);
+    store.goDown('connection refused');
+    await clock.advance(HOUR);
+    store.comeBack();
+    await clock.advance(HOUR);
+    expect(batches).toEqual([[]]);
+  });
+
   it('announces thousands of changes in one batch', async () => {
     const { batches, peers } = await harness.running();
     for (let i = 0; i < 200; i++) harness.putPeer(`10.5.${i + 50}.0/24`, `192.0.3.${i}`);
     await clock.advance(100);
-    expect(batches.map((batch) => batch.length)).toEqual([200]);
+    expect(batches.map((batch) => batch.length)).toEqual([0, 200]);
     for (let i = 0; i < 200; i++) store.delete(`10.5.${i + 50}.0-24`);
     await clock.advance(100);
-    expect(batches.map((batch) => batch.length)).toEqual([200, 200]);
+    expect(batches.map((batch) => batch.length)).toEqual([0, 200, 200]);
     expect(peers.size).toBe(0);
   });
 

@@ -1,0 +1,43 @@
+/** Running totals of a network device, as the kernel counts them. */
+export interface DeviceTotals {
+  readonly rxBytes: number;
+  readonly rxPackets: number;
+  readonly rxErrors: number;
+  readonly rxDrops: number;
+  readonly txBytes: number;
+  readonly txPackets: number;
+  readonly txErrors: number;
+  readonly txDrops: number;
+}
+
+/**
+ * Finds a device in the text of /proc/net/dev. Behind the colon come eight columns for receiving, then as many for sending, both beginning
+ * with bytes, packets, errors, drops (net/core/net-procfs.c). All 0 when the device is not there.
+ */
+export function deviceTotals(device: string, table: string): DeviceTotals {
+  const line = table.split('\n').find((one) => one.trimStart().startsWith(`${device}:`));
+  const columns = line
+    ?.slice(line.indexOf(':') + 1)
+    .trim()
+    .split(/\s+/);
+  const column = (index: number) => Number(columns?.[index] ?? 0);
+  return {
+    rxBytes: column(0),
+    rxPackets: column(1),
+    rxErrors: column(2),
+    rxDrops: column(3),
+    txBytes: column(8),
+    txPackets: column(9),
+    txErrors: column(10),
+    txDrops: column(11),
+  };
+}
+
+/** Datagrams that came with a wrong UDP checksum, of all sockets and tunnels, from the text of /proc/net/snmp. */
+export function udpChecksumErrors(table: string): number {
+  const [names = [], values = []] = table
+    .split('\n')
+    .filter((line) => line.startsWith('Udp: '))
+    .map((line) => line.split(' '));
+  return Number(values[names.indexOf('InCsumErrors')] ?? 0);
+}

@@ -1,0 +1,291 @@
+/**
+ * The `vxlan` backend: the kernel's VXLAN device, with a route, a neighbour and a forwarding entry for every peer.
+ *
+ * The kernel does the forwarding, also while no daemon runs. This compares what it knows with what the peers announced,
+ * and writes the difference, in a few processes however many peers there are.
+ */
+
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { messageOf } from '../../base/errors.js';
+import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
+import { replaceFile } from '../../subnet/atomic-file.js';
+import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
+import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
+import { applyChanges, shorten } from '../changes.js';
+import { deviceTotals, udpChecksumErrors } from '../device-statistics.js';
+import { removeFormerDevices } from '../former-life.js';
+import { hostKernel, type Kernel } from '../kernel.js';
+import { offLinkReason, readReach } from '../on-link.js';
+import { PeerBook, refusalOf } from '../peer-book.js';
+import {
+  deletion,
+  isOurs,
+  type PeerRoute,
+  type RouteOwnership,
+  readNetworkRoutes,
+  routeDifference,
+} from '../peer-routes.js';
+import { StandingComplaints } from '../standing-complaints.js';
+import { type Announcement, readAnnouncement } from './announcement.js';
+import { ensureVtep, incompatibility, readVtep, type WantedVtep } from './device.js';
+import { isStationMac, parseMac, randomMac } from './mac.js';
+import { readVxlanOptions, VXLAN_OVERHEAD, type VxlanOptions } from './options.js';
+import {
+  type ForwardingJson,
+  forwardingChanges,
+  type NeighbourJson,
+  neighbourChanges,
+  neighbourMacs,
+  settleClaims,
+  type TunnelPeer,
+} from './peer-entries.js';
+
+/** Everything that exists between `start` and `stop`. */
+interface Running {
+  readonly lease: Lease;
+  readonly device: WantedVtep;
+  readonly book: PeerBook;
+  /** False until the first `applyPeers`: before, any route may be a peer's. */
+  peersKnown: boolean;
+  /** Peers that packets can be sent to, by either way. */
+  reached: readonly Lease[];
+  /** MACs that this process made forwarding entries for. */
+  macs: ReadonlySet<string>;
+}
+
+export class VxlanBackend implements Backend {
+  readonly type = 'vxlan';
+  readonly mtu: number;
+  /** The kernel forwards, and nothing of ours can fail for good. */
+  readonly failed = new Promise<Error>(() => {});
+  readonly #context: BackendContext;
+  readonly #kernel: Kernel;
+  readonly #options: VxlanOptions;
+  readonly #device: Omit<WantedVtep, 'mac' | 'address'>;
+  readonly #macFile: string;
+  readonly #ownership: RouteOwnership;
+  readonly #complaints: StandingComplaints;
+  #mac: string | null = null;
+  #running: Running | null = null;
+
+  /**
+   * @param runDirectory where the MAC is kept, for when the device is gone
+   * @throws ConfigError when an option of the network configuration is wrong
+   */
+  constructor(context: BackendContext, runDirectory: string, kernel: Kernel = hostKernel) {
+    const { underlay, config, log, formerNetworks = [] } = context;
+    const { options, unknown } = readVxlanOptions(config.backend.options);
+    for (const name of unknown) log.warn(`vxlan knows no option "${name}"; ignored`);
+    let underlayMtu = options.underlayMtu ?? underlay.mtu;
+    if (underlayMtu > underlay.mtu) {
+      log.warn(`Backend.MTU ${underlayMtu} is more than ${underlay.name} carries; using its ${underlay.mtu}`);
+      underlayMtu = underlay.mtu;
+    }
+    const name = `flannel.${options.vni}`;
+    const networks = [config.network, ...formerNetworks];
+    this.#context = context;
+    this.#kernel = kernel;
+    this.#options = options;
+    this.mtu = underlayMtu - VXLAN_OVERHEAD;
+    this.#device = {
+      name,
+      vni: options.vni,
+      underlay: underlay.name,
+      local: underlay.address,
+      port: options.port,
+      gbp: options.gbp,
+      learning: options.learning,
+      mtu: this.mtu,
+      networks,
+    };
+    this.#macFile = path.join(runDirectory, `${name}.mac`);
+    this.#ownership = { networks, ownDevice: name, underlay: underlay.name, subnetLength: config.subnetLength };
+    this.#complaints = new StandingComplaints(log, 'subnet');
+  }
+
+  async attributes(): Promise<LeaseAttributes> {
+    this.#mac ??= await this.#formerMac();
+    const data: Announcement = { VNI: this.#options.vni, VtepMAC: this.#mac };
+    return { publicIp: this.#context.publicIp, publicIpv6: null, backendType: this.type, backendData: data };
+  }
+
+  /** The MAC that peers may know already: that of the device, or of the device that was there; else a new one. */
+  async #formerMac(): Promise<string> {
+    const present = await readVtep(this.#device.name, this.#kernel.ip);
+    const ofDevice = present?.kind === 'vxlan' ? parseMac(present.hardwareAddress) : null;
+    const known = ofDevice ?? parseMac((await readFile(this.#macFile, 'utf8').catch(() => '')).trim());
+    return known !== null && isStationMac(known) ? known : randomMac();
+  }
+
+  async start(lease: Lease): Promise<void> {
+    const { log } = this.#context;
+    const { ip } = this.#kernel;
+    // Without `attributes` before, this is a lease that goes on: peers know the MAC that stands in it.
+    const announced = readAnnouncement(lease.attributes.backendData, this.#options.vni);
+    const mac = this.#mac ?? ('mac' in announced ? announced.mac : await this.#formerMac());
+    this.#mac = mac;
+    const device = { ...this.#device, mac, address: { address: lease.subnet.address, length: 32 } };
+    const before = await readVtep(device.name, ip);
+    try {
+      for (const line of (await ensureVtep(device, ip)).done) log.info(line);
+      for (const line of await removeFormerDevices(this.#ownership, this.#kernel)) log.info(line);
+    } catch (error) {
+      const isNew = before === null || (before.kind === 'vxlan' && incompatibility(before, device) !== '');
+      if (isNew) await ip.run('link', 'del', device.name).catch(() => {}); // it may never have come to be
+      throw error;
+    }
+    try {
+      await replaceFile(this.#macFile, `${mac}\n`);
+    } catch (error) {
+      log.warn(`cannot keep the MAC address of ${device.name}: ${messageOf(error)}; make the directory writable`);
+    }
+    this.#running = { lease, device, book: new PeerBook(), peersKnown: false, reached: [], macs: new Set() };
+  }
+
+  async applyPeers(changes: readonly PeerChange[]): Promise<void> {
+    const running = this.#running;
+    if (running === null) return;
+    const { log } = this.#context;
+    running.book.apply(changes);
+    const first = !running.peersKnown;
+    running.peersKnown = true;
+    try {
+      for (const line of shorten(await this.#synchronize(running, first))) log[first ? 'info' : 'debug'](line);
+    } catch (error) {
+      log.error(`peers not applied: ${messageOf(error)}; the next check tries again`);
+    }
+  }
+
+  async reconcile(): Promise<readonly string[]> {
+    const running = this.#running;
+    return running === null ? [] : shorten(await this.#synchronize(running, false));
+  }
+
+  /** Makes the device and all it knows of the peers what it is to be, whatever it is now. */
+  async #synchronize(running: Running, formerLife: boolean): Promise<readonly string[]> {
+    const { ip, bridge } = this.#kernel;
+    const { device } = running;
+    const { made, done: deviceTexts } = await ensureVtep(device, ip);
+    if (!running.peersKnown) return deviceTexts;
+    const complaints = new Map<string, string>();
+    const { tunnelled, direct } = await this.#sortPeers(running, complaints);
+    const { networks } = this.#ownership;
+    const [routes, neighbours, entries] = await Promise.all([
+      readNetworkRoutes(networks, this.#kernel),
+      ip.json<NeighbourJson[]>('-4', 'neigh', 'show', 'dev', device.name, 'nud', 'permanent'),
+      bridge.json<ForwardingJson[]>('fdb', 'show', 'dev', device.name),
+    ]);
+    const ours = new Set([...running.macs, ...neighbourMacs(neighbours, networks)]);
+    const neighbourWork = neighbourChanges(device.name, tunnelled, neighbours, networks);
+    const wanted = [...tunnelled.map((peer) => tunnelRoute(peer, device.name)), ...direct];
+    const routeWork = routeDifference(wanted, routes, this.#ownership, formerLife);
+    // The route last: by then everything that a packet on it needs is there.
+    const first = await applyChanges(forwardingChanges(device.name, tunnelled, entries, ours), bridge);
+    const second = await applyChanges([...neighbourWork.set, ...routeWork.changes, ...neighbourWork.remove], ip);
+    for (const [subject, text] of [...routeWork.obstacles, ...first.failed, ...second.failed]) {
+      complaints.set(subject, `peer not set up: ${text}`);
+    }
+    this.#complaints.update(complaints);
+    const macs = tunnelled.map(({ mac }) => mac);
+    running.macs = new Set(first.failed.size > 0 ? [...ours, ...macs] : macs);
+    running.reached = running.book.leases.filter(({ subnet }) => !complaints.has(formatPrefix(subnet)));
+    return made
+      ? [...deviceTexts, `gave ${device.name} its ${tunnelled.length} peers`]
+      : [...deviceTexts, ...first.done, ...second.done];
+  }
+
+  /** Which peers are reached through the tunnel, which by plain routes; those that cannot be reached are complained of. */
+  async #sortPeers(
+    running: Running,
+    complaints: Map<string, string>,
+  ): Promise<{ readonly tunnelled: readonly TunnelPeer[]; readonly direct: readonly PeerRoute[] }> {
+    const candidates: TunnelPeer[] = [];
+    for (const peer of running.book.leases) {
+      const { subnet, attributes } = peer;
+      const refusal = refusalOf(peer, this.type, this.#context, running.lease.subnet);
+      const announced = refusal === '' ? readAnnouncement(attributes.backendData, this.#options.vni) : { refusal };
+      if ('refusal' in announced) complaints.set(formatPrefix(subnet), announced.refusal);
+      else candidates.push({ subnet, publicIp: attributes.publicIp, mac: announced.mac });
+    }
+    const { name } = this.#context.underlay;
+    const reach = this.#options.directRouting
+      ? await readReach([...new Set(candidates.map(({ publicIp }) => publicIp))], this.#kernel.run)
+      : null;
+    const isDirect = ({ publicIp }: TunnelPeer) =>
+      reach !== null && offLinkReason(reach.get(publicIp), publicIp, name) === '';
+    const { peers, refused } = settleClaims(candidates.filter((peer) => !isDirect(peer)));
+    for (const [subnet, text] of refused) complaints.set(subnet, text);
+    return {
+      tunnelled: peers,
+      direct: candidates
+        .filter(isDirect)
+        .map(({ subnet, publicIp }) => ({ destination: subnet, gateway: publicIp, device: name })),
+    };
+  }
+
+  status(): BackendStatus {
+    const { name } = this.#device;
+    const totals = deviceTotals(name, this.#kernel.readStatistics('dev'));
+    return {
+      type: this.type,
+      device: name,
+      mtu: this.mtu,
+      peers: (this.#running?.reached ?? []).map(({ subnet, attributes }) => ({
+        subnet: formatPrefix(subnet),
+        publicIp: formatIpv4(attributes.publicIp),
+        txPackets: null,
+        txBytes: null,
+        rxPackets: null,
+        rxBytes: null,
+        lastReceived: null,
+      })),
+      features: this.#features(),
+      totals: {
+        tx_packets: totals.txPackets,
+        tx_bytes: totals.txBytes,
+        rx_packets: totals.rxPackets,
+        rx_bytes: totals.rxBytes,
+      },
+      drops: {
+        tx_dropped: totals.txDrops,
+        tx_errors: totals.txErrors,
+        rx_dropped: totals.rxDrops,
+        rx_errors: totals.rxErrors,
+        // Of the whole host. VXLAN over some network cards sends wrong ones: docs/backends.md
+        host_udp_checksum: udpChecksumErrors(this.#kernel.readStatistics('snmp')),
+      },
+    };
+  }
+
+  #features(): FeatureStatus[] {
+    const { learning, gbp, directRouting } = this.#options;
+    const flags = { learning, gbp, direct_routing: directRouting };
+    return Object.entries(flags).map(([name, on]) => {
+      const state = on ? 'on' : 'off';
+      return { name, wanted: state, inForce: state, reason: '' };
+    });
+  }
+
+  async stop({ cleanUp }: { readonly cleanUp: boolean }): Promise<void> {
+    const running = this.#running;
+    if (running === null) return;
+    this.#running = null;
+    if (!cleanUp) return;
+    const { ip } = this.#kernel;
+    const routes = await readNetworkRoutes(this.#ownership.networks, this.#kernel);
+    const direct = routes.filter((route) => route.device !== running.device.name && isOurs(route, this.#ownership));
+    const changes = [
+      ...direct.map((route) => ({ subject: formatPrefix(route.destination), command: deletion(route), text: '' })),
+      { subject: running.device.name, command: `link del ${running.device.name}`, text: '' },
+    ];
+    for (const [subject, text] of (await applyChanges(changes, ip)).failed) {
+      this.#context.log.warn({ subject }, `not cleaned up: ${text}`);
+    }
+  }
+}
+
+/** The gateway is the first address of the peer's own subnet, as flannel's: it is nobody else's, and the neighbour entry tells its MAC. */
+function tunnelRoute({ subnet }: TunnelPeer, device: string): PeerRoute {
+  return { destination: subnet, gateway: subnet.address, onlink: true, device };
+}

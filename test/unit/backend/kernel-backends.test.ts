@@ -1,0 +1,192 @@
+import { describe, expect, it } from 'vitest';
+import { applyChanges, shorten } from '../../../src/backend/changes.js';
+import { deviceTotals, udpChecksumErrors } from '../../../src/backend/device-statistics.js';
+import { HostGwBackend } from '../../../src/backend/host-gw/host-gw-backend.js';
+import { offLinkReason, parseReach, readReach } from '../../../src/backend/on-link.js';
+import { PeerBook, refusalOf } from '../../../src/backend/peer-book.js';
+import { createBackend, UnknownBackendError } from '../../../src/backend/select.js';
+import { StandingComplaints } from '../../../src/backend/standing-complaints.js';
+import { formatPrefix } from '../../../src/base/ipv4.js';
+import type { Logger } from '../../../src/base/log.js';
+import { encodeLeaseValue } from '../../../src/subnet/keys.js';
+import { address, contextOf, leaseOf, prefix } from './support.js';
+
+describe('host-gw', () => {
+  it("announces what flannel does, byte for byte, and keeps the interface's MTU", async () => {
+    const backend = new HostGwBackend(contextOf({ Type: 'host-gw' }));
+    expect(encodeLeaseValue(await backend.attributes())).toBe(
+      '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"host-gw"}',
+    );
+    expect(backend.mtu).toBe(1500);
+  });
+
+  it('refuses a public address that is not on its link', () => {
+    const context = contextOf({ Type: 'host-gw' }, { publicIp: address('203.0.113.1') });
+    expect(() => new HostGwBackend(context)).toThrow(
+      /route to 192\.0\.2\.1 of eth0, but this host’s public address is 203\.0\.113\.1; leave --public-ip out/,
+    );
+  });
+});
+
+describe('the choice of a backend', () => {
+  const options = { runDirectory: '/nowhere' } as Parameters<typeof createBackend>[2];
+
+  it.each(['vxlan', 'host-gw'])('%s is there', (type) => {
+    expect(createBackend(type, contextOf({ Type: type }), options).type).toBe(type);
+  });
+
+  it.each(['wireguard', 'ipip', 'aws-vpc', 'gce', 'alloc', 'extension', 'toString'])('%s is not', (type) => {
+    const make = () => createBackend(type, contextOf({ Type: type }), options);
+    expect(make).toThrow(UnknownBackendError);
+    expect(make).toThrow(/set Backend\.Type of the network config to one of: udp, vxlan, host-gw$/);
+  });
+});
+
+describe('a lease', () => {
+  const own = prefix('10.5.8.0/24');
+  const refusal = (lease: ReturnType<typeof leaseOf>, type = 'host-gw') =>
+    refusalOf(lease, type, contextOf({ Type: type }), own);
+  const good = { backendType: 'host-gw' };
+
+  it('of the same type is a peer', () => {
+    expect(refusal(leaseOf('10.5.9.0/24', '192.0.2.9', good))).toBe('');
+  });
+
+  it.each([
+    [leaseOf('10.5.9.0/24', '192.0.2.9'), 'its backend is udp, ours is host-gw'],
+    [leaseOf('10.5.9.0/24', '192.0.2.9', { backendType: 'vxlan' }), 'its backend is vxlan, ours is host-gw'],
+    [leaseOf('10.5.9.0/24', '0.0.0.0', good), 'it has no IPv4 address'],
+    [leaseOf('10.5.9.0/24', '192.0.2.1', good), 'it names this host as its owner'],
+    [leaseOf('10.6.9.0/24', '192.0.2.9', good), 'its subnet is outside 10.5.0.0/16'],
+    [leaseOf('10.0.0.0/8', '192.0.2.9', good), 'its subnet is outside 10.5.0.0/16'],
+    [leaseOf('10.5.8.128/25', '192.0.2.9', good), "its subnet overlaps 10.5.8.0/24, this host's own"],
+  ])('%# is refused', (lease, reason) => {
+    expect(refusal(lease)).toBe(`peer ignored: ${reason}`);
+  });
+
+  it('that changed counts as the newest', () => {
+    const book = new PeerBook();
+    const first = leaseOf('10.5.1.0/24', '192.0.2.1');
+    const second = leaseOf('10.5.2.0/24', '192.0.2.2');
+    book.apply([first, second].map((lease) => ({ kind: 'added', lease })));
+    book.apply([{ kind: 'changed', lease: leaseOf('10.5.1.0/24', '192.0.2.7'), previous: first }]);
+    expect(book.leases.map(({ subnet }) => formatPrefix(subnet))).toEqual(['10.5.2.0/24', '10.5.1.0/24']);
+    book.apply([{ kind: 'removed', lease: second }]);
+    expect(book.leases.map(({ attributes }) => attributes.publicIp)).toEqual([address('192.0.2.7')]);
+  });
+});
+
+describe('the way to a peer', () => {
+  const printed = [
+    '[{"dst":"192.0.2.9","dev":"eth0","prefsrc":"192.0.2.1","flags":[],"uid":0,"cache":[]}]',
+    '[{"dst":"198.51.100.1","gateway":"192.0.2.254","dev":"eth0","flags":[]}]',
+    '[{"type":"local","dst":"192.0.2.1","dev":"lo","flags":[]}]',
+    '[{"dst":"198.51.100.2","dev":"eth1","flags":[]}]',
+    '',
+  ].join('\n');
+  const reach = new Map(parseReach(printed));
+  const reason = (text: string) => offLinkReason(reach.get(address(text)), address(text), 'eth0');
+
+  it.each([
+    ['192.0.2.9', ''],
+    ['198.51.100.1', '198.51.100.1 is behind the router 192.0.2.254, not on the link of eth0'],
+    ['192.0.2.1', '192.0.2.1 is an address of this host'],
+    ['198.51.100.2', '198.51.100.2 is reached through eth1, not eth0'],
+    ['203.0.113.1', 'the kernel does not say how to reach 203.0.113.1'],
+  ])('%s: %s', (text, expected) => {
+    expect(reason(text)).toBe(expected);
+  });
+
+  it('that the kernel does not know is told in its words', async () => {
+    const stderr = 'RTNETLINK answers: Network is unreachable\nCommand failed -:2\n';
+    const found = await readReach([address('192.0.2.9'), address('203.0.113.1')], async () => ({
+      status: 2,
+      stdout: printed.split('\n')[0] as string,
+      stderr,
+    }));
+    expect(offLinkReason(found.get(address('192.0.2.9')), address('192.0.2.9'), 'eth0')).toBe('');
+    expect(found.get(address('203.0.113.1'))).toBe('Network is unreachable');
+  });
+});
+
+describe('changes', () => {
+  it('that are refused do not hide those that were made', async () => {
+    const outcome = await applyChanges(
+      [
+        { subject: 'a', command: 'one', text: 'did one' },
+        { subject: 'b', command: 'two', text: 'did two' },
+        { subject: 'c', command: 'three', text: '' },
+      ],
+      { batchAll: async () => [{ line: 'two', error: 'no' }] },
+    );
+    expect(outcome).toEqual({ done: ['did one'], failed: new Map([['b', '"two" was refused: no']]) });
+  });
+
+  it('are told shortly when there are thousands', () => {
+    const lines = Array.from({ length: 100 }, (_, index) => `line ${index}`);
+    expect(shorten(lines, 3)).toEqual(['line 0', 'line 1', '… and 98 more like these']);
+    expect(shorten(lines, 100)).toBe(lines);
+  });
+});
+
+describe('complaints', () => {
+  function logged() {
+    const lines: [object, string][] = [];
+    const log = { warn: (fields: object, text: string) => void lines.push([fields, text]) } as unknown as Logger;
+    return { lines, complaints: new StandingComplaints(log, 'subnet') };
+  }
+
+  it('are said once, again when they change, and again when they come back', () => {
+    const { lines, complaints } = logged();
+    complaints.update(new Map([['a', 'bad']]));
+    complaints.update(
+      new Map([
+        ['a', 'bad'],
+        ['b', 'bad'],
+      ]),
+    );
+    complaints.update(new Map([['a', 'worse']]));
+    complaints.update(new Map());
+    complaints.update(new Map([['a', 'worse']]));
+    expect(lines).toEqual([
+      [{ subnet: 'a' }, 'bad'],
+      [{ subnet: 'b' }, 'bad'],
+      [{ subnet: 'a' }, 'worse'],
+      [{ subnet: 'a' }, 'worse'],
+    ]);
+  });
+
+  it('of thousands with one trouble share a line', () => {
+    const { lines, complaints } = logged();
+    complaints.update(new Map(Array.from({ length: 2000 }, (_, index) => [`peer ${index}`, 'bad'])));
+    expect(lines).toEqual([[{ subnets: expect.arrayContaining(['peer 0']), count: 2000 }, 'bad']]);
+  });
+});
+
+describe('statistics', () => {
+  const table = `Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0
+flannel.1:11 12 13 14 0 0 0 0 21 22 23 24 0 0 0 0
+`;
+
+  it('of a device are read, also without a space behind the colon', () => {
+    expect(deviceTotals('flannel.1', table)).toEqual({
+      rxBytes: 11,
+      rxPackets: 12,
+      rxErrors: 13,
+      rxDrops: 14,
+      txBytes: 21,
+      txPackets: 22,
+      txErrors: 23,
+      txDrops: 24,
+    });
+    expect(deviceTotals('flannel', table).rxBytes).toBe(0);
+  });
+
+  it('of wrong checksums are found by name', () => {
+    const text = 'Tcp: InSegs InCsumErrors\nTcp: 9 8\nUdp: InDatagrams NoPorts InCsumErrors MemErrors\nUdp: 1 2 3 4\n';
+    expect(udpChecksumErrors(text)).toBe(3);
+    expect(udpChecksumErrors('')).toBe(0);
+  });
+});
