@@ -3,27 +3,22 @@
  * link, and packets keep their size.
  */
 
-import { messageOf, TweedError } from '../../base/errors.js';
+import { TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus } from '../backend.js';
-import { applyChanges, shorten } from '../changes.js';
+import { applyChanges } from '../changes.js';
 import { deviceTotals } from '../device-statistics.js';
 import { removeFormerDevices } from '../former-life.js';
 import { hostKernel, type Kernel } from '../kernel.js';
+import { KernelPeers, refusalOf } from '../kernel-peers.js';
 import { offLinkReason, readReach } from '../on-link.js';
-import { PeerBook, refusalOf } from '../peer-book.js';
 import { deletion, isOurs, type RouteOwnership, readNetworkRoutes, routeDifference } from '../peer-routes.js';
-import { StandingComplaints } from '../standing-complaints.js';
 
 /** Everything that exists between `start` and `stop`. */
 interface Running {
   readonly lease: Lease;
-  readonly book: PeerBook;
-  /** False until the first `applyPeers`: before, any route may be a peer's. */
-  peersKnown: boolean;
-  /** Peers that are routed to. */
-  routed: readonly Lease[];
+  readonly peers: KernelPeers;
 }
 
 export class HostGwBackend implements Backend {
@@ -34,7 +29,6 @@ export class HostGwBackend implements Backend {
   readonly #context: BackendContext;
   readonly #kernel: Kernel;
   readonly #ownership: RouteOwnership;
-  readonly #complaints: StandingComplaints;
   #running: Running | null = null;
 
   /** @throws TweedError when peers could not route to this host */
@@ -56,7 +50,6 @@ export class HostGwBackend implements Backend {
       underlay: underlay.name,
       subnetLength: config.subnetLength,
     };
-    this.#complaints = new StandingComplaints(context.log, 'subnet');
   }
 
   async attributes(): Promise<LeaseAttributes> {
@@ -65,35 +58,27 @@ export class HostGwBackend implements Backend {
 
   async start(lease: Lease): Promise<void> {
     for (const line of await removeFormerDevices(this.#ownership, this.#kernel)) this.#context.log.info(line);
-    this.#running = { lease, book: new PeerBook(), peersKnown: false, routed: [] };
+    this.#running = { lease, peers: new KernelPeers(this.#context.log) };
   }
 
   async applyPeers(changes: readonly PeerChange[]): Promise<void> {
     const running = this.#running;
-    if (running === null) return;
-    const { log } = this.#context;
-    running.book.apply(changes);
-    const first = !running.peersKnown;
-    running.peersKnown = true;
-    try {
-      for (const line of shorten(await this.#synchronize(running, first))) log[first ? 'info' : 'debug'](line);
-    } catch (error) {
-      log.error(`peers not applied: ${messageOf(error)}; the next check tries again`);
-    }
+    await running?.peers.apply(changes, (formerLife) => this.#synchronize(running, formerLife));
   }
 
   async reconcile(): Promise<readonly string[]> {
     const running = this.#running;
-    return running === null || !running.peersKnown ? [] : shorten(await this.#synchronize(running, false));
+    if (running === null || !running.peers.known) return [];
+    return running.peers.check((formerLife) => this.#synchronize(running, formerLife));
   }
 
   /** Makes the routes those of the peers, whatever they are now. */
   async #synchronize(running: Running, formerLife: boolean): Promise<readonly string[]> {
     const { underlay } = this.#context;
-    const complaints = new Map<string, string>();
-    const candidates = running.book.leases.filter((peer) => {
+    const troubles = new Map<string, string>();
+    const candidates = running.peers.leases.filter((peer) => {
       const refusal = refusalOf(peer, this.type, this.#context, running.lease.subnet);
-      if (refusal !== '') complaints.set(formatPrefix(peer.subnet), refusal);
+      if (refusal !== '') troubles.set(formatPrefix(peer.subnet), refusal);
       return refusal === '';
     });
     const addresses = [...new Set(candidates.map(({ attributes }) => attributes.publicIp))];
@@ -105,7 +90,7 @@ export class HostGwBackend implements Backend {
       const reason = offLinkReason(reach.get(publicIp), publicIp, underlay.name);
       if (reason !== '') {
         const advice = 'host-gw needs all hosts on one link; use vxlan or udp between networks';
-        complaints.set(formatPrefix(subnet), `peer refused: ${reason}; ${advice}`);
+        troubles.set(formatPrefix(subnet), `peer refused: ${reason}; ${advice}`);
       }
       return reason === '';
     });
@@ -116,9 +101,8 @@ export class HostGwBackend implements Backend {
     }));
     const { changes, obstacles } = routeDifference(wanted, present, this.#ownership, formerLife);
     const { done, failed } = await applyChanges(changes, this.#kernel.ip);
-    for (const [subnet, text] of [...obstacles, ...failed]) complaints.set(subnet, `peer not routed to: ${text}`);
-    this.#complaints.update(complaints);
-    running.routed = onLink.filter(({ subnet }) => !complaints.has(formatPrefix(subnet)));
+    for (const [subnet, text] of [...obstacles, ...failed]) troubles.set(subnet, `peer not routed to: ${text}`);
+    running.peers.settle(troubles);
     return done;
   }
 
@@ -129,15 +113,7 @@ export class HostGwBackend implements Backend {
       type: this.type,
       device: name,
       mtu: this.mtu,
-      peers: (this.#running?.routed ?? []).map(({ subnet, attributes }) => ({
-        subnet: formatPrefix(subnet),
-        publicIp: formatIpv4(attributes.publicIp),
-        txPackets: null,
-        txBytes: null,
-        rxPackets: null,
-        rxBytes: null,
-        lastReceived: null,
-      })),
+      peers: this.#running?.peers.status ?? [],
       features: [],
       // There is no device of the overlay: these count everything on the interface.
       totals: {

@@ -176,7 +176,8 @@ async function makeVtep(wanted: WantedVtep, ip: IpTool): Promise<void> {
   }
 }
 
-function setUpError({ name, vni, port, underlay }: WantedVtep, detail: string, options?: ErrorOptions): VtepError {
+function setUpError({ name, vni, port, underlay }: WantedVtep, reason: string, options?: ErrorOptions): VtepError {
+  const detail = reason.replace(/^Error: /, '').replace(/\.$/, '');
   const advice = /VNI already exists/.test(detail)
     ? `find the other device with VNI ${vni} by "ip -details link show type vxlan", and remove it or choose another Backend.VNI`
     : /Address already in use/.test(detail)

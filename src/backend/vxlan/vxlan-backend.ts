@@ -8,16 +8,16 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { messageOf } from '../../base/errors.js';
-import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
+import { formatPrefix } from '../../base/ipv4.js';
 import { replaceFile } from '../../subnet/atomic-file.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
-import { applyChanges, shorten } from '../changes.js';
+import { applyChanges } from '../changes.js';
 import { deviceTotals, udpChecksumErrors } from '../device-statistics.js';
 import { removeFormerDevices } from '../former-life.js';
 import { hostKernel, type Kernel } from '../kernel.js';
+import { KernelPeers, refusalOf } from '../kernel-peers.js';
 import { offLinkReason, readReach } from '../on-link.js';
-import { PeerBook, refusalOf } from '../peer-book.js';
 import {
   deletion,
   isOurs,
@@ -26,7 +26,6 @@ import {
   readNetworkRoutes,
   routeDifference,
 } from '../peer-routes.js';
-import { StandingComplaints } from '../standing-complaints.js';
 import { type Announcement, readAnnouncement } from './announcement.js';
 import { ensureVtep, incompatibility, readVtep, type WantedVtep } from './device.js';
 import { isStationMac, parseMac, randomMac } from './mac.js';
@@ -45,11 +44,7 @@ import {
 interface Running {
   readonly lease: Lease;
   readonly device: WantedVtep;
-  readonly book: PeerBook;
-  /** False until the first `applyPeers`: before, any route may be a peer's. */
-  peersKnown: boolean;
-  /** Peers that packets can be sent to, by either way. */
-  reached: readonly Lease[];
+  readonly peers: KernelPeers;
   /** MACs that this process made forwarding entries for. */
   macs: ReadonlySet<string>;
 }
@@ -65,7 +60,6 @@ export class VxlanBackend implements Backend {
   readonly #device: Omit<WantedVtep, 'mac' | 'address'>;
   readonly #macFile: string;
   readonly #ownership: RouteOwnership;
-  readonly #complaints: StandingComplaints;
   #mac: string | null = null;
   #running: Running | null = null;
 
@@ -101,7 +95,6 @@ export class VxlanBackend implements Backend {
     };
     this.#macFile = path.join(runDirectory, `${name}.mac`);
     this.#ownership = { networks, ownDevice: name, underlay: underlay.name, subnetLength: config.subnetLength };
-    this.#complaints = new StandingComplaints(log, 'subnet');
   }
 
   async attributes(): Promise<LeaseAttributes> {
@@ -140,26 +133,17 @@ export class VxlanBackend implements Backend {
     } catch (error) {
       log.warn(`cannot keep the MAC address of ${device.name}: ${messageOf(error)}; make the directory writable`);
     }
-    this.#running = { lease, device, book: new PeerBook(), peersKnown: false, reached: [], macs: new Set() };
+    this.#running = { lease, device, peers: new KernelPeers(log), macs: new Set() };
   }
 
   async applyPeers(changes: readonly PeerChange[]): Promise<void> {
     const running = this.#running;
-    if (running === null) return;
-    const { log } = this.#context;
-    running.book.apply(changes);
-    const first = !running.peersKnown;
-    running.peersKnown = true;
-    try {
-      for (const line of shorten(await this.#synchronize(running, first))) log[first ? 'info' : 'debug'](line);
-    } catch (error) {
-      log.error(`peers not applied: ${messageOf(error)}; the next check tries again`);
-    }
+    await running?.peers.apply(changes, (formerLife) => this.#synchronize(running, formerLife));
   }
 
   async reconcile(): Promise<readonly string[]> {
     const running = this.#running;
-    return running === null ? [] : shorten(await this.#synchronize(running, false));
+    return running === null ? [] : running.peers.check((formerLife) => this.#synchronize(running, formerLife));
   }
 
   /** Makes the device and all it knows of the peers what it is to be, whatever it is now. */
@@ -167,9 +151,9 @@ export class VxlanBackend implements Backend {
     const { ip, bridge } = this.#kernel;
     const { device } = running;
     const { made, done: deviceTexts } = await ensureVtep(device, ip);
-    if (!running.peersKnown) return deviceTexts;
-    const complaints = new Map<string, string>();
-    const { tunnelled, direct } = await this.#sortPeers(running, complaints);
+    if (!running.peers.known) return deviceTexts;
+    const troubles = new Map<string, string>();
+    const { tunnelled, direct } = await this.#sortPeers(running, troubles);
     const { networks } = this.#ownership;
     const [routes, neighbours, entries] = await Promise.all([
       readNetworkRoutes(networks, this.#kernel),
@@ -184,12 +168,11 @@ export class VxlanBackend implements Backend {
     const first = await applyChanges(forwardingChanges(device.name, tunnelled, entries, ours), bridge);
     const second = await applyChanges([...neighbourWork.set, ...routeWork.changes, ...neighbourWork.remove], ip);
     for (const [subject, text] of [...routeWork.obstacles, ...first.failed, ...second.failed]) {
-      complaints.set(subject, `peer not set up: ${text}`);
+      troubles.set(subject, `peer not set up: ${text}`);
     }
-    this.#complaints.update(complaints);
+    running.peers.settle(troubles);
     const macs = tunnelled.map(({ mac }) => mac);
     running.macs = new Set(first.failed.size > 0 ? [...ours, ...macs] : macs);
-    running.reached = running.book.leases.filter(({ subnet }) => !complaints.has(formatPrefix(subnet)));
     return made
       ? [...deviceTexts, `gave ${device.name} its ${tunnelled.length} peers`]
       : [...deviceTexts, ...first.done, ...second.done];
@@ -198,15 +181,20 @@ export class VxlanBackend implements Backend {
   /** Which peers are reached through the tunnel, which by plain routes; those that cannot be reached are complained of. */
   async #sortPeers(
     running: Running,
-    complaints: Map<string, string>,
+    troubles: Map<string, string>,
   ): Promise<{ readonly tunnelled: readonly TunnelPeer[]; readonly direct: readonly PeerRoute[] }> {
     const candidates: TunnelPeer[] = [];
-    for (const peer of running.book.leases) {
+    for (const peer of running.peers.leases) {
       const { subnet, attributes } = peer;
       const refusal = refusalOf(peer, this.type, this.#context, running.lease.subnet);
       const announced = refusal === '' ? readAnnouncement(attributes.backendData, this.#options.vni) : { refusal };
-      if ('refusal' in announced) complaints.set(formatPrefix(subnet), announced.refusal);
-      else candidates.push({ subnet, publicIp: attributes.publicIp, mac: announced.mac });
+      if ('refusal' in announced) troubles.set(formatPrefix(subnet), announced.refusal);
+      else if (announced.mac === running.device.mac) {
+        troubles.set(
+          formatPrefix(subnet),
+          'peer ignored: its VtepMAC is this host’s own, from an earlier lease or a copy',
+        );
+      } else candidates.push({ subnet, publicIp: attributes.publicIp, mac: announced.mac });
     }
     const { name } = this.#context.underlay;
     const reach = this.#options.directRouting
@@ -215,7 +203,7 @@ export class VxlanBackend implements Backend {
     const isDirect = ({ publicIp }: TunnelPeer) =>
       reach !== null && offLinkReason(reach.get(publicIp), publicIp, name) === '';
     const { peers, refused } = settleClaims(candidates.filter((peer) => !isDirect(peer)));
-    for (const [subnet, text] of refused) complaints.set(subnet, text);
+    for (const [subnet, text] of refused) troubles.set(subnet, text);
     return {
       tunnelled: peers,
       direct: candidates
@@ -231,15 +219,7 @@ export class VxlanBackend implements Backend {
       type: this.type,
       device: name,
       mtu: this.mtu,
-      peers: (this.#running?.reached ?? []).map(({ subnet, attributes }) => ({
-        subnet: formatPrefix(subnet),
-        publicIp: formatIpv4(attributes.publicIp),
-        txPackets: null,
-        txBytes: null,
-        rxPackets: null,
-        rxBytes: null,
-        lastReceived: null,
-      })),
+      peers: this.#running?.peers.status ?? [],
       features: this.#features(),
       totals: {
         tx_packets: totals.txPackets,

@@ -2,13 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { applyChanges, shorten } from '../../../src/backend/changes.js';
 import { deviceTotals, udpChecksumErrors } from '../../../src/backend/device-statistics.js';
 import { HostGwBackend } from '../../../src/backend/host-gw/host-gw-backend.js';
+import { KernelPeers, refusalOf } from '../../../src/backend/kernel-peers.js';
 import { offLinkReason, parseReach, readReach } from '../../../src/backend/on-link.js';
-import { PeerBook, refusalOf } from '../../../src/backend/peer-book.js';
 import { createBackend, UnknownBackendError } from '../../../src/backend/select.js';
 import { StandingComplaints } from '../../../src/backend/standing-complaints.js';
 import { formatPrefix } from '../../../src/base/ipv4.js';
-import type { Logger } from '../../../src/base/log.js';
+import { type Logger, silentLogger } from '../../../src/base/log.js';
 import { encodeLeaseValue } from '../../../src/subnet/keys.js';
+import type { PeerChange } from '../../../src/subnet/lease.js';
 import { address, contextOf, leaseOf, prefix } from './support.js';
 
 describe('host-gw', () => {
@@ -64,15 +65,28 @@ describe('a lease', () => {
     expect(refusal(lease)).toBe(`peer ignored: ${reason}`);
   });
 
-  it('that changed counts as the newest', () => {
-    const book = new PeerBook();
+  it('that changed counts as the newest', async () => {
+    const peers = new KernelPeers(silentLogger());
     const first = leaseOf('10.5.1.0/24', '192.0.2.1');
     const second = leaseOf('10.5.2.0/24', '192.0.2.2');
-    book.apply([first, second].map((lease) => ({ kind: 'added', lease })));
-    book.apply([{ kind: 'changed', lease: leaseOf('10.5.1.0/24', '192.0.2.7'), previous: first }]);
-    expect(book.leases.map(({ subnet }) => formatPrefix(subnet))).toEqual(['10.5.2.0/24', '10.5.1.0/24']);
-    book.apply([{ kind: 'removed', lease: second }]);
-    expect(book.leases.map(({ attributes }) => attributes.publicIp)).toEqual([address('192.0.2.7')]);
+    const asked: boolean[] = [];
+    const apply = (changes: readonly PeerChange[]) =>
+      peers.apply(changes, async (formerLife) => {
+        asked.push(formerLife);
+        throw new Error('not this time');
+      });
+    expect(peers.known).toBe(false);
+    await apply([first, second].map((lease) => ({ kind: 'added', lease })));
+    await apply([{ kind: 'changed', lease: leaseOf('10.5.1.0/24', '192.0.2.7'), previous: first }]);
+    expect(peers.leases.map(({ subnet }) => formatPrefix(subnet))).toEqual(['10.5.2.0/24', '10.5.1.0/24']);
+    await apply([{ kind: 'removed', lease: second }]);
+    expect(peers.leases.map(({ attributes }) => attributes.publicIp)).toEqual([address('192.0.2.7')]);
+    expect(asked).toEqual([true, true, true]);
+    expect(peers.known).toBe(true);
+    peers.settle(new Map());
+    expect(peers.status).toMatchObject([{ subnet: '10.5.1.0/24', publicIp: '192.0.2.7', rxPackets: null }]);
+    peers.settle(new Map([['10.5.1.0/24', 'is not reached']]));
+    expect(peers.status).toEqual([]);
   });
 });
 

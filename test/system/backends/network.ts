@@ -1,0 +1,177 @@
+/** Hosts as network namespaces on one link, and backends that work inside them. */
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Backend, BackendContext } from '../../../src/backend/backend.js';
+import { HostGwBackend } from '../../../src/backend/host-gw/host-gw-backend.js';
+import { type Kernel, kernelThrough } from '../../../src/backend/kernel.js';
+import { VxlanBackend } from '../../../src/backend/vxlan/vxlan-backend.js';
+import { exec } from '../../../src/base/exec.js';
+import { formatIpv4, type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
+import type { Logger } from '../../../src/base/log.js';
+import type { Run } from '../../../src/routes/ip.js';
+import { parseNetworkConfig } from '../../../src/subnet/config.js';
+import type { Lease, PeerChange } from '../../../src/subnet/lease.js';
+
+export const prefix = (text: string): Prefix => parsePrefix(text) as Prefix;
+export const address = (text: string): number => parseIpv4(text) as number;
+
+export type BackendMember = Readonly<Record<string, unknown>> & { readonly Type: string };
+
+/** A host of the test. Host N has 192.0.2.N, leases 10.5.N.0/24, and has a container's address, 10.5.N.1. */
+export class Host {
+  readonly run: Run;
+  readonly kernel: Kernel;
+  /** Every program that was started inside by the backends. */
+  readonly started: string[] = [];
+  /** What the backends logged at warning or above. */
+  readonly warnings: string[] = [];
+  readonly log: Logger;
+  backend: Backend | null = null;
+  lease: Lease | null = null;
+
+  constructor(
+    readonly number: number,
+    readonly namespace: string,
+    private readonly runDirectory: string,
+  ) {
+    const inside = (argv: readonly string[]) => ['ip', 'netns', 'exec', namespace, ...argv];
+    this.run = (argv, options) => exec(inside(argv), options);
+    const recorded: Run = (argv, options) => {
+      this.started.push(argv.join(' '));
+      return this.run(argv, options);
+    };
+    this.kernel = kernelThrough(recorded, (file) => {
+      const [program = '', ...words] = inside(['cat', `/proc/self/net/${file}`]);
+      return execFileSync(program, words, { encoding: 'utf8' });
+    });
+    const keep = (first: unknown, second?: unknown) => {
+      this.warnings.push(typeof first === 'string' ? first : `${Object.values(first as object).join()}: ${second}`);
+    };
+    const quiet = () => {};
+    this.log = { debug: quiet, info: quiet, warn: keep, error: keep } as unknown as Logger;
+  }
+
+  get address(): string {
+    return `192.0.2.${this.number}`;
+  }
+
+  get subnet(): string {
+    return `10.5.${this.number}.0/24`;
+  }
+
+  async ip(...words: string[]): Promise<string> {
+    return (await this.run(['ip', ...words])).stdout.replaceAll(/ +$/gm, '').trimEnd();
+  }
+
+  /** The lines of `ip route` inside the overlay, the container's own aside. */
+  async routes(): Promise<string[]> {
+    const lines = (await this.ip('route', 'show', 'root', '10.5.0.0/16')).split('\n');
+    return lines
+      .filter((line) => line !== '' && !line.includes(' dev br0 '))
+      .map((line) => line.replace(' linkdown', ''));
+  }
+
+  async neighbours(): Promise<string[]> {
+    return (await this.ip('neigh', 'show', 'dev', 'flannel.1', 'nud', 'permanent')).split('\n').filter(Boolean);
+  }
+
+  async forwarding(): Promise<string[]> {
+    const { stdout } = await this.run(['bridge', 'fdb', 'show', 'dev', 'flannel.1']);
+    return stdout.split('\n').filter(Boolean).sort();
+  }
+
+  /** Answers the host a ping from its container's address to the one of another host? */
+  async reaches(other: Host): Promise<boolean> {
+    const argv = ['ping', '-c', '1', '-W', '1', '-I', `10.5.${this.number}.1`, `10.5.${other.number}.1`];
+    return (await this.run(argv, { tolerate: true })).status === 0;
+  }
+
+  context(backend: BackendMember, others: Partial<BackendContext> = {}): BackendContext {
+    return {
+      log: this.log,
+      underlay: { name: 'eth0', index: 2, address: address(this.address), mtu: 1500 },
+      publicIp: address(this.address),
+      config: parseNetworkConfig(JSON.stringify({ Network: '10.5.0.0/16', Backend: backend })),
+      ...others,
+    };
+  }
+
+  make(member: BackendMember, others: Partial<BackendContext> = {}): Backend {
+    const context = this.context(member, others);
+    return member.Type === 'vxlan'
+      ? new VxlanBackend(context, this.runDirectory, this.kernel)
+      : new HostGwBackend(context, this.kernel);
+  }
+
+  /** Starts a backend as the daemon does, and remembers what it announces. A former one is just forgotten, as by a crash. */
+  async start(member: BackendMember, others: Partial<BackendContext> = {}): Promise<Backend> {
+    const backend = this.make(member, others);
+    const attributes = await backend.attributes();
+    this.lease = { subnet: prefix(this.subnet), attributes, expiresAt: null };
+    await backend.start(this.lease);
+    this.backend = backend;
+    return backend;
+  }
+}
+
+export interface Network {
+  readonly hosts: readonly [Host, Host, Host];
+  remove(): Promise<void>;
+}
+
+/** Three hosts on one link. Their namespaces, and that of the link, begin with `twx`. */
+export async function makeNetwork(): Promise<Network> {
+  const name = `twx-${randomBytes(3).toString('hex')}`;
+  const directory = await mkdtemp(join(tmpdir(), `${name}-`));
+  const link = `${name}-link`;
+  const hosts = [1, 2, 3].map((number) => new Host(number, `${name}-h${number}`, join(directory, String(number))));
+  for (const namespace of [link, ...hosts.map((host) => host.namespace)]) await exec(['ip', 'netns', 'add', namespace]);
+  await exec(['ip', '-n', link, 'link', 'add', 'switch', 'up', 'type', 'bridge']);
+  for (const host of hosts) {
+    const inside = ['link set lo up', 'link set eth0 up', `address add ${host.address}/24 dev eth0`];
+    inside.push('link add br0 type bridge', 'link set br0 up', `address add 10.5.${host.number}.1/24 dev br0`);
+    const port = `host${host.number}`;
+    const add = ['link', 'add', port, 'master', 'switch', 'up', 'type', 'veth'];
+    await exec(['ip', '-n', link, ...add, 'peer', 'name', 'eth0', 'netns', host.namespace]);
+    await host.run(['ip', '-batch', '-'], { input: inside.join('\n') });
+  }
+  return {
+    hosts: hosts as unknown as Network['hosts'],
+    remove: async () => {
+      for (const namespace of [link, ...hosts.map((host) => host.namespace)])
+        await exec(['ip', 'netns', 'del', namespace]);
+      await rm(directory, { recursive: true });
+    },
+  };
+}
+
+/** Tells a host of all the others. */
+export async function introduce(host: Host, others: readonly Host[]): Promise<void> {
+  await host.backend?.applyPeers(others.filter((other) => other !== host).map((other) => added(other.lease as Lease)));
+}
+
+export function added(lease: Lease): PeerChange {
+  return { kind: 'added', lease };
+}
+
+export function removed(lease: Lease): PeerChange {
+  return { kind: 'removed', lease };
+}
+
+export function changed(lease: Lease, previous: Lease): PeerChange {
+  return { kind: 'changed', lease, previous };
+}
+
+/** As many peers as wanted, in 10.5.10.0/28 and on, with public addresses of 192.0.2.0/24 that nobody has. */
+export function inventedPeers(count: number, attributes: (index: number) => Partial<Lease['attributes']>): Lease[] {
+  return Array.from({ length: count }, (_, index) => ({
+    subnet: { address: address('10.5.10.0') + 16 * index, length: 28 },
+    attributes: { publicIp: address('192.0.2.10') + (index % 200), publicIpv6: null, ...attributes(index) },
+    expiresAt: null,
+  }));
+}
+
+export { formatIpv4 };

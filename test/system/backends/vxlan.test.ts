@@ -1,0 +1,366 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { formatPrefix } from '../../../src/base/ipv4.js';
+import type { Lease } from '../../../src/subnet/lease.js';
+import {
+  added,
+  address,
+  changed,
+  type Host,
+  introduce,
+  inventedPeers,
+  makeNetwork,
+  type Network,
+  removed,
+} from './network.js';
+
+const vxlan = { Type: 'vxlan' };
+let hosts: readonly [Host, Host, Host];
+
+/** A network for each test, or one for all tests of a group. */
+function useNetwork(before: typeof beforeEach | typeof beforeAll, after: typeof afterEach | typeof afterAll): void {
+  let network: Network;
+  before(async () => {
+    network = await makeNetwork();
+    ({ hosts } = network);
+  });
+  after(() => network.remove());
+}
+
+async function startAll(member: Parameters<Host['start']>[0] = vxlan): Promise<void> {
+  for (const host of hosts) await host.start(member);
+  for (const host of hosts) await introduce(host, hosts);
+}
+
+async function expectFullMesh(): Promise<void> {
+  const pairs = hosts.flatMap((from) => hosts.filter((to) => to !== from).map((to) => ({ from, to })));
+  const reached = await Promise.all(pairs.map(({ from, to }) => from.reaches(to)));
+  expect(pairs.filter((_, index) => !reached[index]).map(({ from, to }) => `${from.number} to ${to.number}`)).toEqual(
+    [],
+  );
+}
+
+function macOf({ lease }: Host): string {
+  return (lease?.attributes.backendData as { readonly VtepMAC: string } | undefined)?.VtepMAC ?? 'none';
+}
+const link = async (host: Host) =>
+  JSON.parse(await host.ip('-json', '-details', 'address', 'show', 'dev', 'flannel.1'))[0];
+const everything = async (host: Host) => ({
+  routes: await host.routes(),
+  neighbours: await host.neighbours(),
+  forwarding: await host.forwarding(),
+});
+
+describe('three hosts', () => {
+  useNetwork(beforeEach, afterEach);
+
+  it('reach each other through a device as flannel makes it, and count packets', async () => {
+    await startAll();
+    await expectFullMesh();
+    const [first, second, third] = hosts;
+    expect(await link(first)).toMatchObject({
+      mtu: 1450,
+      address: macOf(first),
+      linkinfo: {
+        info_kind: 'vxlan',
+        info_data: { id: 1, link: 'eth0', local: '192.0.2.1', port: 8472, learning: false },
+      },
+      addr_info: expect.arrayContaining([
+        expect.objectContaining({ local: '10.5.1.0', prefixlen: 32, scope: 'global' }),
+      ]),
+    });
+    expect(await everything(first)).toEqual({
+      routes: [
+        '10.5.2.0/24 via 10.5.2.0 dev flannel.1 proto 84 onlink',
+        '10.5.3.0/24 via 10.5.3.0 dev flannel.1 proto 84 onlink',
+      ],
+      neighbours: expect.arrayContaining([
+        `10.5.2.0 lladdr ${macOf(second)} PERMANENT`,
+        `10.5.3.0 lladdr ${macOf(third)} PERMANENT`,
+      ]),
+      forwarding: [
+        `${macOf(second)} dst 192.0.2.2 self permanent`,
+        `${macOf(third)} dst 192.0.2.3 self permanent`,
+      ].sort(),
+    });
+    const status = first.backend?.status();
+    expect(status).toMatchObject({ type: 'vxlan', device: 'flannel.1', mtu: 1450, drops: { host_udp_checksum: 0 } });
+    expect(status?.peers.map(({ subnet, publicIp }) => [subnet, publicIp])).toEqual([
+      ['10.5.2.0/24', '192.0.2.2'],
+      ['10.5.3.0/24', '192.0.2.3'],
+    ]);
+    expect(status?.totals.tx_packets).toBeGreaterThanOrEqual(4);
+    expect(hosts.flatMap(({ warnings }) => warnings)).toEqual([]);
+  });
+
+  it('go on while a daemon is dead, and a new one finds everything as it is', async () => {
+    await startAll();
+    const [first, second, third] = hosts;
+    const before = { device: await link(first), ...(await everything(first)) };
+    // What flannel would have made of the third host, which goes while nobody looks; and what somebody else made.
+    await first.run([
+      'bridge',
+      'fdb',
+      'add',
+      '02:ff:00:00:00:01',
+      'dev',
+      'flannel.1',
+      'dst',
+      '192.0.2.77',
+      'self',
+      'permanent',
+    ]);
+    await first.ip('route', 'add', '198.51.100.0/24', 'dev', 'flannel.1');
+    await first.ip(
+      'neigh',
+      'add',
+      '198.51.100.1',
+      'lladdr',
+      '02:ff:00:00:00:02',
+      'dev',
+      'flannel.1',
+      'nud',
+      'permanent',
+    );
+    await first.ip('address', 'add', '198.51.100.9/32', 'dev', 'flannel.1');
+
+    await first.start(vxlan);
+    expect(await first.backend?.reconcile()).toEqual([]);
+    expect((await link(first)).ifindex).toBe(before.device.ifindex);
+    expect(await first.routes()).toEqual(before.routes);
+    await expectFullMesh();
+
+    await introduce(first, [second]);
+    expect(await first.routes()).toEqual(['10.5.2.0/24 via 10.5.2.0 dev flannel.1 proto 84 onlink']);
+    expect((await first.neighbours()).sort()).toEqual(
+      [`10.5.2.0 lladdr ${macOf(second)} PERMANENT`, '198.51.100.1 lladdr 02:ff:00:00:00:02 PERMANENT'].sort(),
+    );
+    expect(await first.forwarding()).toEqual(
+      ['02:ff:00:00:00:01 dst 192.0.2.77 self permanent', `${macOf(second)} dst 192.0.2.2 self permanent`].sort(),
+    );
+    expect(await first.ip('route', 'show', 'dev', 'flannel.1')).toContain('198.51.100.0/24');
+    expect(await first.ip('address', 'show', 'dev', 'flannel.1')).toContain('198.51.100.9/32');
+    expect([await first.reaches(second), await first.reaches(third)]).toEqual([true, false]);
+  });
+
+  it('that were told of no peer at all remove what is left of former ones', async () => {
+    await startAll();
+    const [first] = hosts;
+    await first.start(vxlan);
+    await first.backend?.applyPeers([]);
+    expect(await everything(first)).toEqual({ routes: [], neighbours: [], forwarding: [] });
+  });
+
+  it('follow a peer to another MAC and to another address, and forget it', async () => {
+    await startAll();
+    const [first, second] = hosts;
+    const old = second.lease as Lease;
+    await second.ip('link', 'del', 'flannel.1');
+    const data = { VNI: 1, VtepMAC: '02:00:00:00:00:77' };
+    await second.ip('address', 'add', '192.0.2.77/24', 'dev', 'eth0');
+    const fresh: Lease = {
+      ...old,
+      attributes: { ...old.attributes, publicIp: address('192.0.2.77'), backendData: data },
+    };
+    const underlay = { name: 'eth0', index: 2, address: address('192.0.2.77'), mtu: 1500 };
+    second.backend = second.make(vxlan, { underlay, publicIp: underlay.address });
+    await second.backend.start(fresh); // a lease that goes on, as from the cache: the MAC in it is kept
+    expect((await link(second)).address).toBe('02:00:00:00:00:77');
+    await introduce(second, hosts);
+    await first.backend?.applyPeers([changed(fresh, old)]);
+    expect(await first.neighbours()).toContain('10.5.2.0 lladdr 02:00:00:00:00:77 PERMANENT');
+    expect(await first.forwarding()).toContain('02:00:00:00:00:77 dst 192.0.2.77 self permanent');
+    expect(await first.forwarding()).toHaveLength(2);
+    expect(await first.reaches(second)).toBe(true);
+    await first.backend?.applyPeers([removed(fresh)]);
+    expect(await everything(first)).toEqual({
+      routes: ['10.5.3.0/24 via 10.5.3.0 dev flannel.1 proto 84 onlink'],
+      neighbours: [`10.5.3.0 lladdr ${macOf(hosts[2])} PERMANENT`],
+      forwarding: [`${macOf(hosts[2])} dst 192.0.2.3 self permanent`],
+    });
+  });
+
+  it('are not disturbed by leases that are none of theirs', async () => {
+    const [first, second] = hosts;
+    await first.start(vxlan);
+    await second.start(vxlan);
+    const [udp, gateway, empty, wrong, twin] = inventedPeers(5, () => ({})) as [Lease, Lease, Lease, Lease, Lease];
+    const withType = (lease: Lease, backendType: string, backendData?: unknown): Lease => ({
+      ...lease,
+      attributes: { ...lease.attributes, backendType, ...(backendData !== undefined && { backendData }) },
+    });
+    const strangers = [
+      udp,
+      withType(gateway, 'host-gw'),
+      withType(empty, 'vxlan'),
+      withType(wrong, 'vxlan', { VNI: 1, VtepMAC: 'nonsense' }),
+      withType(twin, 'vxlan', first.lease?.attributes.backendData),
+    ];
+    await first.backend?.applyPeers([...strangers, second.lease as Lease].map(added));
+    await introduce(second, [first]);
+    expect(await first.reaches(second)).toBe(true);
+    expect(await first.routes()).toHaveLength(1);
+    expect(first.backend?.status().peers).toHaveLength(1);
+    await first.backend?.applyPeers([added(strangers[0] as Lease)]);
+    await first.backend?.reconcile();
+    expect(first.warnings).toEqual([
+      '10.5.10.0/28: peer ignored: its backend is udp, ours is vxlan',
+      '10.5.10.16/28: peer ignored: its backend is host-gw, ours is vxlan',
+      '10.5.10.32/28: peer ignored: its lease has no BackendData with a VtepMAC',
+      '10.5.10.48/28: peer ignored: "nonsense" in its lease is no MAC address of a host',
+      expect.stringMatching(/^10\.5\.10\.64\/28: peer ignored: its VtepMAC is this host’s own/),
+    ]);
+  });
+});
+
+describe('what was done by hand', () => {
+  useNetwork(beforeAll, afterAll);
+  beforeAll(() => startAll());
+
+  it.each([
+    ['the address removed', 'address del 10.5.1.0/32 dev flannel.1'],
+    ['all addresses flushed', 'address flush dev flannel.1'],
+    ['a route removed', 'route del 10.5.2.0/24'],
+    ['all routes flushed', 'route flush dev flannel.1'],
+    ['a route bent', 'route replace 10.5.2.0/24 via 192.0.2.3 dev eth0'],
+    ['the neighbours flushed', 'neigh flush dev flannel.1 nud permanent'],
+    ['a neighbour changed', 'neigh replace 10.5.2.0 lladdr 02:00:00:00:00:99 dev flannel.1 nud permanent'],
+    ['a forwarding entry removed', 'fdb'],
+    ['the MTU changed', 'link set flannel.1 mtu 1300'],
+    ['the MAC changed', 'link set flannel.1 address 02:00:00:00:00:98'],
+    ['the device set down', 'link set flannel.1 down'],
+    ['the device removed', 'link del flannel.1'],
+  ])('%s: is put right', async (_name, vandalism) => {
+    const [first, second] = hosts;
+    const before = await everything(first);
+    if (vandalism === 'fdb') await first.run(['bridge', 'fdb', 'del', macOf(second), 'dev', 'flannel.1', 'self']);
+    else await first.ip(...vandalism.split(' '));
+    expect((await first.backend?.reconcile())?.length).toBeGreaterThan(0);
+    expect(await first.backend?.reconcile()).toEqual([]);
+    expect(await everything(first)).toEqual(before);
+    expect((await link(first)).address).toBe(macOf(first));
+    expect(await first.reaches(second)).toBe(true);
+    expect(first.warnings).toEqual([]);
+  });
+});
+
+describe('a device that is there', () => {
+  useNetwork(beforeEach, afterEach);
+
+  it('with another port is made anew, and keeps its MAC', async () => {
+    const [first] = hosts;
+    await first.start(vxlan);
+    const mac = macOf(first);
+    const { ifindex } = await link(first);
+    await first.start({ Type: 'vxlan', Port: 4789, GBP: true, Learning: true });
+    const after = await link(first);
+    expect(after).toMatchObject({ address: mac, linkinfo: { info_data: { port: 4789, gbp: true, learning: true } } });
+    expect(after.ifindex).not.toBe(ifindex);
+    await first.start({ Type: 'vxlan', Port: 4789, GBP: true });
+    expect(await link(first)).toMatchObject({ ifindex: after.ifindex, linkinfo: { info_data: { learning: false } } });
+    expect(macOf(first)).toBe(mac);
+  });
+
+  it('is kept with its MAC when flanneld made it', async () => {
+    const [first] = hosts;
+    const made =
+      'link add flannel.1 address c6:d2:32:6f:8f:44 type vxlan id 1 dev eth0 local 192.0.2.1 dstport 8472 nolearning';
+    await first.ip(...made.split(' '));
+    await first.ip('address', 'add', '10.5.9.0/32', 'dev', 'flannel.1');
+    const { ifindex } = await link(first);
+    await first.start(vxlan);
+    expect(macOf(first)).toBe('c6:d2:32:6f:8f:44');
+    expect(await link(first)).toMatchObject({ ifindex, addr_info: [{ local: '10.5.1.0' }, { family: 'inet6' }] });
+  });
+
+  it('or was there, gives its MAC to the next one', async () => {
+    const [first] = hosts;
+    await first.start(vxlan);
+    const mac = macOf(first);
+    await first.backend?.stop({ cleanUp: true });
+    await first.start(vxlan);
+    expect(macOf(first)).toBe(mac);
+  });
+
+  it('but is no VXLAN device is left alone and named', async () => {
+    const [first] = hosts;
+    await first.ip('link', 'add', 'flannel.1', 'type', 'bridge');
+    await expect(first.start(vxlan)).rejects.toThrow(
+      /flannel\.1 is there, but no VXLAN device; remove it with: ip link del/,
+    );
+    expect((await link(first)).linkinfo.info_kind).toBe('bridge');
+  });
+
+  it('and has our VNI under another name is named, and nothing is left', async () => {
+    const [first] = hosts;
+    const rival = 'link add rival type vxlan id 1 dev eth0 local 192.0.2.1 dstport 8472 nolearning';
+    await first.ip(...rival.split(' '));
+    await expect(first.start(vxlan)).rejects.toThrow(/VNI already exists; find the other device with VNI 1/);
+    await expect(link(first)).rejects.toThrow(/does not exist/);
+  });
+
+  it('goes with everything on it when clean-up is asked for, and else stays', async () => {
+    await startAll();
+    const [first] = hosts;
+    await first.backend?.stop({ cleanUp: false });
+    expect((await first.routes()).length).toBe(2);
+    await first.start(vxlan);
+    await first.backend?.stop({ cleanUp: true });
+    expect(await first.routes()).toEqual([]);
+    await expect(link(first)).rejects.toThrow(/does not exist/);
+  });
+});
+
+describe('with DirectRouting', () => {
+  useNetwork(beforeEach, afterEach);
+
+  it('a peer on the same link gets a plain route, for as long as it is there', async () => {
+    await startAll({ Type: 'vxlan', DirectRouting: true });
+    await expectFullMesh();
+    const [first] = hosts;
+    const direct = ['10.5.2.0/24 via 192.0.2.2 dev eth0 proto 84', '10.5.3.0/24 via 192.0.2.3 dev eth0 proto 84'];
+    expect(await everything(first)).toEqual({ routes: direct, neighbours: [], forwarding: [] });
+    await first.ip('route', 'add', '192.0.2.3/32', 'via', '192.0.2.2');
+    expect((await first.backend?.reconcile())?.length).toBeGreaterThan(0);
+    expect(await first.routes()).toEqual([direct[0], '10.5.3.0/24 via 10.5.3.0 dev flannel.1 proto 84 onlink']);
+    expect(await first.forwarding()).toEqual([`${macOf(hosts[2])} dst 192.0.2.3 self permanent`]);
+    await first.ip('route', 'del', '192.0.2.3/32');
+    await first.backend?.reconcile();
+    expect(await everything(first)).toEqual({ routes: direct, neighbours: [], forwarding: [] });
+    await first.backend?.stop({ cleanUp: true });
+    expect(await first.routes()).toEqual([]);
+  });
+});
+
+describe('two thousand peers', () => {
+  useNetwork(beforeEach, afterEach);
+
+  it('are set up, restored and removed in a few processes each time', async () => {
+    const [first] = hosts;
+    await first.start(vxlan);
+    const mac = (index: number) =>
+      `02:00:00:00:${(index >> 8).toString(16).padStart(2, '0')}:${(index & 255).toString(16).padStart(2, '0')}`;
+    const peers = inventedPeers(2000, (index) => ({
+      backendType: 'vxlan',
+      backendData: { VNI: 1, VtepMAC: mac(index) },
+    }));
+    const counts = async () => [
+      (await first.routes()).length,
+      (await first.neighbours()).length,
+      (await first.forwarding()).length,
+    ];
+    first.started.length = 0;
+    await first.backend?.applyPeers(peers.map(added));
+    expect(first.started.length).toBeLessThanOrEqual(6);
+    expect(await counts()).toEqual([2000, 2000, 2000]);
+    expect(await first.backend?.reconcile()).toEqual([]);
+    await first.ip('link', 'del', 'flannel.1');
+    first.started.length = 0;
+    expect(await first.backend?.reconcile()).toEqual(['made flannel.1', 'gave flannel.1 its 2000 peers']);
+    expect(first.started.length).toBeLessThanOrEqual(10);
+    expect(await counts()).toEqual([2000, 2000, 2000]);
+    await first.backend?.applyPeers(peers.slice(1).map(removed));
+    expect(await counts()).toEqual([1, 1, 1]);
+    expect(await first.routes()).toEqual([expect.stringContaining(formatPrefix((peers[0] as Lease).subnet))]);
+    expect(first.warnings).toEqual([]);
+  });
+});
