@@ -60,6 +60,12 @@ describe('the life of a daemon', () => {
     expect(world.events).toContain('lease of 192.0.2.1 released');
   });
 
+  it('takes devices, routes and rules away on exit when it is asked to', async () => {
+    await whileReady(['-clean-up-on-exit'], async () => {});
+    const ends = world.events.slice(world.events.indexOf('backend clean-up'));
+    expect(ends).toEqual(['backend clean-up', 'rules removed', 'leases closed', 'registry closed', 'unlocked']);
+  });
+
   it('stops while it waits for the configuration', async () => {
     world.silent = true;
     const life = world.daemon().run(stop.signal);
@@ -157,6 +163,18 @@ describe('what is not vital', () => {
 });
 
 describe('peers', () => {
+  it('reach the backend even when there are none, once', async () => {
+    world.announceNone = true;
+    await whileReady([], async () => {
+      const applyPeers = vi.spyOn(world.backends[0] as FakeBackend, 'applyPeers');
+      await vi.waitFor(() => expect(world.noneApplied).toBe(1));
+      world.leases[0]?.announce([]);
+      world.leases[0]?.announce([added('10.5.8.0/24', '192.0.2.2')]);
+      await happened('peer added 10.5.8.0/24');
+      expect(applyPeers).toHaveBeenCalledTimes(1);
+    });
+  });
+
   it('reach the backend in order, whatever came while it was busy in one piece', async () => {
     world.peers = [added('10.5.8.0/24', '192.0.2.2'), added('10.5.9.0/24', '192.0.2.3')];
     await whileReady([], async () => {

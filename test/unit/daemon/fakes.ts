@@ -69,6 +69,7 @@ export class FakeBackend implements Backend {
   }
 
   async applyPeers(changes: readonly PeerChange[]): Promise<void> {
+    if (changes.length === 0) this.world.noneApplied++;
     this.world.events.push(...changes.map(({ kind, lease: { subnet } }) => `peer ${kind} ${formatPrefix(subnet)}`));
   }
 
@@ -80,8 +81,8 @@ export class FakeBackend implements Backend {
     return { type: 'udp', device: 'flannel0', mtu: this.mtu, peers: [], features: [], totals: {}, drops: {} };
   }
 
-  async stop(): Promise<void> {
-    this.world.events.push('backend stop');
+  async stop({ cleanUp }: { readonly cleanUp: boolean }): Promise<void> {
+    this.world.events.push(cleanUp ? 'backend clean-up' : 'backend stop');
   }
 }
 
@@ -142,7 +143,7 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
 
   follow(): void {
     this.world.events.push('follow peers');
-    if (this.world.peers.length > 0) this.announce(this.world.peers);
+    if (this.world.peers.length > 0 || this.world.announceNone) this.announce(this.world.peers);
   }
 
   async close(): Promise<void> {
@@ -164,6 +165,10 @@ export class World {
   readonly repairs: string[] = [];
   readonly leases: FakeLeases[] = [];
   peers: PeerChange[] = [];
+  /** Announce the peers at the start even when there are none. */
+  announceNone = false;
+  /** How often a backend was told that there are no peers. */
+  noneApplied = 0;
   silent = false;
   backendStartFails = '';
   backendRefuses: Error | null = null;

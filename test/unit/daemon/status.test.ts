@@ -124,6 +124,47 @@ tweed 1.2.3, process 4711, up 30 s, waiting: waiting for the network configurati
   });
 });
 
+/** The kernel forwards for vxlan and host-gw, and does not count by peer. */
+const uncounted: DaemonStatus = {
+  ...running,
+  backend: {
+    type: 'vxlan',
+    device: 'flannel.1',
+    mtu: 1450,
+    peers: [
+      {
+        subnet: '100.96.96.0/24',
+        publicIp: '192.168.77.2',
+        txPackets: null,
+        txBytes: null,
+        rxPackets: null,
+        rxBytes: null,
+        lastReceived: null,
+      },
+    ],
+    features: [],
+    totals: { tx_packets: 7 },
+    drops: { tx_dropped: 0 },
+  },
+};
+
+describe('peers that nobody counts for', () => {
+  it('are shown without numbers', () => {
+    const [, table = ''] = renderStatus(uncounted, now).split('\n\n');
+    expect(table).toBe(`\
+peers: 1
+  subnet          public address  received    sent    last packet
+  100.96.96.0/24  192.168.77.2    –           –       –`);
+  });
+
+  it('are counted as peers, and have no other metrics', async () => {
+    const metrics = await renderMetrics(uncounted);
+    expect(metrics).toContain('tweed_peers 1');
+    expect(metrics).toContain('tweed_tx_packets_total 7');
+    expect(metrics).not.toContain('tweed_peer_');
+  });
+});
+
 describe('the metrics', () => {
   it('say what the status says', async () => {
     const lines = (await renderMetrics(running)).split('\n');
