@@ -24,7 +24,8 @@ export function renderConfig(request: RunRequest): string {
     .join('');
 }
 
-function effectiveSettings({ flags, options }: RunRequest): Setting[] {
+/** Every value in force, ready to be shown: passwords are hidden. */
+export function effectiveSettings({ flags, options }: RunRequest): Setting[] {
   const settings: Setting[] = [];
   for (const { flag, value, origin } of flags.values()) {
     if (flag.group === 'kubernetes' || flag.group === 'command' || (flag.hidden && origin === 'default')) continue;

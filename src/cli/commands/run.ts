@@ -1,10 +1,10 @@
-import { createLogger } from '../../base/log.js';
+import { createLogger, type Logger } from '../../base/log.js';
 import { version } from '../../base/version.js';
 import { runDaemon } from '../../daemon/run.js';
 import { exitCodes } from '../exit.js';
 import { HelpRequested } from '../flags.js';
 import { type RunRequest, readRunRequest } from '../options.js';
-import { renderConfig } from '../print-config.js';
+import { effectiveSettings, renderConfig } from '../print-config.js';
 import { runUsage } from '../usage.js';
 
 /** `tweed run` and `flanneld`. */
@@ -29,8 +29,16 @@ export async function runDaemonCommand(program: string, argv: readonly string[])
       return exitCodes.done;
     case 'run':
       // Arguments are there for every user of the host to see in /proc; a title of our own takes their place.
-      process.title = program;
-      await runDaemon(request.options, createLogger(request.options.logLevel));
+      if (request.flags.get('etcd-password')?.origin === 'flag') process.title = program;
+      await runDaemon(request.options, startLog(request));
       return exitCodes.done;
   }
+}
+
+/** The log, with what was asked for as its first line. */
+function startLog(request: RunRequest): Logger {
+  const log = createLogger(request.options.logLevel);
+  const given = effectiveSettings(request).filter(({ from }) => from !== 'default');
+  log.info({ options: Object.fromEntries(given.map(({ name, value }) => [name, value])) }, 'options given');
+  return log;
 }

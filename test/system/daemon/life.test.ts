@@ -70,6 +70,17 @@ describe('coming up and going down', () => {
     expect(daemon.output).not.toContain('    at ');
   });
 
+  it('shows passwords nowhere: not in the log, not among the processes', async () => {
+    network = await TestNetwork.create();
+    const [host] = network.hosts;
+    const daemon = host.start([network.endpoint, '-etcd-password=hunter2', '-v=10']);
+    const { process: pid } = await host.ready();
+    expect(await fs.readFile(`/proc/${pid}/cmdline`, 'utf8')).not.toContain('hunter2');
+    expect(await daemon.stop()).toBe(0);
+    expect(daemon.output).toContain('"etcd-password":"***"');
+    expect(daemon.output).not.toContain('hunter2');
+  });
+
   it('runs as flanneld, configured by the environment alone', async () => {
     network = await TestNetwork.create();
     const [host] = network.hosts;
