@@ -241,7 +241,8 @@ export class Merger {
     const expected = (get32(u8, head + TCP_SEQUENCE) + this.#total[item] - headerLength) | 0;
     if (get32(u8, tcp + TCP_SEQUENCE) !== expected) return false;
     if (get32(u8, tcp + TCP_ACKNOWLEDGEMENT) !== get32(u8, head + TCP_ACKNOWLEDGEMENT)) return false;
-    if (((u8[tcp + TCP_FLAGS] ^ u8[head + TCP_FLAGS]) & ~TCP_PSH) !== 0) return false;
+    // with the flags stands the byte before them: the data offset and the bits beside it, one of them accurate ECN's
+    if (((get16(u8, tcp + TCP_DATA_OFFSET) ^ get16(u8, head + TCP_DATA_OFFSET)) & ~TCP_PSH) !== 0) return false;
     if (get16(u8, tcp + TCP_WINDOW) !== get16(u8, head + TCP_WINDOW)) return false;
     if (get16(u8, tcp + TCP_URGENT) !== get16(u8, head + TCP_URGENT)) return false;
     for (let i = TCP_MIN_HEADER; i < headerLength - ipLength; i++) if (u8[tcp + i] !== u8[head + i]) return false;
