@@ -62,11 +62,15 @@ export const MAX_SEGMENTS_BEFORE_6_9 = 63;
 const RETRIES = 3;
 const NO_PEER = -1;
 
-/** Told when a datagram is too long for its path: first bytes of the inner packet, and the peer it was for. */
-export type TooLong = (peer: number, packet: number, available: number) => void;
-
-/** Says whether the socket may cut datagrams that are too long for their path into fragments, instead of refusing them. */
-export type AllowFragments = (allowed: boolean) => void;
+/** What the batch does not know itself: how long a datagram may be, and whom to tell of one that was longer. */
+export interface PathLimit {
+  /** Is a datagram of `length` bytes too long for the path to the peer? Asked only after a send was refused. */
+  exceeded(peer: number, length: number): boolean;
+  /** A datagram to the peer was too long: `available` bytes of the inner packet lie at `packet`. */
+  tooLong(peer: number, packet: number, available: number): void;
+  /** Says whether the socket may cut datagrams that are too long for their path into fragments, instead of refusing. */
+  allowFragments(allowed: boolean): void;
+}
 
 export interface DatagramBatchOptions {
   readonly socket: number;
@@ -83,8 +87,7 @@ export class DatagramBatch {
   readonly #control: ControlBlock;
   readonly #socket: number;
   readonly #peers: number;
-  readonly #tooLong: TooLong;
-  readonly #allowFragments: AllowFragments;
+  readonly #path: PathLimit;
 
   readonly #message: number;
   readonly #messageAddress: number;
@@ -110,8 +113,7 @@ export class DatagramBatch {
     counters: Counters,
     control: ControlBlock,
     options: DatagramBatchOptions,
-    tooLong: TooLong,
-    allowFragments: AllowFragments = () => {},
+    path: PathLimit,
   ) {
     this.#memory = memory;
     this.#sys = sys;
@@ -120,8 +122,7 @@ export class DatagramBatch {
     this.#socket = options.socket;
     this.#peers = options.peers;
     this.#maxSegments = Math.min(options.maxSegments, MAX_SEGMENTS);
-    this.#tooLong = tooLong;
-    this.#allowFragments = allowFragments;
+    this.#path = path;
 
     const cmsg = regions.take(CMSG_SPACE);
     this.#message = regions.take(MSGHDR_BYTES);
@@ -229,7 +230,10 @@ export class DatagramBatch {
     if (count > 1) this.#counters.add(Tx.segmented_sends, 1);
   }
 
-  /** The send of the whole run was refused: see what the reason asks for, and replay the run one by one. */
+  /**
+   * The send of the whole run was refused: see what the reason asks for, and replay the run one by one. A path that is
+   * too small answers EMSGSIZE since Linux 6.14, before that EINVAL, as do too many segments, or any at all.
+   */
   #recover(): void {
     const errno = this.#sys.errno();
     const count = this.#count;
@@ -237,22 +241,32 @@ export class DatagramBatch {
       this.#retry(0, errno);
       return;
     }
-    if (errno === EIO) this.#giveUpSegmenting(errno);
-    else if (errno === EINVAL) {
-      if (count > MAX_SEGMENTS_BEFORE_6_9) this.#maxSegments = MAX_SEGMENTS_BEFORE_6_9;
-      else this.#giveUpSegmenting(errno);
+    if (errno === EAGAIN) {
+      // it has waited for as long as a send may: datagram by datagram it would do so over and over
+      this.#counters.drop(TxDrop.send_buffer_full, count);
+      return;
     }
-    this.#counters.add(Tx.replayed_packets, count);
-    // one report a run is enough: the next run begins with another packet, and tells another sender if need be
-    if (errno === EMSGSIZE) {
+    const tooLong = errno === EMSGSIZE || (errno === EINVAL && this.#path.exceeded(this.#peer, this.#segmentLength));
+    if (tooLong) {
+      // one report a run is enough: the next run begins with another packet, and tells another sender if need be
       this.#reportTooLong(0);
-      this.#allowFragments(true);
-    }
+      this.#path.allowFragments(true);
+    } else if (errno === EINVAL && count > MAX_SEGMENTS_BEFORE_6_9) this.#maxSegments = MAX_SEGMENTS_BEFORE_6_9;
+    else if (errno === EINVAL || errno === EIO) this.#giveUpSegmenting(errno);
+    this.#replay(count);
+    if (tooLong) this.#path.allowFragments(false);
+  }
+
+  /** Sends the run datagram by datagram. */
+  #replay(count: number): void {
+    this.#counters.add(Tx.replayed_packets, count);
     for (let i = 0; i < count; i++) {
       if (this.#send(i, 1) >= 0) this.#sent(1, this.#lengths[i]);
-      else this.#retry(i, this.#sys.errno());
+      else if (this.#retry(i, this.#sys.errno()) === EAGAIN) {
+        this.#counters.drop(TxDrop.send_buffer_full, count - i - 1);
+        return;
+      }
     }
-    if (errno === EMSGSIZE) this.#allowFragments(false);
   }
 
   #giveUpSegmenting(errno: number): void {
@@ -260,33 +274,38 @@ export class DatagramBatch {
     this.#control.turnOff('udp_gso', errno);
   }
 
-  /** Datagram `index` was refused with `errno`: tries again where that helps, else counts the drop. */
-  #retry(index: number, errno: number): void {
+  /**
+   * Datagram `index` was refused with `errno`: tries again where that helps, else counts the drop.
+   *
+   * @returns the errno that it was dropped for; 0 when it was sent
+   */
+  #retry(index: number, errno: number): number {
     let reason = errno;
     for (let tries = 0; tries < RETRIES && isPassing(reason); tries++) {
       this.#counters.add(Tx.send_retries, 1);
-      // a full queue empties only with time: let the socket's readiness be the clock
+      // a full queue empties only with time: sleep for a millisecond, on no descriptor at all
       if (reason === ENOBUFS || reason === ENOMEM) this.#sys.poll(this.#messageAddress, 0, 1);
       if (this.#send(index, 1) >= 0) {
         this.#sent(1, this.#lengths[index]);
-        return;
+        return 0;
       }
       reason = this.#sys.errno();
     }
     if (reason === EMSGSIZE) {
       reason = this.#sendInFragments(index);
-      if (reason === 0) return;
+      if (reason === 0) return 0;
     }
     this.#counters.drop(dropReason(reason), 1);
+    return reason;
   }
 
   /** Datagram `index` is longer than the MTU of its path. @returns the errno that stopped the fragments too, else 0 */
   #sendInFragments(index: number): number {
     this.#reportTooLong(index);
     this.#counters.add(Tx.replayed_packets, 1);
-    this.#allowFragments(true);
+    this.#path.allowFragments(true);
     const errno = this.#send(index, 1) >= 0 ? 0 : this.#sys.errno();
-    this.#allowFragments(false);
+    this.#path.allowFragments(false);
     if (errno === 0) this.#sent(1, this.#lengths[index]);
     return errno;
   }
@@ -295,7 +314,7 @@ export class DatagramBatch {
     const iovec = this.#iov + this.#iovStart[index] * IOVEC_BYTES;
     const { u32, base } = this.#memory;
     const at = u32[(iovec + 4) >>> 2] * 4_294_967_296 + u32[iovec >>> 2] - base;
-    this.#tooLong(this.#peer, at, u32[(iovec + IOVEC_LENGTH) >>> 2]);
+    this.#path.tooLong(this.#peer, at, u32[(iovec + IOVEC_LENGTH) >>> 2]);
   }
 }
 

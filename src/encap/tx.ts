@@ -25,7 +25,7 @@ import {
 import { decrementTtl, type Sum } from './checksum.js';
 import type { ControlBlock } from './control-block.js';
 import { type Counters, SEGMENT_BUCKETS, Tx, TxDrop } from './counters.js';
-import { type AllowFragments, DatagramBatch } from './datagram-batch.js';
+import { DatagramBatch } from './datagram-batch.js';
 import type { ForwarderOptions } from './forwarder.js';
 import {
   get16,
@@ -92,7 +92,7 @@ export class TxForwarder {
     control: ControlBlock,
     options: ForwarderOptions,
     pathMtu: (peer: number) => number,
-    allowFragments: AllowFragments = () => {},
+    allowFragments: (allowed: boolean) => void,
   ) {
     this.#memory = memory;
     this.#sys = sys;
@@ -121,8 +121,11 @@ export class TxForwarder {
       counters,
       control,
       { socket: options.socket, peers: layout.peers, maxSegments: options.maxSegments },
-      (peer, packet, available) => this.#fragmentationNeeded(peer, packet, available),
-      allowFragments,
+      {
+        exceeded: (peer, length) => this.#exceedsPath(peer, length),
+        tooLong: (peer, packet, available) => this.#fragmentationNeeded(peer, packet, available),
+        allowFragments,
+      },
     );
     this.#arena = regions.take(ARENA_BYTES, 4096);
 
@@ -272,6 +275,11 @@ export class TxForwarder {
     if (this.#sys.writev(this.#options.tun, this.#icmpAddress, this.#icmpCount) >= 0) {
       this.#counters.add(Tx.icmp_sent, 1);
     }
+  }
+
+  #exceedsPath(peer: number, length: number): boolean {
+    const mtu = this.#pathMtu(peer);
+    return mtu > 0 && length + this.#options.encapsulationOverhead > mtu;
   }
 
   /** A datagram did not fit its path. It goes out in fragments now; the sender is asked for shorter packets. */

@@ -268,8 +268,9 @@ describe('merging over IPv6 only', () => {
   });
 
   it('closes all flows at a packet of no known version or no length', () => {
+    const other = (index: number) => segment(index, { sourcePort: 7 });
     for (const odd of [altered(segment(1), { 0: 0x50 }), Uint8Array.of(0x45, 0, 0), segment(1).slice(0, 30)]) {
-      expect(groups([segment(0), odd, segment(1)])).toEqual([[0], [1], [2]]);
+      expect(groups([segment(0), other(0), odd, segment(1), other(1)])).toEqual([[0], [1], [2], [3], [4]]);
     }
   });
 });

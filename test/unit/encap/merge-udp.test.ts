@@ -9,7 +9,7 @@ describe.each([4, 6] as const)('merging UDP over IPv%i', (version) => {
   const ipLength = version === 4 ? 20 : 40;
   const datagram = (index: number, fields: Partial<UdpFields> = {}): Uint8Array =>
     udp({ version, id: index, payload: payload(SIZE, index), ...fields });
-  const other = (index: number) => datagram(index, { sourcePort: 7 });
+  const other = (index: number, fields: Partial<UdpFields> = {}) => datagram(index, { ...fields, sourcePort: 7 });
   const sized = (length: number) => datagram(0, { payload: payload(length, length) });
 
   it('writes a datagram that stays alone as it came', () => {
@@ -51,6 +51,11 @@ describe.each([4, 6] as const)('merging UDP over IPv%i', (version) => {
       'lets an empty one travel alone and stay in order',
       [datagram(0), sized(0), datagram(1), datagram(2)],
       [[0], [1], [2, 3]],
+    ],
+    [
+      'lets an empty one of another flow pass',
+      [datagram(0), other(0, { payload: payload(0) }), datagram(1)],
+      [[0, 2], [1]],
     ],
     ['does not start an item with an empty one', [sized(0), sized(0), datagram(0)], [[0], [1], [2]]],
     ['merges datagrams of one byte', [sized(1), sized(1), sized(1)], [[0, 1, 2]]],

@@ -1,0 +1,277 @@
+import { describe, expect, it } from 'vitest';
+import {
+  EAGAIN,
+  ECONNREFUSED,
+  EHOSTUNREACH,
+  EINTR,
+  EINVAL,
+  EIO,
+  EMSGSIZE,
+  ENETDOWN,
+  ENETUNREACH,
+  ENOBUFS,
+  ENOMEM,
+  EPERM,
+} from '../../../src/linux/constants.js';
+import { batchBench, PEER_2, PEER_3 } from './support/sending.js';
+
+/** The errno for the first `times` attempts. */
+const first = (times: number, errno: number) => (_: unknown, attempt: number) => (attempt < times ? errno : 0);
+/** The errno for every segmented send. */
+const segmented =
+  (errno: number) =>
+  ({ segmentSize }: { readonly segmentSize: number }) =>
+    segmentSize > 0 ? errno : 0;
+
+function run(bench: ReturnType<typeof batchBench>, count: number, length = 100, peer = PEER_2): Uint8Array[] {
+  return Array.from({ length: count }, (_, i) => bench.add(length, peer, i));
+}
+
+describe('a segmented send that is refused with EIO', () => {
+  it('is replayed datagram by datagram, in order, without a duplicate, and never tried again', () => {
+    const bench = batchBench();
+    const { kernel, batch, control, counted, dropped } = bench;
+    kernel.onSend = segmented(EIO);
+    const sent = [...run(bench, 5), bench.add(60)];
+    batch.flush();
+    expect(kernel.datagrams).toEqual(sent);
+    expect(control.turnedOff('udp_gso')).toBe(EIO);
+    expect(counted('tx')).toEqual({ packets: 6, bytes: 560, sends: 6, replayed_packets: 6 });
+    kernel.sends.length = 0;
+    const more = run(bench, 3);
+    batch.flush();
+    expect(kernel.sends.map(({ datagrams, segmentSize }) => [datagrams.length, segmentSize])).toEqual(
+      Array(3).fill([1, 0]),
+    );
+    expect(kernel.datagrams).toEqual(more);
+    expect(dropped('tx')).toEqual({});
+  });
+
+  it('is replayed in the middle of a super-packet: what went before it is not sent again', () => {
+    const bench = batchBench(4);
+    let sends = 0;
+    bench.kernel.onSend = ({ segmentSize }) => (segmentSize > 0 && ++sends > 1 ? EIO : 0);
+    const sent = Array.from({ length: 10 }, (_, i) => bench.addSegment(40, 1000, PEER_2, i));
+    bench.batch.flush();
+    expect(bench.kernel.datagrams).toEqual(sent);
+    expect(bench.lengths().map(({ length }) => length)).toEqual([4, 1, 1, 1, 1, 1, 1]);
+  });
+
+  it('does not turn anything off when a single datagram is refused', () => {
+    const { kernel, batch, add, control, dropped } = batchBench();
+    kernel.onSend = () => EIO;
+    add(100);
+    batch.flush();
+    expect(control.turnedOff('udp_gso')).toBe(0);
+    expect(dropped('tx')).toEqual({ send_error: 1 });
+  });
+});
+
+describe('a segmented send that is refused with EINVAL', () => {
+  it('makes the runs shorter when the kernel takes fewer segments than a newer one', () => {
+    const bench = batchBench();
+    const { kernel, batch, control } = bench;
+    kernel.onSend = ({ datagrams }) => (datagrams.length > 64 ? EINVAL : 0);
+    const sent = run(bench, 300, 50);
+    batch.flush();
+    expect(kernel.datagrams).toEqual(sent);
+    expect(control.turnedOff('udp_gso')).toBe(0);
+    expect(Math.max(...kernel.sent.map(({ datagrams }) => datagrams.length))).toBe(63);
+  });
+
+  it('turns segmenting off when a short run is refused too', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = segmented(EINVAL);
+    const sent = [...run(bench, 130, 50), ...run(bench, 3)];
+    bench.batch.flush();
+    expect(bench.kernel.datagrams).toEqual(sent);
+    expect(bench.control.turnedOff('udp_gso')).toBe(EINVAL);
+  });
+
+  it('counts as "too long for the path" where the path is too small, as kernels before 6.14 say it', () => {
+    const bench = batchBench(128, (peer, length) => peer === PEER_2 && length > 1372);
+    bench.kernel.onSend = ({ segmentSize }) => (segmentSize > 1372 ? EINVAL : 0);
+    const sent = run(bench, 3, 1400);
+    bench.batch.flush();
+    expect(bench.kernel.datagrams).toEqual(sent);
+    expect(bench.control.turnedOff('udp_gso')).toBe(0);
+    expect(bench.reports).toMatchObject([{ peer: PEER_2, bytes: sent[0] }]);
+    const shorter = run(bench, 3, 1372);
+    bench.batch.flush();
+    expect(bench.kernel.sent.at(-1)!.datagrams).toEqual(shorter);
+  });
+});
+
+describe('a send that is refused with EMSGSIZE', () => {
+  it('is repeated singly, reported once, and leaves segmenting on', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = segmented(EMSGSIZE);
+    const sent = run(bench, 4, 1400, PEER_3);
+    bench.batch.flush();
+    expect(bench.kernel.datagrams).toEqual(sent);
+    expect(bench.reports).toEqual([{ peer: PEER_3, bytes: sent[0] }]);
+    expect(bench.control.turnedOff('udp_gso')).toBe(0);
+    bench.kernel.onSend = () => 0;
+    run(bench, 4, 1300, PEER_3);
+    bench.batch.flush();
+    expect(bench.lengths().at(-1)).toEqual([1300, 1300, 1300, 1300]);
+  });
+
+  it('is reported with the headers only where the payload lies apart', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = segmented(EMSGSIZE);
+    const [one] = [bench.addSegment(52, 1400), bench.addSegment(52, 1400)];
+    bench.batch.flush();
+    expect(bench.reports).toEqual([{ peer: PEER_2, bytes: one!.slice(0, 52) }]);
+  });
+
+  it('is dropped and reported when a single datagram is too long', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = () => EMSGSIZE;
+    const one = bench.add(9000);
+    bench.batch.flush();
+    expect(bench.reports).toEqual([{ peer: PEER_2, bytes: one }]);
+    expect(bench.dropped('tx')).toEqual({ message_too_long: 1 });
+  });
+});
+
+describe('a full queue', () => {
+  it.each([
+    ['ENOBUFS', ENOBUFS],
+    ['ENOMEM', ENOMEM],
+  ])('%s: the datagram is tried again, after a moment, and gets through', (_, errno) => {
+    const { kernel, batch, add, counted, dropped } = batchBench();
+    kernel.onSend = first(2, errno);
+    const one = add(100);
+    batch.flush();
+    expect(kernel.datagrams).toEqual([one]);
+    expect(kernel.polls).toEqual([
+      { count: 0, timeout: 1 },
+      { count: 0, timeout: 1 },
+    ]);
+    expect(counted('tx')).toEqual({ packets: 1, bytes: 100, sends: 1, send_retries: 2 });
+    expect(dropped('tx')).toEqual({});
+  });
+
+  it('ENOBUFS for ever: after three more tries the datagram is dropped', () => {
+    const { kernel, batch, add, counted, dropped } = batchBench();
+    kernel.onSend = () => ENOBUFS;
+    add(100);
+    batch.flush();
+    expect(kernel.sends).toHaveLength(4);
+    expect(counted('tx')).toEqual({ send_retries: 3 });
+    expect(dropped('tx')).toEqual({ send_buffer_full: 1 });
+  });
+
+  it('ENOBUFS for some of a run: those are dropped, the others delivered in order', () => {
+    const bench = batchBench();
+    const sent = run(bench, 4);
+    bench.kernel.onSend = ({ datagrams }) =>
+      datagrams.some((bytes) => Buffer.compare(bytes, sent[1]!) === 0) ? ENOBUFS : 0;
+    bench.batch.flush();
+    expect(bench.kernel.datagrams).toEqual([sent[0], sent[2], sent[3]]);
+    expect(bench.dropped('tx')).toEqual({ send_buffer_full: 1 });
+  });
+
+  it('EAGAIN: a send that has waited for its time is given up, the rest of its run with it', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = () => EAGAIN;
+    run(bench, 5);
+    bench.batch.flush();
+    expect(bench.kernel.sends).toHaveLength(1);
+    expect(bench.dropped('tx')).toEqual({ send_buffer_full: 5 });
+    expect(bench.batch.empty).toBe(true);
+  });
+
+  it('EAGAIN in a replay: the rest of the run is given up too, as each would wait as long', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = (_, attempt) => (attempt === 0 ? EIO : attempt < 3 ? 0 : EAGAIN);
+    const sent = run(bench, 6);
+    bench.batch.flush();
+    expect(bench.kernel.datagrams).toEqual(sent.slice(0, 2));
+    expect(bench.kernel.sends).toHaveLength(4);
+    expect(bench.dropped('tx')).toEqual({ send_buffer_full: 4 });
+  });
+});
+
+describe('a passing error', () => {
+  it.each([
+    ['EINTR', EINTR],
+    ['ECONNREFUSED', ECONNREFUSED],
+  ])('%s: a single datagram is sent again at once', (_, errno) => {
+    const { kernel, batch, add, dropped } = batchBench();
+    kernel.onSend = first(1, errno);
+    const one = add(100);
+    batch.flush();
+    expect(kernel.datagrams).toEqual([one]);
+    expect(kernel.polls).toEqual([]);
+    expect(dropped('tx')).toEqual({});
+  });
+
+  it.each([
+    ['EINTR', EINTR],
+    ['ECONNREFUSED', ECONNREFUSED],
+    ['ENOBUFS', ENOBUFS],
+  ])('%s: no datagram of a run is lost or doubled, and segmenting stays on', (_, errno) => {
+    const bench = batchBench();
+    bench.kernel.onSend = first(1, errno);
+    const sent = run(bench, 5);
+    bench.batch.flush();
+    expect(bench.kernel.datagrams).toEqual(sent);
+    expect(bench.control.turnedOff('udp_gso')).toBe(0);
+    run(bench, 5);
+    bench.batch.flush();
+    expect(bench.lengths().at(-1)).toEqual(Array(5).fill(100));
+  });
+
+  it('that does not pass is dropped after three more tries', () => {
+    const { kernel, batch, add, dropped } = batchBench();
+    kernel.onSend = () => EINTR;
+    add(100);
+    batch.flush();
+    expect(kernel.sends).toHaveLength(4);
+    expect(dropped('tx')).toEqual({ send_error: 1 });
+  });
+});
+
+describe('a lasting error', () => {
+  it.each([
+    ['ENETUNREACH', ENETUNREACH, 'underlay_unreachable'],
+    ['EHOSTUNREACH', EHOSTUNREACH, 'underlay_unreachable'],
+    ['ENETDOWN', ENETDOWN, 'underlay_unreachable'],
+    ['EPERM, a firewall', EPERM, 'send_refused'],
+    ['something unheard of', 9999, 'send_error'],
+  ])('%s: all of the run is dropped under its reason, and the next run is sent', (_, errno, reason) => {
+    const bench = batchBench();
+    bench.kernel.onSend = () => errno;
+    run(bench, 5);
+    bench.batch.flush();
+    expect(bench.dropped('tx')).toEqual({ [reason]: 5 });
+    expect(bench.counted('tx')).toEqual({ replayed_packets: 5 });
+    expect(bench.control.turnedOff('udp_gso')).toBe(0);
+    bench.kernel.onSend = () => 0;
+    run(bench, 2);
+    bench.batch.flush();
+    expect(bench.lengths()).toEqual([[100, 100]]);
+  });
+
+  it('of one datagram does not keep the others of its run from being delivered', () => {
+    const bench = batchBench();
+    const sent = run(bench, 4);
+    bench.kernel.onSend = ({ datagrams }) =>
+      datagrams.some((bytes) => Buffer.compare(bytes, sent[2]!) === 0) ? EPERM : 0;
+    bench.batch.flush();
+    expect(bench.kernel.datagrams).toEqual([sent[0], sent[1], sent[3]]);
+    expect(bench.dropped('tx')).toEqual({ send_refused: 1 });
+  });
+
+  it('for one peer does not touch another', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = ({ address }) => (address % 256 === 2 ? ENETUNREACH : 0);
+    run(bench, 2, 100, PEER_2);
+    const sent = run(bench, 2, 100, PEER_3);
+    bench.batch.flush();
+    expect(bench.kernel.datagrams).toEqual(sent);
+    expect(bench.dropped('tx')).toEqual({ underlay_unreachable: 2 });
+  });
+});

@@ -1,0 +1,70 @@
+/** A DatagramBatch over a FakeKernel, fed with whole packets or with segments. */
+import { DatagramBatch } from '../../../../src/encap/datagram-batch.js';
+import { RegionAllocator } from '../../../../src/linux/memory.js';
+import { SOCKET } from './fake-kernel.js';
+import { payload } from './packets.js';
+import { workbench } from './workbench.js';
+
+/** Peer numbers: the order in which the workbench sets them. */
+export const PEER_2 = 0;
+export const PEER_3 = 1;
+
+export interface TooLongReport {
+  readonly peer: number;
+  readonly bytes: Uint8Array;
+}
+
+export function batchBench(maxSegments = 128, tooSmallPath: (peer: number, length: number) => boolean = () => false) {
+  const bench = workbench();
+  const { memory, kernel, layout } = bench;
+  const regions = new RegionAllocator(layout.tx);
+  const reports: TooLongReport[] = [];
+  const fragments: boolean[] = [];
+  const batch = new DatagramBatch(
+    memory,
+    regions,
+    kernel,
+    bench.txCounters,
+    bench.control,
+    { socket: SOCKET, peers: layout.peers, maxSegments },
+    {
+      exceeded: tooSmallPath,
+      tooLong: (peer, packet, available) => {
+        reports.push({ peer, bytes: memory.u8.slice(packet, packet + available) });
+      },
+      allowFragments: (allowed) => fragments.push(allowed),
+    },
+  );
+  let next = regions.take(64);
+  const place = (bytes: Uint8Array): number => {
+    const at = next;
+    memory.u8.set(bytes, at);
+    next += bytes.length;
+    return at;
+  };
+  return {
+    ...bench,
+    batch,
+    reports,
+    /** How often the socket was told to allow fragments, and to refuse them. */
+    fragments,
+    /** Adds a whole packet of `length` bytes and returns it. */
+    add(length: number, peer = PEER_2, seed = 0): Uint8Array {
+      const bytes = payload(length, seed);
+      const at = place(bytes);
+      batch.reserve(peer, length);
+      batch.addPacket(at, length);
+      return bytes;
+    },
+    /** Adds a segment whose headers lie in the batch's arena and whose payload lies apart. */
+    addSegment(headerLength: number, payloadLength: number, peer = PEER_2, seed = 0): Uint8Array {
+      const bytes = payload(headerLength + payloadLength, seed);
+      const at = place(bytes.subarray(headerLength));
+      const headers = batch.reserve(peer, bytes.length);
+      memory.u8.set(bytes.subarray(0, headerLength), headers);
+      batch.addSegment(headers, headerLength, at, payloadLength);
+      return bytes;
+    },
+    lengths: (): number[][] => kernel.sent.map(({ datagrams }) => datagrams.map(({ length }) => length)),
+  };
+}
