@@ -149,6 +149,26 @@ export function faults(packet: Uint8Array): string[] {
   return found;
 }
 
+/** An ICMP error taken apart (RFC 792, RFC 1191). Throws when it is none, or a wrong one. */
+export function parseIcmpError(packet: Uint8Array) {
+  if (faults(packet).length > 0) throw new Error(`ICMP error with ${faults(packet)}`);
+  const { version, ipLength, protocol, transport, source, destination, tos, ttl, fragment } = parse(packet);
+  if (version !== 4 || ipLength !== 20 || protocol !== ICMP) throw new Error('not ICMP over IPv4');
+  if (![3, 11].includes(transport[0]!)) throw new Error(`not an ICMP error: type ${transport[0]}`);
+  if (word(transport, 4) !== 0) throw new Error('the unused field is not zero');
+  return {
+    from: long(source, 0),
+    to: long(destination, 0),
+    tos,
+    ttl,
+    fragment,
+    type: transport[0]!,
+    code: transport[1]!,
+    mtu: word(transport, 6),
+    quoted: transport.slice(8),
+  };
+}
+
 /** The virtio-net header as a TUN's user sees it. */
 export interface Vnet {
   readonly flags: number;
