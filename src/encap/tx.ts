@@ -287,7 +287,7 @@ export class TxForwarder {
     if ((get16(this.#memory.u8, packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT) === 0) return;
     const overhead = this.#options.encapsulationOverhead;
     const mtu = this.#pathMtu(peer) - overhead;
-    if (mtu < IPV4_MIN_HEADER + 8) return;
+    if (mtu < IPV4_MIN_HEADER + 8 || mtu >= get16(this.#memory.u8, packet + IPV4_TOTAL_LENGTH)) return;
     this.#sendIcmp(packet, available, ICMP_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, mtu);
   }
 }
