@@ -5,11 +5,23 @@
  * equal datagrams of one sender. Every inner packet is checked, its TTL taken down, and given to the merger; then every
  * item of the merger is one writev. Packets stay in their slots until they are written.
  */
-import { EAGAIN, EBADFD, EINTR, EINVAL, EIO, MSG_DONTWAIT, MSG_TRUNC, SOL_UDP, UDP_GRO } from '../linux/constants.js';
+import {
+  EAGAIN,
+  EBADF,
+  EBADFD,
+  EINTR,
+  EINVAL,
+  EIO,
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  SOL_UDP,
+  UDP_GRO,
+} from '../linux/constants.js';
 import type { Syscalls } from '../linux/libc.js';
 import { RegionAllocator, type SharedMemory } from '../linux/memory.js';
 import {
   CMSG_DATA,
+  CMSG_LENGTH,
   CMSG_LEVEL,
   CMSG_SPACE,
   CMSG_TYPE,
@@ -192,10 +204,13 @@ export class RxForwarder {
     return EAGAIN;
   }
 
-  /** An error that waited on the socket (an ICMP answer, a link that went down) does not end the forwarder. */
+  /**
+   * An error that waited on the socket (an ICMP answer, a link that went down) does not end the forwarder. A descriptor
+   * that is no socket any more does: poll would find it ready for ever.
+   */
   #receiveError(): number {
     const errno = this.#sys.errno();
-    return errno === EBADFD || errno === EINVAL ? errno : EAGAIN;
+    return errno === EBADF || errno === EBADFD || errno === EINVAL ? errno : EAGAIN;
   }
 
   /** The datagrams in one slot: one, or a run of equal ones from one sender with UDP_GRO. */
@@ -229,6 +244,7 @@ export class RxForwarder {
     const message = this.#messages + slot * MMSGHDR_BYTES;
     const control = this.#controls + slot * CONTROL_BYTES;
     if (u32[(message + MSGHDR_CONTROL_LENGTH) >>> 2] < CMSG_DATA + 4) return length;
+    if (u32[(control + CMSG_LENGTH) >>> 2] < CMSG_DATA + 4) return length;
     if (i32[(control + CMSG_LEVEL) >>> 2] !== SOL_UDP || i32[(control + CMSG_TYPE) >>> 2] !== UDP_GRO) return length;
     const size = i32[(control + CMSG_DATA) >>> 2];
     return size > 0 ? size : length;
@@ -294,8 +310,12 @@ export class RxForwarder {
   #write(): void {
     const merger = this.#merger;
     const { count } = merger;
-    for (let item = 0; item < count && this.#fatal === 0; item++) {
+    for (let item = 0; item < count; item++) {
       const segments = merger.segments(item);
+      if (this.#fatal !== 0) {
+        this.#dropWrite(this.#fatal, segments);
+        continue;
+      }
       merger.finish(item);
       const address = this.#itemAddresses[item] as number;
       if (this.#sys.writev(this.#options.tun, address, merger.iovCount(item) - this.#skip) < 0) {

@@ -146,25 +146,30 @@ describe('DatagramBatch', () => {
       flush: fc.integer({ min: 0, max: 9 }),
     });
     fc.assert(
-      fc.property(fc.array(item, { maxLength: 80 }), fc.constantFrom(1, 2, 63, 128), (items, maxSegments) => {
-        const { batch, kernel, add, addSegment } = batchBench(maxSegments);
-        const expected = items.map(({ peer, length, split, flush }, i) => {
-          const bytes = split ? addSegment(40, length - 40, peer, i) : add(length, peer, i);
-          if (flush === 0) batch.flush();
-          return { address: host(peer === PEER_2 ? 2 : 3), bytes };
-        });
-        batch.flush();
-        const got = kernel.sends.flatMap(({ address, datagrams }) => datagrams.map((bytes) => ({ address, bytes })));
-        expect(got.length).toBe(expected.length);
-        got.forEach(({ address, bytes }, i) => {
-          if (address !== expected[i]!.address || Buffer.compare(bytes, expected[i]!.bytes) !== 0) expect.fail(`${i}`);
-        });
-        for (const { datagrams } of kernel.sends) {
-          const bytes = datagrams.reduce((sum, { length }) => sum + length, 0);
-          expect(datagrams.length).toBeLessThanOrEqual(maxSegments);
-          expect(bytes).toBeLessThanOrEqual(MAX_UDP_PAYLOAD);
-        }
-      }),
+      fc.property(
+        fc.array(item, { maxLength: 80, size: 'max' }),
+        fc.constantFrom(1, 2, 63, 128),
+        (items, maxSegments) => {
+          const { batch, kernel, add, addSegment } = batchBench(maxSegments);
+          const expected = items.map(({ peer, length, split, flush }, i) => {
+            const bytes = split ? addSegment(40, length - 40, peer, i) : add(length, peer, i);
+            if (flush === 0) batch.flush();
+            return { address: host(peer === PEER_2 ? 2 : 3), bytes };
+          });
+          batch.flush();
+          const got = kernel.sends.flatMap(({ address, datagrams }) => datagrams.map((bytes) => ({ address, bytes })));
+          expect(got.length).toBe(expected.length);
+          got.forEach(({ address, bytes }, i) => {
+            if (address !== expected[i]!.address || Buffer.compare(bytes, expected[i]!.bytes) !== 0)
+              expect.fail(`${i}`);
+          });
+          for (const { datagrams } of kernel.sends) {
+            const bytes = datagrams.reduce((sum, { length }) => sum + length, 0);
+            expect(datagrams.length).toBeLessThanOrEqual(maxSegments);
+            expect(bytes).toBeLessThanOrEqual(MAX_UDP_PAYLOAD);
+          }
+        },
+      ),
       { numRuns: 150 },
     );
   });

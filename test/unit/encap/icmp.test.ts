@@ -125,7 +125,7 @@ describe('writeIcmpError', () => {
 
   it('answers the sender of any packet with a right error or not at all', () => {
     fc.assert(
-      fc.property(fc.uint8Array({ minLength: 20, maxLength: 700 }), (packet) => {
+      fc.property(fc.uint8Array({ minLength: 20, maxLength: 700, size: 'max' }), (packet) => {
         packet[0] = 0x45 + ((packet[0] ?? 0) % 4);
         const error = errorAbout(packet);
         if (error === null) return;

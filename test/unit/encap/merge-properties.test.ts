@@ -55,8 +55,8 @@ function superPackets(flags: readonly number[], most: number): fc.Arbitrary<Supe
 /** Packets of several flows, each in order, dealt out in any order between the flows. */
 const traffic = fc
   .tuple(
-    fc.array(superPackets([PSH, ECE, CWR, FIN], 8), { minLength: 1, maxLength: 5 }),
-    fc.array(fc.nat(99), { maxLength: 40 }),
+    fc.array(superPackets([PSH, ECE, CWR, FIN], 8), { minLength: 1, maxLength: 5, size: 'max' }),
+    fc.array(fc.nat(99), { maxLength: 40, size: 'max' }),
   )
   .map(([supers, choices]) => {
     const queues = supers.map(({ whole, size }) => referenceSplit(whole, size));
@@ -178,7 +178,7 @@ describe('merging', () => {
     fc.assert(
       fc.property(
         traffic,
-        fc.array(mishap, { minLength: 1, maxLength: 12 }),
+        fc.array(mishap, { minLength: 1, maxLength: 12, size: 'max' }),
         fc.record({ tcp: fc.boolean(), udp: fc.boolean() }),
         (sent, mishaps, options) => {
           const packets = suffer(sent, mishaps);
@@ -196,7 +196,7 @@ describe('merging', () => {
 
   it('survives any bytes', () => {
     const bytes = fc
-      .tuple(fc.uint8Array({ minLength: 1, maxLength: 90 }), fc.constantFrom(0x45, 0x45, 0x60, 0x46, 0x00))
+      .tuple(fc.uint8Array({ minLength: 1, maxLength: 90, size: 'max' }), fc.constantFrom(0x45, 0x45, 0x60, 0x46, 0x00))
       .map(([packet, first]) => {
         packet[0] = first;
         if (packet.length > 9) packet[first === 0x60 ? 6 : 9] = packet[packet.length - 1]! & 1 ? 6 : 17;
@@ -205,7 +205,7 @@ describe('merging', () => {
         return packet;
       });
     fc.assert(
-      fc.property(fc.array(bytes, { maxLength: 30 }), (packets) => {
+      fc.property(fc.array(bytes, { maxLength: 30, size: 'max' }), (packets) => {
         const { items } = merge(packets);
         const order = items.flatMap(({ members }) => members);
         expect([...order].sort((a, b) => a - b)).toEqual(packets.map((_, i) => i));
