@@ -96,6 +96,7 @@ describe('a segmented send that is refused with EINVAL', () => {
     expect(bench.kernel.datagrams).toEqual(sent);
     expect(bench.control.turnedOff('udp_gso')).toBe(0);
     expect(bench.reports).toMatchObject([{ peer: PEER_2, bytes: sent[0] }]);
+    expect(bench.fragments).toEqual([true, false]);
     const shorter = run(bench, 3, 1372);
     bench.batch.flush();
     expect(bench.kernel.sent.at(-1)!.datagrams).toEqual(shorter);
@@ -103,35 +104,72 @@ describe('a segmented send that is refused with EINVAL', () => {
 });
 
 describe('a send that is refused with EMSGSIZE', () => {
-  it('is repeated singly, reported once, and leaves segmenting on', () => {
+  /** A path that carries datagrams of 1372 bytes: longer ones only in fragments, and never in a segmented send. */
+  function smallPath(bench: ReturnType<typeof batchBench>): void {
+    bench.kernel.onSend = ({ datagrams, segmentSize }) =>
+      datagrams[0]!.length > 1372 && (segmentSize > 0 || bench.fragments.at(-1) !== true) ? EMSGSIZE : 0;
+  }
+
+  it('is repeated singly in fragments, reported once, and leaves segmenting on and DF set', () => {
     const bench = batchBench();
-    bench.kernel.onSend = segmented(EMSGSIZE);
+    smallPath(bench);
     const sent = run(bench, 4, 1400, PEER_3);
     bench.batch.flush();
     expect(bench.kernel.datagrams).toEqual(sent);
+    expect(bench.kernel.sends).toHaveLength(5);
     expect(bench.reports).toEqual([{ peer: PEER_3, bytes: sent[0] }]);
+    expect(bench.fragments).toEqual([true, false]);
     expect(bench.control.turnedOff('udp_gso')).toBe(0);
-    bench.kernel.onSend = () => 0;
-    run(bench, 4, 1300, PEER_3);
+    run(bench, 4, 1372, PEER_3);
     bench.batch.flush();
-    expect(bench.lengths().at(-1)).toEqual([1300, 1300, 1300, 1300]);
+    expect(bench.lengths().at(-1)).toEqual([1372, 1372, 1372, 1372]);
   });
 
   it('is reported with the headers only where the payload lies apart', () => {
     const bench = batchBench();
-    bench.kernel.onSend = segmented(EMSGSIZE);
+    smallPath(bench);
     const [one] = [bench.addSegment(52, 1400), bench.addSegment(52, 1400)];
     bench.batch.flush();
     expect(bench.reports).toEqual([{ peer: PEER_2, bytes: one!.slice(0, 52) }]);
   });
 
-  it('is dropped and reported when a single datagram is too long', () => {
+  it('goes out in fragments and is reported when it is a single datagram', () => {
+    const bench = batchBench();
+    smallPath(bench);
+    const one = bench.add(1400);
+    bench.batch.flush();
+    expect(bench.kernel.datagrams).toEqual([one]);
+    expect(bench.reports).toEqual([{ peer: PEER_2, bytes: one }]);
+    expect(bench.fragments).toEqual([true, false]);
+    expect(bench.counted('tx')).toEqual({ packets: 1, bytes: 1400, sends: 1, replayed_packets: 1 });
+    expect(bench.dropped('tx')).toEqual({});
+  });
+
+  it('is dropped, and DF set again, when not even fragments get through', () => {
     const bench = batchBench();
     bench.kernel.onSend = () => EMSGSIZE;
-    const one = bench.add(9000);
+    bench.add(9000);
     bench.batch.flush();
-    expect(bench.reports).toEqual([{ peer: PEER_2, bytes: one }]);
+    expect(bench.kernel.sends).toHaveLength(2);
+    expect(bench.fragments).toEqual([true, false]);
     expect(bench.dropped('tx')).toEqual({ message_too_long: 1 });
+  });
+
+  it('is dropped under the reason that stopped its fragments', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = () => (bench.fragments.at(-1) ? ENETUNREACH : EMSGSIZE);
+    bench.add(1400);
+    bench.batch.flush();
+    expect(bench.dropped('tx')).toEqual({ underlay_unreachable: 1 });
+  });
+
+  it('sets DF again even if the queue fills up among the fragments', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = (_, attempt) => (attempt === 0 ? EMSGSIZE : attempt === 1 ? 0 : EAGAIN);
+    run(bench, 4, 1400);
+    bench.batch.flush();
+    expect(bench.fragments).toEqual([true, false]);
+    expect(bench.dropped('tx')).toEqual({ send_buffer_full: 3 });
   });
 });
 

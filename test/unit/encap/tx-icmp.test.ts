@@ -120,6 +120,16 @@ describe('a packet that is too long for the path of its peer', () => {
     expect(dropped('tx')).toEqual({});
   });
 
+  it('goes out in fragments and is answered when it is a single packet too', () => {
+    const bench = workbench();
+    bench.kernel.onSend = () => (bench.fragments.at(-1) ? 0 : EMSGSIZE);
+    const { kernel } = drain([{ packet: udp({ payload: payload(1400) }) }], bench);
+    expect(kernel.datagrams).toHaveLength(1);
+    const error = parseIcmpError(kernel.written[0]!.packet);
+    expect(error).toMatchObject({ type: 3, code: 4, mtu: 1372 });
+    expect(error.quoted).toEqual(kernel.datagrams[0]!.slice(0, 548));
+  });
+
   it('is told once per refused send', () => {
     const { kernel } = drain([offloaded(long(), 1400), offloaded(long({ destination: [3, 1] }), 1400)], refusing());
     expect(kernel.written).toHaveLength(2);

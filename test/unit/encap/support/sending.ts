@@ -19,7 +19,6 @@ export function batchBench(maxSegments = 128, tooSmallPath: (peer: number, lengt
   const { memory, kernel, layout } = bench;
   const regions = new RegionAllocator(layout.tx);
   const reports: TooLongReport[] = [];
-  const fragments: boolean[] = [];
   const batch = new DatagramBatch(
     memory,
     regions,
@@ -32,7 +31,7 @@ export function batchBench(maxSegments = 128, tooSmallPath: (peer: number, lengt
       tooLong: (peer, packet, available) => {
         reports.push({ peer, bytes: memory.u8.slice(packet, packet + available) });
       },
-      allowFragments: (allowed) => fragments.push(allowed),
+      allowFragments: (allowed) => bench.fragments.push(allowed),
     },
   );
   let next = regions.take(64);
@@ -46,8 +45,6 @@ export function batchBench(maxSegments = 128, tooSmallPath: (peer: number, lengt
     ...bench,
     batch,
     reports,
-    /** How often the socket was told to allow fragments, and to refuse them. */
-    fragments,
     /** Adds a whole packet of `length` bytes and returns it. */
     add(length: number, peer = PEER_2, seed = 0): Uint8Array {
       const bytes = payload(length, seed);

@@ -73,6 +73,8 @@ export interface Workbench {
   readonly rxCounters: Counters;
   readonly options: ForwarderOptions;
   readonly tx: (pathMtu?: (peer: number) => number) => TxForwarder;
+  /** What the socket was told about fragments, in order. */
+  readonly fragments: boolean[];
   readonly rx: () => RxForwarder;
   /** The counters that are not 0, without the prefix of their direction. */
   readonly counted: (direction: 'tx' | 'rx') => Record<string, number>;
@@ -116,6 +118,7 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
   const peers = new PeerTable(memory, layout.peers, PEERS, PORT, subnets, senders);
   peers.set(subnet(2), host(2));
   peers.set(subnet(3), host(3));
+  const fragments: boolean[] = [];
   const some = (all: Record<string, number>, direction: string) =>
     Object.fromEntries(
       Object.entries(all)
@@ -132,7 +135,9 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
     txCounters,
     rxCounters,
     options,
-    tx: (pathMtu = () => 1500) => new TxForwarder(memory, kernel, sum, txCounters, control, options, pathMtu),
+    fragments,
+    tx: (pathMtu = () => 1500) =>
+      new TxForwarder(memory, kernel, sum, txCounters, control, options, pathMtu, (allowed) => fragments.push(allowed)),
     rx: () => new RxForwarder(memory, kernel, sum, rxCounters, control, options),
     counted: (direction) => some(readTotals(txCounters, rxCounters), direction),
     dropped: (direction) => some(readDrops(txCounters, rxCounters), direction),
