@@ -233,7 +233,7 @@ const kernelBugs: readonly KernelBug[] = [
       from: [major, minor, from],
       until: [major, minor, until],
       text: 'refuses merged packets with a short tail on a TUN device (a regression of that stable release)',
-      fix: `tweed run --tun-offload=off until the kernel is ${major}.${minor}.${until} or later`,
+      fix: `tweed run --tun-tso=off until the kernel is ${major}.${minor}.${until} or later`,
     }),
   ),
 ];

@@ -227,9 +227,9 @@ describe('the kernel', () => {
     ['7.1.4', 'udp-gso=off'],
     ['7.1.5', null],
     ['6.6.43', null],
-    ['6.6.44', 'tun-offload=off'],
+    ['6.6.44', 'tun-tso=off'],
     ['6.6.46', null],
-    ['6.10.3', 'tun-offload=off'],
+    ['6.10.3', 'tun-tso=off'],
     ['6.10.5', null],
   ])('%s', (kernelRelease, fix) => {
     if (fix === null) expect(troubles({ kernelRelease })).toEqual([]);
