@@ -11,7 +11,9 @@ import type { LabFiles } from './state.js';
 export async function takeDown(name: string, files: LabFiles, { keepLogs = false } = {}): Promise<boolean> {
   const namespaces = (await listNamespaces()).filter((namespace) => belongsTo(name, namespace));
   // Daemons end in order on SIGTERM; the namespace of a process that stays would stay too, and its devices.
-  await endProcesses(await processesInside(namespaces));
+  for (let pids = await processesInside(namespaces); pids.length > 0; pids = await processesInside(namespaces)) {
+    await endProcesses(pids);
+  }
   await deleteNamespaces(namespaces);
   const hadFiles = await files.exist();
   await files.remove({ keepLogs });

@@ -59,7 +59,7 @@ export async function setSysctls(namespace: string, value: string, switches: rea
   await execInside(namespace, ['tee', ...paths], { input: value });
 }
 
-/** The pids of all processes that live in these namespaces. */
+/** The pids of all processes that live in these namespaces, or are just being started in one of them. */
 export async function processesInside(names: readonly string[]): Promise<number[]> {
   const inodes = new Set<number>();
   for (const name of names) {
@@ -71,10 +71,18 @@ export async function processesInside(names: readonly string[]): Promise<number[
   for (const entry of await readdir('/proc')) {
     if (!/^\d+$/.test(entry)) continue;
     try {
-      if (inodes.has((await stat(`/proc/${entry}/ns/net`)).ino)) found.push(Number(entry));
+      const inode = (await stat(`/proc/${entry}/ns/net`)).ino;
+      if (inodes.has(inode) || names.includes(await entering(entry))) found.push(Number(entry));
     } catch {} // ended meanwhile, or a zombie, which has no namespace any more
   }
   return found;
+}
+
+/** The namespace that an `ip netns exec` is about to enter; empty for any other process. */
+async function entering(pid: string): Promise<string> {
+  const [program = '', ...words] = (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0');
+  const isEntering = /(^|\/)ip$/.test(program) && words[0] === 'netns' && words[1] === 'exec';
+  return isEntering ? (words[2] ?? '') : '';
 }
 
 /** Reads a small file of the machine; null when it is not there. */

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, link, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -106,14 +107,13 @@ export class LabFiles {
   /** Keeps two commands from changing the same lab at once. Returns what gives the lock back. */
   async lock(): Promise<() => Promise<void>> {
     const path = `${this.folder}.lock`;
-    const own = `${path}.${process.pid}`;
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(own, JSON.stringify(await ownRecord()));
+    const own = `${path}.${randomUUID()}`;
     try {
       // A link appears with its content, so no other command can find a lock whose holder it cannot read.
-      while (!(await linkIfFree(own, path))) {
+      while (!(await this.#writeOwn(own)) || !(await linkIfFree(own, path))) {
         const holder = await readRecord(path);
-        if (holder !== null && (await isAlive(holder))) {
+        if (holder === null) continue; // given back meanwhile
+        if (await isAlive(holder)) {
           throw new LabError(
             'LAB_BUSY',
             `another command (pid ${holder.pid}) is changing this lab; wait for its end and try again`,
@@ -128,6 +128,18 @@ export class LabFiles {
       await rm(path, { force: true });
       await rmdir(dirname(path)).catch(() => {}); // not empty while there are other labs
     };
+  }
+
+  /** False when the folder went away under it: the last other lab has just been taken down. */
+  async #writeOwn(own: string): Promise<boolean> {
+    try {
+      await mkdir(dirname(own), { recursive: true });
+      await writeFile(own, JSON.stringify(await ownRecord()));
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+      throw error;
+    }
   }
 }
 

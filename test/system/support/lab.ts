@@ -1,6 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll } from 'vitest';
+import { LabError } from '../../../src/lab/errors.js';
 import { Lab } from '../../../src/lab/lab.js';
 import { listNamespaces } from '../../../src/lab/namespace.js';
 import type { LabOptions } from '../../../src/lab/options.js';
@@ -24,8 +25,13 @@ export async function sweepLabs(): Promise<void> {
   ];
   for (const name of new Set(names)) {
     const maker = testLab.exec(name)?.[1];
-    if (maker !== undefined && !isRunning(Number(maker))) await Lab.down(name);
+    if (maker !== undefined && !isRunning(Number(maker))) await Lab.down(name).catch(unlessBusy);
   }
+}
+
+/** Another test run may be sweeping the same lab. */
+function unlessBusy(error: unknown): void {
+  if (!(error instanceof LabError && error.code === 'LAB_BUSY')) throw error;
 }
 
 function isRunning(pid: number): boolean {
