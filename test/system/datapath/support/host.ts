@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { BackendStatus } from '../../../../src/backend/backend.js';
 import type { UdpBackendOptions } from '../../../../src/backend/udp/udp-backend.js';
-import { netmask, parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
+import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
 import type { Lease, PeerChange } from '../../../../src/subnet/lease.js';
 import type { Namespace } from './namespace.js';
 import { ifIndex } from './sockets.js';
@@ -115,13 +115,18 @@ export class HostProcess {
     });
   }
 
-  /** Starts the backend on eth0. Returns the MTU for containers. */
-  start(publicIp: number, mtu: number, options: Partial<UdpBackendOptions> = {}): Promise<number> {
+  /** Starts the backend on eth0, with the host's own subnet unless told otherwise. Returns the MTU for containers. */
+  start(
+    publicIp: number,
+    mtu: number,
+    options: Partial<UdpBackendOptions> = {},
+    subnet = this.#number,
+  ): Promise<number> {
     this.failure = '';
     const underlay = { name: 'eth0', index: ifIndex(this.#namespace, 'eth0'), address: publicIp, mtu };
     const config = { network: network(NETWORK), subnetLength: 24, backend: { type: 'udp', options: {} } };
     const context = { underlay, publicIp, config };
-    return this.#call('start', context, { ...OPTIONS, ...options }, leaseOf(this.#number, publicIp));
+    return this.#call('start', context, { ...OPTIONS, ...options }, leaseOf(subnet, publicIp));
   }
 
   stop(): Promise<void> {
@@ -170,10 +175,4 @@ export class HostProcess {
     this.#child.kill('SIGKILL');
     await ended;
   }
-}
-
-/** Does an address belong to a subnet such as 10.5.1.0/24? */
-export function isIn(prefix: string, one: number): boolean {
-  const { address: base, length } = network(prefix);
-  return ((one ^ base) & netmask(length)) === 0;
 }
