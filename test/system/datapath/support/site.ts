@@ -74,6 +74,39 @@ export async function setSegmentation(namespace: Namespace, device: string, whol
   await namespace.run('ethtool', '-K', device, ...features);
 }
 
+/** Starts the backend of every host, each knowing all others. Options may differ from host to host. */
+export async function startAll(
+  hosts: readonly Host[],
+  mtu: number,
+  ...options: Partial<UdpBackendOptions>[]
+): Promise<void> {
+  await Promise.all(
+    hosts.map(async (host, i) => {
+      await host.process.start(host.publicIp, mtu, options[i] ?? options[0] ?? {});
+      await host.process.applyPeers(
+        hosts
+          .filter((other) => other !== host)
+          .map((other) => ({ kind: 'added', lease: leaseOf(other.number, other.publicIp) })),
+      );
+    }),
+  );
+}
+
+/** What the data paths say of themselves, for a test that failed. */
+export async function reportOn(hosts: readonly Host[]): Promise<string> {
+  const lines: string[] = [];
+  for (const { number, process: host } of hosts) {
+    const status = host.alive ? await host.status().catch(() => null) : null;
+    if (status !== null) {
+      const { totals, drops, features, ...rest } = status;
+      const off = features.filter(({ inForce }) => inForce === 'off').map(({ name }) => name);
+      lines.push(`host ${number}: ${JSON.stringify({ ...rest, off, totals: nonZero(totals), drops: nonZero(drops) })}`);
+    } else lines.push(`host ${number} does not run`);
+    lines.push(host.log);
+  }
+  return lines.join('\n');
+}
+
 /** Two or more hosts on one switch, which is a namespace too. */
 export class Site {
   readonly switch = new Namespace();
@@ -127,37 +160,13 @@ export class Site {
     await Promise.all(this.hosts.map(({ namespace }) => setSegmentation(namespace, 'eth0', whole)));
   }
 
-  /** Starts the backend of every host, each knowing all others. Options may differ from host to host. */
-  async start(...options: Partial<UdpBackendOptions>[]): Promise<void> {
-    await Promise.all(
-      this.hosts.map(async (host, i) => {
-        const chosen = options[i] ?? options[0] ?? {};
-        await host.process.start(host.publicIp, this.#mtu, chosen);
-        await host.process.applyPeers(
-          this.hosts
-            .filter((other) => other !== host)
-            .map((other) => ({ kind: 'added', lease: leaseOf(other.number, other.publicIp) })),
-        );
-      }),
-    );
+  /** Starts the backend of every host, see `startAll`. */
+  start(...options: Partial<UdpBackendOptions>[]): Promise<void> {
+    return startAll(this.hosts, this.#mtu, ...options);
   }
 
   async stop(): Promise<void> {
     await Promise.all(this.hosts.map((host) => host.process.stop()));
-  }
-
-  /** What the data paths say of themselves, for a test that failed. */
-  async report(): Promise<string> {
-    const lines: string[] = [];
-    for (const { number, process: host } of this.hosts) {
-      if (!host.alive) {
-        lines.push(`host ${number} is gone`, host.log);
-        continue;
-      }
-      const status = await host.status().catch(() => null);
-      lines.push(`host ${number}: ${JSON.stringify({ ...status, totals: nonZero(status?.totals) })}`, host.log);
-    }
-    return lines.join('\n');
   }
 
   async close(): Promise<void> {
@@ -180,7 +189,7 @@ export function useSite(options: { readonly hosts?: number; readonly mtu?: numbe
     site = await Site.make(options);
   });
   afterEach(async ({ task }) => {
-    if (task.result?.state === 'fail') process.stderr.write(`${await site?.report()}\n`);
+    if (task.result?.state === 'fail') process.stderr.write(`${await reportOn(site?.hosts ?? [])}\n`);
     closeSockets();
     await site?.stop();
   });

@@ -1,0 +1,133 @@
+/** Datagrams are lost, repeated, delayed and corrupted on the way: what arrives is what was sent, or does not arrive. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { AUTO, OFF } from './support/host.js';
+import { type Counts, ImpairmentHop, PERFECT, type Rates } from './support/impairment.js';
+import { connect } from './support/namespace.js';
+import { Host, reportOn, setSegmentation, startAll } from './support/site.js';
+import { closeSockets } from './support/sockets.js';
+import { file, NumberedStream, ping, sendFile } from './support/transfer.js';
+import { until } from './support/until.js';
+
+const MTU = 1500;
+const MIB = 1 << 20;
+const PERCENT = 0.01;
+const FULL = MTU - 28 - 28;
+
+let hop: ImpairmentHop;
+let hosts: readonly [Host, Host];
+
+beforeAll(async () => {
+  hop = new ImpairmentHop();
+  hosts = [new Host(1, '192.168.77'), new Host(2, '192.168.77')];
+  for (const [host, port] of [
+    [hosts[0], 'left'],
+    [hosts[1], 'right'],
+  ] as const) {
+    await connect(hop.namespace, port, host.namespace, 'eth0', MTU);
+    await host.build(MTU);
+    await setSegmentation(host.namespace, 'eth0', false);
+  }
+  await hop.start();
+});
+
+afterEach(async ({ task }) => {
+  if (task.result?.state === 'fail') process.stderr.write(`${await reportOn(hosts)}\n`);
+  closeSockets();
+  await Promise.all(hosts.map((host) => host.process.stop()));
+});
+
+afterAll(async () => {
+  await Promise.all([hop?.close(), ...(hosts ?? []).map((host) => host.close())]);
+});
+
+const rough: Rates = { ...PERFECT, lost: PERCENT, repeated: PERCENT, delayed: PERCENT };
+const corrupting: Rates = { ...PERFECT, corruptedPayload: 2 * PERCENT, corruptedHeader: PERCENT };
+
+/** Sends datagrams of all kinds, and waits until all have arrived but those that must not. */
+async function sendMany(stream: NumberedStream, missing: (met: Counts) => number): Promise<Counts> {
+  for (let round = 0; round < 40; round++) {
+    stream.send(200, 20);
+    stream.send(FULL, 20);
+    stream.sendSegmented(900, 40, 333);
+    await until('the others arrive', async () => {
+      const { udp: met } = await hop.counts();
+      return seen(met) === stream.sent && stream.arrived === stream.sent - missing(met);
+    });
+  }
+  return (await hop.counts()).udp;
+}
+
+function seen(met: Counts): number {
+  return Object.values(met).reduce((sum, count) => sum + count, 0);
+}
+
+/** Packets that the containers' kernels refused for their checksum. */
+function refused(): number {
+  return hosts
+    .flatMap(({ container }) => ['Tcp', 'Udp'].map((protocol) => container.counter(protocol, 'InCsumErrors')))
+    .reduce((sum, count) => sum + count, 0);
+}
+
+/** What both hosts refused for something wrong in the inner header. */
+async function wrongHeaders(): Promise<number> {
+  let sum = 0;
+  for (const { process } of hosts) {
+    const { drops } = await process.status();
+    for (const reason of ['bad_header_checksum', 'bad_header', 'bad_length', 'not_ipv4']) sum += drops[`rx_${reason}`]!;
+  }
+  return sum;
+}
+
+describe.each([
+  ['all on', AUTO],
+  ['all off', OFF],
+] as const)('%s', (_name, offloads) => {
+  beforeEach(async () => {
+    await hop.set(PERFECT);
+    await startAll(hosts, MTU, { offloads });
+    await ping(hosts[0].container, hosts[1].containerIp, 10); // neighbours are known from here on
+  });
+
+  it('lost, repeated and delayed: files arrive whole', async () => {
+    const [one, two] = hosts;
+    await hop.set(rough);
+    await Promise.all([sendFile(one.end, two.end, file(6 * MIB, 1)), sendFile(two.end, one.end, file(2 * MIB, 2))]);
+    const { lost, repeated, delayed } = (await hop.counts()).tcp;
+    expect(Math.min(lost, repeated, delayed)).toBeGreaterThan(10);
+  });
+
+  it('lost, repeated and delayed: exactly the lost datagrams are missing, and the repeated ones come twice', async () => {
+    const [one, two] = hosts;
+    await hop.set(rough);
+    const stream = new NumberedStream(one.end, two.end);
+    const met = await sendMany(stream, ({ lost }) => lost);
+    expect(Math.min(met.lost, met.repeated, met.delayed)).toBeGreaterThan(10);
+    expect(stream.duplicates).toBe(met.repeated);
+  });
+
+  it('corrupted: files arrive whole, and every wrong segment is refused by tweed or by the container', async () => {
+    const [one, two] = hosts;
+    const before = refused();
+    await hop.set(corrupting);
+    await sendFile(one.end, two.end, file(6 * MIB, 3));
+    const met = await until('the last ones are accounted for', async () => {
+      const { tcp } = await hop.counts();
+      return refused() - before === tcp.corruptedPayload && (await wrongHeaders()) === tcp.corruptedHeader && tcp;
+    });
+    expect(Math.min(met.corruptedPayload, met.corruptedHeader)).toBeGreaterThan(10);
+    const { totals } = await two.process.status();
+    if (offloads === AUTO) expect(totals.rx_bad_inner_checksum).toBeGreaterThan(0);
+  });
+
+  it('corrupted: exactly the wrong datagrams are missing', async () => {
+    const [one, two] = hosts;
+    const before = refused();
+    await hop.set(corrupting);
+    const stream = new NumberedStream(one.end, two.end);
+    const met = await sendMany(stream, ({ corruptedPayload, corruptedHeader }) => corruptedPayload + corruptedHeader);
+    expect(Math.min(met.corruptedPayload, met.corruptedHeader)).toBeGreaterThan(10);
+    expect(refused() - before).toBe(met.corruptedPayload);
+    expect(await wrongHeaders()).toBe(met.corruptedHeader);
+    expect(stream.duplicates).toBe(0);
+  });
+});

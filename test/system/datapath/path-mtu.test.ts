@@ -1,0 +1,127 @@
+/** The path becomes too small for the tunnel's packets while a transfer is under way: nothing breaks, senders are told. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { BackendStatus } from '../../../src/backend/backend.js';
+import { payload, udp } from '../../unit/encap/support/packets.js';
+import { sameBytes } from '../../unit/encap/support/reference.js';
+import { AUTO, OFF } from './support/host.js';
+import { connect, Namespace } from './support/namespace.js';
+import { Host, reportOn, setSegmentation, startAll } from './support/site.js';
+import { closeSockets, RawIp, Sniffer } from './support/sockets.js';
+import { file, NumberedStream, sendFile } from './support/transfer.js';
+import { until } from './support/until.js';
+
+const MTU = 1500;
+const SMALL = 1400;
+const OVERHEAD = 28;
+const INNER = SMALL - OVERHEAD;
+const IP_AND_UDP = 28;
+const MIB = 1 << 20;
+/** raw(7): the caller writes the IP header. */
+const IPPROTO_RAW = 255;
+
+/** Two hosts on different networks with a router between them. */
+let router: Namespace;
+let one: Host;
+let two: Host;
+
+beforeEach(async () => {
+  router = new Namespace();
+  one = new Host(1, '192.168.77');
+  two = new Host(2, '192.168.78');
+  router.sysctl('ipv4/ip_forward', 1);
+  for (const [host, port] of [
+    [one, 'left'],
+    [two, 'right'],
+  ] as const) {
+    await connect(router, port, host.namespace, 'eth0', MTU);
+    await router.ip(`address add ${host.network}.254/24 dev ${port}`);
+    await host.build(MTU);
+    await host.namespace.ip(`route add default via ${host.network}.254`);
+  }
+});
+
+afterEach(async ({ task }) => {
+  if (task.result?.state === 'fail') process.stderr.write(`${await reportOn([one, two])}\n`);
+  closeSockets();
+  await Promise.all([one.close(), two.close()]);
+  router.close();
+});
+
+/** What makes the path from the first host to the second smaller. */
+const changes: Record<string, () => Promise<void>> = {
+  'the MTU of the sending host': () => one.namespace.ip(`link set eth0 mtu ${SMALL}`),
+  'the MTU of a router in the middle': () => router.ip(`link set right mtu ${SMALL}`),
+};
+
+const cases = Object.keys(changes).flatMap((change) => [
+  [change, 'all on', AUTO] as const,
+  [change, 'all off', OFF] as const,
+]);
+
+/** The path MTU that a container has learned for the other one; 0 when it has not learned any. */
+async function learned(): Promise<number> {
+  const { stdout } = await one.container.run('ip', '-json', 'route', 'get', '10.5.2.2');
+  const [route] = JSON.parse(stdout) as { metrics?: readonly { mtu?: number }[] }[];
+  return route?.metrics?.[0]?.mtu ?? 0;
+}
+
+function expectPlausible({ totals, drops }: BackendStatus): void {
+  expect(totals.tx_icmp_sent).toBeGreaterThan(0);
+  expect(totals.tx_replayed_packets).toBeGreaterThan(0);
+  expect(totals.tx_replayed_packets).toBeLessThan(totals.tx_packets!);
+  expect(drops).toMatchObject({ tx_message_too_long: 0, tx_send_error: 0, tx_underlay_unreachable: 0 });
+}
+
+describe.each(cases)('%s falls below the tunnel, %s', (change, _name, offloads) => {
+  beforeEach(() => startAll([one, two], MTU, { offloads }));
+
+  it('amid a transfer: the sender is asked for smaller packets, and the file arrives', async () => {
+    let changing: Promise<void> | null = null;
+    await sendFile(one.end, two.end, file(8 * MIB, 1), (total) => {
+      if (total > 2 * MIB) changing ??= changes[change]!();
+    });
+    await changing;
+    expect(await learned()).toBe(INNER);
+    expectPlausible(await one.process.status());
+    expect((await two.process.status()).totals.rx_bad_inner_checksum).toBe(0);
+  });
+
+  it('datagrams keep arriving, whether or not they may be cut', async () => {
+    const stream = new NumberedStream(one.end, two.end);
+    const full = MTU - OVERHEAD - IP_AND_UDP;
+    stream.send(full, 30);
+    await stream.complete();
+    await changes[change]!();
+    if (change.includes('router')) {
+      // what the router drops to say so is lost, as on any path
+      const probe = new NumberedStream(one.end, two.end);
+      await until('the host has learned', async () => {
+        probe.send(full);
+        return (await one.process.status()).totals.tx_replayed_packets! > 0;
+      });
+    }
+    stream.send(full, 30);
+    stream.sendSegmented(600, 60, 11);
+    stream.send(20_000);
+    await until('the container has learned', async () => (await learned()) === INNER);
+    stream.send(full, 30);
+    stream.send(20_000);
+    await stream.complete();
+    expect(stream.duplicates).toBe(0);
+
+    // packets without DF: their sender does not want to hear of it
+    const before = (await one.process.status()).totals.tx_icmp_sent;
+    await one.container.ip('route flush cache'); // or the container would cut them itself
+    await setSegmentation(two.namespace, 'vc', false);
+    const sniffer = new Sniffer(two.container, 'eth0', 'in');
+    const raw = new RawIp(one.container, IPPROTO_RAW);
+    const packets = Array.from({ length: 10 }, (_, id) =>
+      udp({ fragment: 0, ttl: 64, id, payload: payload(full, id) }),
+    );
+    for (const packet of packets) raw.send(packet, two.containerIp);
+    const isWhole = (seen: Buffer) => packets.some((packet) => sameBytes(packet.slice(20), seen.subarray(20)));
+    await sniffer.collect('all of them', packets.length, isWhole);
+    expectPlausible(await one.process.status());
+    expect((await one.process.status()).totals.tx_icmp_sent).toBe(before);
+  });
+});
