@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
+import { checkBackendConfig } from '../backend/select.js';
 import { messageOf } from '../base/errors.js';
 import { type Check, fail, ok, warn } from '../base/finding.js';
 import { silentLogger } from '../base/log.js';
@@ -45,6 +46,11 @@ const configuration: Check<RegistryFacts> = {
     if (error !== '') return null;
     if (config === null)
       return fail(configProblem, `tweed network set '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}'`);
+    try {
+      checkBackendConfig(config.backend);
+    } catch (error) {
+      return fail(messageOf(error), 'tweed network set (with the Backend corrected)');
+    }
     return ok(`the network configuration is right, backend ${config.backend.type}`);
   },
 };

@@ -46,16 +46,18 @@ const udpPort: Check<HostFacts> = {
   id: 'udp-port',
   evaluate: ({ question, portHolders }) => {
     const { backend, port, underlay, daemonPid } = question;
-    if (backend !== 'udp') return null;
+    if (backend === 'host-gw') return null;
     if (portHolders === null)
       return warn('ss is not installed, so who holds the port is unknown', 'apt-get install iproute2');
     const own = underlay === null ? null : formatPrefix({ address: underlay.address, length: 32 }).slice(0, -3);
     const wildcards = ['0.0.0.0', '*', '::'];
-    const rival = portHolders.find(
-      ({ address, pid }) =>
-        (own === null || address === own || wildcards.includes(address)) && (pid === null || pid !== daemonPid),
-    );
-    if (rival === undefined) return ok(`UDP port ${port} is free${daemonPid === null ? '' : ' or held by the daemon'}`);
+    const rival = portHolders.find(({ address, pid }) => {
+      // A VXLAN device listens on all addresses, and is a holder without a process itself.
+      if (backend === 'vxlan') return pid !== null && pid !== daemonPid;
+      return (own === null || address === own || wildcards.includes(address)) && (pid === null || pid !== daemonPid);
+    });
+    const users = backend === 'vxlan' ? 'the kernel' : daemonPid === null ? '' : 'the daemon';
+    if (rival === undefined) return ok(`UDP port ${port} is free${users === '' ? '' : ` or held by ${users}`}`);
     const holder = rival.pid === null ? 'the kernel or a hidden process' : `${rival.program} (process ${rival.pid})`;
     return fail(
       `UDP port ${port} is held by ${holder} on ${rival.address}`,
@@ -207,6 +209,24 @@ const socketBuffers: Check<HostFacts> = {
   },
 };
 
+/** One wrong checksum among so many datagrams may be a bad cable; more is a network card or driver. */
+const TOLERABLE_CHECKSUMS = 1000;
+
+const checksums: Check<HostFacts> = {
+  id: 'udp-checksums',
+  evaluate: ({ question, udp: { received, checksumErrors } }) => {
+    const { backend, device, underlay } = question;
+    if (backend === 'host-gw') return null;
+    if (checksumErrors * TOLERABLE_CHECKSUMS <= received) return ok('datagrams arrive with right UDP checksums');
+    const sender = backend === 'vxlan' ? device : (underlay?.name ?? 'eth0');
+    return warn(
+      `${checksumErrors} datagrams came with a wrong UDP checksum and were dropped, beside ${received} good ones: ` +
+        'some network cards fail to sum tunnelled packets',
+      `ethtool -K ${sender} tx-checksum-ip-generic off (on the hosts that send)`,
+    );
+  },
+};
+
 interface KernelBug {
   /** First release with it, and the first without. */
   readonly from: readonly [number, number, number];
@@ -288,5 +308,6 @@ export const hostChecks: readonly Check<HostFacts>[] = [
   bridgeNetfilter,
   overlap,
   mtu,
+  checksums,
   socketBuffers,
 ];

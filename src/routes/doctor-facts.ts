@@ -1,6 +1,7 @@
 import { access, constants, open, readFile } from 'node:fs/promises';
 import { ExecError, exec } from '../base/exec.js';
 import type { Prefix } from '../base/ipv4.js';
+import { type UdpTotals, udpTotals } from './device-statistics.js';
 import { ipTool, type Run } from './ip.js';
 import { parseSavedRules, type SavedRules } from './iptables-save.js';
 import { type InstalledRoute, type LinkState, readLinks, readRoutes } from './links.js';
@@ -59,6 +60,7 @@ export interface HostFacts {
   readonly bothIptables: boolean;
   readonly nftables: NftablesRuleset | null;
   readonly kernelRelease: string;
+  readonly udp: UdpTotals;
 }
 
 /** Sysctls that the checks read, device names filled in. */
@@ -87,7 +89,7 @@ export async function gatherHostFacts(
 ): Promise<HostFacts> {
   const ip = ipTool(run);
   const sysctl = async (name: string) => [name, (await readText(`/proc/sys/${name}`))?.trim() ?? null] as const;
-  const [tun, status, uidMap, portHolders, sysctls, links, routes, iptables, nft, release] = await Promise.all([
+  const [tun, status, uidMap, portHolders, sysctls, links, routes, iptables, nft, release, snmp] = await Promise.all([
     probeTun(),
     readText('/proc/self/status'),
     readText('/proc/self/uid_map'),
@@ -98,6 +100,7 @@ export async function gatherHostFacts(
     output(run, ['iptables-save']),
     output(run, ['nft', '-j', 'list', 'ruleset']),
     readText('/proc/sys/kernel/osrelease'),
+    readText('/proc/net/snmp'),
   ]);
   return {
     question,
@@ -112,6 +115,7 @@ export async function gatherHostFacts(
     bothIptables: /tables present, use iptables-\w+-save/.test(`${iptables?.stdout}${iptables?.stderr}`),
     nftables: nft === null ? null : parseNftablesRuleset(nft.stdout),
     kernelRelease: release?.trim() ?? '',
+    udp: udpTotals(snmp ?? ''),
   };
 }
 

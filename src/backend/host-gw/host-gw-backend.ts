@@ -5,10 +5,10 @@
 
 import { TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
+import { deviceTotals } from '../../routes/device-statistics.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus } from '../backend.js';
 import { applyChanges } from '../changes.js';
-import { deviceTotals } from '../device-statistics.js';
 import { removeFormerDevices } from '../former-life.js';
 import { hostKernel, type Kernel } from '../kernel.js';
 import { KernelPeers, refusalOf } from '../kernel-peers.js';

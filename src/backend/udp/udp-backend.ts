@@ -19,12 +19,12 @@ import { EFD_CLOEXEC, EFD_NONBLOCK } from '../../linux/constants.js';
 import { errnoName, SystemCallError } from '../../linux/errno.js';
 import { control } from '../../linux/libc.js';
 import { SharedMemory } from '../../linux/memory.js';
+import { deviceTotals } from '../../routes/device-statistics.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
 import { PrefixTable } from '../../routes/prefix-table.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
 import { openTun, type Switch, type TunDevice, withoutLinkLocal } from '../../tun/device.js';
 import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
-import { deviceTotals } from '../device-statistics.js';
 import { removeFormerDevices, removeFormerRoutes } from '../former-life.js';
 import { hostKernel } from '../kernel.js';
 import { maxSegments, segmentedSendDoubt } from './kernel-quirks.js';
@@ -370,7 +370,8 @@ function icmpSource(network: Prefix, subnet: Prefix): number {
   return contains(subnet, network.address) ? network.address + prefixSize(network.length) - 1 : network.address;
 }
 
-function readPort(value: unknown): number {
+/** `Backend.Port` of the network configuration. @throws TweedError */
+export function readPort(value: unknown): number {
   if (value === undefined || value === null) return DEFAULT_PORT;
   if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value < 65_536) return value;
   throw new TweedError(

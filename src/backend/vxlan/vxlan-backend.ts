@@ -9,11 +9,11 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { messageOf } from '../../base/errors.js';
 import { formatPrefix } from '../../base/ipv4.js';
+import { deviceTotals, udpTotals } from '../../routes/device-statistics.js';
 import { replaceFile } from '../../subnet/atomic-file.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
 import { applyChanges } from '../changes.js';
-import { deviceTotals, udpChecksumErrors } from '../device-statistics.js';
 import { removeFormerDevices } from '../former-life.js';
 import { hostKernel, type Kernel } from '../kernel.js';
 import { KernelPeers, refusalOf } from '../kernel-peers.js';
@@ -233,7 +233,7 @@ export class VxlanBackend implements Backend {
         rx_dropped: totals.rxDrops,
         rx_errors: totals.rxErrors,
         // Of the whole host. VXLAN over some network cards sends wrong ones: docs/backends.md
-        host_udp_checksum: udpChecksumErrors(this.#kernel.readStatistics('snmp')),
+        host_udp_checksum: udpTotals(this.#kernel.readStatistics('snmp')).checksumErrors,
       },
     };
   }

@@ -2,6 +2,7 @@ import fs from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import type { Argv, CommandModule } from 'yargs';
 import { messageOf, TweedError } from '../../base/errors.js';
+import { checkBackendConfig } from '../../daemon/backend-config.js';
 import { describeRange } from '../../subnet/config.js';
 import { checkNetwork, effectiveConfig, type NetworkReport, setNetwork, subnetCount } from '../../subnet/network.js';
 import type { Registry } from '../../subnet/registry.js';
@@ -33,6 +34,7 @@ const set: CommandModule<object, NetworkArguments> = {
   builder: (args) => args.positional('config', { type: 'string', demandOption: true, describe: sourceHelp }),
   handler: async (args) => {
     const json = await readSource(args.config as string);
+    checkBackendConfig(checkNetwork(json, null).config.backend);
     const report = await withRegistry(args, (registry) => setNetwork(registry, json, null));
     printReport(report, 'stored');
   },
@@ -47,6 +49,7 @@ const check: CommandModule<object, NetworkArguments> = {
       const json = args.config === undefined ? await storedConfig(registry) : await readSource(args.config);
       return checkNetwork(json, await registry.list());
     });
+    checkBackendConfig(report.config.backend);
     printReport(report, 'the configuration is right');
   },
 };

@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { applyChanges, shorten } from '../../../src/backend/changes.js';
-import { deviceTotals, udpChecksumErrors } from '../../../src/backend/device-statistics.js';
 import { HostGwBackend } from '../../../src/backend/host-gw/host-gw-backend.js';
 import { KernelPeers, refusalOf } from '../../../src/backend/kernel-peers.js';
 import { offLinkReason, parseReach, readReach } from '../../../src/backend/on-link.js';
-import { createBackend, UnknownBackendError } from '../../../src/backend/select.js';
+import { checkBackendConfig, createBackend, UnknownBackendError } from '../../../src/backend/select.js';
 import { StandingComplaints } from '../../../src/backend/standing-complaints.js';
 import { formatPrefix } from '../../../src/base/ipv4.js';
 import { type Logger, silentLogger } from '../../../src/base/log.js';
+import { deviceTotals, udpTotals } from '../../../src/routes/device-statistics.js';
 import { encodeLeaseValue } from '../../../src/subnet/keys.js';
 import type { PeerChange } from '../../../src/subnet/lease.js';
 import { address, contextOf, leaseOf, prefix } from './support.js';
@@ -40,6 +40,25 @@ describe('the choice of a backend', () => {
     const make = () => createBackend(type, contextOf({ Type: type }), options);
     expect(make).toThrow(UnknownBackendError);
     expect(make).toThrow(/set Backend\.Type of the network config to one of: udp, vxlan, host-gw$/);
+  });
+});
+
+describe('the Backend of a configuration', () => {
+  it.each([
+    ['udp', {}],
+    ['udp', { port: 8285 }],
+    ['vxlan', { vni: 7, directrouting: true }],
+    ['host-gw', {}],
+  ])('of type %s with %j is right', (type, options) => {
+    expect(() => checkBackendConfig({ type, options })).not.toThrow();
+  });
+
+  it.each([
+    ['wireguard', {}, /no backend "wireguard"/],
+    ['udp', { port: 'x' }, /Backend\.Port/],
+    ['vxlan', { vni: -1 }, /Backend\.VNI/],
+  ])('of type %s with %j is refused before any host starts', (type, options, message) => {
+    expect(() => checkBackendConfig({ type, options })).toThrow(message);
   });
 });
 
@@ -200,7 +219,7 @@ flannel.1:11 12 13 14 0 0 0 0 21 22 23 24 0 0 0 0
 
   it('of wrong checksums are found by name', () => {
     const text = 'Tcp: InSegs InCsumErrors\nTcp: 9 8\nUdp: InDatagrams NoPorts InCsumErrors MemErrors\nUdp: 1 2 3 4\n';
-    expect(udpChecksumErrors(text)).toBe(3);
-    expect(udpChecksumErrors('')).toBe(0);
+    expect(udpTotals(text)).toEqual({ received: 1, checksumErrors: 3 });
+    expect(udpTotals('')).toEqual({ received: 0, checksumErrors: 0 });
   });
 });

@@ -73,6 +73,7 @@ const healthy: HostFacts = {
   bothIptables: false,
   nftables: null,
   kernelRelease: '6.18.44-cloud-amd64',
+  udp: { received: 1_000_000, checksumErrors: 3 },
 };
 
 const examine = (facts: Partial<HostFacts>, about: Partial<DoctorQuestion> = {}) =>
@@ -88,12 +89,38 @@ const trouble = (facts: Partial<HostFacts>, about: Partial<DoctorQuestion> = {})
 };
 const sysctl = (more: Record<string, string | null>) => ({ sysctls: { ...healthy.sysctls, ...more } });
 
+describe('checksums', () => {
+  const bad = { udp: { received: 100, checksumErrors: 60 } };
+
+  it('that are wrong are told, with the device to mend on the hosts that send', () => {
+    expect(trouble(bad)).toMatch(/60 datagrams came with a wrong UDP checksum.* → ethtool -K eth0 tx-checksum-ip-gen/);
+    expect(trouble(bad, { backend: 'vxlan', device: 'flannel.1' })).toContain('ethtool -K flannel.1 tx-checksum');
+  });
+
+  it('do not matter without a tunnel', () => {
+    expect(troubles(bad, { backend: 'host-gw', device: 'eth0', overhead: 0 })).toEqual([]);
+  });
+});
+
+describe('the port of vxlan', () => {
+  const vxlan = { backend: 'vxlan', device: 'flannel.1', overhead: 28, port: 8472 };
+  const holder = (program: string, pid: number | null) => ({ portHolders: [{ address: '0.0.0.0', program, pid }] });
+
+  it('is held by the kernel itself while the device is there', () => {
+    expect(troubles(holder('', null), vxlan)).toEqual([]);
+  });
+
+  it('may not be held by a program', () => {
+    expect(trouble(holder('socat', 4711), vxlan)).toContain('UDP port 8472 is held by socat (process 4711)');
+  });
+});
+
 describe('a healthy host', () => {
   it('has nothing to mend, whatever the backend', () => {
     expect(troubles({})).toEqual([]);
     expect(examine({}).map(({ id }) => id)).toEqual(hostChecks.map(({ id }) => id));
     expect(troubles({}, { backend: 'host-gw', device: 'eth0', overhead: 0 })).toEqual([]);
-    expect(troubles({}, { backend: 'vxlan', device: 'flannel.1', overhead: 28 })).toEqual([]);
+    expect(troubles({}, { backend: 'vxlan', device: 'flannel.1', overhead: 28, port: 8472 })).toEqual([]);
     expect(troubles({}, { network: null, subnet: null, underlay: null, daemonPid: 77 })).toEqual([]);
   });
 

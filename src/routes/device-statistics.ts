@@ -33,11 +33,18 @@ export function deviceTotals(device: string, table: string): DeviceTotals {
   };
 }
 
-/** Datagrams that came with a wrong UDP checksum, of all sockets and tunnels, from the text of /proc/net/snmp. */
-export function udpChecksumErrors(table: string): number {
+/** What the kernel counted of UDP since boot, of all sockets and tunnels together. */
+export interface UdpTotals {
+  readonly received: number;
+  readonly checksumErrors: number;
+}
+
+/** The two `Udp:` lines of /proc/net/snmp: names, then values. */
+export function udpTotals(table: string): UdpTotals {
   const [names = [], values = []] = table
     .split('\n')
     .filter((line) => line.startsWith('Udp: '))
     .map((line) => line.split(' '));
-  return Number(values[names.indexOf('InCsumErrors')] ?? 0);
+  const value = (name: string) => Number(values[names.indexOf(name)] ?? 0);
+  return { received: value('InDatagrams'), checksumErrors: value('InCsumErrors') };
 }
