@@ -9,8 +9,8 @@ export interface PingReport {
   readonly route: KernelRoute | null;
   readonly underlay: Echo;
   readonly overlay: Echo;
-  /** What the daemon counted for this peer while the overlay was probed. */
-  readonly counted: { readonly txPackets: number; readonly rxPackets: number };
+  /** What the daemon counted for this peer while the overlay was probed; null where the kernel forwards and nobody does. */
+  readonly counted: { readonly txPackets: number; readonly rxPackets: number } | null;
   /** Drops that grew meanwhile, by reason. */
   readonly drops: Readonly<Record<string, number>>;
   readonly ok: boolean;
@@ -50,9 +50,10 @@ export async function pingPeer(
   return { ...observations, ...judge(observations) };
 }
 
-function difference(before: DaemonStatus, after: DaemonStatus, subnet: string) {
+function difference(before: DaemonStatus, after: DaemonStatus, subnet: string): PingReport['counted'] {
   const of = (status: DaemonStatus) => status.backend?.peers.find((peer) => peer.subnet === subnet);
   const [old, now] = [of(before), of(after)];
+  if (now?.rxPackets === null) return null;
   return {
     txPackets: (now?.txPackets ?? 0) - (old?.txPackets ?? 0),
     rxPackets: (now?.rxPackets ?? 0) - (old?.rxPackets ?? 0),
@@ -80,14 +81,15 @@ export function judge({ peer, device, route, underlay, overlay, counted, drops }
     return { ok: overlay.received === overlay.sent, verdict: `the overlay works${lossy}${silent}` };
   }
   if (route === null) return { ok: false, verdict: 'this host has no route there; see "tweed status" and "ip route"' };
-  if (route.device !== device && device.startsWith('flannel')) {
+  const isDirect = route.gateway === peer.publicIp; // vxlan with DirectRouting
+  if (route.device !== device && device.startsWith('flannel') && !isDirect) {
     return {
       ok: false,
       verdict: `this host would send it by ${route.device} instead of ${device}; another route is more specific: ip route get ${overlay.address}`,
     };
   }
   const dropped = Object.keys(drops);
-  if (counted.txPackets === 0 && dropped.length > 0) {
+  if ((counted?.txPackets ?? 0) === 0 && dropped.length > 0) {
     return { ok: false, verdict: `this host dropped the packets: ${dropped.join(', ')}` };
   }
   if (!reached) {
@@ -96,15 +98,16 @@ export function judge({ peer, device, route, underlay, overlay, counted, drops }
       verdict: `the underlay fails: ${peer.publicIp} does not answer${underlay.error === '' ? '' : ` (${underlay.error})`}; the host is down, or the network between is`,
     };
   }
-  if (counted.rxPackets > 0) {
+  if ((counted?.rxPackets ?? 0) > 0) {
     return {
       ok: false,
       verdict: `the overlay reaches the peer and packets come back, but not the answer: ${overlay.address} may not exist or be filtered behind the peer`,
     };
   }
+  const silence = counted === null ? 'no answer came' : 'nothing came back from the peer';
   return {
     ok: false,
-    verdict: `the overlay fails though the underlay works: nothing came back from the peer; is its daemon running, its UDP port open in every firewall between, and this host among its peers?`,
+    verdict: `the overlay fails though the underlay works: ${silence}; is its daemon running, its UDP port open in every firewall between, and this host among its peers?`,
   };
 }
 
@@ -112,12 +115,16 @@ export function judge({ peer, device, route, underlay, overlay, counted, drops }
 export function renderPing({ peer, device, route, underlay, overlay, counted, drops, verdict }: PingReport): string {
   const way = route === null ? 'no route' : `${route.device}${route.gateway === null ? '' : ` via ${route.gateway}`}`;
   const dropped = Object.entries(drops).map(([reason, count]) => `${count} ${reason}`);
+  const seen =
+    counted === null
+      ? 'not by peer, since the kernel forwards'
+      : `${counted.txPackets} packets to the peer, ${counted.rxPackets} from it`;
   return [
     `peer      ${peer.subnet} at ${peer.publicIp}`,
     `route     ${overlay.address} by ${way}${device === '' ? '' : `, overlay device ${device}`}`,
     `underlay  ${echoLine(underlay)}`,
     `overlay   ${echoLine(overlay)}`,
-    `counted   ${counted.txPackets} packets to the peer, ${counted.rxPackets} from it${dropped.length > 0 ? `; dropped: ${dropped.join(', ')}` : ''}`,
+    `counted   ${seen}${dropped.length > 0 ? `; dropped: ${dropped.join(', ')}` : ''}`,
     verdict,
     '',
   ].join('\n');

@@ -126,6 +126,18 @@ describe('the verdict', () => {
     ],
     ['the underlay is down', { ...lost, underlay: echo('192.0.2.2', 0) }, false, 'the underlay fails'],
     ['only the overlay is down', lost, false, 'the overlay fails though the underlay works'],
+    [
+      'only the overlay is down and the kernel forwards',
+      { ...lost, counted: null, device: 'flannel.1', route: { device: 'flannel.1', gateway: '10.5.2.0' } },
+      false,
+      'no answer came',
+    ],
+    [
+      'a direct route fails that vxlan made',
+      { ...lost, counted: null, device: 'flannel.1', route: { device: 'eth0', gateway: '192.0.2.2' } },
+      false,
+      'no answer came',
+    ],
     ['the container is down', { ...lost, counted: { txPackets: 3, rxPackets: 1 } }, false, 'may not exist'],
   ])('when %s', (_, change, ok, verdict) => {
     expect(judge({ ...all, ...change })).toEqual({ ok, verdict: expect.stringContaining(verdict) });
@@ -140,5 +152,8 @@ overlay   10.5.2.0: 3 of 3 came back
 counted   3 packets to the peer, 3 from it; dropped: 1 rx_short
 fine
 `);
+    expect(renderPing({ ...all, ok: true, verdict: 'fine', counted: null })).toContain(
+      'counted   not by peer, since the kernel forwards\n',
+    );
   });
 });
