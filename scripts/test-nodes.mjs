@@ -31,7 +31,7 @@ await main(async (args) => {
     const node = await ensureNode(version);
     say(`\n── Node ${version}: unit tests`);
     const env = { ...process.env, PATH: `${dirname(node)}:${process.env.PATH}` };
-    if ((await run([node, vitest, 'run', '--project', 'unit', '--reporter=dot'], { env })) !== 0) failed++;
+    if ((await run([node, vitest, 'run', '--project', 'unit'], { env })) !== 0) failed++;
     const root = rootAccess();
     if ('why' in root && !process.env.CI) {
       say(`── Node ${version}: no system test, ${root.why}`);
