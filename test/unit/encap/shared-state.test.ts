@@ -1,0 +1,129 @@
+import { describe, expect, it } from 'vitest';
+import { ControlBlock } from '../../../src/encap/control-block.js';
+import {
+  COUNTER_WORDS,
+  Counters,
+  RX_DROPS,
+  Rx,
+  RxDrop,
+  readDrops,
+  readTotals,
+  SEGMENT_BUCKETS,
+  TX_DROPS,
+  Tx,
+  TxDrop,
+} from '../../../src/encap/counters.js';
+import {
+  PEER_CAPACITY,
+  planLayout,
+  RX_BYTES,
+  SENDER_NODES,
+  SUBNET_NODES,
+  TX_BYTES,
+} from '../../../src/encap/layout.js';
+import { PEER_BYTES } from '../../../src/encap/peers.js';
+import { rootShift } from '../../../src/routes/prefix-table.js';
+import { prefix } from './support/workbench.js';
+
+describe('ControlBlock', () => {
+  const block = () => {
+    const words = new Int32Array(new SharedArrayBuffer(8192));
+    return { words, block: new ControlBlock(words, 4096), other: new ControlBlock(words, 4096) };
+  };
+
+  it('starts with nothing asked, failed or turned off', () => {
+    const { block: one } = block();
+    expect(one.stopRequested).toBe(false);
+    expect([one.failed('tx'), one.failed('rx')]).toEqual([0, 0]);
+    expect([one.turnedOff('udp_gso'), one.turnedOff('merge_tcp'), one.turnedOff('merge_udp')]).toEqual([0, 0, 0]);
+  });
+
+  it('shows in every view of the memory what one of them said, and nothing else', () => {
+    const { block: one, other, words } = block();
+    one.requestStop();
+    one.setFailed('rx', 5);
+    one.turnOff('merge_udp', 22);
+    expect(other.stopRequested).toBe(true);
+    expect([other.failed('tx'), other.failed('rx')]).toEqual([0, 5]);
+    expect([other.turnedOff('udp_gso'), other.turnedOff('merge_tcp'), other.turnedOff('merge_udp')]).toEqual([
+      0, 0, 22,
+    ]);
+    expect(words.subarray(0, 1024).every((word) => word === 0)).toBe(true);
+  });
+});
+
+describe('Counters', () => {
+  it('hold counters and drops apart, all of them in the words they were given', () => {
+    const f64 = new Float64Array(3 * COUNTER_WORDS);
+    const tx = new Counters(f64, COUNTER_WORDS * 8);
+    for (const counter of Object.values(Tx)) tx.add(counter, 1);
+    for (const reason of Object.values(TxDrop)) tx.drop(reason, 2);
+    expect(Object.values(Tx).map((counter) => tx.get(counter))).toEqual(Array(Object.keys(Tx).length).fill(1));
+    expect(Object.values(TxDrop).map((reason) => tx.dropped(reason))).toEqual(TX_DROPS.map(() => 2));
+    expect(f64.subarray(0, COUNTER_WORDS).every((word) => word === 0)).toBe(true);
+    expect(f64.subarray(2 * COUNTER_WORDS).every((word) => word === 0)).toBe(true);
+  });
+
+  it('have room for every name: counters end before the drops begin', () => {
+    for (const names of [Tx, Rx]) expect(Object.keys(names).length).toBeLessThanOrEqual(32);
+    for (const names of [TxDrop, RxDrop]) expect(Object.keys(names).length).toBeLessThanOrEqual(COUNTER_WORDS - 32);
+  });
+
+  it('count beyond 32 bits', () => {
+    const counters = new Counters(new Float64Array(COUNTER_WORDS), 0);
+    counters.add(Tx.bytes, 2 ** 52);
+    counters.add(Tx.bytes, 1);
+    expect(counters.get(Tx.bytes)).toBe(2 ** 52 + 1);
+  });
+
+  it('are read by name, those that never counted too', () => {
+    const tx = new Counters(new Float64Array(COUNTER_WORDS), 0);
+    const rx = new Counters(new Float64Array(COUNTER_WORDS), 0);
+    tx.add(Tx.packets, 7);
+    rx.add(Rx.packets, 8);
+    tx.drop(TxDrop.no_route, 3);
+    rx.drop(RxDrop.spoofed_source, 4);
+    const totals = readTotals(tx, rx);
+    const drops = readDrops(tx, rx);
+    expect(totals).toMatchObject({ tx_packets: 7, rx_packets: 8, tx_bytes: 0, rx_writes: 0 });
+    expect(drops).toMatchObject({ tx_no_route: 3, rx_spoofed_source: 4, tx_short: 0, rx_short: 0 });
+    expect(Object.keys(totals).length).toBe(Object.keys(Tx).length + Object.keys(Rx).length);
+    expect(Object.keys(drops).length).toBe(TX_DROPS.length + RX_DROPS.length);
+    for (const name of [...Object.keys(totals), ...Object.keys(drops)]) expect(name).toMatch(/^[tr]x_[a-z0-9_]+$/);
+  });
+
+  it('have a name for every size of super-packet', () => {
+    const names = Object.keys(Tx).filter((name) => name.startsWith('segments_'));
+    expect(names).toEqual([...SEGMENT_BUCKETS.map((most) => `segments_le_${most}`), 'segments_more']);
+  });
+});
+
+describe('planLayout', () => {
+  it.each(['10.0.0.0/8', '10.5.0.0/16', '10.5.128.0/17', '10.5.1.0/24'])(
+    'gives every part its own room, %s',
+    (network) => {
+      const layout = planLayout(prefix(network));
+      const parts = [
+        [layout.control, 4096],
+        [layout.txCounters, COUNTER_WORDS * 8],
+        [layout.rxCounters, COUNTER_WORDS * 8],
+        [layout.peers, PEER_CAPACITY * PEER_BYTES],
+        [layout.subnets, SUBNET_NODES * 1024],
+        [layout.senders, SENDER_NODES * 1024],
+        [layout.tx, TX_BYTES],
+        [layout.rx, RX_BYTES],
+      ] as const;
+      for (const [i, [at, bytes]] of parts.entries()) {
+        expect(at % 64).toBe(0);
+        expect(at).toBeGreaterThan(0);
+        expect(at + bytes).toBeLessThanOrEqual(parts[i + 1]?.[0] ?? layout.bytes);
+      }
+      expect(layout.subnetShift).toBe(rootShift(prefix(network)));
+    },
+  );
+
+  it('keeps what different threads write apart by a page', () => {
+    const { txCounters, rxCounters, tx, rx } = planLayout(prefix('10.5.0.0/16'));
+    for (const at of [txCounters, rxCounters, tx, rx]) expect(at % 4096).toBe(0);
+  });
+});
