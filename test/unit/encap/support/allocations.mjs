@@ -1,0 +1,310 @@
+// Run by allocations.test.ts in a process of its own, on the built product: forwards packets and prints how many bytes
+// the V8 heap grew meanwhile. Plain JavaScript with nothing that allocates in its own loops.
+//
+// usage: node --expose-gc allocations.mjs WAY
+import v8 from 'node:v8';
+import { createSum } from '../../../../dist/encap/checksum.js';
+import { ControlBlock } from '../../../../dist/encap/control-block.js';
+import { Counters, Rx, readDrops, Tx } from '../../../../dist/encap/counters.js';
+import { planLayout } from '../../../../dist/encap/layout.js';
+import { PeerTable } from '../../../../dist/encap/peers.js';
+import { RxForwarder } from '../../../../dist/encap/rx.js';
+import { TxForwarder } from '../../../../dist/encap/tx.js';
+import * as numbers from '../../../../dist/linux/constants.js';
+import { control as libc, syscalls } from '../../../../dist/linux/libc.js';
+import { RegionAllocator, SharedMemory } from '../../../../dist/linux/memory.js';
+import { putSockaddrIn } from '../../../../dist/linux/structs.js';
+import { PrefixTable } from '../../../../dist/routes/prefix-table.js';
+
+const NETWORK = { address: 0x0a050000, length: 16 };
+const OURS = { address: 0x0a050100, length: 24 };
+const THEIRS = { address: 0x0a050200, length: 24 };
+const LOOPBACK = 0x7f000001;
+const ROUNDS = 8;
+const WARM_UP = 40_000;
+const MEASURED = 20_000;
+
+const layout = planLayout(NETWORK);
+const memory = SharedMemory.create(layout.bytes);
+const { u8, i32, u32, base } = memory;
+const sum = createSum(memory);
+const control = new ControlBlock(memory.i32, layout.control);
+const txCounters = new Counters(memory.f64, layout.txCounters);
+const rxCounters = new Counters(memory.f64, layout.rxCounters);
+
+/** A packet with a right header checksum; the transport's own is right too, if `transport` has the field zero. */
+function packet(protocol, from, to, transport, checksumAt) {
+  const length = 20 + transport.length;
+  const bytes = new Uint8Array(length);
+  bytes.set([0x45, 0, length >> 8, length & 255, 0, 0, 0x40, 0, 64, protocol]);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(12, from.address + 2);
+  view.setUint32(16, to.address + 2);
+  bytes.set(transport, 20);
+  const scratch = layout.rx;
+  u8.set(bytes, scratch);
+  view.setUint16(10, ~sum(scratch, 20, 0), true);
+  const pseudo = sum(
+    scratch + 12,
+    8,
+    ((protocol & 255) << 8) + (((transport.length & 255) << 8) | (transport.length >> 8)),
+  );
+  view.setUint16(20 + checksumAt, ~sum(scratch + 20, transport.length, pseudo), true);
+  u8.fill(0, scratch, scratch + length);
+  return bytes;
+}
+
+function udp(from, to, payload, port = 4000) {
+  const transport = new Uint8Array(8 + payload);
+  const view = new DataView(transport.buffer);
+  view.setUint16(0, port);
+  view.setUint16(2, 443);
+  view.setUint16(4, 8 + payload);
+  return packet(17, from, to, transport, 6);
+}
+
+function tcp(from, to, payload, sequence) {
+  const transport = new Uint8Array(20 + payload);
+  const view = new DataView(transport.buffer);
+  view.setUint16(0, 4000);
+  view.setUint16(2, 5201);
+  view.setUint32(4, sequence);
+  transport[12] = 0x50;
+  transport[13] = 0x10;
+  return packet(6, from, to, transport, 16);
+}
+
+const NO_VNET = new Uint8Array(10);
+function concat(...parts) {
+  return Uint8Array.from(parts.flatMap((part) => [...part]));
+}
+
+/** Reads the pointer at `at`; an offset into the memory. */
+function offsetAt(at) {
+  return u32[(at + 4) >>> 2] * 4_294_967_296 + u32[at >>> 2] - base;
+}
+
+/** Calls that hand the same bytes over again and again, `left` times, and take everything. */
+const scripted = {
+  left: 0,
+  header: NO_VNET,
+  bytes: NO_VNET,
+  /** For receives: length of each datagram, or 0. */
+  run: 0,
+  from: LOOPBACK,
+  port: 8285,
+  poll: () => 1,
+  read: () => 8,
+  readv(_fd, iov, count) {
+    if (scripted.left === 0) return -1;
+    scripted.left--;
+    const at = iov - base;
+    if (count === 2) {
+      u8.set(scripted.header, offsetAt(at));
+      u8.set(scripted.bytes, offsetAt(at + 16));
+      return 10 + scripted.bytes.length;
+    }
+    u8.set(scripted.bytes, offsetAt(at));
+    return scripted.bytes.length;
+  },
+  writev: () => 1,
+  sendmsg: () => 1,
+  recvmmsg(_fd, messages, count) {
+    if (scripted.left === 0) return -1;
+    let done = 0;
+    for (; done < count && scripted.left > 0; done++, scripted.left--) {
+      const message = messages - base + done * 64;
+      const name = offsetAt(message);
+      u8[name + 2] = scripted.port >> 8;
+      u8[name + 3] = scripted.port;
+      i32[(name + 4) >>> 2] = (scripted.from << 24) | (scripted.from >>> 24); // 127.0.0.1 in network order
+      u8.set(scripted.bytes, offsetAt(offsetAt(message + 16)));
+      u32[(message + 56) >>> 2] = scripted.bytes.length;
+      u32[(message + 48) >>> 2] = 0;
+      u32[(message + 40) >>> 2] = scripted.run > 0 ? 24 : 0;
+      const cmsg = offsetAt(message + 32);
+      u32[cmsg >>> 2] = 20;
+      u32[(cmsg + 8) >>> 2] = numbers.SOL_UDP;
+      u32[(cmsg + 12) >>> 2] = numbers.UDP_GRO;
+      u32[(cmsg + 16) >>> 2] = scripted.run;
+    }
+    return done;
+  },
+  errno: () => numbers.EAGAIN,
+};
+
+function setPeers(port) {
+  const table = (at, network) => new PrefixTable(memory.i32, at >>> 2, 64, network);
+  const subnets = table(layout.subnets, NETWORK);
+  const senders = table(layout.senders, { address: 0, length: 0 });
+  const peers = new PeerTable(memory, layout.peers, 16, port, subnets, senders);
+  peers.set(THEIRS, LOOPBACK);
+}
+
+function options(changes) {
+  return {
+    layout,
+    tun: -1,
+    socket: -1,
+    wake: -1,
+    vnetHeader: true,
+    network: NETWORK.address,
+    networkMask: 0xffff0000,
+    subnet: OURS.address,
+    subnetMask: 0xffffff00,
+    port: 8285,
+    encapsulationOverhead: 28,
+    maxSegments: 128,
+    receiveSlots: 64,
+    mergeTcp: true,
+    mergeUdp: true,
+    checkSenders: true,
+    icmpSource: NETWORK.address,
+    overlayAddress: OURS.address,
+    icmpPerSecond: 100,
+    icmpBurst: 50,
+    ...changes,
+  };
+}
+
+const transmitter = (sys, changes = {}) => {
+  const tx = new TxForwarder(
+    memory,
+    sys,
+    sum,
+    txCounters,
+    control,
+    options(changes),
+    () => 0,
+    () => {},
+  );
+  return { drain: () => tx.drain(), packets: () => txCounters.get(Tx.packets) };
+};
+const receiver = (sys, changes = {}) => {
+  const rx = new RxForwarder(memory, sys, sum, rxCounters, control, options(changes));
+  return { drain: () => rx.drain(), packets: () => rxCounters.get(Rx.packets) };
+};
+
+/** The scripted way: `perTurn` packets come of each of the things handed over. */
+function overScript(forwarder, perTurn, bytes, header = NO_VNET, run = 0) {
+  setPeers(8285);
+  scripted.bytes = bytes;
+  scripted.header = header;
+  scripted.run = run;
+  return {
+    packets: forwarder.packets,
+    turn(packets) {
+      scripted.left = Math.ceil(packets / perTurn);
+      forwarder.drain();
+    },
+  };
+}
+
+/** A virtio-net header for a super-packet of TCP over IPv4. */
+const superHeader = (size) => Uint8Array.of(1, 1, 0, 0, size & 255, size >> 8, 20, 0, 16, 0);
+
+const bound = (port = 0) => {
+  const fd = libc.socket(numbers.AF_INET, numbers.SOCK_DGRAM | numbers.O_NONBLOCK, 0);
+  const name = new Uint8Array(16);
+  putSockaddrIn(name, 0, LOOPBACK, port, numbers.AF_INET);
+  if (fd < 0 || libc.bind(fd, name, 16) < 0) throw new Error(`no socket: errno ${libc.errno()}`);
+  return fd;
+};
+
+/** The port that a socket got, from /proc: neither Node nor the product has getsockname. */
+async function portOf(fd) {
+  const { readlinkSync, readFileSync } = await import('node:fs');
+  const inode = /\[(\d+)\]/.exec(readlinkSync(`/proc/self/fd/${fd}`))[1];
+  const line = readFileSync('/proc/self/net/udp', 'utf8')
+    .split('\n')
+    .find((one) => one.trim().split(/\s+/)[9] === inode);
+  return Number.parseInt(line.trim().split(/\s+/)[1].split(':')[1], 16);
+}
+
+/** The real calls: `feeder` sends datagrams to `inbox`, which the forwarder reads as its TUN or as its socket. */
+async function overKernel(makeForwarder, feeder, inbox, bytes) {
+  const regions = new RegionAllocator(layout.rx + (8 << 20));
+  const message = regions.take(56);
+  const name = regions.take(16);
+  const iov = regions.take(16);
+  const data = regions.take(bytes.length);
+  u8.set(bytes, data);
+  putSockaddrIn(u8, name, LOOPBACK, await portOf(inbox), numbers.AF_INET);
+  memory.setPointer(message, name);
+  u32[(message + 8) >>> 2] = 16;
+  memory.setPointer(message + 16, iov);
+  u32[(message + 24) >>> 2] = 1;
+  memory.setPointer(iov, data);
+  u32[(iov + 8) >>> 2] = bytes.length;
+  // the null keeps the address boxed: passing it to a call allocates nothing
+  const addresses = [base + message, null];
+  const forwarder = makeForwarder();
+  return {
+    packets: forwarder.packets,
+    turn(packets) {
+      for (let sent = 0; sent < packets; sent += 100) {
+        for (let i = 0; i < 100; i++) syscalls.sendmsg(feeder, addresses[0], 0);
+        forwarder.drain();
+      }
+    },
+  };
+}
+
+const ways = {
+  'tx single packets': () => overScript(transmitter(scripted), 1, udp(OURS, THEIRS, 36)),
+  'tx packets without a virtio-net header': () =>
+    overScript(transmitter(scripted, { vnetHeader: false, maxSegments: 1 }), 1, udp(OURS, THEIRS, 36)),
+  'tx super-packets': () => overScript(transmitter(scripted), 43, tcp(OURS, THEIRS, 43 * 1400, 0), superHeader(1400)),
+  'rx single datagrams, merged': () => overScript(receiver(scripted), 1, udp(THEIRS, OURS, 36)),
+  'rx single datagrams, not merged': () =>
+    overScript(receiver(scripted, { mergeUdp: false }), 1, udp(THEIRS, OURS, 36)),
+  'rx runs of TCP, merged': () =>
+    overScript(
+      receiver(scripted),
+      40,
+      concat(...Array.from({ length: 40 }, (_, i) => tcp(THEIRS, OURS, 1400, i * 1400))),
+      NO_VNET,
+      1440,
+    ),
+  'rx runs of other flows': () =>
+    overScript(
+      receiver(scripted),
+      40,
+      concat(...Array.from({ length: 40 }, (_, i) => udp(THEIRS, OURS, 36, 1 + i))),
+      NO_VNET,
+      64,
+    ),
+  'tx with real calls': async () => {
+    const [tun, socket, sink] = [bound(), bound(), bound()];
+    setPeers(await portOf(sink));
+    const bytes = concat(NO_VNET, udp(OURS, THEIRS, 36));
+    return overKernel(() => transmitter(syscalls, { tun, socket }), bound(), tun, bytes);
+  },
+  'rx with real calls': async () => {
+    const [socket, feeder] = [bound(), bound()];
+    const port = await portOf(feeder);
+    setPeers(port);
+    const tun = libc.open('/dev/null', numbers.O_RDWR);
+    return overKernel(() => receiver(syscalls, { tun, socket, port }), feeder, socket, udp(THEIRS, OURS, 36));
+  },
+};
+
+const wanted = process.argv[2];
+if (wanted === undefined) {
+  console.log(JSON.stringify(Object.keys(ways)));
+} else {
+  const { turn, packets } = await ways[wanted]();
+  turn(WARM_UP);
+  const used = () => v8.getHeapStatistics().used_heap_size;
+  const rounds = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    globalThis.gc();
+    used();
+    const [before, count] = [used(), packets()];
+    turn(MEASURED);
+    const after = used();
+    rounds.push((after - before) / (packets() - count));
+  }
+  const drops = Object.entries(readDrops(txCounters, rxCounters)).filter(([, dropped]) => dropped > 0);
+  console.log(JSON.stringify({ packets: packets(), bytesPerPacket: rounds, drops }));
+}
