@@ -6,7 +6,8 @@ export const VXLAN_OVERHEAD = 50;
 export const KERNEL_PORT = 8472;
 /** RFC 791: every link carries this. */
 const SMALLEST_IPV4_MTU = 68;
-const LARGEST_VNI = 0xff_ffff;
+/** A VNI has 24 bits, but the name flannel.16777215 would be longer than the 15 characters that Linux allows. */
+const LARGEST_VNI = 9_999_999;
 
 /** `Backend` of the network configuration, checked, with every default filled in. */
 export interface VxlanOptions {

@@ -26,8 +26,8 @@ describe('the options of vxlan', () => {
   });
 
   it.each([
-    [{ vni: '1' }, /Backend\.VNI: "1" is not possible.*0 to 16777215, without quotes/],
-    [{ vni: 16_777_216 }, /Backend\.VNI/],
+    [{ vni: '1' }, /Backend\.VNI: "1" is not possible.*0 to 9999999, without quotes/],
+    [{ vni: 10_000_000 }, /Backend\.VNI/],
     [{ vni: 1.5 }, /Backend\.VNI/],
     [{ port: 65_536 }, /Backend\.Port: 65536 .*0 to 65535/],
     [{ port: -1 }, /Backend\.Port/],
