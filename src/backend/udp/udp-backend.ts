@@ -103,6 +103,15 @@ export class UdpBackend implements Backend {
       const tun = openTun(deviceName, { tso: offloads.tunTso, uso: offloads.tunUso });
       undo.push(() => control.close(tun.fd));
       withoutLinkLocal(deviceName);
+      // before addresses and routes: where another daemon has the port, it keeps those too
+      const socket = openUdpSocket({
+        address: underlay.address,
+        port: this.#port,
+        gso: this.#gsoSwitch(),
+        gro: offloads.udpGro,
+        buffer: this.#options.socketBuffer,
+      });
+      undo.push(() => control.close(socket.fd));
       const link: WantedLink = {
         name: deviceName,
         mtu: this.mtu,
@@ -113,14 +122,6 @@ export class UdpBackend implements Backend {
       };
       await ensureLink(link);
       await this.#removeFormerLife();
-      const socket = openUdpSocket({
-        address: underlay.address,
-        port: this.#port,
-        gso: this.#gsoSwitch(),
-        gro: offloads.udpGro,
-        buffer: this.#options.socketBuffer,
-      });
-      undo.push(() => control.close(socket.fd));
 
       const layout = planLayout(config.network);
       const memory = SharedMemory.create(layout.bytes);
