@@ -1,0 +1,84 @@
+/** More packets than can be carried: the data path lives on, says what it lost, and needs no more memory for it. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { Flood, stopFloods } from './support/flood.js';
+import { address, leaseOf } from './support/host.js';
+import { type Host, useSite } from './support/site.js';
+import { file, ping, sendFile } from './support/transfer.js';
+import { until } from './support/until.js';
+
+const site = useSite();
+afterEach(stopFloods);
+
+async function received(host: Host): Promise<number> {
+  return (await host.process.status()).totals.rx_packets!;
+}
+
+/** Drops that only a fault of the data path could explain. */
+async function faults(host: Host): Promise<Record<string, number>> {
+  const { drops } = await host.process.status();
+  const overload = ['tx_tun_queue_full', 'rx_socket_queue_full', 'tx_send_buffer_full'];
+  return Object.fromEntries(Object.entries(drops).filter(([name, count]) => count > 0 && !overload.includes(name)));
+}
+
+describe('a flood of 64-byte packets both ways', () => {
+  it.each([
+    ['one by one', 1],
+    ['in runs', 64],
+  ] as const)('%s, while the status is read and peers come and go', async (_name, run) => {
+    const there = site();
+    const [one, two] = [there.host(1), there.host(2)];
+    await there.start();
+    const floods = [new Flood(one.end, two.end, { run }), new Flood(two.end, one.end, { run })];
+    const others = Array.from({ length: 50 }, (_, i) => leaseOf(100 + i, address('192.168.77.100') + i));
+    while (Math.min(await received(one), await received(two)) < 200_000) {
+      for (const { process } of there.hosts) {
+        await process.applyPeers(others.map((lease) => ({ kind: 'added', lease })));
+        expect((await process.status()).peers.length).toBe(1 + others.length);
+        await process.applyPeers(others.map((lease) => ({ kind: 'removed', lease })));
+        expect((await process.status()).peers.length).toBe(1);
+      }
+    }
+    for (const flood of floods) await flood.stop();
+    await sendFile(one.end, two.end, file(1 << 20, 1));
+    await ping(two.container, one.containerIp, 56);
+    for (const host of there.hosts) {
+      expect(host.process.failure).toBe('');
+      expect(await faults(host)).toEqual({});
+    }
+  });
+
+  it('what the queues cannot hold is counted: the TUN in front of the sender, the socket of the receiver', async () => {
+    const there = site();
+    const [one, two] = [there.host(1), there.host(2)];
+    await there.start({ txQueueLength: 2 }, { socketBuffer: 2048 });
+    new Flood(one.end, two.end, { run: 64 });
+    await until('both queues run over', async () => {
+      const [sender, receiver] = await Promise.all([one.process.status(), two.process.status()]);
+      return sender.drops.tx_tun_queue_full! > 0 && receiver.drops.rx_socket_queue_full! > 0;
+    });
+    await stopFloods();
+    await ping(two.container, one.containerIp, 56);
+  });
+
+  it('takes no more memory and no more descriptors after millions of packets', async () => {
+    const there = site();
+    const [one, two] = [there.host(1), there.host(2)];
+    await there.start();
+    new Flood(one.end, two.end, { run: 64 });
+    new Flood(two.end, one.end, { run: 64 });
+    const carried = async (packets: number) => {
+      await until(
+        `${packets} packets are carried`,
+        async () => Math.min(await received(one), await received(two)) >= packets,
+        60_000,
+      );
+      return Promise.all(there.hosts.map(({ process }) => process.usage()));
+    };
+    const before = await carried(300_000);
+    const after = await carried(2_000_000);
+    for (const [i, usage] of after.entries()) {
+      expect(usage.descriptors).toBe(before[i]!.descriptors);
+      expect(usage.residentKib - before[i]!.residentKib).toBeLessThan(16 << 10);
+    }
+  });
+});
