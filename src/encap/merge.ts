@@ -19,25 +19,10 @@
  * An item that never grew is written as the bytes that came. Payload is never copied: an item is a list of iovecs.
  */
 import type { RegionAllocator, SharedMemory } from '../linux/memory.js';
-import { IOVEC_BYTES, IOVEC_LENGTH } from '../linux/structs.js';
-import {
-  VNET_CSUM_OFFSET,
-  VNET_CSUM_START,
-  VNET_F_NEEDS_CSUM,
-  VNET_FLAGS,
-  VNET_GSO_SIZE,
-  VNET_GSO_TCPV4,
-  VNET_GSO_TCPV6,
-  VNET_GSO_TYPE,
-  VNET_GSO_UDP_L4,
-  VNET_HEADER_BYTES,
-  VNET_HEADER_LENGTH,
-} from '../tun/virtio.js';
-import { loadSum, pseudoHeaderSum, type Sum, storeSum } from './checksum.js';
+import { pseudoHeaderSum, type Sum } from './checksum.js';
 import {
   get16,
   get32,
-  IPV4_CHECKSUM,
   IPV4_DESTINATION,
   IPV4_DONT_FRAGMENT,
   IPV4_FRAGMENT,
@@ -53,10 +38,8 @@ import {
   IPV6_SOURCE,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
-  put16,
   TCP_ACK,
   TCP_ACKNOWLEDGEMENT,
-  TCP_CHECKSUM,
   TCP_DATA_OFFSET,
   TCP_ECE,
   TCP_FLAGS,
@@ -70,15 +53,10 @@ import {
   UDP_LENGTH,
 } from './headers.js';
 
-/** Items that fit before they have to be written. */
-export const MAX_ITEMS = 512;
-/** Segments that one item may hold. */
-export const MAX_MERGED = 64;
+import { ItemList, MAX_ITEMS, MAX_MERGED } from './merge-items.js';
+
 /** The longest IP packet, merged or not. */
 const MAX_PACKET = 65_535;
-
-/** virtio-net header, the first packet whole, then the payloads of the others. */
-const IOVECS_PER_ITEM = 2 + MAX_MERGED;
 const FLOW_SLOTS = 2 * MAX_ITEMS;
 
 export interface MergeOptions {
@@ -88,30 +66,9 @@ export interface MergeOptions {
 }
 
 /** Gathers the packets of one wake-up. Owned by one thread; nothing is allocated after construction. */
-export class Merger {
-  readonly #memory: SharedMemory;
-  readonly #sum: Sum;
+export class Merger extends ItemList {
   /** May be changed between `reset` and the next `add`. */
   readonly options: MergeOptions;
-
-  readonly #iov: number;
-  readonly #vnet: number;
-  /** Per item, by its number: where its first packet lies, how long it was, and how the item has grown. */
-  readonly #packet = new Int32Array(MAX_ITEMS);
-  readonly #length = new Int32Array(MAX_ITEMS);
-  readonly #ipLength = new Int32Array(MAX_ITEMS);
-  readonly #headerLength = new Int32Array(MAX_ITEMS);
-  readonly #segmentSize = new Int32Array(MAX_ITEMS);
-  readonly #total = new Int32Array(MAX_ITEMS);
-  readonly #segments = new Int32Array(MAX_ITEMS);
-  readonly #lastId = new Int32Array(MAX_ITEMS);
-  readonly #verified = new Uint8Array(MAX_ITEMS);
-  readonly #closed = new Uint8Array(MAX_ITEMS);
-  readonly #push = new Uint8Array(MAX_ITEMS);
-  /** What `finish` overwrote in a first packet, for `restore`. */
-  readonly #savedIpChecksum = new Int32Array(MAX_ITEMS);
-  readonly #savedChecksum = new Int32Array(MAX_ITEMS);
-  readonly #savedFlags = new Int32Array(MAX_ITEMS);
 
   /** Open addressing: item number plus one of the newest item of a flow, 0 for a free place. */
   readonly #flows = new Int32Array(FLOW_SLOTS);
@@ -121,41 +78,12 @@ export class Merger {
   /** The packet that is being added was found to have a wrong checksum. */
   #wrong = false;
 
-  /** Items gathered so far. */
-  count = 0;
   /** Packets found with a wrong inner checksum since the start. */
   badChecksums = 0;
 
   constructor(memory: SharedMemory, regions: RegionAllocator, sum: Sum, options: MergeOptions) {
-    this.#memory = memory;
-    this.#sum = sum;
+    super(memory, regions, sum);
     this.options = options;
-    this.#iov = regions.take(MAX_ITEMS * IOVECS_PER_ITEM * IOVEC_BYTES);
-    this.#vnet = regions.take(MAX_ITEMS * 16);
-    for (let item = 0; item < MAX_ITEMS; item++) {
-      const iovec = this.iov(item);
-      memory.setPointer(iovec, this.#vnet + item * 16);
-      memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = VNET_HEADER_BYTES;
-    }
-  }
-
-  get full(): boolean {
-    return this.count === MAX_ITEMS;
-  }
-
-  /** Offset of the item's iovecs: first its virtio-net header, then its bytes. */
-  iov(item: number): number {
-    return this.#iov + item * IOVECS_PER_ITEM * IOVEC_BYTES;
-  }
-
-  /** How many iovecs that are, the virtio-net header included. */
-  iovCount(item: number): number {
-    return 1 + this.#segments[item];
-  }
-
-  /** How many of the added packets the item holds. */
-  segments(item: number): number {
-    return this.#segments[item];
   }
 
   /** Forgets everything. The memory of the packets is the caller's again. */
@@ -174,7 +102,7 @@ export class Merger {
    * `reset`. There must be room: see `full`.
    */
   add(packet: number, length: number): void {
-    const { u8 } = this.#memory;
+    const { u8 } = this.memory;
     const version = u8[packet] >>> 4;
     let ipLength = IPV4_MIN_HEADER;
     let protocol = 0;
@@ -196,49 +124,49 @@ export class Merger {
     }
     if (!readable) {
       this.#closeAll();
-      this.#seed(packet, length, ipLength, ipLength, true);
+      this.seed(packet, length, ipLength, ipLength, true);
     } else if (protocol === PROTOCOL_TCP) this.#addTcp(packet, length, ipLength);
     else if (protocol === PROTOCOL_UDP) this.#addUdp(packet, length, ipLength);
-    else this.#seed(packet, length, ipLength, ipLength, true);
+    else this.seed(packet, length, ipLength, ipLength, true);
   }
 
   #addTcp(packet: number, length: number, ipLength: number): void {
-    const { u8 } = this.#memory;
+    const { u8 } = this.memory;
     const tcp = packet + ipLength;
     const tcpLength = length >= ipLength + TCP_MIN_HEADER ? (u8[tcp + TCP_DATA_OFFSET] >>> 4) * 4 : 0;
     const headerLength = ipLength + tcpLength;
     if (tcpLength < TCP_MIN_HEADER || headerLength > length) {
       this.#closeAll();
-      this.#seed(packet, length, ipLength, ipLength, true);
+      this.seed(packet, length, ipLength, ipLength, true);
       return;
     }
     const slot = this.#flowSlot(packet, ipLength);
     const flags = u8[tcp + TCP_FLAGS];
     if ((flags & ~(TCP_PSH | TCP_ECE)) !== TCP_ACK || !this.options.tcp) {
       // SYN, FIN, RST, URG, CWR or no ACK: travels alone, and nothing after it may join what came before
-      this.#register(slot, this.#seed(packet, length, ipLength, headerLength, true));
+      this.#register(slot, this.seed(packet, length, ipLength, headerLength, true));
       return;
     }
     if (headerLength === length) {
       // a pure acknowledgement leaves the flow open: a segment with another acknowledgement does not match anyway
-      this.#seed(packet, length, ipLength, headerLength, true);
+      this.seed(packet, length, ipLength, headerLength, true);
       return;
     }
     const item = this.#flows[slot] - 1;
     if (item >= 0 && this.#tcpContinues(item, packet, length, ipLength, headerLength)) {
-      this.#append(item, packet, length, headerLength, (flags & TCP_PSH) !== 0);
+      this.append(item, packet, length, headerLength, (flags & TCP_PSH) !== 0);
       return;
     }
     const closed = (flags & TCP_PSH) !== 0 || this.#wrong;
-    this.#register(slot, this.#seed(packet, length, ipLength, headerLength, closed));
+    this.#register(slot, this.seed(packet, length, ipLength, headerLength, closed));
   }
 
   #tcpContinues(item: number, packet: number, length: number, ipLength: number, headerLength: number): boolean {
-    const { u8 } = this.#memory;
+    const { u8 } = this.memory;
     if (!this.#continues(item, packet, length, ipLength, headerLength)) return false;
-    const head = this.#packet[item] + ipLength;
+    const head = this.packets[item] + ipLength;
     const tcp = packet + ipLength;
-    const expected = (get32(u8, head + TCP_SEQUENCE) + this.#total[item] - headerLength) | 0;
+    const expected = (get32(u8, head + TCP_SEQUENCE) + this.totals[item] - headerLength) | 0;
     if (get32(u8, tcp + TCP_SEQUENCE) !== expected) return false;
     if (get32(u8, tcp + TCP_ACKNOWLEDGEMENT) !== get32(u8, head + TCP_ACKNOWLEDGEMENT)) return false;
     // with the flags stands the byte before them: the data offset and the bits beside it, one of them accurate ECN's
@@ -250,12 +178,12 @@ export class Merger {
   }
 
   #addUdp(packet: number, length: number, ipLength: number): void {
-    const { u8 } = this.#memory;
+    const { u8 } = this.memory;
     const udp = packet + ipLength;
     const headerLength = ipLength + UDP_HEADER;
     if (length < headerLength || get16(u8, udp + UDP_LENGTH) !== length - ipLength) {
       this.#closeAll();
-      this.#seed(packet, length, ipLength, ipLength, true);
+      this.seed(packet, length, ipLength, ipLength, true);
       return;
     }
     const slot = this.#flowSlot(packet, ipLength);
@@ -268,27 +196,27 @@ export class Merger {
       this.#continues(item, packet, length, ipLength, headerLength) &&
       this.#bothVerified(item, packet, length, ipLength, PROTOCOL_UDP)
     ) {
-      this.#append(item, packet, length, headerLength, false);
+      this.append(item, packet, length, headerLength, false);
       return;
     }
-    this.#register(slot, this.#seed(packet, length, ipLength, headerLength, alone || this.#wrong));
+    this.#register(slot, this.seed(packet, length, ipLength, headerLength, alone || this.#wrong));
   }
 
   /** The rules that TCP and UDP share: room, lengths, and IP headers that differ only where the kernel counts. */
   #continues(item: number, packet: number, length: number, ipLength: number, headerLength: number): boolean {
-    const { u8 } = this.#memory;
+    const { u8 } = this.memory;
     const payload = length - headerLength;
     if (
-      this.#closed[item] !== 0 ||
-      this.#headerLength[item] !== headerLength ||
-      this.#ipLength[item] !== ipLength ||
-      payload > this.#segmentSize[item] ||
-      this.#segments[item] >= MAX_MERGED ||
-      this.#total[item] + payload > MAX_PACKET
+      this.closed[item] !== 0 ||
+      this.headerLengths[item] !== headerLength ||
+      this.ipLengths[item] !== ipLength ||
+      payload > this.segmentSizes[item] ||
+      this.segmentCount[item] >= MAX_MERGED ||
+      this.totals[item] + payload > MAX_PACKET
     ) {
       return false;
     }
-    const head = this.#packet[item];
+    const head = this.packets[item];
     if (ipLength === IPV6_HEADER) {
       // version, traffic class and flow label; next header and hop limit
       return (
@@ -300,15 +228,15 @@ export class Merger {
     const fragment = get16(u8, packet + IPV4_FRAGMENT);
     if (fragment !== get16(u8, head + IPV4_FRAGMENT)) return false;
     if (get16(u8, packet + IPV4_TTL) !== get16(u8, head + IPV4_TTL)) return false; // TTL and protocol
-    return fragment === IPV4_DONT_FRAGMENT || get16(u8, packet + IPV4_ID) === ((this.#lastId[item] + 1) & 0xffff);
+    return fragment === IPV4_DONT_FRAGMENT || get16(u8, packet + IPV4_ID) === ((this.lastIds[item] + 1) & 0xffff);
   }
 
   /** Verifies the checksums of an item's first packet (once) and of the packet that wants to join. */
   #bothVerified(item: number, packet: number, length: number, ipLength: number, protocol: number): boolean {
-    if (this.#verified[item] === 0) {
-      this.#verified[item] = 1;
-      if (!this.#verify(this.#packet[item], this.#length[item], ipLength, protocol)) {
-        this.#closed[item] = 1;
+    if (this.verified[item] === 0) {
+      this.verified[item] = 1;
+      if (!this.#verify(this.packets[item], this.packetLengths[item], ipLength, protocol)) {
+        this.closed[item] = 1;
         this.badChecksums++;
         return false;
       }
@@ -322,41 +250,8 @@ export class Merger {
   #verify(packet: number, length: number, ipLength: number, protocol: number): boolean {
     const transportLength = length - ipLength;
     const version = ipLength === IPV6_HEADER ? 6 : 4;
-    const pseudo = pseudoHeaderSum(this.#sum, packet, version, protocol, transportLength);
-    return this.#sum(packet + ipLength, transportLength, pseudo) === 0xffff;
-  }
-
-  /** Makes the packet an item of its own. @param closed nothing may join it */
-  #seed(packet: number, length: number, ipLength: number, headerLength: number, closed: boolean): number {
-    const item = this.count++;
-    this.#packet[item] = packet;
-    this.#length[item] = length;
-    this.#ipLength[item] = ipLength;
-    this.#headerLength[item] = headerLength;
-    this.#segmentSize[item] = length - headerLength;
-    this.#total[item] = length;
-    this.#segments[item] = 1;
-    this.#verified[item] = 0;
-    this.#closed[item] = closed ? 1 : 0;
-    this.#push[item] = 0;
-    this.#lastId[item] = get16(this.#memory.u8, packet + IPV4_ID);
-    const iovec = this.iov(item) + IOVEC_BYTES;
-    this.#memory.setPointer(iovec, packet);
-    this.#memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = length;
-    this.#putVnet(item, 0, 0, 0, 0, 0, 0);
-    return item;
-  }
-
-  #append(item: number, packet: number, length: number, headerLength: number, push: boolean): void {
-    const payload = length - headerLength;
-    const iovec = this.iov(item) + (1 + this.#segments[item]) * IOVEC_BYTES;
-    this.#memory.setPointer(iovec, packet + headerLength);
-    this.#memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = payload;
-    this.#segments[item]++;
-    this.#total[item] += payload;
-    this.#lastId[item] = get16(this.#memory.u8, packet + IPV4_ID);
-    if (push) this.#push[item] = 1;
-    if (push || payload < this.#segmentSize[item]) this.#closed[item] = 1;
+    const pseudo = pseudoHeaderSum(this.sum, packet, version, protocol, transportLength);
+    return this.sum(packet + ipLength, transportLength, pseudo) === 0xffff;
   }
 
   #register(slot: number, item: number): void {
@@ -366,7 +261,7 @@ export class Merger {
 
   /** The place in `#flows` of the packet's flow: the one it has, or the free one it would get. */
   #flowSlot(packet: number, ipLength: number): number {
-    const { u8 } = this.#memory;
+    const { u8 } = this.memory;
     const ports = get32(u8, packet + ipLength);
     const latest = this.#flows[this.#latestSlot] - 1;
     if (latest >= 0 && this.#sameFlow(latest, packet, ipLength, ports)) return this.#latestSlot;
@@ -383,9 +278,9 @@ export class Merger {
   }
 
   #sameFlow(item: number, packet: number, ipLength: number, ports: number): boolean {
-    const { u8 } = this.#memory;
-    const head = this.#packet[item];
-    if (this.#ipLength[item] !== ipLength || get32(u8, head + ipLength) !== ports) return false;
+    const { u8 } = this.memory;
+    const head = this.packets[item];
+    if (this.ipLengths[item] !== ipLength || get32(u8, head + ipLength) !== ports) return false;
     if (ipLength === IPV4_MIN_HEADER) {
       return (
         get32(u8, head + IPV4_SOURCE) === get32(u8, packet + IPV4_SOURCE) &&
@@ -398,107 +293,5 @@ export class Merger {
       if (get32(u8, head + at) !== get32(u8, packet + at)) return false;
     }
     return true;
-  }
-
-  /** Writes the headers of an item that has grown. Called once for each item, before it is written. */
-  finish(item: number): void {
-    if (this.#segments[item] === 1) return;
-    const { u8 } = this.#memory;
-    const packet = this.#packet[item];
-    const ipLength = this.#ipLength[item];
-    const transport = packet + ipLength;
-    const total = this.#total[item];
-    const transportLength = total - ipLength;
-    const version = ipLength === IPV6_HEADER ? 6 : 4;
-    const tcp = this.#protocol(packet, version) === PROTOCOL_TCP;
-    const checksum = transport + (tcp ? TCP_CHECKSUM : UDP_CHECKSUM);
-
-    this.#savedChecksum[item] = loadSum(u8, checksum);
-    this.#savedFlags[item] = u8[transport + TCP_FLAGS];
-    if (version === 4) {
-      this.#savedIpChecksum[item] = loadSum(u8, packet + IPV4_CHECKSUM);
-      put16(u8, packet + IPV4_TOTAL_LENGTH, total);
-      put16(u8, packet + IPV4_CHECKSUM, 0);
-      storeSum(u8, packet + IPV4_CHECKSUM, ~this.#sum(packet, ipLength, 0));
-    } else put16(u8, packet + IPV6_PAYLOAD_LENGTH, total - IPV6_HEADER);
-    if (tcp) u8[transport + TCP_FLAGS] |= this.#push[item] !== 0 ? TCP_PSH : 0;
-    else put16(u8, transport + UDP_LENGTH, transportLength);
-    storeSum(
-      u8,
-      checksum,
-      pseudoHeaderSum(this.#sum, packet, version, tcp ? PROTOCOL_TCP : PROTOCOL_UDP, transportLength),
-    );
-    const type = tcp ? (version === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6) : VNET_GSO_UDP_L4;
-    this.#putVnet(
-      item,
-      VNET_F_NEEDS_CSUM,
-      type,
-      this.#headerLength[item],
-      this.#segmentSize[item],
-      ipLength,
-      tcp ? TCP_CHECKSUM : UDP_CHECKSUM,
-    );
-  }
-
-  /** Undoes `finish`: every packet of the item lies in memory again as it was added. */
-  restore(item: number): void {
-    if (this.#segments[item] === 1) return;
-    const { u8 } = this.#memory;
-    const packet = this.#packet[item];
-    const transport = packet + this.#ipLength[item];
-    const version = this.#ipLength[item] === IPV6_HEADER ? 6 : 4;
-    const tcp = this.#protocol(packet, version) === PROTOCOL_TCP;
-    if (version === 4) {
-      put16(u8, packet + IPV4_TOTAL_LENGTH, this.#length[item]);
-      storeSum(u8, packet + IPV4_CHECKSUM, this.#savedIpChecksum[item]);
-    } else put16(u8, packet + IPV6_PAYLOAD_LENGTH, this.#length[item] - IPV6_HEADER);
-    if (tcp) u8[transport + TCP_FLAGS] = this.#savedFlags[item];
-    else put16(u8, transport + UDP_LENGTH, this.#length[item] - this.#ipLength[item]);
-    storeSum(u8, transport + (tcp ? TCP_CHECKSUM : UDP_CHECKSUM), this.#savedChecksum[item]);
-  }
-
-  /** After `restore`: offset of packet `segment` of the item. */
-  packetAt(item: number, segment: number): number {
-    if (segment === 0) return this.#packet[item];
-    const iovec = this.iov(item) + (1 + segment) * IOVEC_BYTES;
-    const { u32, base } = this.#memory;
-    const payload = u32[(iovec + 4) >>> 2] * 4_294_967_296 + u32[iovec >>> 2] - base;
-    return payload - this.#headerLength[item];
-  }
-
-  /** Length of packet `segment` of the item, as it was added. */
-  packetLength(item: number, segment: number): number {
-    if (segment === 0) return this.#length[item];
-    const iovec = this.iov(item) + (1 + segment) * IOVEC_BYTES;
-    return this.#memory.u32[(iovec + IOVEC_LENGTH) >>> 2] + this.#headerLength[item];
-  }
-
-  /** Is the item TCP? Asked of merged items only. */
-  isTcp(item: number): boolean {
-    const packet = this.#packet[item];
-    return this.#protocol(packet, this.#ipLength[item] === IPV6_HEADER ? 6 : 4) === PROTOCOL_TCP;
-  }
-
-  #protocol(packet: number, version: number): number {
-    return this.#memory.u8[packet + (version === 4 ? IPV4_PROTOCOL : IPV6_NEXT_HEADER)];
-  }
-
-  #putVnet(
-    item: number,
-    flags: number,
-    type: number,
-    headerLength: number,
-    segmentSize: number,
-    csumStart: number,
-    csumOffset: number,
-  ): void {
-    const at = this.#vnet + item * 16;
-    const { u8, u16 } = this.#memory;
-    u8[at + VNET_FLAGS] = flags;
-    u8[at + VNET_GSO_TYPE] = type;
-    u16[(at + VNET_HEADER_LENGTH) >>> 1] = headerLength;
-    u16[(at + VNET_GSO_SIZE) >>> 1] = segmentSize;
-    u16[(at + VNET_CSUM_START) >>> 1] = csumStart;
-    u16[(at + VNET_CSUM_OFFSET) >>> 1] = csumOffset;
   }
 }

@@ -58,7 +58,8 @@ import {
   IPV4_TTL,
 } from './headers.js';
 import { ICMP_TIME_EXCEEDED, MAX_ICMP_ERROR, RateLimit, writeIcmpError } from './icmp.js';
-import { MAX_ITEMS, Merger } from './merge.js';
+import { Merger } from './merge.js';
+import { MAX_ITEMS } from './merge-items.js';
 import { PEER_BYTES, PEER_LAST_RECEIVED, PEER_RX_BYTES, PEER_RX_PACKETS, PEER_SOCKADDR } from './peers.js';
 import { ForwarderWait } from './wait.js';
 
