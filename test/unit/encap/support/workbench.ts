@@ -84,7 +84,9 @@ export interface Workbench {
 
 /** A clean host number 1 with hosts 2 and 3 as its peers. The one made before must not be used any more. */
 export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
-  memory.u8.fill(0);
+  // all but the places where packets lie: the constructors count on zeros
+  memory.u8.fill(0, 0, layout.tx + 65_536);
+  memory.u8.fill(0, layout.rx, layout.rx + 2 ** 20);
   const options: ForwarderOptions = {
     layout,
     tun: TUN,
@@ -115,7 +117,7 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
   const rxCounters = new Counters(memory.f64, layout.rxCounters);
   const subnets = new PrefixTable(memory.i32, layout.subnets >>> 2, NODES, NETWORK);
   const senders = new PrefixTable(memory.i32, layout.senders >>> 2, NODES, prefix('0.0.0.0/0'));
-  const peers = new PeerTable(memory, layout.peers, PEERS, PORT, subnets, senders);
+  const peers = new PeerTable(memory, layout.peers, PEERS, options.port, subnets, senders);
   peers.set(subnet(2), host(2));
   peers.set(subnet(3), host(3));
   const fragments: boolean[] = [];

@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest';
+import { UdpBackend, type UdpBackendOptions } from '../../../../src/backend/udp/udp-backend.js';
+import { address, contextOf, leaseOf } from '../support.js';
+
+const options: UdpBackendOptions = {
+  deviceName: 'flannel0',
+  checkSenders: true,
+  offloads: { tunTso: 'auto', tunUso: 'auto', udpGso: 'auto', udpGro: 'auto', udpBatch: 'auto' },
+  socketBuffer: 65_536,
+  txQueueLength: 1000,
+};
+const backendOf = (config: Readonly<Record<string, unknown>>) =>
+  new UdpBackend(contextOf({ Type: 'udp', ...config }), options);
+
+describe('the udp backend before it is started', () => {
+  it('leaves room for the outer IPv4 and UDP headers', () => {
+    expect(backendOf({}).mtu).toBe(1472);
+    const jumbo = { underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), mtu: 9000 } };
+    expect(new UdpBackend(contextOf({ Type: 'udp' }, jumbo), options).mtu).toBe(8972);
+  });
+
+  it('announces the public address, which differs from the underlay behind a NAT, and no data of its own', async () => {
+    const backend = new UdpBackend(contextOf({ Type: 'udp' }, { publicIp: address('203.0.113.7') }), options);
+    expect(await backend.attributes()).toEqual({ publicIp: address('203.0.113.7'), publicIpv6: null });
+  });
+
+  it.each([undefined, null, 1, 8285, 65_535])('takes %j for its port', (port) => {
+    expect(() => backendOf({ Port: port })).not.toThrow();
+  });
+
+  it.each([0, -1, 65_536, 8285.5, '8285', true, [8285]])('refuses %j for its port, and says what would do', (port) => {
+    expect(() => backendOf({ Port: port })).toThrow(/Backend\.Port.*give a number from 1 to 65535/);
+    expect(() => backendOf({ Port: port })).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+  });
+
+  it('has an empty status, and takes peers, repairs and a stop calmly', async () => {
+    const backend = backendOf({});
+    await backend.applyPeers([{ kind: 'added', lease: leaseOf('10.5.2.0/24', '192.0.2.2') }]);
+    expect(await backend.reconcile()).toEqual([]);
+    expect(backend.status()).toEqual({
+      type: 'udp',
+      device: 'flannel0',
+      mtu: 1472,
+      peers: [],
+      features: [],
+      totals: {},
+      drops: {},
+    });
+    await backend.stop({ cleanUp: true });
+    await backend.stop({ cleanUp: false });
+  });
+});
