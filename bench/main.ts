@@ -5,6 +5,7 @@ import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { cLoop } from './contenders/c-loop.js';
 import type { Contender } from './contenders/contender.js';
+import { batched, dgram } from './contenders/node-engines.js';
 import { direct } from './contenders/direct.js';
 import { tweed, tweedOff } from './contenders/tweed.js';
 import { vxlan } from './contenders/vxlan.js';
@@ -20,7 +21,7 @@ import { AGAIN, terminalReport } from './report/terminal.js';
 import { throughputMeasurements } from './suites/throughput.js';
 import type { Place } from './suites/traffic.js';
 
-const all: readonly Contender[] = [direct, vxlan, tweed, tweedOff, cLoop];
+const all: readonly Contender[] = [direct, vxlan, tweed, tweedOff, cLoop, dgram, batched];
 
 const options = await yargs(hideBin(process.argv))
   .scriptName('npm run bench --')
