@@ -1,119 +1,82 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import os from 'node:os';
 import { join } from 'node:path';
 import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
-import { cLoop } from './contenders/c-loop.js';
-import type { Contender } from './contenders/contender.js';
-import { batched, dgram } from './contenders/node-engines.js';
-import { direct } from './contenders/direct.js';
-import { tweed, tweedOff } from './contenders/tweed.js';
-import { vxlan } from './contenders/vxlan.js';
-import { machineTime } from './harness/cpu.js';
-import { busyCpus, describeMachine } from './harness/machine.js';
+import { messageOf, TweedError } from '../src/base/errors.js';
+import { exec } from '../src/base/exec.js';
+import { contenders } from './contenders/all.js';
+import { peerPackages } from './contenders/peers/all.js';
 import { project } from './harness/paths.js';
 import { streamProgress } from './harness/progress.js';
-import { type ContenderInfo, type Failure, type Results, type Sample, SCHEMA } from './harness/results.js';
-import { plannedSteps, type RoundsPlan, runRounds } from './harness/rounds.js';
-import { type UnderlayState, underlayStates } from './network/pair.js';
-import { Site } from './network/site.js';
-import { AGAIN, terminalReport } from './report/terminal.js';
-import { throughputMeasurements } from './suites/throughput.js';
-import type { Place } from './suites/traffic.js';
+import { underlayStates } from './network/pair.js';
+import { terminalReport } from './report/terminal.js';
+import { runBenchmark, suiteIds } from './run.js';
+import type { Settings } from './suites/suite.js';
 
-const all: readonly Contender[] = [direct, vxlan, tweed, tweedOff, cLoop, dgram, batched];
+const INTERRUPTED = 130;
 
-const options = await yargs(hideBin(process.argv))
+await yargs(hideBin(process.argv))
   .scriptName('npm run bench --')
-  .usage('Usage: $0 [suite…] [options]\n\nSuites: throughput')
-  .option('rounds', { type: 'number', default: 5, describe: 'rounds of every measurement' })
-  .option('seconds', { type: 'number', default: 3, describe: 'length of each traffic test' })
-  .option('underlay', { type: 'string', choices: underlayStates, array: true, default: [...underlayStates] })
-  .option('contenders', { type: 'string', array: true, default: all.map(({ id }) => id) })
-  .option('measurements', { type: 'string', array: true, describe: 'only these, by id' })
-  .strictOptions()
+  .usage('Usage: $0 [suite…] [options]\n\nMeasures what a tunnel in user space costs, on this machine.')
+  .command(
+    '$0 [suites..]',
+    'run the benchmark; all suites unless some are named',
+    (command) =>
+      command
+        .positional('suites', { type: 'string', array: true, choices: suiteIds, default: [...suiteIds] })
+        .option('quick', { type: 'boolean', default: false, describe: 'a first answer in less than three minutes' })
+        .option('rounds', { type: 'number', default: 5, describe: 'rounds of every measurement' })
+        .option('seconds', { type: 'number', default: 1, describe: 'length of a traffic test' })
+        .option('underlay', { choices: underlayStates, array: true, describe: 'only under this condition' })
+        .option('contenders', { choices: contenders.map(({ id }) => id), array: true, describe: 'only these' })
+        .option('measurements', { type: 'string', array: true, describe: 'only these, by id' })
+        .option('install-peers', { type: 'boolean', default: false, describe: 'install other tunnels with apt' })
+        .option('output', { type: 'string', default: join(project, 'results'), describe: 'folder for the results' }),
+    async (options) => {
+      if (options.installPeers) await installPeers();
+      const settings: Settings = {
+        quick: options.quick,
+        rounds: options.rounds,
+        seconds: options.seconds,
+        underlays: options.underlay ?? (options.quick ? ['whole'] : underlayStates),
+        contenders: options.contenders ?? null,
+        measurements: options.measurements ?? null,
+      };
+      process.exitCode = await measure(options.suites, settings, options.output);
+    },
+  )
+  .check(({ rounds, seconds }) => {
+    for (const [name, value] of Object.entries({ rounds, seconds })) {
+      if (value !== undefined && (!Number.isInteger(value) || Number(value) < 1)) {
+        throw new Error(`--${name} is ${value}; give a whole number from 1 on`);
+      }
+    }
+    return true;
+  })
+  .strict()
+  .wrap(100)
+  .fail((message, error) => {
+    process.stderr.write(`✗ ${error === undefined ? `${message}; see --help` : messageOf(error)}\n`);
+    if (error !== undefined && !(error instanceof TweedError)) process.stderr.write(`${error.stack}\n`);
+    process.exit(1);
+  })
   .parseAsync();
 
-const abort = new AbortController();
-process.once('SIGINT', () => abort.abort());
-process.once('SIGTERM', () => abort.abort());
-
-const progress = streamProgress(process.stderr);
-const startedAt = new Date();
-const started = performance.now();
-const machine = await describeMachine();
-const busyBefore = await busyCpus(1000);
-const loadAverage = os.loadavg();
-const machineBefore = await machineTime();
-const site = await Site.open();
-const infos: ContenderInfo[] = [];
-const samples: Sample[] = [];
-const failures: Failure[] = [];
-const measurements = throughputMeasurements(options.seconds).filter(
-  ({ id }) => options.measurements === undefined || options.measurements.includes(id),
-);
-try {
-  for (const contender of all.filter(({ id }) => options.contenders.includes(id))) {
-    const { id, title, description, encrypted } = contender;
-    const unavailable = await contender.unavailable();
-    if (unavailable === '') await site.add(contender);
-    else progress.note(`• without ${title}: ${unavailable}`);
-    const features = (await site.entries.find((entry) => entry.id === id)?.place.running.features?.()) ?? {};
-    infos.push({ id, title, description, encrypted, features, unavailable });
-  }
-  const twin = site.entries.find(({ id }) => id === 'tweed');
-  const entries = twin === undefined ? site.entries : [...site.entries, { ...twin, id: `${twin.id}${AGAIN}` }];
-  const plans = options.underlay.map(
-    (underlay): RoundsPlan<Place> => ({
-      suite: 'throughput',
-      underlay,
-      rounds: options.rounds,
-      entries,
-      measurements,
-      skip: (measurement, contender) => contender.endsWith(AGAIN) && !['tcp-1', 'ping'].includes(measurement),
-    }),
-  );
-  const totals = plans.map(plannedSteps);
-  progress.begin(
-    totals.reduce((sum, { steps }) => sum + steps, 0),
-    totals.reduce((sum, { seconds }) => sum + seconds, 0),
-  );
-  for (const plan of plans) {
-    for (const { place } of site.entries) await place.pair.setUnderlay(plan.underlay as UnderlayState);
-    const result = await runRounds(plan, {
-      progress,
-      signal: abort.signal,
-      now: () => Math.round(performance.now() - started),
-    });
-    samples.push(...result.samples);
-    failures.push(...result.failures);
-    if (abort.signal.aborted) break;
-  }
-} finally {
-  progress.end();
-  await site.close();
+async function measure(suites: readonly string[], settings: Settings, folder: string): Promise<number> {
+  const abort = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => abort.abort());
+  const progress = streamProgress(process.stderr);
+  const results = await runBenchmark(suites, settings, { progress, signal: abort.signal });
+  await mkdir(folder, { recursive: true });
+  const file = join(folder, `${results.startedAt.replaceAll(':', '-').replace(/\..*/, '')}.json`);
+  await writeFile(file, `${JSON.stringify(results)}\n`);
+  process.stdout.write(`${terminalReport(results)}\n\n${file}\n`);
+  return abort.signal.aborted ? INTERRUPTED : 0;
 }
-const machineAfter = await machineTime();
-const seconds = (performance.now() - started) / 1000;
-const results: Results = {
-  schema: SCHEMA,
-  startedAt: startedAt.toISOString(),
-  seconds,
-  complete: !abort.signal.aborted,
-  options: { rounds: options.rounds, seconds: options.seconds, underlay: options.underlay },
-  machine,
-  quietness: {
-    busyBefore,
-    loadAverage,
-    stolen: (machineAfter.stolen - machineBefore.stolen) / (seconds * machine.cpus),
-  },
-  contenders: infos,
-  measurements: measurements.map(({ id, title, metrics }) => ({ suite: 'throughput', id, title, metrics })),
-  samples,
-  failures,
-};
-const folder = join(project, 'results');
-await mkdir(folder, { recursive: true });
-const file = join(folder, `${startedAt.toISOString().replaceAll(':', '-').replace(/\..*/, '')}.json`);
-await writeFile(file, `${JSON.stringify(results)}\n`);
-process.stdout.write(`${terminalReport(results)}\n\n${file}\n`);
+
+async function installPeers(): Promise<void> {
+  process.stderr.write(`• installing with apt: ${peerPackages.join(' ')}\n`);
+  const installer = join(project, 'scripts/support/install-tools.mjs');
+  const { stderr } = await exec([process.execPath, installer, ...peerPackages], { tolerate: true, timeoutMs: 600_000 });
+  if (stderr !== '') process.stderr.write(stderr);
+}

@@ -8,6 +8,8 @@ export interface Contender {
   /** How it is configured, and what is unequal about it; for the report. */
   readonly description: string;
   readonly encrypted: boolean;
+  /** Somebody else's program: when it does not start, the run goes on without it. */
+  readonly foreign?: boolean;
   /** MTU of the containers behind it, in bytes. */
   readonly mtu: number;
   /** Why it cannot run on this machine; empty when it can. */
@@ -19,6 +21,8 @@ export interface Contender {
 export interface Running {
   /** The processes that move packets; empty where the kernel does it. */
   readonly pids: readonly number[];
+  /** The device of an end that user space reads and writes; null where the kernel does the work. */
+  readonly device: ((end: End) => string) | null;
   /** Its own counters, summed over both hosts, where it has any. */
   counters?(): Promise<Readonly<Record<string, number>>>;
   /** What it says of itself, for the results file: which of its offloads are in force. */

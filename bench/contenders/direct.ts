@@ -14,6 +14,6 @@ export const direct: Contender = {
       const peer = otherEnd(pair, end);
       await ipInside(end.host, [`route add ${peer.subnet} via ${peer.address}`]);
     }
-    return { pids: [], stop: async () => {} };
+    return { pids: [], device: null, stop: async () => {} };
   },
 };

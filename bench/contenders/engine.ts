@@ -18,7 +18,7 @@ export async function startEngines(
   pair: Pair,
   mtu: number,
   argv: (device: string, own: string, peer: string, port: string) => readonly string[],
-): Promise<Running & { readonly helpers: readonly Helper[] }> {
+): Promise<Running> {
   const helpers: Helper[] = [];
   const stop = async () => {
     await Promise.all(helpers.map((helper) => helper.stop()));
@@ -33,7 +33,7 @@ export async function startEngines(
     await stop();
     throw error;
   }
-  return { pids: helpers.map(({ pid }) => pid), helpers, stop };
+  return { pids: helpers.map(({ pid }) => pid), device: () => DEVICE, stop };
 }
 
 /** What the daemon does to its device: address, MTU, queue, and the route of the whole overlay network. */

@@ -68,6 +68,7 @@ async function start(pair: Pair, daemonArgs: readonly string[]): Promise<Running
   }
   return {
     pids: hosts.map(({ pid }) => pid),
+    device: () => 'flannel0',
     counters: async () => sumCounters(await statuses()),
     features: async () => {
       const [first] = await statuses();

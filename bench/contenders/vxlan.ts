@@ -29,6 +29,6 @@ export const vxlan: Contender = {
       ]);
       await exec(['bridge', '-n', end.host, 'fdb', 'add', macOf(peer.number), 'dev', DEVICE, 'dst', peer.address]);
     }
-    return { pids: [], stop: async () => {} };
+    return { pids: [], device: null, stop: async () => {} };
   },
 };

@@ -96,3 +96,36 @@ export async function machineTime(): Promise<MachineTime> {
     stolen: stolen ?? 0,
   };
 }
+
+/** Parent of all kernel threads; what they do is done for us as well as for others. */
+const KTHREADD = 2;
+
+/**
+ * CPU time, in seconds, of all processes that are neither ours nor the kernel's: what disturbs a measurement. A process
+ * that came and went between two readings is missing, unless its parent is still there.
+ */
+export async function cpuOfOthers(): Promise<number> {
+  const processes = new Map<number, { parent: number; ticks: number }>();
+  for (const entry of await readdir('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const fields = statFields(await readFile(`/proc/${entry}/stat`, 'utf8'));
+      const ticks = fields.slice(11, 15).reduce((sum, text) => sum + Number(text), 0);
+      processes.set(Number(entry), { parent: Number(fields[1]), ticks });
+    } catch {} // ended meanwhile
+  }
+  let others = 0;
+  for (const [pid, { ticks }] of processes) if (!descendsFrom(processes, pid, [process.pid, KTHREADD])) others += ticks;
+  return others / TICKS_PER_SECOND;
+}
+
+function descendsFrom(
+  processes: ReadonlyMap<number, { readonly parent: number }>,
+  pid: number,
+  ancestors: readonly number[],
+): boolean {
+  for (let at: number | undefined = pid; at !== undefined && at > 0; at = processes.get(at)?.parent) {
+    if (ancestors.includes(at)) return true;
+  }
+  return false;
+}

@@ -31,8 +31,12 @@ export class Helper {
     }
   }
 
-  /** Starts a program and waits until it says a line that matches `ready`. @throws BenchError when it ends instead */
-  static async start(namespace: string, argv: readonly string[], ready: RegExp): Promise<Helper> {
+  /**
+   * Starts a program and waits until it says a line that matches `ready`; null does not wait.
+   *
+   * @throws BenchError when it ends instead
+   */
+  static async start(namespace: string, argv: readonly string[], ready: RegExp | null): Promise<Helper> {
     const child = spawnInside(namespace, argv, {
       stdio: ['pipe', 'pipe', 'pipe'],
       // a group of its own: Ctrl-C is ours to handle, and we stop it in good order
@@ -41,7 +45,7 @@ export class Helper {
     child.stdin?.on('error', () => {}); // it ended; whoever waits for its answer is told
     const helper = new Helper(argv, child);
     try {
-      await helper.waitFor(ready);
+      if (ready !== null) await helper.waitFor(ready);
     } catch (error) {
       await helper.stop();
       throw error;

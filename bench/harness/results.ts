@@ -40,7 +40,7 @@ export interface ContenderInfo {
   readonly description: string;
   readonly encrypted: boolean;
   /** What it said of itself at the start: its offloads, its version. */
-  readonly features: Readonly<Record<string, string>>;
+  readonly features: Record<string, string>;
   /** Why it did not take part; empty when it did. */
   readonly unavailable: string;
 }
@@ -83,6 +83,8 @@ export interface Quietness {
   readonly loadAverage: readonly number[];
   /** Share of the run's CPU time that the hypervisor gave to others. */
   readonly stolen: number;
+  /** CPUs kept busy by other programs, on average over the run. */
+  readonly others: number;
 }
 
 export interface Results {

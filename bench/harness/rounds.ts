@@ -2,26 +2,24 @@ import { messageOf } from '../../src/base/errors.js';
 import type { Progress } from './progress.js';
 import type { Failure, Sample, Values } from './results.js';
 
-/** One contender as the rounds see it. */
-export interface Entry<Place> {
-  readonly id: string;
-  readonly place: Place;
-}
-
 export interface RoundMeasurement<Place> {
   readonly id: string;
   readonly title: string;
+  /** About how long it takes, set-up included; for the progress display. */
   readonly seconds: number;
   run(place: Place): Promise<Values>;
 }
 
 export interface RoundsPlan<Place> {
   readonly suite: string;
+  /** `whole` or `segmented`, what the link between the hosts can do; empty where there is none. */
   readonly underlay: string;
   readonly rounds: number;
-  readonly entries: readonly Entry<Place>[];
+  readonly contenders: readonly string[];
   readonly measurements: readonly RoundMeasurement<Place>[];
-  /** Leaves out pairs of a measurement and a contender that tell nothing. */
+  /** The noise check: this contender takes part twice in some measurements. */
+  readonly twice?: { readonly contender: string; readonly measurements: readonly string[] };
+  /** Leaves out what tells nothing. */
   readonly skip?: (measurement: string, contender: string) => boolean;
 }
 
@@ -30,16 +28,25 @@ export interface RoundsResult {
   readonly failures: readonly Failure[];
 }
 
-/** Set-up and tear-down of one measurement, in seconds; found by trying. */
-const OVERHEAD_SECONDS = 0.4;
+/** What the second entry of the noise check is called: its contender's id with this behind it. */
+export const AGAIN = '-again';
 
+/** The contenders of one measurement; the twin of the noise check comes last. */
+function participants<Place>(plan: RoundsPlan<Place>, measurement: string): string[] {
+  const wanted = plan.contenders.filter((contender) => !plan.skip?.(measurement, contender));
+  const { twice } = plan;
+  const again = twice?.measurements.includes(measurement) === true && wanted.includes(twice.contender);
+  return again ? [...wanted, twice.contender + AGAIN] : wanted;
+}
+
+/** How many steps a plan has and how long they will take. */
 export function plannedSteps<Place>(plan: RoundsPlan<Place>): { steps: number; seconds: number } {
   let steps = 0;
   let seconds = 0;
   for (const measurement of plan.measurements) {
-    const entries = plan.entries.filter(({ id }) => !plan.skip?.(measurement.id, id)).length;
-    steps += entries * plan.rounds;
-    seconds += entries * plan.rounds * (measurement.seconds + OVERHEAD_SECONDS);
+    const count = participants(plan, measurement.id).length * plan.rounds;
+    steps += count;
+    seconds += count * measurement.seconds;
   }
   return { steps, seconds };
 }
@@ -51,9 +58,12 @@ export function plannedSteps<Place>(plan: RoundsPlan<Place>): { steps: number; s
  * from what came before.
  *
  * A round that is interrupted by `signal` counts for nothing; the finished ones are returned.
+ *
+ * @param places by contender; one that has none is left out
  */
 export async function runRounds<Place>(
   plan: RoundsPlan<Place>,
+  places: ReadonlyMap<string, Place>,
   { progress, signal, now }: { readonly progress: Progress; readonly signal: AbortSignal; readonly now: () => number },
 ): Promise<RoundsResult> {
   const samples: Sample[] = [];
@@ -62,33 +72,35 @@ export async function runRounds<Place>(
     const roundSamples: Sample[] = [];
     const roundFailures: Failure[] = [];
     for (const [number, measurement] of plan.measurements.entries()) {
-      const wanted = plan.entries.filter(({ id }) => !plan.skip?.(measurement.id, id));
-      for (const { id, place } of inTurn(wanted, round, number)) {
-        const where = {
-          suite: plan.suite,
-          measurement: measurement.id,
-          contender: id,
-          underlay: plan.underlay,
-          round,
-        };
-        const conditions = plan.underlay === '' ? '' : `, underlay ${plan.underlay}`;
-        progress.step(`${plan.suite}${conditions}, round ${round + 1} of ${plan.rounds}: ${measurement.title}, ${id}`);
-        const at = now();
-        try {
-          roundSamples.push({ ...where, at, values: await measurement.run(place) });
-        } catch (error) {
-          if (signal.aborted) return { samples, failures };
-          roundFailures.push({ ...where, message: messageOf(error) });
-          progress.note(`✗ ${measurement.title}, ${id}: ${messageOf(error)}`);
+      for (const contender of inTurn(participants(plan, measurement.id), round, number)) {
+        const place = places.get(withoutAgain(contender));
+        if (place !== undefined) {
+          const where = { suite: plan.suite, measurement: measurement.id, contender, underlay: plan.underlay, round };
+          const conditions = plan.underlay === '' ? '' : `, underlay ${plan.underlay}`;
+          progress.step(
+            `${plan.suite}${conditions}, round ${round + 1} of ${plan.rounds}: ${measurement.title}, ${contender}`,
+          );
+          const at = now();
+          try {
+            roundSamples.push({ ...where, at, values: await measurement.run(place) });
+          } catch (error) {
+            if (signal.aborted) return { samples, failures };
+            roundFailures.push({ ...where, message: messageOf(error) });
+            progress.note(`✗ ${measurement.title}, ${contender}: ${messageOf(error)}`);
+          }
         }
         if (signal.aborted) return { samples, failures };
-        progress.done(measurement.seconds + OVERHEAD_SECONDS);
+        progress.done(measurement.seconds);
       }
     }
     samples.push(...roundSamples);
     failures.push(...roundFailures);
   }
   return { samples, failures };
+}
+
+export function withoutAgain(contender: string): string {
+  return contender.endsWith(AGAIN) ? contender.slice(0, -AGAIN.length) : contender;
 }
 
 /** The entries in the order in which this round takes them for its n-th measurement. */

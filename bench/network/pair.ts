@@ -106,8 +106,9 @@ export class Pair {
         `route add default via ${gateway}`,
       ]);
       await setSysctls(host, '1', ['ipv4/ip_forward']);
-      // flood tests bring more pings than the kernel likes to answer
-      await setSysctls(container, '0', ['ipv4/icmp_ratelimit']);
+      // thousands of connections a second, each of which lingers for a minute, must not run out of ports
+      await setSysctls(container, '1', ['ipv4/tcp_tw_reuse']);
+      await setSysctls(container, '1024 65535', ['ipv4/ip_local_port_range']);
     }
   }
 
@@ -128,6 +129,18 @@ export class Pair {
     return {
       bytes: counters.reduce((sum, { txBytes }) => sum + txBytes, 0),
       packets: counters.reduce((sum, { txPackets }) => sum + txPackets, 0),
+    };
+  }
+
+  /** What has gone through a device of each host, both ways; null for none. */
+  async deviceTraffic(
+    device: ((end: End) => string) | null,
+  ): Promise<{ readonly bytes: number; readonly packets: number } | null> {
+    if (device === null) return null;
+    const counters = await Promise.all(this.ends.map((end) => linkCounters(end.host, device(end))));
+    return {
+      bytes: counters.reduce((sum, { txBytes, rxBytes }) => sum + txBytes + rxBytes, 0),
+      packets: counters.reduce((sum, { txPackets, rxPackets }) => sum + txPackets + rxPackets, 0),
     };
   }
 

@@ -1,11 +1,9 @@
 import type { Metric, Results } from '../harness/results.js';
+import { AGAIN, withoutAgain } from '../harness/rounds.js';
 import { formatEstimate, formatSeries } from './format.js';
 import { ratioOf, series } from './series.js';
 import { formatTable } from './table.js';
 import { checkTargets } from './targets.js';
-
-/** What the second entry of the noise check is called. */
-export const AGAIN = '-again';
 
 /** Everything that a run has to say on a terminal. */
 export function terminalReport(results: Results): string {
@@ -94,7 +92,7 @@ function noiseLines(results: Results): string[] {
     const metric = results.measurements.find((one) => one.suite === suite && one.id === measurement)?.metrics[0];
     if (metric === undefined) return [];
     const where = { suite, underlay, measurement };
-    const twin = contender.slice(0, -AGAIN.length);
+    const twin = withoutAgain(contender);
     const ratio = ratioOf(results, { ...where, contender }, { ...where, contender: twin }, metric.id);
     if (ratio === null) return [];
     const title = [suite, underlay, measurement, metric.title].filter((word) => word !== '').join(', ');

@@ -1,15 +1,43 @@
-import { flood, idlePing, type Measurement, tcp, udp } from './traffic.js';
+import type { Site } from '../network/site.js';
+import type { Settings, Suite, SuitePlan } from './suite.js';
+import { flood, idlePing, type Place, type TrafficMeasurement, tcp, udp } from './traffic.js';
+import { trafficSuite } from './traffic-suite.js';
 
-/** What issue of all tunnels is measured first: rates, losses and idle delay, container to container. */
-export function throughputMeasurements(seconds: number): Measurement[] {
+const SUITE = 'throughput';
+const CONTENDERS = ['direct', 'vxlan', 'tweed', 'tweed-off', 'c-loop'];
+
+/** What users of tunnels ask first: rates, losses and idle delay, container to container. */
+export function throughputSuite(site: Site): Suite<Place> {
+  return trafficSuite(site, SUITE, 'container to container: rates, losses, idle delay', plans);
+}
+
+function plans({ quick, rounds, seconds, underlays }: Settings): SuitePlan<Place>[] {
+  const all = measurements(seconds);
+  const quickly = ['tcp-1', 'flood-64', 'ping'];
+  const segmented = ['tcp-1', 'tcp-1-reverse', 'tcp-4', 'udp-1400'];
+  return underlays.map((underlay) => {
+    const wanted = underlay === 'segmented' ? segmented : all.map(({ id }) => id);
+    return {
+      suite: SUITE,
+      underlay,
+      rounds,
+      contenders: quick ? CONTENDERS.filter((id) => id !== 'c-loop') : CONTENDERS,
+      measurements: all.filter(({ id }) => wanted.includes(id) && (!quick || quickly.includes(id))),
+      twice: { contender: 'tweed', measurements: ['tcp-1', 'ping'] },
+    };
+  });
+}
+
+function measurements(seconds: number): TrafficMeasurement[] {
   return [
-    tcp('tcp-1', 'TCP, one stream', { seconds }),
+    // the measurement that most is said about gets twice the time
+    tcp('tcp-1', 'TCP, one stream', { seconds: 2 * seconds }),
     tcp('tcp-1-reverse', 'TCP, one stream, reverse', { seconds, reverse: true }),
     tcp('tcp-4', 'TCP, four streams', { seconds, streams: 4 }),
     udp('udp-64', 'UDP, 64 B at 40,000 a second', { seconds, length: 64, rate: 40_000 * 64 * 8 }),
     udp('udp-1400', 'UDP, 1400 B at 300 Mbit/s', { seconds, length: 1400, rate: 300e6 }),
     udp('udp-1400-fast', 'UDP, 1400 B at 1 Gbit/s', { seconds, length: 1400, rate: 1e9 }),
-    flood('flood-64', 'UDP, 64 B as many as the sender can', { seconds, length: 64 }),
-    idlePing('ping', 'ping, idle', { count: 100, intervalMs: 10 }),
+    flood('flood-64', 'UDP, 64 B, as many as the sender can', { seconds, length: 64 }),
+    idlePing('ping', 'ping, idle', { count: 50, intervalMs: 10 }),
   ];
 }

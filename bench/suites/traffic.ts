@@ -2,59 +2,47 @@
 import type { Running } from '../contenders/contender.js';
 import { contextSwitches, cpuOf, machineTime, subtractCpu } from '../harness/cpu.js';
 import type { Metric, Values } from '../harness/results.js';
+import { SyscallCounter } from '../harness/syscall-counter.js';
 import { snmpCounters } from '../network/counters.js';
 import { iperfTcp, iperfUdp } from '../network/iperf.js';
 import type { Pair } from '../network/pair.js';
 import { ping } from '../network/ping.js';
+import { askEcho } from '../network/requests.js';
 import { quantile, sortedCopy } from '../stats/summary.js';
+import type { Measurement } from './suite.js';
 
-/** A contender that stands ready: its pair, its tunnel, the iperf3 server in the second container. */
+/** A contender that stands ready: its pair, its tunnel, the servers in the second container. */
 export interface Place {
   readonly pair: Pair;
   readonly running: Running;
+  /** A process that lives in the second container. */
   readonly serverPid: number;
 }
 
-/** One thing to measure, the same for all contenders. */
-export interface Measurement {
-  readonly id: string;
-  readonly title: string;
-  /** About how long it takes; for the progress display. */
-  readonly seconds: number;
-  readonly metrics: readonly Metric[];
-  run(place: Place): Promise<Values>;
-}
+/** Set-up and tear-down of one measurement; found by trying. */
+const OVERHEAD_SECONDS = 0.4;
 
-const RATE: Metric = { id: 'gbps', title: 'rate', unit: 'Gbit/s', better: 'more', digits: 2 };
+export type TrafficMeasurement = Measurement<Place>;
+
+export const RATE: Metric = { id: 'gbps', title: 'rate', unit: 'Gbit/s', better: 'more', digits: 2 };
 const RETRANSMITS: Metric = { id: 'retransmits', title: 'retransmits', unit: 'segments', better: 'less', digits: 0 };
-const DAEMON_CPU: Metric = {
-  id: 'daemonCpuPerGb',
-  title: 'CPU of both daemons',
-  unit: 's/GB',
-  better: 'less',
-  digits: 2,
-};
-const MACHINE_CPU: Metric = {
-  id: 'machineCpuPerGb',
-  title: 'CPU of the whole machine',
-  unit: 's/GB',
-  better: 'less',
-  digits: 2,
-};
+const DAEMON_CPU: Metric = { id: 'daemonCpuPerGb', title: 'daemons’ CPU', unit: 's/GB', better: 'less', digits: 2 };
+const MACHINE_CPU: Metric = { id: 'machineCpuPerGb', title: 'whole CPU', unit: 's/GB', better: 'less', digits: 2 };
 const LOSS: Metric = { id: 'loss', title: 'loss', unit: '%', better: 'less', digits: 2 };
 const PACKETS: Metric = { id: 'kpps', title: 'delivered', unit: 'kpps', better: 'more', digits: 1 };
-const RTT_P50: Metric = { id: 'rttP50', title: 'RTT p50', unit: 'µs', better: 'less', digits: 0 };
-const RTT_P99: Metric = { id: 'rttP99', title: 'RTT p99', unit: 'µs', better: 'less', digits: 0 };
+const RTT_P50: Metric = { id: 'rttP50', title: 'p50', unit: 'µs', better: 'less', digits: 0 };
+const RTT_P99: Metric = { id: 'rttP99', title: 'p99', unit: 'µs', better: 'less', digits: 0 };
+const REQUESTS: Metric = { id: 'perSecond', title: 'done', unit: '1/s', better: 'more', digits: 0 };
 
 export function tcp(
   id: string,
   title: string,
   options: { readonly seconds: number; readonly streams?: number; readonly reverse?: boolean },
-): Measurement {
+): TrafficMeasurement {
   return {
     id,
     title,
-    seconds: options.seconds,
+    seconds: options.seconds + OVERHEAD_SECONDS,
     metrics: [RATE, RETRANSMITS, DAEMON_CPU, MACHINE_CPU],
     run: (place) =>
       withCosts(place, async () => {
@@ -65,16 +53,16 @@ export function tcp(
   };
 }
 
-/** @param rate bits of payload a second */
+/** @param options `rate` in bits of payload a second */
 export function udp(
   id: string,
   title: string,
   options: { readonly seconds: number; readonly length: number; readonly rate: number },
-): Measurement {
+): TrafficMeasurement {
   return {
     id,
     title,
-    seconds: options.seconds,
+    seconds: options.seconds + OVERHEAD_SECONDS,
     metrics: [PACKETS, LOSS, RATE, DAEMON_CPU],
     run: (place) =>
       withCosts(place, async () => {
@@ -101,15 +89,15 @@ export function flood(
   id: string,
   title: string,
   options: { readonly seconds: number; readonly length: number },
-): Measurement {
+): TrafficMeasurement {
   return {
     id,
     title,
-    seconds: options.seconds,
+    seconds: options.seconds + OVERHEAD_SECONDS,
     metrics: [
       { ...PACKETS, title: 'carried' },
       { ...PACKETS, id: 'offeredKpps', title: 'offered', better: 'none' },
-      DAEMON_CPU,
+      { id: 'daemonNsPerPacket', title: 'daemons’ CPU', unit: 'ns/packet', better: 'less', digits: 0 },
     ],
     run: (place) =>
       withCosts(place, async () => {
@@ -119,9 +107,9 @@ export function flood(
         const arrived = arrivedDatagrams(await snmpCounters(place.serverPid, 'Udp')) - before;
         return {
           bytes: arrived * options.length,
+          packets: arrived,
           seconds,
           sent,
-          arrived,
           kpps: arrived / seconds / 1000,
           offeredKpps: sent / seconds / 1000,
         };
@@ -138,11 +126,11 @@ export function idlePing(
   id: string,
   title: string,
   options: { readonly count: number; readonly intervalMs: number },
-): Measurement {
+): TrafficMeasurement {
   return {
     id,
     title,
-    seconds: (options.count * options.intervalMs) / 1000,
+    seconds: (options.count * options.intervalMs) / 1000 + OVERHEAD_SECONDS,
     metrics: [RTT_P50, RTT_P99],
     async run({ pair }) {
       const [near, far] = pair.ends;
@@ -157,7 +145,35 @@ export function idlePing(
   };
 }
 
-/** Adds what it cost: CPU time of the daemons and of the machine, context switches, traffic between the hosts. */
+/** One request after the other: a message there, the same message back. */
+export function requests(
+  id: string,
+  title: string,
+  options: { readonly kind: 'udp' | 'tcp' | 'connect'; readonly seconds: number; readonly bytes: number },
+): TrafficMeasurement {
+  return {
+    id,
+    title,
+    seconds: options.seconds + OVERHEAD_SECONDS,
+    metrics: [REQUESTS, RTT_P50, RTT_P99],
+    async run({ pair }) {
+      const [near, far] = pair.ends;
+      const {
+        requests: count,
+        failed,
+        seconds,
+        p50,
+        p90,
+        p99,
+        max,
+      } = await askEcho(near.container, far.containerAddress, options);
+      const rtt = { rttP50: p50, rttP90: p90, rttP99: p99, rttMax: max };
+      return { requests: count, failed, seconds, perSecond: count / seconds, ...rtt };
+    },
+  };
+}
+
+/** Adds what it cost: CPU time of daemons and machine, system calls, context switches, what went over the underlay. */
 async function withCosts(place: Place, traffic: () => Promise<Values & { readonly bytes: number }>): Promise<Values> {
   const { pair, running } = place;
   const read = async () => ({
@@ -165,16 +181,22 @@ async function withCosts(place: Place, traffic: () => Promise<Values & { readonl
     machine: await machineTime(),
     switches: await contextSwitches(running.pids),
     underlay: await pair.underlayTraffic(),
+    device: await pair.deviceTraffic(running.device),
     counters: (await running.counters?.()) ?? {},
   });
+  const syscalls = running.pids.length > 0 ? await SyscallCounter.start(running.pids) : null;
   const before = await read();
-  const values = await traffic();
+  let values: Values & { readonly bytes: number };
+  let calls: number | null = null;
+  try {
+    values = await traffic();
+  } finally {
+    calls = syscalls?.stop() ?? null;
+  }
   const after = await read();
   const cpu = subtractCpu(after.cpu, before.cpu);
   const machineCpu = after.machine.busy - before.machine.busy;
   const gigabytes = values.bytes / 1e9;
-  const underlayPackets = after.underlay.packets - before.underlay.packets;
-  const underlayBytes = after.underlay.bytes - before.underlay.bytes;
   return {
     ...values,
     ...(running.pids.length > 0 && {
@@ -183,12 +205,19 @@ async function withCosts(place: Place, traffic: () => Promise<Values & { readonl
       daemonSystem: cpu.system,
       daemonCpuPerGb: cpu.total / gigabytes,
       contextSwitches: after.switches - before.switches,
+      ...(values.packets !== undefined && { daemonNsPerPacket: (cpu.total * 1e9) / values.packets }),
+      ...(calls !== null && { systemCalls: calls }),
     }),
     machineCpu,
     machineCpuPerGb: machineCpu / gigabytes,
     stolen: after.machine.stolen - before.machine.stolen,
-    underlayPackets,
-    underlayBytes,
+    underlayPackets: after.underlay.packets - before.underlay.packets,
+    underlayBytes: after.underlay.bytes - before.underlay.bytes,
+    ...(before.device !== null &&
+      after.device !== null && {
+        devicePackets: after.device.packets - before.device.packets,
+        deviceBytes: after.device.bytes - before.device.bytes,
+      }),
     ...differences(before.counters, after.counters),
   };
 }

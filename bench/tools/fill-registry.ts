@@ -1,0 +1,49 @@
+/**
+ * Writes the leases of many hosts to etcd, as fast as it takes them, and prints how long that took, in seconds.
+ *
+ * Usage: fill-registry reset|fill ENDPOINT COUNT. `reset` empties the network and writes its configuration.
+ */
+import { Etcd3 } from 'etcd3';
+import { parseIpv4 } from '../../src/base/ipv4.js';
+import { encodeLeaseValue, formatSubnetKey } from '../../src/subnet/keys.js';
+
+const PREFIX = '/coreos.com/network';
+/** etcd takes at most 128 operations in a transaction. */
+const BATCH = 100;
+
+const [task, endpoint, count] = process.argv.slice(2);
+const client = new Etcd3({ hosts: endpoint ?? '' });
+const first = parseIpv4('10.0.0.0') as number;
+const firstHost = parseIpv4('172.16.0.1') as number;
+
+async function fill(leases: number): Promise<number> {
+  const started = performance.now();
+  for (let done = 0; done < leases; done += BATCH) {
+    const puts = Array.from({ length: Math.min(BATCH, leases - done) }, (_, i) => {
+      const number = done + i;
+      const key = `${PREFIX}/subnets/${formatSubnetKey({ address: first + (0x8000 + number) * 256, length: 24 })}`;
+      return client.put(key).value(encodeLeaseValue({ publicIp: firstHost + number, publicIpv6: null }));
+    });
+    await client
+      .if(`${PREFIX}/config`, 'Version', '>', 0)
+      .then(...puts)
+      .commit();
+  }
+  return (performance.now() - started) / 1000;
+}
+
+async function reset(): Promise<number> {
+  const started = performance.now();
+  await client.delete().prefix(PREFIX);
+  // the daemon takes its own subnet from the lower end, the others' are far above
+  const own = { SubnetMin: '10.0.1.0', SubnetMax: '10.0.255.0' };
+  const config = { Network: '10.0.0.0/8', SubnetLen: 24, ...own, Backend: { Type: 'udp' } };
+  await client.put(`${PREFIX}/config`).value(JSON.stringify(config));
+  return (performance.now() - started) / 1000;
+}
+
+try {
+  process.stdout.write(`${await (task === 'fill' ? fill(Number(count)) : reset())}\n`);
+} finally {
+  client.close();
+}
