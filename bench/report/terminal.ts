@@ -1,18 +1,22 @@
 import type { Metric, Results } from '../harness/results.js';
-import { AGAIN, withoutAgain } from '../harness/rounds.js';
+import { CROSSINGS } from '../suites/crossings.js';
+import { crossingTables, printTable, type Table } from './crossing-tables.js';
 import { formatEstimate, formatSeries } from './format.js';
-import { ratioOf, series } from './series.js';
+import { noiseChecks } from './noise.js';
+import { series } from './series.js';
 import { formatTable } from './table.js';
 import { checkTargets } from './targets.js';
+import { warnings } from './warnings.js';
 
 /** Everything that a run has to say on a terminal. */
 export function terminalReport(results: Results): string {
-  const parts: string[] = [machineLines(results)];
+  const parts: string[] = [machineLines(results), ...warnings(results).map((text) => `⚠ ${text}`)];
   const suites = distinct(results.samples.map(({ suite }) => suite));
   for (const suite of suites) {
     const here = results.samples.filter((sample) => sample.suite === suite);
     for (const underlay of distinct(here.map((sample) => sample.underlay))) {
-      parts.push(suiteHeading(suite, underlay), ...measurementTables(results, suite, underlay));
+      const tables = suite === CROSSINGS ? crossingTables(results) : measurementTables(results, suite, underlay);
+      parts.push(suiteHeading(suite, underlay), ...tables.map(printTable));
     }
   }
   if (suites.includes('throughput')) parts.push(targetTable(results));
@@ -26,7 +30,7 @@ function distinct(values: readonly string[]): string[] {
   return [...new Set(values)];
 }
 
-function machineLines({ machine, quietness, complete }: Results): string {
+function machineLines({ machine, quietness }: Results): string {
   const { cpus, cpuModel, hypervisor, node, commit, tweed } = machine;
   const loads = quietness.loadAverage.map((load) => load.toFixed(2)).join(' ');
   const stolen = (quietness.stolen * 100).toFixed(1);
@@ -35,7 +39,6 @@ function machineLines({ machine, quietness, complete }: Results): string {
     `${cpus} × ${cpuModel}${hypervisor === '' ? '' : ` (${hypervisor})`}, Node ${node}, tweed ${commit || tweed}`,
     `load average before: ${loads}; busy CPUs before: ${quietness.busyBefore.toFixed(2)}; stolen by the hypervisor: ${stolen} %`,
   ];
-  if (!complete) lines.push('INTERRUPTED: only finished rounds are shown');
   return lines.join('\n');
 }
 
@@ -51,8 +54,8 @@ function suiteHeading(suite: string, underlay: string): string {
 }
 
 /** For each measurement one row a contender, one column a metric: median (smallest – largest). */
-function measurementTables(results: Results, suite: string, underlay: string): string[] {
-  const tables: string[] = [];
+export function measurementTables(results: Results, suite: string, underlay: string): Table[] {
+  const tables: Table[] = [];
   for (const { id, title, metrics } of results.measurements.filter((one) => one.suite === suite)) {
     const samples = results.samples.filter(
       (sample) => sample.suite === suite && sample.underlay === underlay && sample.measurement === id,
@@ -65,7 +68,7 @@ function measurementTables(results: Results, suite: string, underlay: string): s
           formatSeries(series({ samples }, { contender: contender.id }, metric.id), metric.digits),
         ),
       ]);
-    if (rows.length > 0) tables.push(formatTable([title, ...metrics.map(columnTitle)], rows));
+    if (rows.length > 0) tables.push({ title, header: ['', ...metrics.map(columnTitle)], rows, notes: [] });
   }
   return tables;
 }
@@ -84,20 +87,10 @@ function targetTable(results: Results): string {
   return formatTable(['target; ratio of medians [95 % interval]', 'wanted', 'measured', ''], rows);
 }
 
-/** A contender against itself: what this machine and this method cannot tell apart. */
 function noiseLines(results: Results): string[] {
-  const again = results.samples.filter(({ contender }) => contender.endsWith(AGAIN));
-  const places = new Map(again.map((sample) => [`${sample.suite}/${sample.underlay}/${sample.measurement}`, sample]));
-  return [...places.values()].flatMap(({ suite, underlay, measurement, contender }) => {
-    const metric = results.measurements.find((one) => one.suite === suite && one.id === measurement)?.metrics[0];
-    if (metric === undefined) return [];
-    const where = { suite, underlay, measurement };
-    const twin = withoutAgain(contender);
-    const ratio = ratioOf(results, { ...where, contender }, { ...where, contender: twin }, metric.id);
-    if (ratio === null) return [];
-    const title = [suite, underlay, measurement, metric.title].filter((word) => word !== '').join(', ');
-    return [`noise (${title}): ${twin} ÷ itself = ${formatEstimate(ratio, 3)}`];
-  });
+  return noiseChecks(results).map(
+    ({ title, contender, ratio }) => `noise (${title}): ${contender} ÷ itself = ${formatEstimate(ratio, 3)}`,
+  );
 }
 
 function failureLines({ failures }: Results): string {

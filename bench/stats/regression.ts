@@ -20,13 +20,13 @@ export interface Line {
  * The line with the least weighted squares, and 95 % intervals by Student's t with two degrees of freedom fewer than
  * there are points (Draper and Smith, Applied Regression Analysis, chapters 1 and 9).
  *
- * Weights are 1/ỹ², with ỹ the median of the points that share an x: errors of times are proportional to the times, and
- * without weights the longest packets alone would decide what the shortest cost.
- *
+ * @param errors `relative`: they grow with y, as those of times do. Weights are then 1/ỹ², with ỹ the median of the points
+ * that share an x; without them the longest packets alone would decide what the shortest cost. `equal`: they are the same
+ * everywhere, as those of small differences between times are.
  * @throws RangeError with fewer than three points, or all at one x
  */
-export function fitLine(points: readonly Point[]): Line {
-  const weights = relativeWeights(points);
+export function fitLine(points: readonly Point[], errors: 'relative' | 'equal' = 'relative'): Line {
+  const weights = errors === 'relative' ? relativeWeights(points) : points.map(() => 1);
   let sum = 0;
   let sumX = 0;
   let sumY = 0;

@@ -31,6 +31,7 @@ const CONTENDERS: readonly ContenderInfo[] = [
 export const scaleSuite: Suite<Place> = {
   id: SUITE,
   title: 'many hosts',
+  ownContenders: true,
   plans,
   async open({ progress, defer }) {
     progress.step('setting up the scale suite');

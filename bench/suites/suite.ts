@@ -47,6 +47,8 @@ export interface Stage<Place> {
 export interface Suite<Place> {
   readonly id: string;
   readonly title: string;
+  /** Its contenders are its own, and are not chosen on the command line. */
+  readonly ownContenders?: boolean;
   /** Pure: what would be measured with these settings. */
   plans(settings: Settings): readonly SuitePlan<Place>[];
   open(context: SuiteContext): Promise<Stage<Place>>;
@@ -59,7 +61,7 @@ export function selectPlans<Place>(suite: Suite<Place>, settings: Settings): Sui
     .plans(settings)
     .map((plan) => ({
       ...plan,
-      contenders: plan.contenders.filter((id) => contenders === null || contenders.includes(id)),
+      contenders: plan.contenders.filter((id) => suite.ownContenders || contenders === null || contenders.includes(id)),
       measurements: plan.measurements.filter(({ id }) => measurements === null || measurements.includes(id)),
     }))
     .filter((plan) => plan.contenders.length > 0 && plan.measurements.length > 0);

@@ -1,5 +1,6 @@
 /**
- * Writes the leases of many hosts to etcd, as fast as it takes them, and prints how long that took, in seconds.
+ * Writes the leases of many hosts to etcd, as fast as it takes them, and prints as JSON when it began (milliseconds
+ * since the epoch) and how many seconds it took.
  *
  * Usage: fill-registry reset|fill ENDPOINT COUNT. `reset` empties the network and writes its configuration.
  */
@@ -43,7 +44,9 @@ async function reset(): Promise<number> {
 }
 
 try {
-  process.stdout.write(`${await (task === 'fill' ? fill(Number(count)) : reset())}\n`);
+  const startedAt = Date.now();
+  const seconds = await (task === 'fill' ? fill(Number(count)) : reset());
+  process.stdout.write(`${JSON.stringify({ startedAt, seconds })}\n`);
 } finally {
   client.close();
 }
