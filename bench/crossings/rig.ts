@@ -180,7 +180,16 @@ export class Rig {
     const { memory, calls } = host;
     const counters = new Counters(memory.f64, options.layout.txCounters);
     const block = new ControlBlock(memory.i32, options.layout.control);
-    return new TxForwarder(memory, calls, createSum(memory), counters, block, options, () => 0);
+    return new TxForwarder(
+      memory,
+      calls,
+      createSum(memory),
+      counters,
+      block,
+      options,
+      () => 0,
+      () => {},
+    );
   }
 
   #makeRx(host: RigHost, own: End, peer: End): RxForwarder {
