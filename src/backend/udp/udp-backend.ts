@@ -96,7 +96,7 @@ export class UdpBackend implements Backend {
   }
 
   async start(lease: Lease): Promise<void> {
-    const { config, underlay, log } = this.#context;
+    const { config, underlay } = this.#context;
     const { offloads, deviceName } = this.#options;
     const undo: (() => void)[] = [];
     try {
@@ -162,9 +162,7 @@ export class UdpBackend implements Backend {
       };
       this.#watchThread('tx', threads[0]);
       this.#watchThread('rx', threads[1]);
-      for (const { name, wanted, inForce, reason } of this.#features(this.#running)) {
-        if (reason !== '') log.warn({ feature: name, wanted, inForce }, `${name} is ${inForce}: ${reason}`);
-      }
+      this.#watch();
     } catch (error) {
       for (const step of undo.reverse()) step();
       throw error;
@@ -246,14 +244,14 @@ export class UdpBackend implements Backend {
     });
   }
 
-  /** Tells once of each thing that a forwarder had to turn off. */
+  /** Tells once of each thing that is not as it was wanted, be it from the start or turned off by a forwarder. */
   #watch(): void {
     const running = this.#running;
     if (running === null) return;
-    for (const { name, inForce, reason } of this.#features(running)) {
+    for (const { name, wanted, inForce, reason } of this.#features(running)) {
       if (reason === '' || this.#reported.has(`${name}: ${reason}`)) continue;
       this.#reported.add(`${name}: ${reason}`);
-      this.#context.log.warn({ feature: name, inForce }, `${name} is now ${inForce}: ${reason}`);
+      this.#context.log.warn({ feature: name, wanted, inForce }, `${name} is ${inForce}: ${reason}`);
     }
   }
 
@@ -319,6 +317,7 @@ export class UdpBackend implements Backend {
   #features({ tun, socket, control: block }: Running): FeatureStatus[] {
     const { offloads, socketBuffer } = this.#options;
     const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoName(errno)})`);
+    const lacks = (wanted: Switch, has: boolean, other: string) => (wanted === 'off' || has ? '' : `needs ${other}`);
     const atRunTime = (feature: RuntimeFeature) => {
       const errno = block.turnedOff(feature);
       return errno === 0 ? '' : `turned off after ${errnoName(errno)}`;
@@ -338,12 +337,22 @@ export class UdpBackend implements Backend {
     });
     return [
       feature('tun_tso', offloads.tunTso, tun.tso, refused(tun.tsoErrno)),
-      feature('tun_uso', offloads.tunUso, tun.uso, refused(tun.usoErrno)),
+      feature('tun_uso', offloads.tunUso, tun.uso, refused(tun.usoErrno) || lacks(offloads.tunUso, tun.tso, 'tun_tso')),
       feature('udp_gso', offloads.udpGso, socket.gso, doubt || refused(socket.gsoErrno) || atRunTime('udp_gso')),
       feature('udp_gro', offloads.udpGro, socket.gro, refused(socket.groErrno)),
       feature('udp_batch', offloads.udpBatch, offloads.udpBatch !== 'off', ''),
-      feature('merge_tcp', offloads.tunTso, tun.tso, atRunTime('merge_tcp')),
-      feature('merge_udp', offloads.tunUso, tun.uso, atRunTime('merge_udp')),
+      feature(
+        'merge_tcp',
+        offloads.tunTso,
+        tun.tso,
+        lacks(offloads.tunTso, tun.tso, 'tun_tso') || atRunTime('merge_tcp'),
+      ),
+      feature(
+        'merge_udp',
+        offloads.tunUso,
+        tun.uso,
+        lacks(offloads.tunUso, tun.uso, 'tun_uso') || atRunTime('merge_udp'),
+      ),
       buffer('send_buffer', socket.sendBuffer),
       buffer('receive_buffer', socket.receiveBuffer),
     ];
