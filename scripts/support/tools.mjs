@@ -22,6 +22,7 @@ const tools = {
   test: [
     { program: 'etcdctl', package: 'etcd-client' },
     { program: 'openssl', package: 'openssl' },
+    { program: 'ethtool', package: 'ethtool' },
   ],
   bench: [
     { program: 'iperf3', package: 'iperf3' },
