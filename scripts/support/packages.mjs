@@ -57,8 +57,8 @@ export async function ensureBuilt() {
   } catch {} // never built, or not by us
   if (built !== null && JSON.stringify(built) === JSON.stringify(sources)) return;
   await ensureWritable(output);
-  // The compiler does not remove what came from a file that is gone.
-  if (built !== null && Object.keys(built).some((path) => !(path in sources)))
+  // The compiler does not remove what came from a file that is gone, nor write again what it believes to be there.
+  if (built === null || Object.keys(built).some((path) => !(path in sources)))
     rmSync(output, { recursive: true, force: true });
   say('• build');
   const owner = asOwner();

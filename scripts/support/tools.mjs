@@ -17,12 +17,15 @@ const tools = {
     { program: 'iptables', package: 'iptables' },
     { program: 'nft', package: 'nftables' },
     { program: 'ping', package: 'iputils-ping' },
+    { program: 'tcpdump', package: 'tcpdump', without: 'packets cannot be looked at' },
     { program: 'etcd', package: 'etcd-server', without: 'the lab keeps its leases in a directory' },
   ],
   test: [
     { program: 'etcdctl', package: 'etcd-client' },
     { program: 'openssl', package: 'openssl' },
     { program: 'ethtool', package: 'ethtool' },
+    { program: 'iperf3', package: 'iperf3' },
+    { program: 'sysctl', package: 'procps' },
   ],
   bench: [
     { program: 'iperf3', package: 'iperf3' },

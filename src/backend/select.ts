@@ -2,7 +2,8 @@ import { TweedError } from '../base/errors.js';
 import type { BackendConfig } from '../subnet/config.js';
 import type { Backend, BackendContext } from './backend.js';
 import { HostGwBackend } from './host-gw/host-gw-backend.js';
-import { readPort, UdpBackend, type UdpBackendOptions } from './udp/udp-backend.js';
+import type { UdpBackendOptions } from './udp/options.js';
+import { readPort, UdpBackend } from './udp/udp-backend.js';
 import { readVxlanOptions } from './vxlan/options.js';
 import { VxlanBackend } from './vxlan/vxlan-backend.js';
 

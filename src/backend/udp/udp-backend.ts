@@ -7,16 +7,14 @@
 import os from 'node:os';
 import { messageOf, TweedError } from '../../base/errors.js';
 import { contains, formatIpv4, formatPrefix, netmask, type Prefix, prefixSize } from '../../base/ipv4.js';
-import { ControlBlock, type Direction, type RuntimeFeature } from '../../encap/control-block.js';
+import { ControlBlock, type Direction } from '../../encap/control-block.js';
 import { Counters, readDrops, readTotals } from '../../encap/counters.js';
 import type { ForwarderOptions } from '../../encap/forwarder.js';
-import { type ForwarderThread, startForwarder } from '../../encap/forwarder-thread.js';
 import { type Layout, PEER_CAPACITY, planLayout, SENDER_NODES, SUBNET_NODES } from '../../encap/layout.js';
 import { PeerTable } from '../../encap/peers.js';
 import { MAX_RECEIVE_SLOTS } from '../../encap/rx.js';
 import { openUdpSocket, receiveQueueDrops, type UdpSocket } from '../../encap/udp-socket.js';
-import { EFD_CLOEXEC, EFD_NONBLOCK } from '../../linux/constants.js';
-import { errnoName, SystemCallError } from '../../linux/errno.js';
+import { errnoName } from '../../linux/errno.js';
 import { control } from '../../linux/libc.js';
 import { SharedMemory } from '../../linux/memory.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
@@ -24,11 +22,15 @@ import { ensureLink, type WantedLink } from '../../routes/links.js';
 import { PrefixTable } from '../../routes/prefix-table.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
 import { openTun, type Switch, type TunDevice, withoutLinkLocal } from '../../tun/device.js';
-import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
+import type { Backend, BackendContext, BackendStatus } from '../backend.js';
 import { removeFormerDevices, removeFormerRoutes } from '../former-life.js';
 import { hostKernel } from '../kernel.js';
+import { refusalOf } from '../kernel-peers.js';
+import { featuresOf } from './features.js';
+import { Forwarders } from './forwarders.js';
 import { maxSegments, segmentedSendDoubt } from './kernel-quirks.js';
 import { probeMergedWrite } from './merge-probe.js';
+import type { UdpBackendOptions } from './options.js';
 
 /** Outer IPv4 and UDP headers. */
 const OVERHEAD = 28;
@@ -39,19 +41,6 @@ const ICMP_PER_SECOND = 100;
 const ICMP_BURST = 50;
 /** How often the control thread looks whether a forwarder had to turn something off. */
 const WATCH_MS = 1000;
-
-export type Offload = 'tunTso' | 'tunUso' | 'udpGso' | 'udpGro' | 'udpBatch';
-
-export interface UdpBackendOptions {
-  readonly deviceName: string;
-  /** Drop what does not come from a current peer, or claims another's inner address. */
-  readonly checkSenders: boolean;
-  readonly offloads: Readonly<Record<Offload, Switch>>;
-  /** Wanted size of each socket buffer, in bytes. */
-  readonly socketBuffer: number;
-  /** Packets that the TUN holds while nobody reads. */
-  readonly txQueueLength: number;
-}
 
 /** Everything that exists between `start` and `stop`. */
 interface Running {
@@ -64,8 +53,7 @@ interface Running {
   readonly peers: PeerTable;
   readonly txCounters: Counters;
   readonly rxCounters: Counters;
-  readonly wakes: readonly number[];
-  readonly threads: readonly ForwarderThread[];
+  readonly forwarders: Forwarders;
   readonly watch: NodeJS.Timeout;
 }
 
@@ -78,7 +66,6 @@ export class UdpBackend implements Backend {
   readonly #port: number;
   #fail: (error: Error) => void = () => {};
   #running: Running | null = null;
-  #stopping = false;
   readonly #reported = new Set<string>();
 
   constructor(context: BackendContext, options: UdpBackendOptions) {
@@ -125,19 +112,12 @@ export class UdpBackend implements Backend {
 
       const layout = planLayout(config.network);
       const memory = SharedMemory.create(layout.bytes);
-      const wakes = [makeEventfd(), makeEventfd()];
-      undo.push(() => wakes.map((fd) => control.close(fd)));
       const controlBlock = new ControlBlock(memory.i32, layout.control);
-      undo.push(() => stopThreads(controlBlock, wakes));
       const merging = this.#probeMerging(memory, layout, tun, controlBlock, lease);
-      const forwarder = (wake: number): ForwarderOptions => ({
-        ...this.#forwarderOptions(layout, lease, tun, socket, merging),
-        wake,
-      });
-      const threads = await Promise.all([
-        startForwarder('tx', memory, forwarder(wakes[0] as number)),
-        startForwarder('rx', memory, forwarder(wakes[1] as number)),
-      ]);
+      const options = this.#forwarderOptions(layout, lease, tun, socket, merging);
+      const forwarders = await Forwarders.start(memory, controlBlock, options, (direction, error) =>
+        this.#forwarderEnded(direction, error, controlBlock),
+      );
       const words = memory.i32;
       this.#running = {
         lease,
@@ -156,12 +136,9 @@ export class UdpBackend implements Backend {
         ),
         txCounters: new Counters(memory.f64, layout.txCounters),
         rxCounters: new Counters(memory.f64, layout.rxCounters),
-        wakes,
-        threads,
+        forwarders,
         watch: setInterval(() => this.#watch(), WATCH_MS).unref(),
       };
-      this.#watchThread('tx', threads[0]);
-      this.#watchThread('rx', threads[1]);
       this.#watch();
     } catch (error) {
       for (const step of undo.reverse()) step();
@@ -230,25 +207,21 @@ export class UdpBackend implements Backend {
     };
   }
 
-  #watchThread(direction: Direction, thread: ForwarderThread | undefined): void {
-    void thread?.ended.then((error) => {
-      if (this.#stopping) return;
-      const errno = this.#running?.control.failed(direction) ?? 0;
-      const why = error === null ? errnoName(errno) : messageOf(error);
-      this.#fail(
-        new TweedError(
-          'FORWARDER_FAILED',
-          `the ${direction} forwarder stopped (${why}); was ${this.#options.deviceName} removed? restart the daemon`,
-        ),
-      );
-    });
+  #forwarderEnded(direction: Direction, error: Error | null, block: ControlBlock): void {
+    const why = error === null ? errnoName(block.failed(direction)) : messageOf(error);
+    this.#fail(
+      new TweedError(
+        'FORWARDER_FAILED',
+        `the ${direction} forwarder stopped (${why}); was ${this.#options.deviceName} removed? restart the daemon`,
+      ),
+    );
   }
 
   /** Tells once of each thing that is not as it was wanted, be it from the start or turned off by a forwarder. */
   #watch(): void {
     const running = this.#running;
     if (running === null) return;
-    for (const { name, wanted, inForce, reason } of this.#features(running)) {
+    for (const { name, wanted, inForce, reason } of featuresOf(this.#options, running)) {
       if (reason === '' || this.#reported.has(`${name}: ${reason}`)) continue;
       this.#reported.add(`${name}: ${reason}`);
       this.#context.log.warn({ feature: name, wanted, inForce }, `${name} is ${inForce}: ${reason}`);
@@ -260,9 +233,10 @@ export class UdpBackend implements Backend {
     if (running === null) return;
     for (const change of changes) {
       const { subnet, attributes } = change.lease;
-      const refusal = change.kind === 'removed' ? '' : this.#refusal(change.lease);
+      const refusal =
+        change.kind === 'removed' ? '' : refusalOf(change.lease, this.type, this.#context, running.lease.subnet);
       if (refusal !== '') {
-        this.#context.log.warn({ subnet: formatPrefix(subnet) }, `peer ignored: ${refusal}`);
+        this.#context.log.warn({ subnet: formatPrefix(subnet) }, refusal);
         running.peers.delete(subnet);
         continue;
       }
@@ -273,19 +247,6 @@ export class UdpBackend implements Backend {
         this.#context.log.error({ subnet: formatPrefix(subnet) }, `peer not applied: ${messageOf(error)}`);
       }
     }
-  }
-
-  /** Why a lease is no peer of ours; empty when it is. */
-  #refusal({ subnet, attributes }: Lease): string {
-    const { network } = this.#context.config;
-    const type = attributes.backendType ?? '';
-    if (type !== '' && type !== 'udp') return `its backend is ${type}, ours is udp`;
-    if (attributes.publicIp === 0) return 'it has no IPv4 address';
-    if (attributes.publicIp === this.#context.publicIp) return 'it names this host as its owner';
-    if (subnet.length < network.length || !contains(network, subnet.address)) {
-      return `its subnet is outside ${formatPrefix(network)}`;
-    }
-    return '';
   }
 
   async reconcile(): Promise<readonly string[]> {
@@ -304,7 +265,7 @@ export class UdpBackend implements Backend {
         publicIp: formatIpv4(publicIp),
         ...counters,
       })),
-      features: this.#features(running),
+      features: featuresOf(this.#options, running),
       totals: readTotals(txCounters, rxCounters),
       drops: {
         ...readDrops(txCounters, rxCounters),
@@ -314,60 +275,14 @@ export class UdpBackend implements Backend {
     };
   }
 
-  #features({ tun, socket, control: block }: Running): FeatureStatus[] {
-    const { offloads, socketBuffer } = this.#options;
-    const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoName(errno)})`);
-    const lacks = (wanted: Switch, has: boolean, other: string) => (wanted === 'off' || has ? '' : `needs ${other}`);
-    const atRunTime = (feature: RuntimeFeature) => {
-      const errno = block.turnedOff(feature);
-      return errno === 0 ? '' : `turned off after ${errnoName(errno)}`;
-    };
-    const doubt = offloads.udpGso === 'auto' ? segmentedSendDoubt(os.release()) : '';
-    const feature = (name: string, wanted: string, on: boolean, reason: string): FeatureStatus => ({
-      name,
-      wanted,
-      inForce: on && reason === '' ? 'on' : 'off',
-      reason,
-    });
-    const buffer = (name: string, bytes: number): FeatureStatus => ({
-      name,
-      wanted: String(socketBuffer),
-      inForce: String(bytes),
-      reason: bytes < socketBuffer ? 'limited by the system (net.core.rmem_max, wmem_max) without CAP_NET_ADMIN' : '',
-    });
-    return [
-      feature('tun_tso', offloads.tunTso, tun.tso, refused(tun.tsoErrno)),
-      feature('tun_uso', offloads.tunUso, tun.uso, refused(tun.usoErrno) || lacks(offloads.tunUso, tun.tso, 'tun_tso')),
-      feature('udp_gso', offloads.udpGso, socket.gso, doubt || refused(socket.gsoErrno) || atRunTime('udp_gso')),
-      feature('udp_gro', offloads.udpGro, socket.gro, refused(socket.groErrno)),
-      feature('udp_batch', offloads.udpBatch, offloads.udpBatch !== 'off', ''),
-      feature(
-        'merge_tcp',
-        offloads.tunTso,
-        tun.tso,
-        lacks(offloads.tunTso, tun.tso, 'tun_tso') || atRunTime('merge_tcp'),
-      ),
-      feature(
-        'merge_udp',
-        offloads.tunUso,
-        tun.uso,
-        lacks(offloads.tunUso, tun.uso, 'tun_uso') || atRunTime('merge_udp'),
-      ),
-      buffer('send_buffer', socket.sendBuffer),
-      buffer('receive_buffer', socket.receiveBuffer),
-    ];
-  }
-
   /** The device goes with its descriptor, so there is never anything left to clean up. */
   async stop(_options: { readonly cleanUp: boolean }): Promise<void> {
     const running = this.#running;
     if (running === null) return;
-    this.#stopping = true;
     this.#running = null;
     clearInterval(running.watch);
-    stopThreads(running.control, running.wakes);
-    await Promise.all(running.threads.map(({ ended }) => ended));
-    for (const fd of [running.tun.fd, running.socket.fd, ...running.wakes]) control.close(fd);
+    await running.forwarders.stop();
+    for (const fd of [running.tun.fd, running.socket.fd]) control.close(fd);
   }
 }
 
@@ -388,18 +303,4 @@ export function readPort(value: unknown): number {
     'CONFIG_INVALID',
     `Backend.Port of the network config is ${JSON.stringify(value)}; give a number from 1 to 65535`,
   );
-}
-
-/** Asks both forwarders to end and wakes them to see it. */
-function stopThreads(block: ControlBlock, wakes: readonly number[]): void {
-  block.requestStop();
-  const one = new Uint8Array(8);
-  one[0] = 1;
-  for (const wake of wakes) control.write(wake, one, one.length);
-}
-
-function makeEventfd(): number {
-  const fd = control.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (fd < 0) throw new SystemCallError('eventfd', control.errno(), 'raise the limit of open files');
-  return fd;
 }

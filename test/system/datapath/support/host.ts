@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { BackendStatus } from '../../../../src/backend/backend.js';
-import type { UdpBackendOptions } from '../../../../src/backend/udp/udp-backend.js';
+import type { UdpBackendOptions } from '../../../../src/backend/udp/options.js';
 import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
 import type { Lease, PeerChange } from '../../../../src/subnet/lease.js';
 import type { Namespace } from './namespace.js';

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll } from 'vitest';
-import type { UdpBackendOptions } from '../../../../src/backend/udp/udp-backend.js';
+import type { UdpBackendOptions } from '../../../../src/backend/udp/options.js';
 import { address, HostProcess, leaseOf } from './host.js';
 import { connect, Namespace } from './namespace.js';
 import { closeSockets } from './sockets.js';

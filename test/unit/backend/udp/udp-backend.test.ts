@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { UdpBackend, type UdpBackendOptions } from '../../../../src/backend/udp/udp-backend.js';
+import type { UdpBackendOptions } from '../../../../src/backend/udp/options.js';
+import { UdpBackend } from '../../../../src/backend/udp/udp-backend.js';
 import { address, contextOf, leaseOf } from '../support.js';
 
 const options: UdpBackendOptions = {

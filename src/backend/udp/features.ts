@@ -1,0 +1,55 @@
+import os from 'node:os';
+import type { ControlBlock, RuntimeFeature } from '../../encap/control-block.js';
+import type { UdpSocket } from '../../encap/udp-socket.js';
+import { errnoName } from '../../linux/errno.js';
+import type { Switch, TunDevice } from '../../tun/device.js';
+import type { FeatureStatus } from '../backend.js';
+import { segmentedSendDoubt } from './kernel-quirks.js';
+import type { UdpBackendOptions } from './options.js';
+
+/** What was wanted of offloads and buffers, what is in force, and why the two differ. */
+export function featuresOf(
+  { offloads, socketBuffer }: UdpBackendOptions,
+  { tun, socket, control }: { readonly tun: TunDevice; readonly socket: UdpSocket; readonly control: ControlBlock },
+): FeatureStatus[] {
+  const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoName(errno)})`);
+  const lacks = (wanted: Switch, has: boolean, other: string) => (wanted === 'off' || has ? '' : `needs ${other}`);
+  const atRunTime = (feature: RuntimeFeature) => {
+    const errno = control.turnedOff(feature);
+    return errno === 0 ? '' : `turned off after ${errnoName(errno)}`;
+  };
+  const doubt = offloads.udpGso === 'auto' ? segmentedSendDoubt(os.release()) : '';
+  const feature = (name: string, wanted: string, on: boolean, reason: string): FeatureStatus => ({
+    name,
+    wanted,
+    inForce: on && reason === '' ? 'on' : 'off',
+    reason,
+  });
+  const buffer = (name: string, bytes: number): FeatureStatus => ({
+    name,
+    wanted: String(socketBuffer),
+    inForce: String(bytes),
+    reason: bytes < socketBuffer ? 'limited by the system (net.core.rmem_max, wmem_max) without CAP_NET_ADMIN' : '',
+  });
+  return [
+    feature('tun_tso', offloads.tunTso, tun.tso, refused(tun.tsoErrno)),
+    feature('tun_uso', offloads.tunUso, tun.uso, refused(tun.usoErrno) || lacks(offloads.tunUso, tun.tso, 'tun_tso')),
+    feature('udp_gso', offloads.udpGso, socket.gso, doubt || refused(socket.gsoErrno) || atRunTime('udp_gso')),
+    feature('udp_gro', offloads.udpGro, socket.gro, refused(socket.groErrno)),
+    feature('udp_batch', offloads.udpBatch, offloads.udpBatch !== 'off', ''),
+    feature(
+      'merge_tcp',
+      offloads.tunTso,
+      tun.tso,
+      lacks(offloads.tunTso, tun.tso, 'tun_tso') || atRunTime('merge_tcp'),
+    ),
+    feature(
+      'merge_udp',
+      offloads.tunUso,
+      tun.uso,
+      lacks(offloads.tunUso, tun.uso, 'tun_uso') || atRunTime('merge_udp'),
+    ),
+    buffer('send_buffer', socket.sendBuffer),
+    buffer('receive_buffer', socket.receiveBuffer),
+  ];
+}

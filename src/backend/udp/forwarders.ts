@@ -1,0 +1,80 @@
+import type { ControlBlock, Direction } from '../../encap/control-block.js';
+import type { ForwarderOptions } from '../../encap/forwarder.js';
+import { type ForwarderThread, startForwarder } from '../../encap/forwarder-thread.js';
+import { EFD_CLOEXEC, EFD_NONBLOCK } from '../../linux/constants.js';
+import { SystemCallError } from '../../linux/errno.js';
+import { control } from '../../linux/libc.js';
+import type { SharedMemory } from '../../linux/memory.js';
+
+const DIRECTIONS: readonly Direction[] = ['tx', 'rx'];
+
+/** Both forwarder threads, and the eventfds by which they are woken. */
+export class Forwarders {
+  readonly #block: ControlBlock;
+  readonly #wakes: readonly number[];
+  readonly #threads: ForwarderThread[] = [];
+  /**
+   * Node joins its worker threads when the process exits, even by `process.exit` or an uncaught error, and a forwarder
+   * sleeps until it is woken. Without this the process would never end.
+   */
+  readonly #atExit = () => this.#wake();
+
+  private constructor(block: ControlBlock, wakes: readonly number[]) {
+    this.#block = block;
+    this.#wakes = wakes;
+  }
+
+  /**
+   * Starts both and waits until they run. When one does not, the other has ended when this throws.
+   *
+   * @param onEnd told when a thread ends that was not stopped, with the error that ended it or null
+   */
+  static async start(
+    memory: SharedMemory,
+    block: ControlBlock,
+    options: Omit<ForwarderOptions, 'wake'>,
+    onEnd: (direction: Direction, error: Error | null) => void,
+  ): Promise<Forwarders> {
+    const wakes = DIRECTIONS.map(makeEventfd);
+    const forwarders = new Forwarders(block, wakes);
+    process.once('exit', forwarders.#atExit);
+    const started = await Promise.allSettled(
+      DIRECTIONS.map((direction, i) => startForwarder(direction, memory, { ...options, wake: wakes[i] as number })),
+    );
+    for (const [i, outcome] of started.entries()) {
+      if (outcome.status === 'rejected') continue;
+      forwarders.#threads.push(outcome.value);
+      void outcome.value.ended.then((error) => {
+        if (!block.stopRequested) onEnd(DIRECTIONS[i] as Direction, error);
+      });
+    }
+    const failed = started.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined) {
+      await forwarders.stop();
+      throw failed.reason;
+    }
+    return forwarders;
+  }
+
+  /** Ends both and waits until they have; the descriptors that they used may be closed then. */
+  async stop(): Promise<void> {
+    this.#wake();
+    await Promise.all(this.#threads.map(({ ended }) => ended));
+    process.removeListener('exit', this.#atExit);
+    for (const wake of this.#wakes) control.close(wake);
+  }
+
+  /** Asks both to end and wakes them to see it. */
+  #wake(): void {
+    this.#block.requestStop();
+    const one = new Uint8Array(8);
+    one[0] = 1;
+    for (const wake of this.#wakes) control.write(wake, one, one.length);
+  }
+}
+
+function makeEventfd(): number {
+  const fd = control.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (fd < 0) throw new SystemCallError('eventfd', control.errno(), 'raise the limit of open files');
+  return fd;
+}

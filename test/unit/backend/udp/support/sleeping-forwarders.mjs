@@ -1,0 +1,49 @@
+// Both forwarders over descriptors that never have anything to read; then the process is to end in one of several ways.
+// Runs the built code: a worker thread cannot load TypeScript. Usage: node sleeping-forwarders.mjs stop|exit|throw|reject
+import { Forwarders } from '../../../../../dist/backend/udp/forwarders.js';
+import { ControlBlock } from '../../../../../dist/encap/control-block.js';
+import { planLayout } from '../../../../../dist/encap/layout.js';
+import { control } from '../../../../../dist/linux/libc.js';
+import { SharedMemory } from '../../../../../dist/linux/memory.js';
+
+const layout = planLayout({ address: 0x64600000, length: 16 });
+const memory = SharedMemory.create(layout.bytes);
+const block = new ControlBlock(memory.i32, layout.control);
+const options = {
+  layout,
+  tun: control.eventfd(0, 0),
+  socket: control.eventfd(0, 0),
+  vnetHeader: true,
+  network: 0x64600000,
+  networkMask: 0xffff0000,
+  subnet: 0x64600100,
+  subnetMask: 0xffffff00,
+  port: 8285,
+  encapsulationOverhead: 28,
+  maxSegments: 64,
+  receiveSlots: 8,
+  mergeTcp: true,
+  mergeUdp: true,
+  checkSenders: true,
+  icmpSource: 0x64600000,
+  overlayAddress: 0x64600100,
+  icmpPerSecond: 1,
+  icmpBurst: 1,
+};
+const forwarders = await Forwarders.start(memory, block, options, () => process.exit(9));
+switch (process.argv[2]) {
+  case 'stop':
+    await forwarders.stop();
+    break;
+  case 'exit':
+    process.exit(3);
+    break;
+  case 'throw':
+    setImmediate(() => {
+      throw new Error('nobody catches this');
+    });
+    break;
+  case 'reject':
+    void Promise.reject(new Error('nobody handles this'));
+    break;
+}
