@@ -167,14 +167,12 @@ export class DatagramBatch {
 
   /** Adds the whole packet at `at`. `reserve` was called with the same length just before. */
   addPacket(at: number, length: number): void {
-    this.#iovStart[this.#count] = this.#iovCount;
     this.#addIovec(at, length);
     this.#closeDatagram(length);
   }
 
   /** Adds a packet whose headers lie where `reserve` said and whose payload lies at `payload`. */
   addSegment(headers: number, headerLength: number, payload: number, payloadLength: number): void {
-    this.#iovStart[this.#count] = this.#iovCount;
     this.#addIovec(headers, headerLength);
     this.#addIovec(payload, payloadLength);
     this.#closeDatagram(headerLength + payloadLength);

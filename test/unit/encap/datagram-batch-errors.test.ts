@@ -79,6 +79,17 @@ describe('a segmented send that is refused with EINVAL', () => {
     expect(Math.max(...kernel.sent.map(({ datagrams }) => datagrams.length))).toBe(63);
   });
 
+  it.each([
+    [63, EINVAL],
+    [64, 0],
+  ])('%i datagrams long: turns segmenting off only where any kernel takes as many', (length, expected) => {
+    const bench = batchBench();
+    bench.kernel.onSend = first(1, EINVAL);
+    run(bench, length, 50);
+    bench.batch.flush();
+    expect(bench.control.turnedOff('udp_gso')).toBe(expected);
+  });
+
   it('turns segmenting off when a short run is refused too', () => {
     const bench = batchBench();
     bench.kernel.onSend = segmented(EINVAL);

@@ -63,8 +63,12 @@ describe('DatagramBatch', () => {
         [100, PEER_2],
         [60, PEER_2],
         [100, PEER_2],
+        [100, PEER_2],
       ],
-      [[100, 60], [100]],
+      [
+        [100, 60],
+        [100, 100],
+      ],
     ],
     [
       'a longer datagram starts a run',

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { EIO, EMSGSIZE } from '../../../src/linux/constants.js';
+import { EINVAL, EIO, EMSGSIZE } from '../../../src/linux/constants.js';
 import type { TunRead } from './support/fake-kernel.js';
 import { addressOf4, altered, icmp, ip, offloaded, payload, tcp, udp } from './support/packets.js';
 import { NO_OFFLOAD, parseIcmpError } from './support/reference.js';
@@ -153,6 +153,19 @@ describe('a packet that is too long for the path of its peer', () => {
   it('is not answered if its sender already keeps to what the path can carry', () => {
     const { kernel } = drain([offloaded(long(), 1400)], refusing(), 1500);
     expect(kernel.writes).toEqual([]);
+  });
+
+  it.each([
+    ['too small by a byte', 1467, 0],
+    ['just large enough', 1468, EINVAL],
+    ['not known', 0, EINVAL],
+  ])('is told from a kernel that does not segment, where both answer EINVAL: the path is %s', (_, mtu, turnedOff) => {
+    const bench = workbench();
+    bench.kernel.onSend = ({ segmentSize }) => (segmentSize > 0 ? EINVAL : 0);
+    const { kernel, control } = drain([offloaded(long(), 1400)], bench, mtu); // 1440 bytes, 1468 on the underlay
+    expect(kernel.datagrams).toHaveLength(4);
+    expect(control.turnedOff('udp_gso')).toBe(turnedOff);
+    expect(kernel.written).toHaveLength(turnedOff === 0 ? 1 : 0);
   });
 
   it('is told by what path it went', () => {
