@@ -249,22 +249,34 @@ export class DatagramBatch {
       // one report a run is enough: the next run begins with another packet, and tells another sender if need be
       this.#reportTooLong(0);
       this.#path.allowFragments(true);
-    } else if (errno === EINVAL && count > MAX_SEGMENTS_BEFORE_6_9) this.#maxSegments = MAX_SEGMENTS_BEFORE_6_9;
+      this.#replay(count);
+      this.#path.allowFragments(false);
+      return;
+    }
+    // only where the same datagrams leave one by one is it the segmenting that the kernel does not like
+    if (this.#replay(count) === 0) return;
+    if (errno === EINVAL && count > MAX_SEGMENTS_BEFORE_6_9) this.#maxSegments = MAX_SEGMENTS_BEFORE_6_9;
     else if (errno === EINVAL || errno === EIO) this.#giveUpSegmenting(errno);
-    this.#replay(count);
-    if (tooLong) this.#path.allowFragments(false);
   }
 
-  /** Sends the run datagram by datagram. */
-  #replay(count: number): void {
+  /** Sends the run datagram by datagram. @returns how many of them left */
+  #replay(count: number): number {
     this.#counters.add(Tx.replayed_packets, count);
+    let sent = 0;
     for (let i = 0; i < count; i++) {
-      if (this.#send(i, 1) >= 0) this.#sent(1, this.#lengths[i]);
-      else if (this.#retry(i, this.#sys.errno()) === EAGAIN) {
-        this.#counters.drop(TxDrop.send_buffer_full, count - i - 1);
-        return;
+      if (this.#send(i, 1) >= 0) {
+        this.#sent(1, this.#lengths[i]);
+        sent++;
+        continue;
       }
+      const errno = this.#retry(i, this.#sys.errno());
+      if (errno === EAGAIN) {
+        this.#counters.drop(TxDrop.send_buffer_full, count - i - 1);
+        break;
+      }
+      if (errno === 0) sent++;
     }
+    return sent;
   }
 
   #giveUpSegmenting(errno: number): void {

@@ -99,6 +99,19 @@ describe('a segmented send that is refused with EINVAL', () => {
     expect(bench.control.turnedOff('udp_gso')).toBe(EINVAL);
   });
 
+  it('turns nothing off when single datagrams are refused as well: it is not the segmenting then', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = () => EINVAL; // older kernels say so while the underlay's address is gone
+    run(bench, 70, 50);
+    bench.batch.flush();
+    expect(bench.control.turnedOff('udp_gso')).toBe(0);
+    expect(bench.dropped('tx')).toEqual({ send_error: 70 });
+    bench.kernel.onSend = () => 0;
+    const sent = run(bench, 70, 50);
+    bench.batch.flush();
+    expect(bench.kernel.sent.map(({ datagrams }) => datagrams)).toEqual([sent]);
+  });
+
   it('counts as "too long for the path" where the path is too small, as kernels before 6.14 say it', () => {
     const bench = batchBench(128, (peer, length) => peer === PEER_2 && length > 1372);
     bench.kernel.onSend = ({ segmentSize }) => (segmentSize > 1372 ? EINVAL : 0);
