@@ -58,8 +58,9 @@ describe.each([0, 1, 2])('with rp_filter %i', (filter) => {
       expect(await pingOnce('-t', String(i + 1), '10.5.2.2')).toContain(`From ${hop} icmp_seq=1 Time to live exceeded`);
     }
     expect(await pingOnce('-t', String(hops.length + 1), '10.5.2.2')).toContain('1 received');
-    // the host itself is a sender too
+    // the hosts themselves are senders and receivers too
     await ping(one.namespace, two.containerIp, 56);
+    await ping(one.namespace, address('10.5.2.0'), 56);
   });
 });
 

@@ -130,4 +130,22 @@ describe.each([
     expect(await wrongHeaders()).toBe(met.corruptedHeader);
     expect(stream.duplicates).toBe(0);
   });
+
+  it('marked: each mark of congestion reaches the receiver, and each answer to it the sender', async () => {
+    const [one, two] = hosts;
+    for (const { container } of hosts) container.sysctl('ipv4/tcp_ecn', 1);
+    const count = () => ({
+      marks: two.container.counter('IpExt', 'InCEPkts'),
+      reductions: one.container.counter('TcpExt', 'TCPDeliveredCE'),
+    });
+    const before = count();
+    await hop.set({ ...PERFECT, marked: PERCENT });
+    await sendFile(one.end, two.end, file(6 * MIB, 4));
+    await until('all marks are counted', async () => {
+      const { marked } = (await hop.counts()).tcp;
+      return marked > 10 && count().marks - before.marks === marked;
+    });
+    expect(count().reductions).toBeGreaterThan(before.reductions);
+    for (const { container } of hosts) container.sysctl('ipv4/tcp_ecn', 2);
+  });
 });

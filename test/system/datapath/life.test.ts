@@ -159,6 +159,42 @@ it('the underlay goes down and comes back: what cannot be sent is counted, then 
   expect(one.process.failure).toBe('');
 });
 
+it("the underlay's address goes and comes back: no offload is blamed for it", async () => {
+  const there = site();
+  const [one, two] = [there.host(1), there.host(2)];
+  await there.start();
+  await one.namespace.ip('address del 192.168.77.1/24 dev eth0');
+  await one.namespace.ip('route add 192.168.77.0/24 dev eth0');
+  const socket = new Udp(one.container);
+  await until('packets are dropped', async () => {
+    socket.sendSegmented(Buffer.alloc(5000), 1000, two.containerIp, 9);
+    const { tx_underlay_unreachable: unreachable = 0, tx_send_error: other = 0 } = (await one.process.status()).drops;
+    return unreachable + other > 0;
+  });
+  await one.namespace.ip('address add 192.168.77.1/24 dev eth0');
+  await sendFile(one.end, two.end, file(MIB, 1));
+  const { features, totals } = await one.process.status();
+  expect(features.filter(({ reason }) => reason !== '')).toEqual([]);
+  expect(totals.tx_segmented_sends).toBeGreaterThan(0);
+});
+
+it('a host is started anew amid a transfer, which goes on', async () => {
+  const there = site();
+  const [one, two] = [there.host(1), there.host(2)];
+  await there.start();
+  const restart = async (host: typeof one, other: typeof one) => {
+    await host.process.stop();
+    await host.process.start(host.publicIp, there.mtu);
+    await host.process.applyPeers([{ kind: 'added', lease: leaseOf(other.number, other.publicIp) }]);
+  };
+  let restarts: Promise<void> | null = null;
+  await sendFile(one.end, two.end, file(24 * MIB, 1), (total) => {
+    if (total > 2 * MIB) restarts ??= restart(two, one).then(() => restart(one, two));
+  });
+  await restarts;
+  await ping(one.container, two.containerIp, 56);
+});
+
 it('a subnet moves to another host: from then on not a packet goes to the old one', async () => {
   const there = site();
   const [one, two, three] = [there.host(1), there.host(2), there.host(3)];

@@ -3,8 +3,9 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { Flood, stopFloods } from './support/flood.js';
 import { address, leaseOf } from './support/host.js';
 import { type Host, useSite } from './support/site.js';
+import { Udp } from './support/sockets.js';
 import { file, ping, sendFile } from './support/transfer.js';
-import { until } from './support/until.js';
+import { gather, until } from './support/until.js';
 
 const site = useSite();
 afterEach(stopFloods);
@@ -57,7 +58,7 @@ describe('a flood of 64-byte packets both ways', () => {
       return sender.drops.tx_tun_queue_full! > 0 && receiver.drops.rx_socket_queue_full! > 0;
     });
     await stopFloods();
-    await ping(two.container, one.containerIp, 56);
+    await sendFile(two.end, one.end, file(20_000, 1));
   });
 
   it('takes no more memory and no more descriptors after millions of packets', async () => {
@@ -81,4 +82,29 @@ describe('a flood of 64-byte packets both ways', () => {
       expect(usage.residentKib - before[i]!.residentKib).toBeLessThan(16 << 10);
     }
   });
+});
+
+it('a thousand flows at once: every datagram of each arrives', async () => {
+  const there = site();
+  const [one, two] = [there.host(1), there.host(2)];
+  await there.start();
+  const receiver = new Udp(two.container);
+  const { port } = receiver;
+  const senders = Array.from({ length: 1000 }, () => new Udp(one.container));
+  const numbers = new Map(senders.map((sender, i) => [sender.port, i]));
+  for (let round = 0; round < 5; round++) {
+    for (const [i, sender] of senders.entries()) {
+      sender.send(Buffer.from(`${i} ${round}`.padEnd(20 + (i % 300))), two.containerIp, port);
+      // not more than the queues hold
+      if (i % 200 === 199) await ping(one.container, two.containerIp, 10, 1);
+    }
+    const arrived = await gather(
+      'a datagram of each flow',
+      () => receiver.receive(),
+      (all) => all.length >= senders.length,
+    );
+    const seen = arrived.map((one) => [numbers.get(one.port), one.data.toString().trimEnd(), one.data.length]);
+    const sent = senders.map((_, i) => [i, `${i} ${round}`, 20 + (i % 300)]);
+    expect(seen.sort((a, b) => Number(a[0]) - Number(b[0]))).toEqual(sent);
+  }
 });

@@ -288,8 +288,12 @@ describe('what tweed merges', () => {
     );
     expect(await expectRestored(segments(40, 1448, 0))).toBe(1);
     expect(await expectRestored(segments(40, 1436, 1, { options: timestamps, fragment: 0 }))).toBe(1);
+    expect(await expectRestored(segments(64, 1, 5))).toBe(1);
     expect(await expectRestored(segments(10, 1001, 2, { flags: ACK | ECE, tos: 2 }))).toBe(1);
     expect(await expectRestored(datagrams)).toBe(1);
+    expect(await expectRestored(datagrams.map((_, i) => udp({ ...to, version, id: i, payload: payload(1, i) })))).toBe(
+      1,
+    );
     expect(
       await expectRestored([...segments(20, 900, 3), ...datagrams, ...segments(20, 800, 4, { sourcePort: 7 })]),
     ).toBe(3);

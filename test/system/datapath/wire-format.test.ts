@@ -103,6 +103,7 @@ describe.each([
     const packets = [
       udp({ ...ways, id: 7, payload: payload(100) }),
       udp({ ...ways, id: 70, payload: payload(1400) }),
+      udp({ ...ways, id: 80, ipOptions: [1, 1, 1, 1], payload: payload(55) }),
       ...Array.from({ length: 20 }, (_, i) => udp({ ...ways, id: 100 + i, payload: payload(700, i) })),
       ...Array.from({ length: 20 }, (_, i) =>
         tcp({ ...ways, sequence: 1000 * i, flags: ACK, id: 200 + i, payload: payload(1000, i) }),

@@ -28,6 +28,8 @@ const INNER = OUTER_UDP + 8;
 /** Behind any inner IP and TCP header. */
 const INNER_PAYLOAD = INNER + 20 + 60;
 const PORT = 8285;
+/** The ECN bits of the second byte of an IP header; all of them set say "congestion experienced". */
+const CONGESTION = 3;
 /** How many later frames a delayed one lets pass. */
 const DELAY = 5;
 
@@ -59,7 +61,7 @@ function random() {
 }
 
 /** The share of datagrams for each fate, and how many met it, by the inner packet's protocol. */
-const NOTHING = { lost: 0, repeated: 0, delayed: 0, corruptedPayload: 0, corruptedHeader: 0 };
+const NOTHING = { lost: 0, repeated: 0, delayed: 0, corruptedPayload: 0, corruptedHeader: 0, marked: 0 };
 const PROTOCOLS = { 1: 'icmp', 6: 'tcp', 17: 'udp' };
 let rates = NOTHING;
 let counts;
@@ -88,20 +90,38 @@ function fateOf(frame) {
   let chance = random();
   for (const [fate, rate] of Object.entries(rates)) {
     chance -= rate;
-    if (chance < 0) return fate === 'corruptedPayload' && frame.length < INNER_PAYLOAD + 100 ? 'passed' : fate;
+    if (chance >= 0) continue;
+    if (fate === 'corruptedPayload' && frame.length < INNER_PAYLOAD + 100) return 'passed';
+    return fate === 'marked' && (frame[INNER + 1] & CONGESTION) === 0 ? 'passed' : fate;
   }
   return 'passed';
 }
 
-/** Turns over one bit, and makes the outer checksum right again: only the inner one can tell. */
+/** Puts the Internet checksum of the bytes from `from` on at `at`. */
+function putChecksum(frame, at, from, to, initial = 0) {
+  frame.writeUInt16BE(0, at);
+  let sum = initial;
+  for (let i = from; i < to; i += 2) sum += (frame[i] << 8) | (i + 1 < to ? frame[i + 1] : 0);
+  while (sum > 0xffff) sum = (sum & 0xffff) + Math.floor(sum / 0x10000);
+  frame.writeUInt16BE(~sum & 0xffff || 0xffff, at);
+}
+
+/** Makes the outer checksum right again: only the inner ones can tell that something has changed. */
+function putOuterChecksum(frame) {
+  putChecksum(frame, OUTER_UDP + 6, OUTER_IP + 12, frame.length, 17 + frame.length - OUTER_UDP);
+}
+
+/** Turns over one bit. */
 function corrupt(frame, from, to) {
   frame[from + Math.floor(random() * (to - from))] ^= 1 << Math.floor(random() * 8);
-  frame.writeUInt16BE(0, OUTER_UDP + 6);
-  const length = frame.length - OUTER_UDP;
-  let sum = 17 + length;
-  for (let at = OUTER_IP + 12; at < frame.length; at += 2) sum += (frame[at] << 8) | (frame[at + 1] ?? 0);
-  while (sum > 0xffff) sum = (sum & 0xffff) + Math.floor(sum / 0x10000);
-  frame.writeUInt16BE(~sum & 0xffff || 0xffff, OUTER_UDP + 6);
+  putOuterChecksum(frame);
+}
+
+/** Does what a congested router does to a packet whose ends know ECN (RFC 3168). */
+function mark(frame) {
+  frame[INNER + 1] |= CONGESTION;
+  putChecksum(frame, INNER + 10, INNER, INNER + 20);
+  putOuterChecksum(frame);
 }
 
 function pass(direction, frame) {
@@ -115,6 +135,7 @@ function carry(direction, frame) {
   else if (fate !== 'lost') {
     if (fate === 'corruptedPayload') corrupt(frame, INNER_PAYLOAD, frame.length);
     if (fate === 'corruptedHeader') corrupt(frame, INNER, INNER + 20);
+    if (fate === 'marked') mark(frame);
     pass(direction, frame);
     if (fate === 'repeated') pass(direction, frame);
   }

@@ -5,8 +5,8 @@ import { Namespace } from './namespace.js';
 
 const program = fileURLToPath(new URL('impairment-hop.mjs', import.meta.url));
 
-/** What may become of a datagram; each meets at most one fate. */
-export type Fate = 'lost' | 'repeated' | 'delayed' | 'corruptedPayload' | 'corruptedHeader';
+/** What may become of a datagram; each meets at most one fate. `marked` is ECN's "congestion experienced", inside. */
+export type Fate = 'lost' | 'repeated' | 'delayed' | 'corruptedPayload' | 'corruptedHeader' | 'marked';
 export type Rates = Readonly<Record<Fate, number>>;
 
 /** How many datagrams met which fate. */
@@ -14,7 +14,14 @@ export type Counts = Readonly<Record<Fate | 'passed', number>>;
 /** The same by the protocol of the inner packet. */
 export type CountsByProtocol = Readonly<Record<'icmp' | 'tcp' | 'udp', Counts>>;
 
-export const PERFECT: Rates = { lost: 0, repeated: 0, delayed: 0, corruptedPayload: 0, corruptedHeader: 0 };
+export const PERFECT: Rates = {
+  lost: 0,
+  repeated: 0,
+  delayed: 0,
+  corruptedPayload: 0,
+  corruptedHeader: 0,
+  marked: 0,
+};
 
 /**
  * A hop between two interfaces, `left` and `right`, of a namespace of its own. It sees single datagrams only where the
