@@ -1,7 +1,7 @@
 import { formatIpv4, formatPrefix, type Prefix, parsePrefix } from '../base/ipv4.js';
 import { forEach } from './each.js';
 import { LabError } from './errors.js';
-import { ipInside } from './namespace.js';
+import { ipInside, type Namespace } from './namespace.js';
 
 /** The bridge of every host that its containers are joined to, as docker0 is on a Docker host. */
 export const bridgeName = 'br0';
@@ -42,7 +42,7 @@ export function macOf(address: string): string {
 }
 
 /** Makes the bridge of a host, with the subnet's first address. */
-export async function makeBridge(hostNamespace: string, subnet: HostSubnet): Promise<void> {
+export async function makeBridge(hostNamespace: Namespace, subnet: HostSubnet): Promise<void> {
   await ipInside(hostNamespace, [
     `link add ${bridgeName} address ${macOf(formatIpv4(subnet.gateway.address))} type bridge forward_delay 0`,
     `link set ${bridgeName} mtu ${subnet.mtu} up`,
@@ -50,15 +50,15 @@ export async function makeBridge(hostNamespace: string, subnet: HostSubnet): Pro
   ]);
 }
 
-export interface ContainerNamespace {
+export interface ContainerNamespace<Where extends NonNullable<Namespace> = NonNullable<Namespace>> {
   readonly name: string;
   readonly number: number;
-  readonly namespace: string;
+  readonly namespace: Where;
 }
 
 /** Joins containers to the bridge of their host: a veth pair, an address, the default route by way of the bridge. */
 export async function joinContainers(
-  hostNamespace: string,
+  hostNamespace: Namespace,
   containers: readonly ContainerNamespace[],
   subnet: HostSubnet,
 ): Promise<void> {
@@ -81,7 +81,7 @@ export async function joinContainers(
 }
 
 /** Takes bridge and veth pairs away, to make them anew for another subnet. Containers stay, without a network. */
-export async function removeBridge(hostNamespace: string, containers: readonly string[]): Promise<void> {
+export async function removeBridge(hostNamespace: Namespace, containers: readonly string[]): Promise<void> {
   await ipInside(hostNamespace, [
     `link delete ${bridgeName}`,
     ...containers.map((name) => `link delete ${vethName(name)}`),

@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import { type ExecOptions, type ExecResult, exec } from '../base/exec.js';
 
 // Where `ip netns` keeps one mount for each named namespace.
-const namespaceFolder = '/run/netns';
+export const namespaceFolder = '/run/netns';
+
+/** A network namespace: its name for `ip netns`, the pid of a process that lives in it, or null for our own. */
+export type Namespace = string | number | null;
 
 /** The names of all network namespaces that `ip netns` knows. */
 export async function listNamespaces(): Promise<string[]> {
@@ -29,7 +32,9 @@ export async function deleteNamespaces(names: readonly string[]): Promise<void> 
 }
 
 /** The words that start a program inside a namespace. The program replaces `ip`, so its pid is that of the child. */
-export function inside(namespace: string, argv: readonly string[]): string[] {
+export function inside(namespace: Namespace, argv: readonly string[]): string[] {
+  if (namespace === null) return [...argv];
+  if (typeof namespace === 'number') return ['nsenter', `--net=/proc/${namespace}/ns/net`, ...argv];
   return ['ip', 'netns', 'exec', namespace, ...argv];
 }
 
@@ -45,8 +50,13 @@ export function spawnInside(namespace: string, argv: readonly string[], options:
 }
 
 /** Runs many `ip` commands inside a namespace, in one process; the first that fails ends it. */
-export async function ipInside(namespace: string, lines: readonly string[]): Promise<void> {
-  await exec(['ip', '-n', namespace, '-batch', '-'], { input: lines.map((line) => `${line}\n`).join('') });
+export async function ipInside(namespace: Namespace, lines: readonly string[]): Promise<void> {
+  await exec([...ipCommand(namespace), '-batch', '-'], { input: lines.map((line) => `${line}\n`).join('') });
+}
+
+/** The words that make `ip` work in a namespace. */
+export function ipCommand(namespace: Namespace): string[] {
+  return typeof namespace === 'string' ? ['ip', '-n', namespace] : inside(namespace, ['ip']);
 }
 
 /**

@@ -10,6 +10,7 @@ import {
 } from './containers.js';
 import { readSubnet } from './daemon.js';
 import { fixedPlaces, namespaceOf, type Place } from './names.js';
+import { ipCommand, type Namespace } from './namespace.js';
 import type { LabOptions } from './options.js';
 import type { HostState, LabFiles } from './state.js';
 
@@ -27,7 +28,7 @@ export function hostNamespaces(lab: string, host: HostState): string[] {
   return places.map((place) => namespaceOf(lab, place));
 }
 
-export function containersOf(lab: string, host: HostState): ContainerNamespace[] {
+export function containersOf(lab: string, host: HostState): ContainerNamespace<string>[] {
   return host.containers.map((name, index) => ({
     name,
     number: index + 1,
@@ -35,18 +36,27 @@ export function containersOf(lab: string, host: HostState): ContainerNamespace[]
   }));
 }
 
-/**
- * Gives a host its bridge and joins its containers to it, as the subnet file says. What is right already stays as it is;
- * after a change of subnet or MTU it is made anew, as Docker would be restarted.
- */
+/** Gives a host its bridge and joins its containers to it, as its subnet file says. */
 export async function attachContainers(options: LabOptions, files: LabFiles, host: HostState): Promise<void> {
   const namespace = namespaceOf(options.name, { kind: 'host', host: host.name });
-  const subnet = await readSubnet(files, host.name);
-  const bridge = await findBridge(namespace);
+  await attach(namespace, containersOf(options.name, host), await readSubnet(files, host.name));
+}
+
+/**
+ * Gives a host its bridge and joins its containers to it. What is right already stays as it is; after a change of subnet
+ * or MTU it is made anew, as Docker would be restarted.
+ */
+export async function attach(
+  host: Namespace,
+  containers: readonly ContainerNamespace[],
+  subnet: HostSubnet,
+): Promise<void> {
+  const bridge = await findBridge(host);
   if (bridge === describe(subnet)) return;
-  if (bridge !== null) await removeBridge(namespace, host.containers);
-  await makeBridge(namespace, subnet);
-  await joinContainers(namespace, containersOf(options.name, host), subnet);
+  const names = containers.map(({ name }) => name);
+  if (bridge !== null) await removeBridge(host, names);
+  await makeBridge(host, subnet);
+  await joinContainers(host, containers, subnet);
 }
 
 /** Is everything of the host there that `attachContainers` made? */
@@ -60,8 +70,8 @@ function describe({ gateway, mtu }: HostSubnet): string {
 }
 
 /** Address and MTU of a host's bridge; null when it has none. */
-async function findBridge(namespace: string): Promise<string | null> {
-  const argv = ['ip', '-n', namespace, '-json', 'addr', 'show', 'dev', bridgeName];
+async function findBridge(namespace: Namespace): Promise<string | null> {
+  const argv = [...ipCommand(namespace), '-json', 'addr', 'show', 'dev', bridgeName];
   const { status, stdout } = await exec(argv, { tolerate: true });
   if (status !== 0) return null;
   type Link = { mtu: number; addr_info: { family: string; local: string; prefixlen: number }[] };

@@ -6,6 +6,7 @@ import { defaultLabName, parsePublication } from '../../lab/names.js';
 import { backendKinds, type LabOptions, registryKinds } from '../../lab/options.js';
 import { lineProgress } from '../../lab/progress.js';
 import { formatStatus } from '../../lab/status-text.js';
+import { labHostCommand } from './lab-host.js';
 
 type Named = { name: string };
 
@@ -168,6 +169,7 @@ export const labCommand: CommandModule = {
       .command(publish)
       .command(logs)
       .command(down)
+      .command(labHostCommand)
       .demandCommand(1, 'Say what to do with the lab: up, status, test, exec, publish, logs or down')
       .strict(),
   handler: () => {},
