@@ -1,32 +1,12 @@
 // npm test: sets up what is due, then types, lint, arrows, unit tests and, as root, system tests.
 // Arguments go to vitest. The last line is `N passed, N failed, N skipped`, the sum over all tests; a static check or a
 // whole part that failed counts as one failed test. TWEED_SUMMARY_FILE: that line goes to this file instead.
-import { chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { asOwner, npm, project, run, SetupError, say } from './support/run.mjs';
+import { writeFileSync } from 'node:fs';
+import { asOwner, npm, run, SetupError, say } from './support/run.mjs';
 import { main, setupProject, setupRoot } from './support/setup.mjs';
-import { countResults } from './support/vitest-results.mjs';
+import { runTests } from './support/vitest-results.mjs';
 
 const staticChecks = ['types', 'lint', 'arrows'];
-const vitest = join(project, 'node_modules/vitest/vitest.mjs');
-
-/** Runs one project of vitest and counts its results. */
-async function runTests(name, prefix, options, args) {
-  const folder = mkdtempSync(join(tmpdir(), 'tweed-test-'));
-  try {
-    const file = join(folder, 'results.json');
-    if (options.uid !== undefined) chownSync(folder, options.uid, options.gid);
-    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
-    const status = await run(
-      [...prefix, process.execPath, vitest, 'run', '--project', name, ...reporters, ...args],
-      options,
-    );
-    return countResults(file, status);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
 
 function timed(title) {
   const started = performance.now();

@@ -30,6 +30,8 @@ async function importDebian(env) {
   const sources = ['/etc/apt/sources.list.d/debian.sources', '/etc/apt/sources.list'].filter((path) =>
     existsSync(path),
   );
+  // One /usr, without the package that converts to it and brings all of Perl.
+  argv.push('--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr', '--include=usr-is-merged');
   argv.push('bookworm', '-', ...sources.slice(0, 1));
   const path = 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
   try {

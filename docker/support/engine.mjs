@@ -134,6 +134,8 @@ function clientEnvironment(folder) {
     PATH: `/usr/bin:${process.env.PATH}`,
     DOCKER_HOST: `unix://${join(folder, 'docker.sock')}`,
     DOCKER_CONFIG: config,
+    DOCKER_BUILDKIT: '1', // Debian's client of version 20 has it, and builds by the older way unless told so
+    TWEED_BUILD_NETWORK: 'host', // the engine's own networks lead nowhere
   };
 }
 

@@ -3,6 +3,12 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 
 const packages = process.argv.slice(2);
+/** What these packages would start at the next boot. */
+const services = {
+  'etcd-server': ['etcd.service'],
+  'docker.io': ['docker.service', 'docker.socket'],
+  containerd: ['containerd.service'],
+};
 const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
 
 function apt(...args) {
@@ -21,8 +27,10 @@ try {
   const together = apt('install', '--yes', '--no-install-recommends', ...packages);
   // One unknown package fails them all; so each gets a try of its own.
   const failed = together ? [] : packages.filter((name) => !apt('install', '--yes', '--no-install-recommends', name));
-  if (existsSync('/run/systemd/system') && packages.includes('etcd-server') && !failed.includes('etcd-server')) {
-    spawnSync('systemctl', ['disable', '--quiet', 'etcd.service'], { stdio: 'inherit' });
+  if (existsSync('/run/systemd/system')) {
+    const installed = packages.filter((name) => !failed.includes(name));
+    const units = installed.flatMap((name) => services[name] ?? []);
+    if (units.length > 0) spawnSync('systemctl', ['disable', '--quiet', ...units], { stdio: 'inherit' });
   }
   process.exitCode = failed.length === 0 ? 0 : 1;
 } finally {

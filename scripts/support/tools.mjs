@@ -10,7 +10,7 @@ import { findProgram, rootAccess, run, say } from './run.mjs';
  * @property {string} [without] what is done without it; a tool that has this is not insisted on
  */
 
-/** @type {Record<'lab' | 'test' | 'bench', Tool[]>} */
+/** @type {Record<'lab' | 'test' | 'bench' | 'docker', Tool[]>} */
 const tools = {
   lab: [
     { program: 'ip', package: 'iproute2' },
@@ -31,12 +31,19 @@ const tools = {
     { program: 'iperf3', package: 'iperf3' },
     { program: 'ethtool', package: 'ethtool' },
   ],
+  docker: [
+    { program: 'dockerd', package: 'docker.io' },
+    { program: 'containerd', package: 'containerd' },
+    { program: 'runc', package: 'runc' },
+    { program: 'docker-compose', package: 'docker-compose' },
+    { program: 'mmdebstrap', package: 'mmdebstrap' },
+  ],
 };
 
 /**
  * Makes sure that the tools for a purpose are installed, by apt where there is apt.
  *
- * @param {'lab' | 'test' | 'bench'} purpose the last two need the lab's tools as well
+ * @param {'lab' | 'test' | 'bench' | 'docker'} purpose all but the first need the lab's tools as well
  * @returns {Promise<string[]>} what is missing all the same, and how to get it
  */
 export async function ensureTools(purpose) {

@@ -1,11 +1,38 @@
-// Counting what vitest's JSON reporter wrote.
-import { readFileSync } from 'node:fs';
+// Running a project of vitest, and counting what its JSON reporter wrote.
+import { chownSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { project, run } from './run.mjs';
+
+const vitest = join(project, 'node_modules/vitest/vitest.mjs');
+
+/**
+ * @param {string} name of vitest's project
+ * @param {string[]} prefix words before the command, to become root
+ * @param {import('node:child_process').SpawnOptions} options
+ * @param {string[]} args more arguments for vitest
+ */
+export async function runTests(name, prefix, options, args) {
+  const folder = mkdtempSync(join(tmpdir(), 'tweed-test-'));
+  try {
+    const file = join(folder, 'results.json');
+    if (options.uid !== undefined) chownSync(folder, options.uid, options.gid);
+    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
+    const status = await run(
+      [...prefix, process.execPath, vitest, 'run', '--project', name, ...reporters, ...args],
+      options,
+    );
+    return countResults(file, status);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
 
 /**
  * @param {string} file where the JSON reporter was told to write
  * @param {number} status vitest's exit status
  */
-export function countResults(file, status) {
+function countResults(file, status) {
   let results;
   try {
     results = JSON.parse(readFileSync(file, 'utf8'));

@@ -156,6 +156,8 @@ export class Membership {
   /** Peers need not hear of it: another interface, address or MTU behind the same public address. */
   async #moveTo(choice: UnderlayChoice, overlay: Overlay, lease: Lease): Promise<void> {
     this.choice = choice;
+    const { underlay, reason } = choice;
+    this.log.info({ interface: underlay.name, mtu: underlay.mtu, reason }, 'the underlay has moved');
     try {
       await overlay.restart(overlay.makeBackend(choice), lease, () => this.leases.status().peers);
     } catch (error) {

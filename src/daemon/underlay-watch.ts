@@ -1,14 +1,15 @@
 import fs from 'node:fs/promises';
 import os from 'node:os';
 import { formatIpv4 } from '../base/ipv4.js';
-import { ipJson, type LinkJson } from '../routes/ip.js';
+import { type IpTool, ipTool, type LinkJson } from '../routes/ip.js';
 import { findUnderlay, type Underlay, type UnderlayChoice, type UnderlayOptions } from '../routes/underlay.js';
 
 /**
- * Has the host lost the address that the overlay's packets are sent from, or did the interface's MTU change?
+ * Has the host lost the address that the overlay's packets are sent from, or did the interface's name or MTU change?
  *
  * While the address is there, nothing else is looked at: a second default route that comes up later is no reason to
- * move a working overlay.
+ * move a working overlay, and an address that returns by another interface, as after a new connection of a Docker
+ * container to its network, is the one that the other hosts know.
  *
  * @returns another choice, or null when all is as it was
  * @throws UnderlayError when the address is gone and no other interface will do
@@ -16,9 +17,15 @@ import { findUnderlay, type Underlay, type UnderlayChoice, type UnderlayOptions 
 export async function recheckUnderlay(
   current: UnderlayChoice,
   options: UnderlayOptions,
+  ip: IpTool = ipTool(),
 ): Promise<UnderlayChoice | null> {
-  if ((await isUp(current.underlay)) || (await isConfigured(current.underlay))) return null;
-  const choice = await findUnderlay(options);
+  if (await isUp(current.underlay)) return null;
+  // An interface without carrier keeps its address, and will be back.
+  const holder = await findHolder(current.underlay, ip);
+  const choice =
+    holder === null
+      ? await findUnderlay(options, ip)
+      : { ...current, underlay: holder, reason: `it has the address ${formatIpv4(holder.address)} now` };
   return same(choice, current) ? null : choice;
 }
 
@@ -29,13 +36,13 @@ async function isUp({ name, address, mtu }: Underlay): Promise<boolean> {
   return Number(await fs.readFile(`/sys/class/net/${name}/mtu`, 'utf8')) === mtu;
 }
 
-/** The thorough question: an interface without carrier keeps its address, and will be back. */
-async function isConfigured({ name, address, mtu }: Underlay): Promise<boolean> {
-  const links = await ipJson<LinkJson[]>('address', 'show');
+/** The interface that has the address, preferably the one that had it before. */
+async function findHolder({ name, address }: Underlay, ip: IpTool): Promise<Underlay | null> {
   const wanted = formatIpv4(address);
-  return links.some(
-    (link) => link.ifname === name && link.mtu === mtu && link.addr_info.some(({ local }) => local === wanted),
-  );
+  const links = await ip.json<LinkJson[]>('address', 'show');
+  const holders = links.filter(({ addr_info }) => addr_info.some(({ local }) => local === wanted));
+  const link = holders.find(({ ifname }) => ifname === name) ?? holders[0];
+  return link === undefined ? null : { name: link.ifname, index: link.ifindex, address, mtu: link.mtu };
 }
 
 function same(a: UnderlayChoice, b: UnderlayChoice): boolean {
