@@ -2,10 +2,23 @@
 // So a build needs no registry, and the Dockerfile is the one that everybody builds.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { npm } from '../../scripts/support/run.mjs';
+import { NoEngineError, roomyFolder } from './engine.mjs';
 
 const debianImage = 'debian:bookworm-slim';
 const nodeImage = 'node:20-bookworm-slim';
@@ -22,7 +35,7 @@ export async function makeBaseImages(env) {
 const leftOut = ['doc', 'man', 'info', 'locale', 'lintian'].map((folder) => `/usr/share/${folder}/*`);
 
 async function importDebian(env) {
-  const scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'tweed-debian-'));
+  const scratch = mkdtempSync(join(roomyFolder(), 'tweed-debian-'));
   const argv = ['--quiet', '--mode=root', '--variant=minbase', '--format=tar', '--dpkgopt=force-unsafe-io'];
   argv.push(...leftOut.map((path) => `--dpkgopt=path-exclude=${path}`));
   // The clock of a machine for tests may be wrong, and its mirror frozen.
@@ -33,17 +46,23 @@ async function importDebian(env) {
   // One /usr, without the package that converts to it and brings all of Perl.
   argv.push('--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr', '--include=usr-is-merged');
   argv.push('bookworm', '-', ...sources.slice(0, 1));
+  const logPath = join(scratch, 'mmdebstrap.log');
+  const log = openSync(logPath, 'a');
   const path = 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
   try {
-    const make = spawn('mmdebstrap', argv, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...env, TMPDIR: scratch } });
+    const make = spawn('mmdebstrap', argv, { stdio: ['ignore', 'pipe', log], env: { ...env, TMPDIR: scratch } });
     const words = ['import', '--change', path, '--change', 'CMD ["bash"]', '-', debianImage];
     const load = spawn('docker', words, { stdio: ['pipe', 'ignore', 'inherit'], env });
     make.stdout.pipe(load.stdin);
     const [[made], [loaded]] = await Promise.all([once(make, 'close'), once(load, 'close')]);
     if (made !== 0 || loaded !== 0) {
-      throw new Error(`no ${debianImage}: mmdebstrap ended with ${made}, docker import with ${loaded}`);
+      const tail = readFileSync(logPath, 'utf8').trimEnd().split('\n').slice(-10).join('\n');
+      throw new NoEngineError(
+        `no ${debianImage}: mmdebstrap ended with ${made}, docker import with ${loaded}:\n${tail}`,
+      );
     }
   } finally {
+    closeSync(log);
     rmSync(scratch, { recursive: true, force: true });
   }
 }
@@ -82,5 +101,5 @@ function buildNode(env) {
 
 function docker(env, ...args) {
   const { status, stdout, stderr } = spawnSync('docker', args, { env, encoding: 'utf8' });
-  if (status !== 0) throw new Error(`docker ${args.join(' ')} failed:\n${stdout}${stderr}`);
+  if (status !== 0) throw new NoEngineError(`docker ${args.join(' ')} failed:\n${stdout}${stderr}`);
 }

@@ -11,14 +11,15 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
+  statfsSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { freemem, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { findProgram } from '../../scripts/support/run.mjs';
 
-/** No engine can be had on this machine; the message says why. */
+/** No engine, or none with the images to begin with, can be had on this machine; the message says why. */
 export class NoEngineError extends Error {}
 
 const cgroupFolder = '/sys/fs/cgroup';
@@ -34,7 +35,7 @@ const stopPatienceMs = 30_000;
 
 /** @returns {Promise<Engine>} */
 export async function startEngine() {
-  const folder = mkdtempSync(join(tmpdir(), 'tweed-engine-'));
+  const folder = mkdtempSync(join(roomyFolder(), 'tweed-engine-'));
   const name = folder.slice(folder.lastIndexOf('/') + 1);
   const mountsBefore = new Set(listMounts());
   const daemons = [];
@@ -58,6 +59,14 @@ export async function startEngine() {
     await stop();
     throw error;
   }
+}
+
+/** Where images are kept: in memory, where there is plenty of it, and a thousand small files come and go quickly. */
+export function roomyFolder() {
+  const enough = 8 * 2 ** 30; // bytes; an engine with all of the lab's images takes about a fifth of it
+  if (freemem() < enough || !existsSync('/dev/shm')) return tmpdir();
+  const { bavail, bsize } = statfsSync('/dev/shm');
+  return bavail * bsize < enough ? tmpdir() : '/dev/shm';
 }
 
 /** dockerd would use the system's containerd where one runs, and share its containers with the system's engine. */
