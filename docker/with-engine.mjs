@@ -2,8 +2,9 @@
 // starts from. Everything made with it is gone afterwards. As root; for those who work on the Docker lab.
 import { run } from '../scripts/support/run.mjs';
 import { makeBaseImages } from './support/base-image.mjs';
-import { startEngine } from './support/engine.mjs';
+import { startEngine, sweepEngines } from './support/engine.mjs';
 
+await sweepEngines();
 const engine = await startEngine();
 try {
   await makeBaseImages(engine.env);

@@ -23,7 +23,8 @@ function inImage(...words: string[]) {
 
 describe('the image', () => {
   it('holds neither compiler nor development package nor package manager of node', async () => {
-    const packages = (await inImage('dpkg-query', '--show', '--showformat', '${Package}\n')).stdout.split('\n');
+    const selections = (await inImage('dpkg', '--get-selections')).stdout.split('\n');
+    const packages = selections.map((line) => line.split(/[:\t]/)[0] as string);
     expect(packages).toContain('iproute2');
     expect(packages.filter((name) => /-dev$|^(gcc|g\+\+|cpp|clang|make|cmake|python)/.test(name))).toEqual([
       'gcc-12-base',
