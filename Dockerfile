@@ -11,6 +11,7 @@ RUN npm run --silent build \
  && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
  && find dist node_modules -name '*.map' -delete \
  && find dist node_modules -name '*.d.ts' -delete \
+ && find node_modules -type d -empty -delete \
  && rm -f dist/.tsbuildinfo
 
 # Debian and the node binary alone: npm, yarn and the rest of the node image are of no use to a daemon.

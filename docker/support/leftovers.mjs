@@ -12,7 +12,8 @@ export function takeMachineSnapshot() {
 
 /** @returns {string[]} one line for each difference */
 export function findLeftovers(before) {
-  const ofAnother = /^- (mounts|cgroups|processes|files):/; // of another engine, which ended meanwhile
+  // Of another engine, which ended meanwhile, or of a lab in namespaces, with which engines have nothing to do.
+  const ofAnother = /^(- (mounts|cgroups|processes|files)|[+-] namespaces):/;
   return compareSnapshots(before, takeMachineSnapshot()).filter((line) => !ofAnother.test(line));
 }
 
