@@ -25,6 +25,8 @@ export interface ExecOptions {
   readonly tolerate?: boolean;
   /** Killed after this many milliseconds. */
   readonly timeoutMs?: number;
+  /** Killed when this is aborted. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -34,11 +36,17 @@ export interface ExecOptions {
  */
 export function exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
   const [program, ...args] = argv;
+  const { signal: abort } = options;
   return new Promise((resolve, reject) => {
+    if (abort?.aborted) {
+      reject(new ExecError(argv, null, 'not started, for its caller has ended'));
+      return;
+    }
     const child = spawn(program as string, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       timeout: options.timeoutMs ?? 30_000,
       killSignal: 'SIGKILL',
+      ...(abort === undefined ? {} : { signal: abort }),
     });
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];

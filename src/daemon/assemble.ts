@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { createBackend } from '../backend/select.js';
+import { exec } from '../base/exec.js';
 import { type Prefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
@@ -56,14 +57,18 @@ function createHostRules(
   config: NetworkConfig,
   { subnet }: Lease,
   past: PreviousSubnetEnv,
+  signal: AbortSignal,
 ): HostRules {
-  const traffic = createTrafficRules(config.enableNftables ? 'nftables' : 'iptables', {
+  const mode = config.enableNftables ? 'nftables' : 'iptables';
+  const wanted = {
     network: config.network,
     subnet,
     masquerade: rules.masquerade,
     randomFully: rules.fullyRandom,
     forward: rules.forward,
-  });
+  };
+  const traffic = createTrafficRules(mode, wanted, { run: (argv, options) => exec(argv, { ...options, signal }) });
+  const lasting = createTrafficRules(mode, wanted);
   const blackhole = () => (rules.blackhole ? ensureBlackhole(subnet) : Promise.resolve([]));
   return {
     apply: async () => [
@@ -72,7 +77,7 @@ function createHostRules(
       ...(await blackhole()),
     ],
     check: async () => [...(await traffic.check()), ...(await blackhole())],
-    remove: async () => [...(await traffic.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
+    remove: async () => [...(await lasting.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
   };
 }
 

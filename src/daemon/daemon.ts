@@ -16,7 +16,7 @@ const SHUTDOWN_LIMIT_MS = 1700;
 /**
  * One host's daemon.
  *
- * Coming up: lock → underlay → registry → configuration → lease → backend → rules → subnet file → peers → ready. When the
+ * Coming up: lock → underlay → registry → configuration → lease → backend → peers, rules and subnet file → ready. When the
  * host's public address changes, it leaves the overlay and joins it again under the new one, with the same subnet.
  */
 export class Daemon {
@@ -97,6 +97,7 @@ export class Daemon {
         },
       });
       choice = await this.#membership.live(stop, former);
+      await this.#membership.stop();
       log.warn(
         { from: formatIpv4(leases.status().lease?.attributes.publicIp ?? 0) },
         'the public address has changed: joining again',
@@ -107,12 +108,13 @@ export class Daemon {
     }
   }
 
-  /** Forwarding has stopped already; what is left must not keep the process from ending. */
+  /** In its order, but nothing of it may keep the process from ending: what hangs ends with the process. */
   async #takeDown(): Promise<void> {
     this.#phase = 'stopping';
     this.manager.stopping();
     const leases = this.#membership?.leases;
     const work = async () => {
+      await this.#membership?.stop();
       await this.#complaints.attempt('leaving the registry', async () => {
         await (this.options.lease.releaseOnExit ? leases?.release() : leases?.close());
         await this.#registry?.close();

@@ -61,7 +61,7 @@ export class Membership {
   }
 
   /**
-   * Lives until something ends it, and stops forwarding before it returns.
+   * Lives until something ends it, at once when that is the signal. `stop` ends what it began.
    *
    * @param former leases under an address that this host no longer has; they are given back once the registry answers
    * @returns the underlay to go on with, when the host's public address is another one now
@@ -72,14 +72,20 @@ export class Membership {
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
     try {
-      await this.#comeUp(this.#end.signal, former);
-      return await this.#stayUp(this.#end.signal);
+      const end = this.#end.signal;
+      await abortable(this.#comeUp(end, former), end);
+      return await abortable(this.#stayUp(end), end);
     } catch (error) {
       throw this.#end.signal.aborted ? this.#end.signal.reason : error;
     } finally {
       signal.removeEventListener('abort', onAbort);
-      await this.#complaints.attempt('stopping the overlay', async () => this.#overlay?.stop());
     }
+  }
+
+  /** Stops forwarding. Call it after `live`, however that ended. */
+  async stop(): Promise<void> {
+    this.#end.abort();
+    await this.#overlay?.stop();
   }
 
   #fail(error: unknown): void {
@@ -91,6 +97,7 @@ export class Membership {
     events.onProgress('waiting for the network configuration');
     const { config, overlay, backend } = await this.#backendForConfig(signal);
     const attributes = await backend.attributes();
+    signal.throwIfAborted();
     if (former !== null) await former.release();
     events.onProgress('waiting for a lease');
     const lease = await abortable(leases.acquire(attributes), signal);
@@ -107,6 +114,8 @@ export class Membership {
       overlay.applyPeers(changes).then(summary, (error: unknown) => this.#fail(error));
     });
     leases.follow();
+    await overlay.setUp(lease);
+    signal.throwIfAborted();
     summary();
     events.onUp();
   }
@@ -139,8 +148,10 @@ export class Membership {
     for (;;) {
       await sleep(this.options.rules.resyncSeconds * 1000, undefined, { signal });
       const moved = await this.#moved();
+      signal.throwIfAborted();
       if (moved !== null && moved.publicIp !== this.choice.publicIp) return moved;
       if (moved !== null) await this.#moveTo(moved, overlay, lease);
+      signal.throwIfAborted();
       await overlay.reconcile(lease);
     }
   }

@@ -12,10 +12,13 @@ import { Serial } from './serial.js';
 /**
  * Everything on this host that makes the overlay: backend, traffic rules, subnet file.
  *
- * Calls may come at any time; they are carried out one after the other.
+ * Calls may come at any time. Those for the backend are carried out one after the other, and so are those for rules and
+ * file, in a queue of their own: the lock of iptables, held by another program, delays no peer and no stop.
  */
 export class Overlay {
-  readonly #serial = new Serial();
+  readonly #backendQueue = new Serial();
+  readonly #rulesQueue = new Serial();
+  readonly #ending = new AbortController();
   readonly #complaints: Complaints;
   #backend: Backend | null = null;
   #rules: HostRules | null = null;
@@ -62,25 +65,27 @@ export class Overlay {
     return this.parts.createBackend(type, context, this.options);
   }
 
-  /** Begins to forward, then tries the rules and the subnet file, whose failure does not stop it. */
+  /** Begins to forward. */
   start(backend: Backend, lease: Lease): Promise<void> {
-    return this.#serial.run(async () => {
-      await this.#startBackend(backend, lease);
-      await this.#finishSetUp(lease);
-    });
+    return this.#backendQueue.run(() => this.#startBackend(backend, lease));
+  }
+
+  /** Tries the rules and the subnet file, as far as they are not in place; their failure does not stop the forwarding. */
+  setUp(lease: Lease): Promise<void> {
+    return this.#rulesQueue.run(() => this.#finishSetUp(lease));
   }
 
   /** The same subnet and peers by another backend. @param peers all of them, asked for when it is their turn */
-  restart(backend: Backend, lease: Lease, peers: () => readonly Lease[]): Promise<void> {
-    return this.#serial.run(async () => {
+  async restart(backend: Backend, lease: Lease, peers: () => readonly Lease[]): Promise<void> {
+    await this.#backendQueue.run(async () => {
       const former = this.#backend;
       this.#backend = null;
       await former?.stop({ cleanUp: false });
       await this.#startBackend(backend, lease);
       this.#pending = peers().map((peer) => ({ kind: 'added', lease: peer }));
       await this.#applyPending();
-      await this.#finishSetUp(lease);
     });
+    await this.setUp(lease);
   }
 
   /**
@@ -89,35 +94,45 @@ export class Overlay {
    */
   applyPeers(changes: readonly PeerChange[]): Promise<void> {
     this.#pending.push(...changes);
-    return this.#serial.run(() => this.#applyPending());
+    return this.#backendQueue.run(() => this.#applyPending());
   }
 
   /** Puts back what other programs took away, and tries again what failed before. */
-  reconcile(lease: Lease): Promise<void> {
-    return this.#serial.run(async () => {
+  async reconcile(lease: Lease): Promise<void> {
+    const backendPart = this.#backendQueue.run(async () => {
       const backend = this.#backend;
-      const rules = this.#rulesApplied ? this.#rules : null;
       if (backend !== null) await this.#repair('backend', () => backend.reconcile());
+    });
+    const rulesPart = this.#rulesQueue.run(async () => {
+      const rules = this.#rulesApplied ? this.#rules : null;
       if (rules !== null) await this.#repair('traffic rules', () => rules.check());
       await this.#finishSetUp(lease);
     });
+    await Promise.all([backendPart, rulesPart]);
   }
 
   /**
    * Stops forwarding as far as it is this process that forwards. What flannel leaves behind stays, unless the options say
    * otherwise; the subnet file stays in any case, since it tells the next start which subnet to ask for.
+   *
+   * Work on the rules is broken off. Nothing starts again after it.
    */
-  stop(): Promise<void> {
+  async stop(): Promise<void> {
     const cleanUp = this.options.cleanUpOnExit;
-    return this.#serial.run(async () => {
+    this.#ending.abort();
+    await this.#backendQueue.run(async () => {
       const backend = this.#backend;
       this.#backend = null;
-      await backend?.stop({ cleanUp });
-      if (cleanUp) await this.#complaints.attempt('removing the traffic rules', async () => this.#rules?.remove());
+      await this.#complaints.attempt('stopping the backend', async () => backend?.stop({ cleanUp }));
     });
+    if (!cleanUp) return;
+    await this.#rulesQueue.run(() =>
+      this.#complaints.attempt('removing the traffic rules', async () => this.#rules?.remove()),
+    );
   }
 
   async #startBackend(backend: Backend, lease: Lease): Promise<void> {
+    this.#ending.signal.throwIfAborted();
     await backend.start(lease);
     this.#backend = backend;
     this.#peersKnown = false;
@@ -127,17 +142,17 @@ export class Overlay {
   }
 
   async #finishSetUp(lease: Lease): Promise<void> {
-    if (this.#backend === null) return;
+    if (this.#idle) return;
     const { options, parts, config, past } = this;
-    const rules = this.#rules ?? parts.createRules(options, config, lease, past);
+    const rules = this.#rules ?? parts.createRules(options, config, lease, past, this.#ending.signal);
     this.#rules = rules;
     if (!this.#rulesApplied) {
-      this.#rulesApplied = await this.#complaints.attempt('setting up traffic rules', async () => {
+      this.#rulesApplied = await this.#attempt('setting up traffic rules', async () => {
         for (const change of await rules.apply()) this.log.info(`traffic rules: ${change}`);
       });
     }
-    const { mtu } = this.#backend;
-    if (this.#writtenMtu === mtu) return;
+    const mtu = this.#backend?.mtu ?? null;
+    if (this.#idle || mtu === null || this.#writtenMtu === mtu) return;
     const content = { network: config.network, subnet: lease.subnet, mtu, ipMasq: options.rules.masquerade };
     const written = await this.#complaints.attempt(`writing ${options.subnetFile}`, () =>
       parts.writeSubnetFile(options.subnetFile, content),
@@ -146,10 +161,26 @@ export class Overlay {
   }
 
   async #repair(what: string, check: () => Promise<readonly string[]>): Promise<void> {
-    await this.#complaints.attempt(`checking the ${what}`, async () => {
+    await this.#attempt(`checking the ${what}`, async () => {
       for (const repair of await check()) {
         this.log.warn(`put back: ${repair}`);
         this.#repairs++;
+      }
+    });
+  }
+
+  /** Nothing forwards, or soon nothing will. */
+  get #idle(): boolean {
+    return this.#backend === null || this.#ending.signal.aborted;
+  }
+
+  /** As with `Complaints`, but what `stop` breaks off is no failure. */
+  #attempt(what: string, work: () => Promise<unknown>): Promise<boolean> {
+    return this.#complaints.attempt(what, async () => {
+      try {
+        await work();
+      } catch (error) {
+        if (!this.#ending.signal.aborted) throw error;
       }
     });
   }

@@ -26,7 +26,10 @@ export interface RegistryHandle {
   close(): Promise<void>;
 }
 
-/** Masquerade, forward and blackhole rules. Each returns one line of text for each change. */
+/**
+ * Masquerade, forward and blackhole rules. Each returns one line of text for each change, and may take many seconds while
+ * another program holds the lock of iptables.
+ */
 export interface HostRules {
   /** Puts the rules in place, and removes those of an earlier network. */
   apply(): Promise<readonly string[]>;
@@ -44,7 +47,14 @@ export interface DaemonParts {
   recheckUnderlay(current: UnderlayChoice, options: UnderlayOptions): Promise<UnderlayChoice | null>;
   openRegistry(options: DaemonOptions, log: Logger): RegistryHandle;
   createBackend(type: string, context: BackendContext, options: DaemonOptions): Backend;
-  createRules(options: DaemonOptions, config: NetworkConfig, lease: Lease, past: PreviousSubnetEnv): HostRules;
+  /** @param signal once it is aborted, `apply` and `check` end early and reject; `remove` does not */
+  createRules(
+    options: DaemonOptions,
+    config: NetworkConfig,
+    lease: Lease,
+    past: PreviousSubnetEnv,
+    signal: AbortSignal,
+  ): HostRules;
   readSubnetFile(file: string): Promise<PreviousSubnetEnv>;
   writeSubnetFile(file: string, content: SubnetEnv): Promise<void>;
 }

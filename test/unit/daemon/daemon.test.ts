@@ -37,10 +37,10 @@ describe('the life of a daemon', () => {
       'await config',
       'acquire lease',
       'backend start 10.5.7.0/24',
-      'rules applied',
-      'subnet file 10.5.7.0/24 1472',
       'follow peers',
       'peer added 10.5.8.0/24',
+      'rules applied',
+      'subnet file 10.5.7.0/24 1472',
       'backend stop',
       'leases closed',
       'registry closed',
@@ -135,6 +135,38 @@ describe('the life of a daemon', () => {
   });
 });
 
+describe('what hangs', () => {
+  it('delays no peer and no end, when it is the rules at the start', async () => {
+    world.lockHeld = true;
+    world.peers = [added('10.5.8.0/24', '192.0.2.2')];
+    const life = world.daemon().run(stop.signal);
+    await happened('rules wait for the lock');
+    await happened('peer added 10.5.8.0/24');
+    stop.abort();
+    await life;
+    expect(world.events.slice(-4)).toEqual(['backend stop', 'leases closed', 'registry closed', 'unlocked']);
+  });
+
+  it('delays no peer and no end, when it is the check of the rules', async () => {
+    await whileReady(['-clean-up-on-exit'], async () => {
+      world.lockHeld = true;
+      await happened('rules wait for the lock');
+      world.leases[0]?.announce([added('10.5.8.0/24', '192.0.2.2')]);
+      await happened('peer added 10.5.8.0/24');
+    });
+    const ends = world.events.slice(world.events.indexOf('backend clean-up'));
+    expect(ends).toEqual(['backend clean-up', 'rules removed', 'leases closed', 'registry closed', 'unlocked']);
+  });
+
+  it('does not keep the process, when it is the backend', async () => {
+    await whileReady([], async () => {
+      world.backendHangs = true;
+      await happened('backend hangs');
+    });
+    expect(world.events.at(-1)).toBe('unlocked');
+  });
+});
+
 describe('what is not vital', () => {
   it('may fail: the overlay comes up without rules, and has them once they work', async () => {
     world.rulesFail = 'iptables is not installed';
@@ -222,7 +254,7 @@ describe('reconciling', () => {
       await happened('peer added 10.5.8.0/24');
       world.events.length = 0;
       world.moved = { underlay: anotherInterface, publicIp: address('198.51.100.1'), reason: 'test' };
-      await happened('peer added 10.5.8.0/24');
+      await happened('subnet file 10.5.70.0/24 1372');
       expect(world.events).toEqual([
         'backend stop',
         'leases closed',
@@ -230,10 +262,10 @@ describe('reconciling', () => {
         'lease of 192.0.2.1 released',
         'acquire lease',
         'backend start 10.5.70.0/24',
-        'rules applied',
-        'subnet file 10.5.70.0/24 1372',
         'follow peers',
         'peer added 10.5.8.0/24',
+        'rules applied',
+        'subnet file 10.5.70.0/24 1372',
       ]);
       expect(daemon.status()).toMatchObject({
         phase: 'running',

@@ -74,6 +74,10 @@ export class FakeBackend implements Backend {
   }
 
   async reconcile(): Promise<readonly string[]> {
+    if (this.world.backendHangs) {
+      this.world.events.push('backend hangs');
+      await new Promise(() => {});
+    }
     return this.world.repairs.splice(0);
   }
 
@@ -171,6 +175,9 @@ export class World {
   noneApplied = 0;
   silent = false;
   backendStartFails = '';
+  backendHangs = false;
+  /** Another program holds the lock of iptables, and does not let go. */
+  lockHeld = false;
   backendRefuses: Error | null = null;
   rulesFail = '';
   subnetFileFails = '';
@@ -207,18 +214,27 @@ export class World {
 
   #parts(): DaemonParts {
     const { events } = this;
-    const rules: HostRules = {
+    const awaitLock = async (signal: AbortSignal) => {
+      if (!this.lockHeld) return;
+      events.push('rules wait for the lock');
+      await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    };
+    const rules = (signal: AbortSignal): HostRules => ({
       apply: async () => {
+        await awaitLock(signal);
         if (this.rulesFail) throw new Error(this.rulesFail);
         events.push('rules applied');
         return [];
       },
-      check: async () => [],
+      check: async () => {
+        await awaitLock(signal);
+        return [];
+      },
       remove: async () => {
         events.push('rules removed');
         return [];
       },
-    };
+    });
     return {
       lockDevice: async () => {
         events.push('locked');
@@ -244,7 +260,7 @@ export class World {
         this.backends.push(backend);
         return backend;
       },
-      createRules: () => rules,
+      createRules: (_options, _config, _lease, _past, signal) => rules(signal),
       readSubnetFile: async () => ({ network: null, subnet: this.former, warnings: [] }),
       writeSubnetFile: async (_, { subnet, mtu }) => {
         if (this.subnetFileFails) throw new Error(this.subnetFileFails);
