@@ -110,6 +110,7 @@ export class Membership {
         `${formatPrefix(lease.subnet)} of ${formatPrefix(config.network)}, ${leases.status().peers.length} peers`,
       );
     leases.on('lost', (error) => this.#fail(error));
+    leases.on('failed', (error) => this.#fail(error));
     leases.on('peers', (changes) => {
       overlay.applyPeers(changes).then(summary, (error: unknown) => this.#fail(error));
     });

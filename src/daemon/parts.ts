@@ -17,6 +17,7 @@ export interface Leases
   extends Pick<LeaseManager, 'waitForConfig' | 'acquire' | 'follow' | 'status' | 'close' | 'release'> {
   on(event: 'peers', listener: (changes: readonly PeerChange[]) => void): unknown;
   on(event: 'lost', listener: (error: LeaseLostError) => void): unknown;
+  on(event: 'failed', listener: (error: unknown) => void): unknown;
 }
 
 /** The registry, open. */

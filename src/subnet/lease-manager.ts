@@ -42,7 +42,7 @@ export interface ConnectionStatus {
 
 export interface LeaseManagerStatus {
   readonly registry: string;
-  readonly phase: 'new' | 'waiting for config' | 'acquiring' | 'leased' | 'following' | 'lost' | 'closed';
+  readonly phase: 'new' | 'waiting for config' | 'acquiring' | 'leased' | 'following' | 'lost' | 'failed' | 'closed';
   readonly connection: ConnectionStatus;
   readonly config: NetworkConfig | null;
   readonly lease: StoredLease | null;
@@ -60,6 +60,8 @@ export interface LeaseManagerEvents {
   lease: [lease: Lease, cause: LeaseCause];
   /** Forwarding must stop; nothing follows after it. */
   lost: [error: LeaseLostError];
+  /** Something that nobody foresaw ended the following, so that the lease, though still ours, is renewed no more. As `lost`. */
+  failed: [error: unknown];
   connection: [status: ConnectionStatus];
   /** The stored configuration is another one now. The one in force stays until the daemon is started again. */
   config: [config: NetworkConfig];
@@ -202,13 +204,8 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     });
     this.#follower = follower;
     if (this.#cached !== null) follower.restore(this.#cached.peers);
-    this.#running = Promise.all([
-      own.run(this.#stop.signal),
-      follower.run().catch((error: unknown) => {
-        if (!(error instanceof LeaseLostError)) throw error;
-        this.#fail(error);
-      }),
-    ]);
+    const end = (error: unknown) => (error instanceof LeaseLostError ? this.#fail(error) : this.#breakDown(error));
+    this.#running = Promise.all([own.run(this.#stop.signal).catch(end), follower.run().catch(end)]);
   }
 
   /** Stops, and gives the subnet back; a reservation stays. A lease that cannot be given back in a second is logged. */
@@ -358,6 +355,14 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     this.#phase = 'lost';
     this.#log.error({ code: error.code }, error.message);
     this.emit('lost', error);
+  }
+
+  #breakDown(error: unknown): void {
+    if (this.#stop.signal.aborted) return;
+    this.#stop.abort();
+    this.#phase = 'failed';
+    this.#log.error({ reason: messageOf(error) }, 'following the registry has failed');
+    this.emit('failed', error);
   }
 
   #stateToSave(): Omit<CachedState, 'config'> | null {

@@ -120,6 +120,14 @@ describe('the life of a daemon', () => {
     expect(world.events.slice(-4)).toEqual(['backend stop', 'leases closed', 'registry closed', 'unlocked']);
   });
 
+  it('stops forwarding and ends with the reason when following the registry fails', async () => {
+    const life = world.daemon().run(stop.signal);
+    await told('READY=1');
+    world.leases[0]?.emit('failed', new TypeError('undefined is not a lease'));
+    await expect(life).rejects.toThrow(new TypeError('undefined is not a lease'));
+    expect(world.events.slice(-4)).toEqual(['backend stop', 'leases closed', 'registry closed', 'unlocked']);
+  });
+
   it('ends with the reason when forwarding fails', async () => {
     const life = world.daemon().run(stop.signal);
     await told('READY=1');

@@ -264,3 +264,22 @@ describe('the last known state on disk', () => {
     expect(await waiting).toMatch(/closed/);
   });
 });
+
+describe('an error that nobody foresaw', () => {
+  it('ends the following once, and leaves lease and last known state alone', async () => {
+    const registry = new MemoryRegistry(store);
+    const { manager, lost } = await harness.running({ registry });
+    const failures: unknown[] = [];
+    manager.on('failed', (error) => failures.push(error));
+    const mistake = new TypeError('undefined is not a lease');
+    vi.spyOn(registry, 'list').mockRejectedValue(mistake);
+    store.goDown('connection refused');
+    store.comeBack();
+    await clock.advance(MINUTE);
+    expect(failures).toEqual([mistake]);
+    expect(manager.status().phase).toBe('failed');
+    expect(lost).toEqual([]);
+    await clock.advance(48 * HOUR);
+    expect(failures).toHaveLength(1);
+  });
+});
