@@ -298,14 +298,14 @@ const tweedFlags: readonly Row[] = [
   offload('tun-uso', 'read and write UDP super-packets at the TUN device (Linux 6.2)'),
   offload('udp-gso', 'send many datagrams with one system call, cut up by the kernel (UDP_SEGMENT)'),
   offload('udp-gro', 'receive runs of datagrams in one piece (UDP_GRO)'),
-  offload('udp-batch', 'send and receive several messages with one system call'),
+  offload('udp-batch', 'receive several messages with one system call (recvmmsg)'),
   {
     name: 'socket-buffer',
     kind: 'integer',
     default: 7_340_032,
     placeholder: 'BYTES',
     help: 'send and receive buffer of the UDP socket',
-    rule: within(4096, 2 ** 30),
+    rule: within(4096, 2 ** 30 - 1), // SO_RCVBUF doubles it, and the result is an int (socket(7))
   },
   {
     name: 'txqueuelen',

@@ -139,8 +139,8 @@ function parseValue(flag: Flag, text: string, source: string): FlagValue {
     }
     case 'string':
     case 'strings':
-      // An empty text is how Go's flags say "not set"; rules are about values.
-      return text === '' && flag.kind === 'string' ? text : checked(text, flag.rule, complain);
+      // Where nothing is the default, an empty text says "not set", as with Go's flags; anywhere else it is a value.
+      return text === '' && flag.default === '' ? text : checked(text, flag.rule, complain);
   }
 }
 

@@ -83,8 +83,18 @@ describe('flags in Go style', () => {
     [['-device=sixteen-letters-'], '1 to 15 characters'],
     [['-ip-masq=yes'], 'must be true or false'],
     [['-subnet-file=relative'], 'must be an absolute path'],
+    [['-device='], 'must be a name for a network device'],
+    [['-run-dir='], 'must be an absolute path'],
+    [['-subnet-file='], 'must be an absolute path'],
+    [['-etcd-endpoints='], 'must be a comma-separated list'],
+    [['-udp-gso='], 'must be one of auto, on, off'],
+    [['-socket-buffer=1073741824'], 'must be 4096 to 1073741823'],
   ])('refuses %j with its rule', (argv, rule) => {
     expect(complaint(argv)).toContain(rule);
+  });
+
+  it.each(['public-ip', 'public-ipv6', 'iface-can-reach', 'log-level'])('takes an empty -%s for none', (name) => {
+    expect(resolvedIn([`-${name}=`], name)?.value).toBe('');
   });
 
   it('offers the nearest flag for an unknown one', () => {
