@@ -106,7 +106,7 @@ function renderFamilies(status: DaemonStatus): Promise<string> {
 type Family = (name: string, help: string, samples: readonly Sample[]) => void;
 
 function addPeers(backend: BackendStatus, gauge: Family, counter: Family): void {
-  gauge('tweed_peers', 'Hosts that packets can be sent to.', [[{}, backend.peers.length]]);
+  gauge('tweed_peers', 'Subnets of other hosts that packets can be sent to.', [[{}, backend.peers.length]]);
   const labelled = backend.peers.map((peer) => [{ peer: peer.publicIp, subnet: peer.subnet }, peer] as const);
   const families = [
     ['tweed_peer_transmit_packets_total', 'Packets sent to the peer.', 'txPackets'],

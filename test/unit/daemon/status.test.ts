@@ -160,6 +160,7 @@ peers: 1
   it('are counted as peers, and have no other metrics', async () => {
     const metrics = await renderMetrics(uncounted);
     expect(metrics).toContain('tweed_peers 1');
+    expect(metrics).toContain('# HELP tweed_peers Subnets of other hosts that packets can be sent to.');
     expect(metrics).toContain('tweed_tx_packets_total 7');
     expect(metrics).not.toContain('tweed_peer_');
   });
