@@ -1,99 +1,34 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { BackendStatus } from '../../src/backend/backend.js';
-import { fetchStatus } from '../../src/daemon/status-client.js';
-import { waitFor } from '../../src/lab/wait.js';
-import { project } from '../harness/paths.js';
-import { Helper } from '../harness/process.js';
-import { NETWORK, type Pair } from '../network/pair.js';
-import type { Contender, Running } from './contender.js';
+import type { Contender } from './contender.js';
+import { startDaemons } from './daemon.js';
 
-const MTU = 1472;
 const ALL_OFF = ['--tun-tso=off', '--tun-uso=off', '--udp-gso=off', '--udp-gro=off', '--udp-batch=off'];
 
+/** What all contenders that our own daemon sets up have in common. */
+function ours(id: string, title: string, what: string, mtu: number, start: Contender['start']): Contender {
+  const description = `${what}; leases in a directory, no masquerading; MTU ${mtu}`;
+  return { id, title, description, encrypted: false, mtu, unavailable: async () => '', start };
+}
+
 /** tweed as it is shipped. */
-export const tweed = makeTweed('tweed', 'tweed', 'tweed run, as shipped', []);
+export const tweed = ours('tweed', 'tweed', 'tweed run, as shipped, backend udp', 1472, (pair) =>
+  startDaemons(pair, 'udp'),
+);
 
 /** tweed with every offload turned off: one packet per system call. */
-export const tweedOff = makeTweed('tweed-off', 'tweed, offloads off', `tweed run ${ALL_OFF.join(' ')}`, ALL_OFF);
+export const tweedOff = ours('tweed-off', 'tweed, offloads off', `tweed run ${ALL_OFF.join(' ')}`, 1472, (pair) =>
+  startDaemons(pair, 'udp', ALL_OFF),
+);
 
-function makeTweed(id: string, title: string, what: string, daemonArgs: readonly string[]): Contender {
-  return {
-    id,
-    title,
-    description: `${what}; leases in a directory, no masquerading; MTU ${MTU}`,
-    encrypted: false,
-    mtu: MTU,
-    unavailable: async () => '',
-    start: (pair) => start(pair, daemonArgs),
-  };
-}
+/** The kernel's VXLAN, configured by the daemon as flannel does it. */
+export const vxlan = ours(
+  'vxlan',
+  'kernel VXLAN',
+  'tweed run with backend vxlan: the kernel encapsulates',
+  1450,
+  (pair) => startDaemons(pair, 'vxlan'),
+);
 
-/** Starts the real daemon on both hosts and waits until each knows the other. */
-async function start(pair: Pair, daemonArgs: readonly string[]): Promise<Running> {
-  const folder = await mkdtemp(join(tmpdir(), 'tweed-bench-'));
-  const hosts: Helper[] = [];
-  const runFolders: string[] = [];
-  const stop = async () => {
-    await Promise.all(hosts.map((host) => host.stop()));
-    await rm(folder, { recursive: true, force: true });
-  };
-  const statuses = () => Promise.all(runFolders.map(backendStatus));
-  try {
-    const registry = join(folder, 'registry');
-    await mkdir(join(registry, 'subnets'), { recursive: true });
-    await writeFile(join(registry, 'config'), JSON.stringify({ Network: NETWORK, Backend: { Type: 'udp' } }));
-    for (const end of pair.ends) {
-      const runFolder = join(folder, `host${end.number}`);
-      await mkdir(runFolder);
-      const subnetFile = join(runFolder, 'subnet.env');
-      // a daemon asks for the subnet it had before; so both sides get the ones that the pair's containers live in
-      await writeFile(subnetFile, `FLANNEL_NETWORK=${NETWORK}\nFLANNEL_SUBNET=${end.gateway}/24\n`);
-      const argv = [process.execPath, join(project, 'dist/cli/tweed.js'), 'run', '--iface=eth0'];
-      argv.push(`--etcd-endpoints=file://${registry}`, `--run-dir=${runFolder}`, `--subnet-file=${subnetFile}`);
-      hosts.push(await Helper.start(end.host, [...argv, ...daemonArgs], /"tweed starts"/));
-      runFolders.push(runFolder);
-    }
-    await waitFor('both daemons to know each other', async () => {
-      try {
-        return (await statuses()).every(({ peers }) => peers.length === 1);
-      } catch {
-        return false; // not listening yet
-      }
-    });
-  } catch (error) {
-    await stop();
-    throw error;
-  }
-  return {
-    pids: hosts.map(({ pid }) => pid),
-    device: () => 'flannel0',
-    counters: async () => sumCounters(await statuses()),
-    features: async () => {
-      const [first] = await statuses();
-      return Object.fromEntries(
-        (first?.features ?? []).map(({ name, inForce, reason }) => [
-          name,
-          reason === '' ? inForce : `${inForce} (${reason})`,
-        ]),
-      );
-    },
-    stop,
-  };
-}
-
-async function backendStatus(runFolder: string): Promise<BackendStatus> {
-  const { backend } = await fetchStatus(runFolder);
-  if (backend === null) throw new Error('the daemon has no backend yet');
-  return backend;
-}
-
-function sumCounters(hosts: readonly BackendStatus[]): Record<string, number> {
-  const sum: Record<string, number> = {};
-  for (const { totals, drops } of hosts) {
-    for (const [name, value] of Object.entries(totals)) sum[name] = (sum[name] ?? 0) + value;
-    for (const [name, value] of Object.entries(drops)) sum[`drop_${name}`] = (sum[`drop_${name}`] ?? 0) + value;
-  }
-  return sum;
-}
+/** No tunnel: each host has a route to the other's containers. */
+export const direct = ours('direct', 'direct', 'tweed run with backend host-gw: routes, no tunnel', 1500, (pair) =>
+  startDaemons(pair, 'host-gw'),
+);

@@ -1,0 +1,85 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { BackendStatus, FeatureStatus } from '../../src/backend/backend.js';
+import { fetchStatus } from '../../src/daemon/status-client.js';
+import { waitFor } from '../../src/lab/wait.js';
+import { project } from '../harness/paths.js';
+import { Helper } from '../harness/process.js';
+import { NETWORK, type Pair } from '../network/pair.js';
+import type { Running } from './contender.js';
+
+const DEVICE = 'flannel0';
+
+/** Starts the real daemon on both hosts and waits until each knows the other. */
+export async function startDaemons(
+  pair: Pair,
+  backend: 'udp' | 'vxlan' | 'host-gw',
+  daemonArgs: readonly string[] = [],
+): Promise<Running> {
+  const folder = await mkdtemp(join(tmpdir(), 'tweed-bench-'));
+  const hosts: Helper[] = [];
+  const runFolders: string[] = [];
+  const stop = async () => {
+    await Promise.all(hosts.map((host) => host.stop()));
+    await rm(folder, { recursive: true, force: true });
+  };
+  const statuses = () => Promise.all(runFolders.map(backendStatus));
+  try {
+    const registry = join(folder, 'registry');
+    await mkdir(join(registry, 'subnets'), { recursive: true });
+    await writeFile(join(registry, 'config'), JSON.stringify({ Network: NETWORK, Backend: { Type: backend } }));
+    for (const end of pair.ends) {
+      const runFolder = join(folder, `host${end.number}`);
+      await mkdir(runFolder);
+      const subnetFile = join(runFolder, 'subnet.env');
+      // a daemon asks for the subnet it had before; so both sides get the ones that the pair's containers live in
+      await writeFile(subnetFile, `FLANNEL_NETWORK=${NETWORK}\nFLANNEL_SUBNET=${end.gateway}/24\n`);
+      const argv = [process.execPath, join(project, 'dist/cli/tweed.js'), 'run', '--iface=eth0'];
+      argv.push(`--etcd-endpoints=file://${registry}`, `--run-dir=${runFolder}`, `--subnet-file=${subnetFile}`);
+      hosts.push(await Helper.start(end.host, [...argv, ...daemonArgs], /"tweed starts"/));
+      runFolders.push(runFolder);
+    }
+    await waitFor('both daemons to know each other', async () => {
+      try {
+        return (await statuses()).every(({ peers }) => peers.length === 1);
+      } catch {
+        return false; // not listening yet
+      }
+    });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  // with the other backends the kernel forwards, and the daemons only look on
+  if (backend !== 'udp') return { pids: [], device: null, stop };
+  return {
+    pids: hosts.map(({ pid }) => pid),
+    device: () => DEVICE,
+    counters: async () => sumCounters(await statuses()),
+    features: async () => {
+      const [first] = await statuses();
+      return Object.fromEntries((first?.features ?? []).map(describeFeature));
+    },
+    stop,
+  };
+}
+
+function describeFeature({ name, inForce, reason }: FeatureStatus): [name: string, state: string] {
+  return [name, reason === '' ? inForce : `${inForce} (${reason})`];
+}
+
+async function backendStatus(runFolder: string): Promise<BackendStatus> {
+  const { backend } = await fetchStatus(runFolder);
+  if (backend === null) throw new Error('the daemon has no backend yet');
+  return backend;
+}
+
+function sumCounters(hosts: readonly BackendStatus[]): Record<string, number> {
+  const sum: Record<string, number> = {};
+  for (const { totals, drops } of hosts) {
+    for (const [name, value] of Object.entries(totals)) sum[name] = (sum[name] ?? 0) + value;
+    for (const [name, value] of Object.entries(drops)) sum[`drop_${name}`] = (sum[`drop_${name}`] ?? 0) + value;
+  }
+  return sum;
+}
