@@ -1,5 +1,5 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { messageOf, TweedError } from '../src/base/errors.js';
@@ -9,6 +9,9 @@ import { peerPackages } from './contenders/peers/all.js';
 import { project } from './harness/paths.js';
 import { streamProgress } from './harness/progress.js';
 import { underlayStates } from './network/pair.js';
+import { compareReport } from './report/compare.js';
+import { htmlReport } from './report/html/report.js';
+import { loadResults } from './report/load.js';
 import { terminalReport } from './report/terminal.js';
 import { runBenchmark, suiteIds } from './run.js';
 import type { Settings } from './suites/suite.js';
@@ -45,6 +48,28 @@ await yargs(hideBin(process.argv))
       process.exitCode = await measure(options.suites, settings, options.output);
     },
   )
+  .command(
+    'compare <before> <after>',
+    'say what changed between two results files, and whether it is more than noise',
+    (command) =>
+      command
+        .positional('before', { type: 'string', demandOption: true })
+        .positional('after', { type: 'string', demandOption: true }),
+    async ({ before, after }) => {
+      process.stdout.write(`${compareReport(await loadResults(before), await loadResults(after))}\n`);
+    },
+  )
+  .command(
+    'report <results>',
+    'write the HTML report of a results file anew, and print its tables',
+    (command) => command.positional('results', { type: 'string', demandOption: true }),
+    async ({ results: path }) => {
+      const results = await loadResults(path);
+      const report = path.replace(/(\.json)?$/, '.html');
+      await writeFile(report, htmlReport(results, basename(path)));
+      process.stdout.write(`${terminalReport(results)}\n\n${report}\n`);
+    },
+  )
   .check(({ rounds, seconds }) => {
     for (const [name, value] of Object.entries({ rounds, seconds })) {
       if (value !== undefined && (!Number.isInteger(value) || Number(value) < 1)) {
@@ -69,8 +94,10 @@ async function measure(suites: readonly string[], settings: Settings, folder: st
   const results = await runBenchmark(suites, settings, { progress, signal: abort.signal });
   await mkdir(folder, { recursive: true });
   const file = join(folder, `${results.startedAt.replaceAll(':', '-').replace(/\..*/, '')}.json`);
+  const report = file.replace(/\.json$/, '.html');
   await writeFile(file, `${JSON.stringify(results)}\n`);
-  process.stdout.write(`${terminalReport(results)}\n\n${file}\n`);
+  await writeFile(report, htmlReport(results, basename(file)));
+  process.stdout.write(`${terminalReport(results)}\n\n${file}\n${report}\n`);
   return abort.signal.aborted ? INTERRUPTED : 0;
 }
 

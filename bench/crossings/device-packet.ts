@@ -19,12 +19,13 @@ const IP_UDP_HEADERS = 28;
 /** The address and the number of an array of `struct iovec`: the last two arguments of readv and writev. */
 export type Iovecs = readonly [address: number, count: number];
 
-/** A packet at a TUN device, its virtio-net header first where the device has them. */
+/** Packets at a TUN device, the virtio-net header first where the device has them. All share one buffer. */
 export class DevicePacket {
   readonly #memory: SharedMemory;
   readonly #vnetHeader: boolean;
   readonly #vnet: number;
   readonly #packet: number;
+  readonly #bad: number;
   readonly #regions: RegionAllocator;
 
   constructor(memory: SharedMemory, regions: RegionAllocator, vnetHeader: boolean) {
@@ -33,20 +34,24 @@ export class DevicePacket {
     this.#vnetHeader = vnetHeader;
     this.#vnet = regions.take(16);
     this.#packet = regions.take(LARGEST);
+    this.#bad = this.#makeIovecs();
   }
 
   /** Room for a packet of so many bytes. */
   room(length: number): Iovecs {
-    return this.#iovecs(length);
+    return this.#filled(this.#makeIovecs(), length);
   }
 
   /** Not even a header. */
   nothing(): Iovecs {
-    const [address] = this.#iovecs(0);
-    return [address + (this.#vnetHeader ? IOVEC_BYTES : 0), 1];
+    const [address, count] = this.room(0);
+    return [address + (count - 1) * IOVEC_BYTES, 1];
   }
 
-  /** An IPv4 packet that the kernel takes from the device, and drops when it sees the header checksum. */
+  /**
+   * An IPv4 packet that the kernel takes from the device, and drops when it sees the header checksum. Good until the
+   * next read into the buffer, or the next call.
+   */
   bad(length: number): Iovecs {
     const { u8, u16 } = this.#memory;
     u8.fill(0, this.#vnet, this.#vnet + VNET_HEADER_BYTES);
@@ -60,17 +65,20 @@ export class DevicePacket {
       u16[(this.#vnet + VNET_CSUM_START) >>> 1] = 20;
       u16[(this.#vnet + VNET_CSUM_OFFSET) >>> 1] = 6;
     }
-    return this.#iovecs(length);
+    return this.#filled(this.#bad, length);
   }
 
-  #iovecs(length: number): Iovecs {
+  #makeIovecs(): number {
     const at = this.#regions.take(2 * IOVEC_BYTES);
-    const memory = this.#memory;
-    memory.setPointer(at, this.#vnet);
-    memory.u32[(at + IOVEC_LENGTH) >>> 2] = VNET_HEADER_BYTES;
-    memory.setPointer(at + IOVEC_BYTES, this.#packet);
-    memory.u32[(at + IOVEC_BYTES + IOVEC_LENGTH) >>> 2] = length;
+    this.#memory.setPointer(at, this.#vnet);
+    this.#memory.u32[(at + IOVEC_LENGTH) >>> 2] = VNET_HEADER_BYTES;
+    this.#memory.setPointer(at + IOVEC_BYTES, this.#packet);
+    return at;
+  }
+
+  #filled(at: number, length: number): Iovecs {
+    this.#memory.u32[(at + IOVEC_BYTES + IOVEC_LENGTH) >>> 2] = length;
     const skip = this.#vnetHeader ? 0 : 1;
-    return [memory.base + at + skip * IOVEC_BYTES, 2 - skip];
+    return [this.#memory.base + at + skip * IOVEC_BYTES, 2 - skip];
   }
 }

@@ -13,12 +13,12 @@ export type TimedPart = CrossingId | 'tx-work' | 'rx-work';
  * - `full`: the packet goes all the way; what the call costs in use.
  * - `empty`: the same call finds nothing to do and returns at once (EAGAIN, no bytes, or a destination that is refused
  *   at first sight): entering and leaving the kernel, finding file and arguments.
- * - `short`: reading crossings only: the same packet, but the buffer takes a few bytes of it, so next to nothing is
- *   copied.
+ * - `plain` and `short`: reading crossings only, read one right after the other: the whole packet, and a few bytes of it,
+ *   so that next to nothing is copied.
  * - `dropped`: writing crossings only: the kernel takes the same packet over in full and drops it at once (a device whose
  *   queue is full; a header checksum that is wrong): all but the way onwards to the next queue.
  */
-export type Variant = 'full' | 'empty' | 'short' | 'dropped';
+export type Variant = 'full' | 'empty' | 'plain' | 'short' | 'dropped';
 
 /** Nanoseconds per call by one clock. */
 export interface Timing {

@@ -82,7 +82,7 @@ export async function runRounds<Place>(
           );
           const at = now();
           try {
-            roundSamples.push({ ...where, at, values: await measurement.run(place) });
+            roundSamples.push({ ...where, at, values: finite(await measurement.run(place)) });
           } catch (error) {
             if (signal.aborted) return { samples, failures };
             roundFailures.push({ ...where, message: messageOf(error) });
@@ -97,6 +97,11 @@ export async function runRounds<Place>(
     failures.push(...roundFailures);
   }
   return { samples, failures };
+}
+
+/** What was not seen has no value, rather than one that JSON cannot hold. */
+function finite(values: Values): Values {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => Number.isFinite(value)));
 }
 
 export function withoutAgain(contender: string): string {

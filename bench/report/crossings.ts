@@ -100,7 +100,7 @@ export function fitCrossings(results: Samples, mode: Mode): Fit[] {
   });
 }
 
-/** The copying alone, against length: what a full read takes more than one that leaves the packet behind. */
+/** The copying alone, against length: what reading a packet takes more than reading a few bytes of it. */
 export function fitCopy(results: Samples, mode: Mode): Line | null {
   const points = crossingSamples(results, mode, 'warm').flatMap(({ sample, length }) =>
     readingParts.flatMap((part) => {
@@ -115,9 +115,9 @@ const readingParts = way.filter(({ kind }) => kind === 'read').map(({ part }) =>
 
 /** What a read spends on copying, by one sample; null where it was not measured. */
 function copyOf({ values }: Sample, part: TimedPart): number | null {
-  const full = values[`${part}.full.wall`];
+  const plain = values[`${part}.plain.wall`];
   const short = values[`${part}.short.wall`];
-  return full === undefined || short === undefined ? null : full - short;
+  return plain === undefined || short === undefined ? null : plain - short;
 }
 
 export interface PartBreakdown {
@@ -134,7 +134,7 @@ const NOTHING: Breakdown = { koffi: 0, entry: 0, copy: 0, stack: 0, onward: 0, d
  *
  * - koffi: a call of a function that does nothing.
  * - entry: the same system call with nothing to do, less koffi.
- * - copy: of reads, what a full read takes more than one that takes a few bytes of the same packet. Writes cannot be done
+ * - copy: of reads, what reading a packet takes more than reading a few bytes of it. Writes cannot be done
  *   without copying, so theirs is taken to be what reads of that length spend, and never more than there is.
  * - stack: the rest of the call; of writes only as far as a packet that is dropped at once goes.
  * - onward: writes only: what a packet that arrives takes more than one that is dropped.
@@ -150,7 +150,7 @@ export function breakDown(results: Samples, mode: Mode, cache: CacheState, lengt
   const value = (part: TimedPart, variant: string) =>
     median(samples.flatMap(({ values }) => values[`${part}.${variant}.wall`] ?? []));
   const koffi = baseline(results, 'nothing');
-  const copies = readingParts.map((part) => Math.max(0, value(part, 'full') - value(part, 'short')));
+  const copies = readingParts.map((part) => Math.max(0, value(part, 'plain') - value(part, 'short')));
   const typicalCopy = copies.reduce((sum, copy) => sum + copy, 0) / copies.length;
   return way.map(({ part, title, kind }) => {
     const total = Math.max(0, value(part, 'full'));

@@ -1,6 +1,7 @@
 import type { Metric, Results } from '../harness/results.js';
 import { CROSSINGS } from '../suites/crossings.js';
 import { crossingTables, printTable, type Table } from './crossing-tables.js';
+import { findings } from './findings.js';
 import { formatEstimate, formatSeries } from './format.js';
 import { noiseChecks } from './noise.js';
 import { series } from './series.js';
@@ -10,7 +11,11 @@ import { warnings } from './warnings.js';
 
 /** Everything that a run has to say on a terminal. */
 export function terminalReport(results: Results): string {
-  const parts: string[] = [machineLines(results), ...warnings(results).map((text) => `⚠ ${text}`)];
+  const parts: string[] = [
+    machineLines(results).join('\n'),
+    ...findings(results),
+    ...warnings(results).map((text) => `⚠ ${text}`),
+  ];
   const suites = distinct(results.samples.map(({ suite }) => suite));
   for (const suite of suites) {
     const here = results.samples.filter((sample) => sample.suite === suite);
@@ -30,16 +35,16 @@ function distinct(values: readonly string[]): string[] {
   return [...new Set(values)];
 }
 
-function machineLines({ machine, quietness }: Results): string {
+/** What was measured on, and how quiet it was. */
+export function machineLines({ machine, quietness }: Results): string[] {
   const { cpus, cpuModel, hypervisor, node, commit, tweed } = machine;
   const loads = quietness.loadAverage.map((load) => load.toFixed(2)).join(' ');
   const stolen = (quietness.stolen * 100).toFixed(1);
-  const lines = [
+  return [
     machine.kernel,
     `${cpus} × ${cpuModel}${hypervisor === '' ? '' : ` (${hypervisor})`}, Node ${node}, tweed ${commit || tweed}`,
-    `load average before: ${loads}; busy CPUs before: ${quietness.busyBefore.toFixed(2)}; stolen by the hypervisor: ${stolen} %`,
+    `load average before: ${loads}; busy CPUs before: ${quietness.busyBefore.toFixed(2)}; others during the run: ${quietness.others.toFixed(2)} CPUs; stolen by the hypervisor: ${stolen} %`,
   ];
-  return lines.join('\n');
 }
 
 const UNDERLAY_TITLES: Readonly<Record<string, string>> = {
@@ -47,9 +52,14 @@ const UNDERLAY_TITLES: Readonly<Record<string, string>> = {
   segmented: 'segmentation offloads of the underlay off',
 };
 
-function suiteHeading(suite: string, underlay: string): string {
+/** The suite and the condition. */
+export function suiteTitle(suite: string, underlay: string): string {
   const title = UNDERLAY_TITLES[underlay];
-  const text = `${suite}${title === undefined ? '' : `: ${title}`}`;
+  return `${suite}${title === undefined ? '' : `: ${title}`}`;
+}
+
+function suiteHeading(suite: string, underlay: string): string {
+  const text = suiteTitle(suite, underlay);
   return `══ ${text} ${'═'.repeat(Math.max(0, 76 - text.length))}`;
 }
 

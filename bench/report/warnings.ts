@@ -28,6 +28,7 @@ export function warnings(results: Results): string[] {
       `the hypervisor gave ${(quietness.stolen * 100).toFixed(1)} % of the CPU time to others; measure again at another time`,
     );
   }
+  found.push(...underlayDoubts(results));
   for (const { title, ratio } of noiseChecks(results)) {
     if (ratio.low > 1 || ratio.high < 1) {
       found.push(`${title}: a contender differs from itself, so this run can tell no small differences`);
@@ -38,4 +39,20 @@ export function warnings(results: Results): string[] {
     }
   }
   return found;
+}
+
+/** Bytes of the longest packet that fits the underlay's MTU, its Ethernet header included. */
+const LARGEST_FRAME = 1514;
+
+/** Did the link between the hosts do what it was told? Seen by the packets that passed it, not by its settings. */
+function underlayDoubts({ samples }: Results): string[] {
+  const frames = samples.filter(({ measurement, contender }) => measurement === 'tcp-1' && contender === 'direct');
+  const wrong = frames.filter(({ underlay, values }) => {
+    const mean = (values.underlayBytes ?? 0) / (values.underlayPackets ?? 1);
+    return underlay === 'whole' ? mean <= LARGEST_FRAME : mean > LARGEST_FRAME;
+  });
+  if (wrong.length === 0) return [];
+  return [
+    `in ${wrong.length} of ${frames.length} TCP tests the underlay did not carry packets as it was set to: do not compare the two conditions`,
+  ];
 }

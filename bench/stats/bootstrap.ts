@@ -75,13 +75,19 @@ export function unpairedMedianRatio(
   denominator: readonly number[],
   random: Random = seededRandom(SEED),
 ): Estimate {
-  const draw = (samples: readonly number[]) =>
-    median(Float64Array.from(samples, () => samples[Math.floor(random() * samples.length)] as number));
   const value = median(numerator) / median(denominator);
   if (numerator.length < 2 || denominator.length < 2) {
     return { value, low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY };
   }
-  const results = Float64Array.from({ length: RESAMPLES }, () => draw(numerator) / draw(denominator)).sort();
+  const results = new Float64Array(RESAMPLES);
+  const top = new Float64Array(numerator.length);
+  const bottom = new Float64Array(denominator.length);
+  const draw = (samples: readonly number[], into: Float64Array) => {
+    for (let i = 0; i < into.length; i++) into[i] = samples[Math.floor(random() * samples.length)] as number;
+    return quantile(into.sort(), 0.5);
+  };
+  for (let i = 0; i < RESAMPLES; i++) results[i] = draw(numerator, top) / draw(denominator, bottom);
+  results.sort();
   const tail = (1 - CONFIDENCE) / 2;
   return { value, low: quantile(results, tail), high: quantile(results, 1 - tail) };
 }

@@ -12,7 +12,7 @@ export function throughputSuite(site: Site): Suite<Place> {
 }
 
 function plans({ quick, rounds, seconds, underlays }: Settings): SuitePlan<Place>[] {
-  const all = measurements(seconds);
+  const all = measurements(seconds, quick);
   const quickly = ['tcp-1', 'flood-64', 'ping'];
   const segmented = ['tcp-1', 'tcp-1-reverse', 'tcp-4', 'udp-1400'];
   return underlays.map((underlay) => {
@@ -28,16 +28,16 @@ function plans({ quick, rounds, seconds, underlays }: Settings): SuitePlan<Place
   });
 }
 
-function measurements(seconds: number): TrafficMeasurement[] {
+function measurements(seconds: number, quick: boolean): TrafficMeasurement[] {
   return [
     // the measurement that most is said about gets twice the time
-    tcp('tcp-1', 'TCP, one stream', { seconds: 2 * seconds }),
+    tcp('tcp-1', 'TCP, one stream', { seconds: quick ? seconds : 2 * seconds }),
     tcp('tcp-1-reverse', 'TCP, one stream, reverse', { seconds, reverse: true }),
     tcp('tcp-4', 'TCP, four streams', { seconds, streams: 4 }),
     udp('udp-64', 'UDP, 64 B at 40,000 a second', { seconds, length: 64, rate: 40_000 * 64 * 8 }),
     udp('udp-1400', 'UDP, 1400 B at 300 Mbit/s', { seconds, length: 1400, rate: 300e6 }),
     udp('udp-1400-fast', 'UDP, 1400 B at 1 Gbit/s', { seconds, length: 1400, rate: 1e9 }),
     flood('flood-64', 'UDP, 64 B, as many as the sender can', { seconds, length: 64 }),
-    idlePing('ping', 'ping, idle', { count: 50, intervalMs: 10 }),
+    idlePing('ping', 'ping, idle', { count: quick ? 20 : 50, intervalMs: 10 }),
   ];
 }
