@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { chown, mkdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
@@ -93,10 +93,12 @@ async function measure(suites: readonly string[], settings: Settings, folder: st
   const progress = streamProgress(process.stderr);
   const results = await runBenchmark(suites, settings, { progress, signal: abort.signal });
   await mkdir(folder, { recursive: true });
+  await giveToUser(folder);
   const file = join(folder, `${results.startedAt.replaceAll(':', '-').replace(/\..*/, '')}.json`);
   const report = file.replace(/\.json$/, '.html');
   await writeFile(file, `${JSON.stringify(results)}\n`);
   await writeFile(report, htmlReport(results, basename(file)));
+  for (const path of [file, report]) await giveToUser(path);
   process.stdout.write(`${terminalReport(results)}\n\n${file}\n${report}\n`);
   return abort.signal.aborted ? INTERRUPTED : 0;
 }
@@ -106,4 +108,11 @@ async function installPeers(): Promise<void> {
   const installer = join(project, 'scripts/support/install-tools.mjs');
   const { stderr } = await exec([process.execPath, installer, ...peerPackages], { tolerate: true, timeoutMs: 600_000 });
   if (stderr !== '') process.stderr.write(stderr);
+}
+
+/** What root wrote for somebody who used sudo is theirs. */
+async function giveToUser(path: string): Promise<void> {
+  const { SUDO_UID: user, SUDO_GID: group } = process.env;
+  if (process.getuid?.() === 0 && user !== undefined && group !== undefined)
+    await chown(path, Number(user), Number(group));
 }

@@ -18,7 +18,7 @@ import { ladderSuite } from './suites/ladder.js';
 import { latencySuite } from './suites/latency.js';
 import { peersSuite } from './suites/peers.js';
 import { scaleSuite } from './suites/scale.js';
-import { type Settings, type Suite, type SuiteContext, selectPlans } from './suites/suite.js';
+import { type Settings, type Suite, type SuiteContext, type SuitePlan, selectPlans } from './suites/suite.js';
 import { throughputSuite } from './suites/throughput.js';
 
 /** A second without us tells what others do. */
@@ -31,7 +31,7 @@ export type SuiteId = (typeof suiteIds)[number];
 /** A suite whose places nobody else has to know. */
 interface RunnableSuite {
   readonly id: string;
-  steps(settings: Settings): { readonly steps: number; readonly seconds: number };
+  plans(settings: Settings): readonly SuitePlan<never>[];
   run(run: Collector, context: SuiteContext): Promise<void>;
 }
 
@@ -48,13 +48,7 @@ interface Collector {
 function runnable<Place>(suite: Suite<Place>): RunnableSuite {
   return {
     id: suite.id,
-    steps(settings) {
-      const plans = selectPlans(suite, settings).map(plannedSteps);
-      return {
-        steps: plans.reduce((sum, { steps }) => sum + steps, 0),
-        seconds: plans.reduce((sum, { seconds }) => sum + seconds, 0),
-      };
-    },
+    plans: (settings) => selectPlans(suite, settings) as readonly SuitePlan<unknown>[] as readonly SuitePlan<never>[],
     async run(run, context) {
       const plans = selectPlans(suite, context.settings);
       if (plans.length === 0) return;
@@ -86,11 +80,16 @@ function makeSuites(site: Site): readonly RunnableSuite[] {
   ];
 }
 
+/** What a run with these settings would measure. */
+export function plansOf(suites: readonly string[], settings: Settings): readonly SuitePlan<never>[] {
+  return makeSuites(new Site())
+    .filter(({ id }) => suites.includes(id))
+    .flatMap((suite) => suite.plans(settings));
+}
+
 /** How many steps a run with these settings would have, and how long it would take, in seconds. */
 export function planRun(suites: readonly string[], settings: Settings): { steps: number; seconds: number } {
-  const planned = makeSuites(new Site())
-    .filter(({ id }) => suites.includes(id))
-    .map((suite) => suite.steps(settings));
+  const planned = plansOf(suites, settings).map(plannedSteps);
   return {
     steps: planned.reduce((sum, { steps }) => sum + steps, 0),
     seconds: planned.reduce((sum, { seconds }) => sum + seconds, 0),

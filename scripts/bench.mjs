@@ -14,9 +14,12 @@ async function buildBench() {
   if (!existsSync(link)) symlinkSync('../dist', link);
 }
 
+/** These only read and write results. */
+const withoutRoot = ['compare', 'report', '--help'];
+
 await main(async (args) => {
   await setupProject();
   await buildBench();
-  const root = await setupRoot('bench');
+  const root = withoutRoot.some((word) => args.includes(word)) ? [] : await setupRoot('bench');
   return run([...root, process.execPath, join(project, 'dist-bench/bench/main.js'), ...args]);
 });

@@ -13,7 +13,7 @@ export const cLoop: Contender = {
   id: 'c-loop',
   title: 'plain C loop',
   description:
-    'bench/engines/c-loop.c on the same wire format: one thread, poll, one packet per read, sendto, recv and write; gcc -O2; MTU 1472',
+    'bench/engines/c-loop.c on the same wire format: one thread, poll, one packet per read, sendto, recv and write; gcc -O2, buffers as large as the daemon’s; MTU 1472',
   encrypted: false,
   mtu: MTU,
   async unavailable() {

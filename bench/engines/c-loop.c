@@ -68,6 +68,10 @@ int main(int count, char **arguments) {
   struct sockaddr_in peer = make_address(arguments[3], arguments[4]);
   int tun = open_tun(arguments[1]);
   int udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  /* as large as the daemon's, so that buffers are no difference between them; refused without CAP_NET_ADMIN */
+  int buffer = 7 << 20;
+  setsockopt(udp, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer);
+  setsockopt(udp, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer);
   if (udp < 0 || bind(udp, (struct sockaddr *)&own, sizeof own) < 0) fail("bind");
   puts("ready");
   fflush(stdout);

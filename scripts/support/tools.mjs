@@ -26,6 +26,7 @@ const tools = {
     { program: 'ethtool', package: 'ethtool' },
     { program: 'iperf3', package: 'iperf3' },
     { program: 'sysctl', package: 'procps' },
+    { program: 'chromium', package: 'chromium', without: "the benchmark's report is not looked at in a browser" },
   ],
   bench: [
     { program: 'iperf3', package: 'iperf3' },

@@ -2,6 +2,7 @@
 import yargs from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { version } from '../base/version.js';
+import { runBenchCommand } from './commands/bench.js';
 import { dockerOptsCommand } from './commands/docker-opts.js';
 import { doctorCommand } from './commands/doctor.js';
 import { labCommand } from './commands/lab.js';
@@ -19,10 +20,13 @@ const argv = hideBin(process.argv);
 await endWith('tweed', async () => {
   // The daemon takes flanneld's options, whose style yargs cannot read; yargs only lists the command in the help.
   if (argv[0] === 'run') return runDaemonCommand('tweed run', argv.slice(1));
+  // so does the benchmark, which is a program of its own
+  if (argv[0] === 'bench') return runBenchCommand(argv.slice(1));
   await yargs(argv)
     .scriptName('tweed')
     .usage('Usage: $0 <command>\n\nAn overlay network for containers: flannel’s udp backend, faster.')
     .command('run', "run this host's daemon (see: tweed run --help)", (run) => run.help(false))
+    .command('bench', 'measure what a tunnel costs here, or compare two runs (see: tweed bench --help)')
     .command(statusCommand)
     .command(pingCommand)
     .command(doctorCommand)
