@@ -1,4 +1,5 @@
 import fs from 'node:fs/promises';
+import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
 import { deviceAddress, eventually, networkConfig, TestNetwork } from './hosts.js';
@@ -31,6 +32,25 @@ describe('coming up and going down', () => {
     expect((await host.run('ip', 'route', 'show')).stdout).not.toContain('100.96');
     expect((await network.registry.list()).leases).toHaveLength(1);
     await expect(host.status()).rejects.toThrow('no daemon answers');
+  });
+
+  it('knows its peers, and ends in time, although iptables hangs', async () => {
+    network = await TestNetwork.create();
+    const [host, other] = network.hosts;
+    const iptables = path.join(host.directory, 'iptables');
+    await fs.writeFile(iptables, '#!/bin/sh\necho $$ > "$0.pid"\nexec sleep 60\n', { mode: 0o755 });
+    const daemon = host.start([network.endpoint], { environment: { PATH: `${host.directory}:${process.env.PATH}` } });
+    const rest = other.start([network.endpoint]);
+    await eventually(async () => expect((await host.status()).backend?.peers).toHaveLength(1));
+    expect(await host.status()).toMatchObject({ ready: false });
+    const pid = Number(await fs.readFile(`${iptables}.pid`, 'utf8'));
+
+    const asked = Date.now();
+    expect(await daemon.stop('SIGTERM')).toBe(0);
+    expect(Date.now() - asked).toBeLessThan(2000);
+    expect(daemon.output).not.toContain('cut short');
+    expect(() => process.kill(pid, 0)).toThrow('ESRCH');
+    await rest.stop();
   });
 
   it('gives the lease back on exit when told to', async () => {
