@@ -4,7 +4,8 @@
  * Theory of operation. Everything that one wake-up brought is added in order of arrival. A packet either continues the
  * newest item of its flow or becomes an item of its own; items leave in the order in which they began. Only the newest
  * item of a flow ever grows, so nothing of a flow overtakes anything else of it, with one exception: a segment may join
- * the item before a pure acknowledgement that says nothing the segment does not say as well.
+ * the item before a pure acknowledgement. It joins only when it repeats that item's acknowledgement and window, so what
+ * the pure one said before it is either the same or already outdated by what its sender said next.
  *
  * What may continue an item is what the kernel, splitting the super-packet again, would turn into the very bytes that
  * arrived: equal addresses, ports, TTL, TOS (ECN included), fragment bits, options, acknowledgement, window, urgent
