@@ -125,7 +125,7 @@ export async function runBenchmark(
     const { steps, seconds } = planRun(suites, settings);
     progress.begin(steps, seconds);
     for (const suite of makeSuites(site).filter(({ id }) => suites.includes(id))) {
-      if (!signal.aborted) await suite.run(run, { settings, progress, defer });
+      if (!signal.aborted) await suite.run(run, { settings, progress, signal, defer });
     }
     const elapsed = (performance.now() - started) / 1000;
     const after = { time: await machineTime(), others: await cpuOfOthers() };

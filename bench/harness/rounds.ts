@@ -71,15 +71,15 @@ export async function runRounds<Place>(
   for (let round = 0; round < plan.rounds; round++) {
     const roundSamples: Sample[] = [];
     const roundFailures: Failure[] = [];
+    const conditions = plan.underlay === '' ? '' : `, underlay ${plan.underlay}`;
+    const title = `${plan.suite}${conditions}, round ${round + 1} of ${plan.rounds}`;
+    progress.round(title);
     for (const [number, measurement] of plan.measurements.entries()) {
       for (const contender of inTurn(participants(plan, measurement.id), round, number)) {
         const place = places.get(withoutAgain(contender));
         if (place !== undefined) {
           const where = { suite: plan.suite, measurement: measurement.id, contender, underlay: plan.underlay, round };
-          const conditions = plan.underlay === '' ? '' : `, underlay ${plan.underlay}`;
-          progress.step(
-            `${plan.suite}${conditions}, round ${round + 1} of ${plan.rounds}: ${measurement.title}, ${contender}`,
-          );
+          progress.step(`${title}: ${measurement.title}, ${contender}`);
           const at = now();
           try {
             roundSamples.push({ ...where, at, values: finite(await measurement.run(place)) });

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { exec } from '../../src/base/exec.js';
 import { inside } from '../../src/lab/namespace.js';
 import { BenchError } from '../errors.js';
@@ -68,7 +69,11 @@ export async function iperfUdp(namespace: string, server: string, options: UdpOp
   return { sent: sum.packets, lost: sum.lost_packets, bytes: arrived * length, seconds: sum.seconds };
 }
 
-async function iperf(namespace: string, server: string, seconds: number, argv: readonly string[]) {
+/** A server that has just lost a client needs a moment until it takes the next. */
+const BUSY_MS = 500;
+const TRIES = 3;
+
+async function iperf(namespace: string, server: string, seconds: number, argv: readonly string[], tries = TRIES) {
   const command = ['iperf3', '-c', server, '-J', '-t', String(seconds), '--connect-timeout', '3000', ...argv];
   const timeoutMs = seconds * 1000 + PATIENCE_MS;
   const { stdout, stderr } = await exec(inside(namespace, command), { tolerate: true, timeoutMs });
@@ -79,6 +84,10 @@ async function iperf(namespace: string, server: string, seconds: number, argv: r
     throw new BenchError('IPERF', `iperf3 printed no JSON: ${stderr || stdout}; try it by hand in ${namespace}`, {
       cause: error,
     });
+  }
+  if (result.error?.includes('busy') && tries > 1) {
+    await delay(BUSY_MS);
+    return iperf(namespace, server, seconds, argv, tries - 1);
   }
   if (result.error !== undefined || result.end === undefined) {
     throw new BenchError('IPERF', `iperf3 in ${namespace}: ${result.error ?? 'no result'}; does ping ${server} work?`);

@@ -35,10 +35,12 @@ export class Site {
   async open(
     ids: readonly string[],
     progress: Progress,
+    signal: AbortSignal,
   ): Promise<{ readonly contenders: readonly ContenderInfo[]; readonly places: ReadonlyMap<string, Place> }> {
     const infos: ContenderInfo[] = [];
     const places = new Map<string, Place>();
     for (const contender of contenders.filter(({ id }) => ids.includes(id))) {
+      if (signal.aborted) break;
       progress.step(`setting up ${contender.title}`);
       const place = await this.#open(contender, progress);
       if (place !== null) places.set(contender.id, place);

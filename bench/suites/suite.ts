@@ -30,6 +30,8 @@ export interface SuitePlan<Place> extends Omit<RoundsPlan<Place>, 'measurements'
 export interface SuiteContext {
   readonly settings: Settings;
   readonly progress: Progress;
+  /** When it fires, nothing more has to be set up. */
+  readonly signal: AbortSignal;
   /** Has something done when the run ends, however it ends; last in, first out. */
   defer(work: () => Promise<void>): void;
 }

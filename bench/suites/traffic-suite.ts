@@ -14,10 +14,10 @@ export function trafficSuite(
     id,
     title,
     plans,
-    async open({ settings, progress }: SuiteContext) {
+    async open({ settings, progress, signal }: SuiteContext) {
       const ids = new Set(selectPlans(suite, settings).flatMap(({ contenders }) => contenders));
       return {
-        ...(await site.open([...ids], progress)),
+        ...(await site.open([...ids], progress, signal)),
         prepare: (plan) => site.setUnderlay(plan.underlay === 'segmented' ? 'segmented' : 'whole'),
       };
     },

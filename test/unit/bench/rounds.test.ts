@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { formatSeconds, type Progress, secondsLeft } from '../../../bench/harness/progress.js';
 import { inTurn, plannedSteps, type RoundsPlan, runRounds } from '../../../bench/harness/rounds.js';
 
-const quiet: Progress = { begin() {}, step() {}, done() {}, note() {}, end() {} };
+const quiet: Progress = { begin() {}, step() {}, round() {}, done() {}, note() {}, end() {} };
 
 function plan(log: string[], change: Partial<RoundsPlan<string>> = {}): RoundsPlan<string> {
   const measurement = (id: string) => ({
