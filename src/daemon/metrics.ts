@@ -60,6 +60,9 @@ function renderFamilies(status: DaemonStatus): Promise<string> {
 
   gauge('tweed_info', 'Version of the daemon; always 1.', [[{ version: status.version }, 1]]);
   gauge('tweed_ready', 'Whether the overlay is up: 1 or 0.', one(Number(status.ready)));
+  gauge('tweed_phase_info', 'Where the daemon is in its life, and what it waits for; always 1.', [
+    [{ phase: status.phase, detail: status.detail }, 1],
+  ]);
   gauge('tweed_start_time_seconds', 'When the daemon started, Unix time.', one(Date.parse(status.startedAt) / 1000));
   gauge('tweed_registry_connected', 'Whether the registry answers: 1 or 0.', [
     [{ kind: status.registry.kind }, Number(status.registry.connected)],
@@ -75,6 +78,11 @@ function renderFamilies(status: DaemonStatus): Promise<string> {
       [{ subnet: lease.subnet, public_ip: lease.publicIp, network: status.network ?? '' }, 1],
     ]);
     const expiry = lease.expiresAt === null ? null : Date.parse(lease.expiresAt) / 1000;
+    gauge(
+      'tweed_lease_from_cache',
+      'Whether the lease was taken from the cache and not yet confirmed by the registry: 1 or 0.',
+      one(Number(lease.fromCache)),
+    );
     gauge('tweed_lease_expiry_time_seconds', 'When the lease ends unless renewed, Unix time.', one(expiry));
   }
   gauge('tweed_underlay_mtu_bytes', 'MTU of the interface between hosts.', one(underlay?.mtu ?? null));

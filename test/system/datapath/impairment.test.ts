@@ -3,12 +3,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { AUTO, OFF } from './support/host.js';
 import { type Counts, ImpairmentHop, PERFECT, type Rates } from './support/impairment.js';
 import { connect } from './support/namespace.js';
+import { describeSetting, everySetting } from './support/settings.js';
 import { Host, reportOn, setSegmentation, startAll } from './support/site.js';
 import { closeSockets } from './support/sockets.js';
 import { file, NumberedStream, ping, sendFile } from './support/transfer.js';
 import { until } from './support/until.js';
 
 const MTU = 1500;
+const JUMBO = 9000;
 const MIB = 1 << 20;
 const PERCENT = 0.01;
 const FULL = MTU - 28 - 28;
@@ -44,8 +46,8 @@ const rough: Rates = { ...PERFECT, lost: PERCENT, repeated: PERCENT, delayed: PE
 const corrupting: Rates = { ...PERFECT, corruptedPayload: 2 * PERCENT, corruptedHeader: PERCENT };
 
 /** Sends datagrams of all kinds, and waits until all have arrived but those that must not. */
-async function sendMany(stream: NumberedStream, missing: (met: Counts) => number): Promise<Counts> {
-  for (let round = 0; round < 40; round++) {
+async function sendMany(stream: NumberedStream, missing: (met: Counts) => number, rounds = 40): Promise<Counts> {
+  for (let round = 0; round < rounds; round++) {
     stream.send(200, 20);
     stream.send(FULL, 20);
     stream.sendSegmented(900, 40, 333);
@@ -77,6 +79,36 @@ async function wrongHeaders(): Promise<number> {
   }
   return sum;
 }
+
+async function setMtu(mtu: number): Promise<void> {
+  await hop.namespace.ip(`link set left mtu ${mtu}`, `link set right mtu ${mtu}`);
+  for (const host of hosts) {
+    await host.namespace.ip(`link set eth0 mtu ${mtu}`);
+    await host.setContainerMtu(mtu - 28);
+  }
+}
+
+describe.each([MTU, JUMBO])('lost, repeated and delayed, MTU %i', (mtu) => {
+  beforeAll(() => setMtu(mtu));
+  afterAll(() => setMtu(MTU));
+
+  it.each(everySetting.map((setting) => [describeSetting(setting), setting] as const))(
+    '%s',
+    async (_name, offloads) => {
+      const [one, two] = hosts;
+      await hop.set(PERFECT);
+      await startAll(hosts, mtu, { offloads });
+      await ping(one.container, two.containerIp, 10);
+      await hop.set(rough);
+      await Promise.all([sendFile(one.end, two.end, file(2 * MIB, 1)), sendFile(two.end, one.end, file(MIB, 2))]);
+      const stream = new NumberedStream(one.end, two.end);
+      const met = await sendMany(stream, ({ lost }) => lost, 8);
+      expect(seen((await hop.counts()).tcp)).toBeGreaterThan(200);
+      expect(met.lost + met.repeated + met.delayed).toBeGreaterThan(0);
+      expect(stream.duplicates).toBe(met.repeated);
+    },
+  );
+});
 
 describe.each([
   ['all on', AUTO],

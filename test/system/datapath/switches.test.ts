@@ -3,7 +3,8 @@ import os from 'node:os';
 import { describe, expect, it } from 'vitest';
 import type { BackendStatus } from '../../../src/backend/backend.js';
 import { parseRelease } from '../../../src/backend/udp/kernel-quirks.js';
-import { AUTO, OFF, type Offload, type Offloads } from './support/host.js';
+import { OFF, type Offloads } from './support/host.js';
+import { describeSetting, everySetting, ON } from './support/settings.js';
 import { type Host, type Site, useSite } from './support/site.js';
 import { file, NumberedStream, ping, sendFile } from './support/transfer.js';
 
@@ -48,21 +49,6 @@ async function datagrams(from: Host, to: Host, mtu: number): Promise<void> {
 
 const [major, minor] = parseRelease(os.release());
 const kernelHasUso = major > 6 || (major === 6 && minor >= 2);
-/** Not left to tweed, which does without it on kernels that may get it wrong. */
-const ON: Offloads = { ...AUTO, udpGso: 'on' };
-
-const names = Object.keys(AUTO) as Offload[];
-
-/** All 32 settings of the switches. */
-const settings: readonly Offloads[] = Array.from({ length: 1 << names.length }, (_, bits) => {
-  const isOn = (i: number) => ((bits >> i) & 1) === 1;
-  return Object.fromEntries(names.map((name, i) => [name, isOn(i) ? ON[name] : 'off'])) as unknown as Offloads;
-});
-
-function describeSetting(offloads: Offloads): string {
-  return names.filter((name) => offloads[name] !== 'off').join(' ') || 'all off';
-}
-
 async function useMtu(there: Site, mtu: number): Promise<void> {
   if (there.mtu !== mtu) await there.setMtu(mtu);
 }
@@ -105,17 +91,20 @@ function expectNoDrops({ drops }: BackendStatus): void {
 }
 
 describe.each([1500, 9000])('with an underlay of MTU %i', (mtu) => {
-  it.each(settings.map((offloads) => [describeSetting(offloads), offloads] as const))('%s', async (_name, offloads) => {
-    const there = site();
-    await useMtu(there, mtu);
-    await there.start({ offloads });
-    await everything(there);
-    for (const host of there.hosts) {
-      const status = await host.process.status();
-      expectUse(status, offloads, offloads);
-      expectNoDrops(status);
-    }
-  });
+  it.each(everySetting.map((offloads) => [describeSetting(offloads), offloads] as const))(
+    '%s',
+    async (_name, offloads) => {
+      const there = site();
+      await useMtu(there, mtu);
+      await there.start({ offloads });
+      await everything(there);
+      for (const host of there.hosts) {
+        const status = await host.process.status();
+        expectUse(status, offloads, offloads);
+        expectNoDrops(status);
+      }
+    },
+  );
 
   it.each([
     ['the first host', ON, OFF],
