@@ -75,7 +75,9 @@ export class Host {
   }
 
   async neighbours(): Promise<string[]> {
-    return (await this.ip('neigh', 'show', 'dev', 'flannel.1', 'nud', 'permanent')).split('\n').filter(Boolean);
+    // the kernel lists them in the order of a hash that a new device changes
+    const lines = await this.ip('neigh', 'show', 'dev', 'flannel.1', 'nud', 'permanent');
+    return lines.split('\n').filter(Boolean).sort();
   }
 
   async forwarding(): Promise<string[]> {
