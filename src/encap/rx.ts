@@ -5,18 +5,7 @@
  * equal datagrams of one sender. Every inner packet is checked, its TTL taken down, and given to the merger; then every
  * item of the merger is one writev. Packets stay in their slots until they are written.
  */
-import {
-  EAGAIN,
-  EBADF,
-  EBADFD,
-  EINTR,
-  EINVAL,
-  EIO,
-  MSG_DONTWAIT,
-  MSG_TRUNC,
-  SOL_UDP,
-  UDP_GRO,
-} from '../linux/constants.js';
+import { EAGAIN, EBADF, EBADFD, EINVAL, EIO, MSG_DONTWAIT, MSG_TRUNC, SOL_UDP, UDP_GRO } from '../linux/constants.js';
 import type { Syscalls } from '../linux/libc.js';
 import { RegionAllocator, type SharedMemory } from '../linux/memory.js';
 import {
@@ -166,15 +155,10 @@ export class RxForwarder {
 
   /** Forwards until it is asked to stop or a descriptor is gone. Blocks its thread. */
   run(): void {
-    while (this.#wait.ready()) {
+    this.#wait.serve('rx', () => {
       this.#counters.add(Rx.wakeups, 1);
-      const errno = this.drain();
-      if (errno !== EAGAIN && errno !== EINTR) {
-        this.#control.setFailed('rx', errno);
-        return;
-      }
-    }
-    if (this.#wait.errno !== 0) this.#control.setFailed('rx', this.#wait.errno);
+      return this.drain();
+    });
   }
 
   /** The kernel writes to these on every receive. */

@@ -145,15 +145,10 @@ export class TxForwarder {
 
   /** Forwards until it is asked to stop or the device is gone. Blocks its thread. */
   run(): void {
-    while (this.#wait.ready()) {
+    this.#wait.serve('tx', () => {
       this.#counters.add(Tx.wakeups, 1);
-      const errno = this.drain();
-      if (errno !== EAGAIN && errno !== EINTR) {
-        this.#control.setFailed('tx', errno);
-        return;
-      }
-    }
-    if (this.#wait.errno !== 0) this.#control.setFailed('tx', this.#wait.errno);
+      return this.drain();
+    });
   }
 
   /** Reads until the TUN refuses, and sends everything. @returns the errno of the refusal */

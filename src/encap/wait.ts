@@ -1,8 +1,8 @@
-import { EINTR, POLLIN } from '../linux/constants.js';
+import { EAGAIN, EINTR, POLLIN } from '../linux/constants.js';
 import type { Syscalls } from '../linux/libc.js';
 import type { RegionAllocator, SharedMemory } from '../linux/memory.js';
 import { POLLFD_BYTES, POLLFD_EVENTS, POLLFD_REVENTS } from '../linux/structs.js';
-import type { ControlBlock } from './control-block.js';
+import type { ControlBlock, Direction } from './control-block.js';
 
 /** Where a forwarder sleeps: until its descriptor can be read, or its eventfd says to look at the control block. */
 export class ForwarderWait {
@@ -40,6 +40,22 @@ export class ForwarderWait {
     memory.u16[(fds + POLLFD_EVENTS) >>> 1] = POLLIN;
     memory.i32[(fds + POLLFD_BYTES) >>> 2] = wake;
     memory.u16[(fds + POLLFD_BYTES + POLLFD_EVENTS) >>> 1] = POLLIN;
+  }
+
+  /**
+   * A forwarder's life: waits and drains until it is asked to stop or cannot go on, and leaves the reason in the control
+   * block then.
+   *
+   * @param drain returns the errno that ended it; EAGAIN and EINTR lead back to waiting
+   */
+  serve(direction: Direction, drain: () => number): void {
+    while (this.ready()) {
+      const errno = drain();
+      if (errno === EAGAIN || errno === EINTR) continue;
+      this.#control.setFailed(direction, errno);
+      return;
+    }
+    if (this.errno !== 0) this.#control.setFailed(direction, this.errno);
   }
 
   /** Blocks. @returns true when there is something to read, false when the forwarder should end */
