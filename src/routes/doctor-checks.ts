@@ -235,7 +235,8 @@ interface KernelBug {
   readonly fix: string;
 }
 
-// Sources: tailscale/tailscale issues 19777 and 13041. Releases of a distribution may have the fix earlier or later.
+// Sources: tailscale/tailscale issues 19777 and 13041; where the ranges of 6.6 and 6.10 end is not confirmed, and a
+// distribution may have the fix earlier or later, so the advice is a warning, never a refusal.
 const kernelBugs: readonly KernelBug[] = [
   {
     from: [7, 0, 0],
