@@ -53,25 +53,21 @@ export const UDP_CHECKSUM = 6;
 export const MAX_HEADERS = 120;
 
 /** Reads two bytes in network order. */
-export function get16(u8: Uint8Array, at: number): number {
-  return (u8[at] << 8) | u8[at + 1];
+export function get16(view: DataView, at: number): number {
+  return view.getUint16(at);
 }
 
 /** Writes the low 16 bits of `value` in network order. */
-export function put16(u8: Uint8Array, at: number, value: number): void {
-  u8[at] = value >>> 8;
-  u8[at + 1] = value;
+export function put16(view: DataView, at: number, value: number): void {
+  view.setUint16(at, value);
 }
 
 /** Reads four bytes in network order, as a signed number: fine for comparing and for adding modulo 2³². */
-export function get32(u8: Uint8Array, at: number): number {
-  return (u8[at] << 24) | (u8[at + 1] << 16) | (u8[at + 2] << 8) | u8[at + 3];
+export function get32(view: DataView, at: number): number {
+  return view.getInt32(at);
 }
 
 /** Writes the low 32 bits of `value` in network order. */
-export function put32(u8: Uint8Array, at: number, value: number): void {
-  u8[at] = value >>> 24;
-  u8[at + 1] = value >>> 16;
-  u8[at + 2] = value >>> 8;
-  u8[at + 3] = value;
+export function put32(view: DataView, at: number, value: number): void {
+  view.setInt32(at, value);
 }

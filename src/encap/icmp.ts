@@ -70,11 +70,11 @@ export function writeIcmpError(
   mtu: number,
   source: number,
 ): number {
-  const u8 = memory.u8;
+  const { u8, view } = memory;
   if (available < IPV4_MIN_HEADER) return 0;
   const headerLength = (u8[packet] & 15) * 4;
   if (headerLength < IPV4_MIN_HEADER || headerLength > available) return 0;
-  if ((get16(u8, packet + IPV4_FRAGMENT) & IPV4_FRAGMENT_OFFSET) !== 0) return 0;
+  if ((get16(view, packet + IPV4_FRAGMENT) & IPV4_FRAGMENT_OFFSET) !== 0) return 0;
   if (!isUnicast(u8[packet + IPV4_SOURCE]) || !isUnicast(u8[packet + IPV4_DESTINATION])) return 0;
   if (u8[packet + IPV4_PROTOCOL] === PROTOCOL_ICMP) {
     if (available <= headerLength || isIcmpError(u8[packet + headerLength])) return 0;
@@ -85,22 +85,22 @@ export function writeIcmpError(
   const total = IPV4_MIN_HEADER + ICMP_HEADER + quoted;
   u8[to] = 0x45;
   u8[to + IPV4_TOS] = TOS_INTERNETWORK_CONTROL;
-  put16(u8, to + IPV4_TOTAL_LENGTH, total);
-  put16(u8, to + IPV4_ID, 0);
-  put16(u8, to + IPV4_FRAGMENT, IPV4_DONT_FRAGMENT);
+  put16(view, to + IPV4_TOTAL_LENGTH, total);
+  put16(view, to + IPV4_ID, 0);
+  put16(view, to + IPV4_FRAGMENT, IPV4_DONT_FRAGMENT);
   u8[to + IPV4_TTL] = DEFAULT_TTL;
   u8[to + IPV4_PROTOCOL] = PROTOCOL_ICMP;
-  put16(u8, to + IPV4_CHECKSUM, 0);
-  put32(u8, to + IPV4_SOURCE, source);
-  put32(u8, to + IPV4_DESTINATION, get32(u8, packet + IPV4_SOURCE));
-  storeSum(u8, to + IPV4_CHECKSUM, ~sum(to, IPV4_MIN_HEADER, 0));
+  put16(view, to + IPV4_CHECKSUM, 0);
+  put32(view, to + IPV4_SOURCE, source);
+  put32(view, to + IPV4_DESTINATION, get32(view, packet + IPV4_SOURCE));
+  storeSum(view, to + IPV4_CHECKSUM, ~sum(to, IPV4_MIN_HEADER, 0));
 
   u8[icmp] = type;
   u8[icmp + 1] = code;
-  put32(u8, icmp + ICMP_CHECKSUM, 0);
-  put16(u8, icmp + ICMP_NEXT_HOP_MTU, mtu);
+  put32(view, icmp + ICMP_CHECKSUM, 0);
+  put16(view, icmp + ICMP_NEXT_HOP_MTU, mtu);
   for (let i = 0; i < quoted; i++) u8[icmp + ICMP_HEADER + i] = u8[packet + i];
-  storeSum(u8, icmp + ICMP_CHECKSUM, ~sum(icmp, ICMP_HEADER + quoted, 0));
+  storeSum(view, icmp + ICMP_CHECKSUM, ~sum(icmp, ICMP_HEADER + quoted, 0));
   return total;
 }
 

@@ -19,7 +19,7 @@ import {
   VNET_HEADER_BYTES,
   VNET_HEADER_LENGTH,
 } from '../tun/virtio.js';
-import { loadSum, pseudoHeaderSum, type Sum, storeSum } from './checksum.js';
+import { headerSum, loadSum, pseudoHeaderSum, type Sum, storeSum } from './checksum.js';
 import {
   get16,
   IPV4_CHECKSUM,
@@ -118,11 +118,11 @@ export class ItemList {
     this.verified[item] = 0;
     this.closed[item] = closed ? 1 : 0;
     this.#push[item] = 0;
-    this.lastIds[item] = get16(this.memory.u8, packet + IPV4_ID);
+    this.lastIds[item] = get16(this.memory.view, packet + IPV4_ID);
     const iovec = this.iov(item) + IOVEC_BYTES;
     this.memory.setPointer(iovec, packet);
     this.memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = length;
-    this.#putVnet(item, 0, 0, 0, 0, 0, 0);
+    this.#clearVnet(item);
     return item;
   }
 
@@ -133,7 +133,7 @@ export class ItemList {
     this.memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = payload;
     this.segmentCount[item]++;
     this.totals[item] += payload;
-    this.lastIds[item] = get16(this.memory.u8, packet + IPV4_ID);
+    this.lastIds[item] = get16(this.memory.view, packet + IPV4_ID);
     if (push) this.#push[item] = 1;
     if (push || payload < this.segmentSizes[item]) this.closed[item] = 1;
   }
@@ -141,7 +141,7 @@ export class ItemList {
   /** Writes the headers of an item that has grown. Called once for each item, before it is written. */
   finish(item: number): void {
     if (this.segmentCount[item] === 1) return;
-    const { u8 } = this.memory;
+    const { u8, view } = this.memory;
     const packet = this.packets[item];
     const ipLength = this.ipLengths[item];
     const transport = packet + ipLength;
@@ -151,21 +151,18 @@ export class ItemList {
     const tcp = this.#protocol(packet, version) === PROTOCOL_TCP;
     const checksum = transport + (tcp ? TCP_CHECKSUM : UDP_CHECKSUM);
 
-    this.#savedChecksum[item] = loadSum(u8, checksum);
+    this.#savedChecksum[item] = loadSum(view, checksum);
     this.#savedFlags[item] = u8[transport + TCP_FLAGS];
     if (version === 4) {
-      this.#savedIpChecksum[item] = loadSum(u8, packet + IPV4_CHECKSUM);
-      put16(u8, packet + IPV4_TOTAL_LENGTH, total);
-      put16(u8, packet + IPV4_CHECKSUM, 0);
-      storeSum(u8, packet + IPV4_CHECKSUM, ~this.sum(packet, ipLength, 0));
-    } else put16(u8, packet + IPV6_PAYLOAD_LENGTH, total - IPV6_HEADER);
+      this.#savedIpChecksum[item] = loadSum(view, packet + IPV4_CHECKSUM);
+      put16(view, packet + IPV4_TOTAL_LENGTH, total);
+      put16(view, packet + IPV4_CHECKSUM, 0);
+      storeSum(view, packet + IPV4_CHECKSUM, ~headerSum(view, packet, ipLength, 0));
+    } else put16(view, packet + IPV6_PAYLOAD_LENGTH, total - IPV6_HEADER);
     if (tcp) u8[transport + TCP_FLAGS] |= this.#push[item] !== 0 ? TCP_PSH : 0;
-    else put16(u8, transport + UDP_LENGTH, transportLength);
-    storeSum(
-      u8,
-      checksum,
-      pseudoHeaderSum(this.sum, packet, version, tcp ? PROTOCOL_TCP : PROTOCOL_UDP, transportLength),
-    );
+    else put16(view, transport + UDP_LENGTH, transportLength);
+    const protocol = tcp ? PROTOCOL_TCP : PROTOCOL_UDP;
+    storeSum(view, checksum, pseudoHeaderSum(view, packet, version, protocol, transportLength));
     const type = tcp ? (version === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6) : VNET_GSO_UDP_L4;
     this.#putVnet(
       item,
@@ -181,18 +178,18 @@ export class ItemList {
   /** Undoes `finish`: every packet of the item lies in memory again as it was added. */
   restore(item: number): void {
     if (this.segmentCount[item] === 1) return;
-    const { u8 } = this.memory;
+    const { u8, view } = this.memory;
     const packet = this.packets[item];
     const transport = packet + this.ipLengths[item];
     const version = this.ipLengths[item] === IPV6_HEADER ? 6 : 4;
     const tcp = this.#protocol(packet, version) === PROTOCOL_TCP;
     if (version === 4) {
-      put16(u8, packet + IPV4_TOTAL_LENGTH, this.packetLengths[item]);
-      storeSum(u8, packet + IPV4_CHECKSUM, this.#savedIpChecksum[item]);
-    } else put16(u8, packet + IPV6_PAYLOAD_LENGTH, this.packetLengths[item] - IPV6_HEADER);
+      put16(view, packet + IPV4_TOTAL_LENGTH, this.packetLengths[item]);
+      storeSum(view, packet + IPV4_CHECKSUM, this.#savedIpChecksum[item]);
+    } else put16(view, packet + IPV6_PAYLOAD_LENGTH, this.packetLengths[item] - IPV6_HEADER);
     if (tcp) u8[transport + TCP_FLAGS] = this.#savedFlags[item];
-    else put16(u8, transport + UDP_LENGTH, this.packetLengths[item] - this.ipLengths[item]);
-    storeSum(u8, transport + (tcp ? TCP_CHECKSUM : UDP_CHECKSUM), this.#savedChecksum[item]);
+    else put16(view, transport + UDP_LENGTH, this.packetLengths[item] - this.ipLengths[item]);
+    storeSum(view, transport + (tcp ? TCP_CHECKSUM : UDP_CHECKSUM), this.#savedChecksum[item]);
   }
 
   /** After `restore`: offset of packet `segment` of the item. */
@@ -219,6 +216,14 @@ export class ItemList {
 
   #protocol(packet: number, version: number): number {
     return this.memory.u8[packet + (version === 4 ? IPV4_PROTOCOL : IPV6_NEXT_HEADER)];
+  }
+
+  #clearVnet(item: number): void {
+    const at = this.#vnet + item * VNET_STRIDE;
+    const { i32, u16 } = this.memory;
+    i32[at >>> 2] = 0;
+    i32[(at >>> 2) + 1] = 0;
+    u16[(at >>> 1) + 4] = 0;
   }
 
   #putVnet(

@@ -48,7 +48,6 @@ import {
   TCP_PSH,
   TCP_SEQUENCE,
   TCP_URGENT,
-  TCP_WINDOW,
   UDP_CHECKSUM,
   UDP_HEADER,
   UDP_LENGTH,
@@ -73,7 +72,9 @@ export class Merger extends ItemList {
 
   /** Open addressing: item number plus one of the newest item of a flow, 0 for a free place. */
   readonly #flows = new Int32Array(FLOW_SLOTS);
-  #flowsUsed = false;
+  /** The places that are taken. */
+  readonly #taken = new Int32Array(MAX_ITEMS);
+  #takenCount = 0;
   /** The place found last: a run of one flow finds itself here without hashing. */
   #latestSlot = 0;
   /** The packet that is being added was found to have a wrong checksum. */
@@ -94,8 +95,8 @@ export class Merger extends ItemList {
   }
 
   #closeAll(): void {
-    if (this.#flowsUsed) this.#flows.fill(0);
-    this.#flowsUsed = false;
+    for (let i = 0; i < this.#takenCount; i++) this.#flows[this.#taken[i]] = 0;
+    this.#takenCount = 0;
   }
 
   /**
@@ -103,7 +104,11 @@ export class Merger extends ItemList {
    * `reset`. There must be room: see `full`.
    */
   add(packet: number, length: number): void {
-    const { u8 } = this.memory;
+    if (!this.options.tcp && !this.options.udp) {
+      this.seed(packet, length, IPV4_MIN_HEADER, IPV4_MIN_HEADER, true);
+      return;
+    }
+    const { u8, view } = this.memory;
     const version = u8[packet] >>> 4;
     let ipLength = IPV4_MIN_HEADER;
     let protocol = 0;
@@ -113,14 +118,14 @@ export class Merger extends ItemList {
       protocol = u8[packet + IPV4_PROTOCOL];
       readable =
         u8[packet] === 0x45 &&
-        get16(u8, packet + IPV4_TOTAL_LENGTH) === length &&
-        (get16(u8, packet + IPV4_FRAGMENT) & ~IPV4_DONT_FRAGMENT) === 0;
+        get16(view, packet + IPV4_TOTAL_LENGTH) === length &&
+        (get16(view, packet + IPV4_FRAGMENT) & ~IPV4_DONT_FRAGMENT) === 0;
     } else if (version === 6 && length >= IPV6_HEADER) {
       ipLength = IPV6_HEADER;
       protocol = u8[packet + IPV6_NEXT_HEADER];
       // anything but TCP and UDP directly behind the header may be an extension header with either of them inside
       readable =
-        get16(u8, packet + IPV6_PAYLOAD_LENGTH) + IPV6_HEADER === length &&
+        get16(view, packet + IPV6_PAYLOAD_LENGTH) + IPV6_HEADER === length &&
         (protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP);
     }
     if (!readable) {
@@ -141,16 +146,17 @@ export class Merger extends ItemList {
       this.seed(packet, length, ipLength, ipLength, true);
       return;
     }
-    const slot = this.#flowSlot(packet, ipLength);
     const flags = u8[tcp + TCP_FLAGS];
-    if ((flags & ~(TCP_PSH | TCP_ECE)) !== TCP_ACK || !this.options.tcp) {
-      // SYN, FIN, RST, URG, CWR or no ACK: travels alone, and nothing after it may join what came before
-      this.#register(slot, this.seed(packet, length, ipLength, headerLength, true));
-      return;
-    }
-    if (headerLength === length) {
+    const plain = (flags & ~(TCP_PSH | TCP_ECE)) === TCP_ACK;
+    if (plain && headerLength === length) {
       // a pure acknowledgement leaves the flow open: a segment with another acknowledgement does not match anyway
       this.seed(packet, length, ipLength, headerLength, true);
+      return;
+    }
+    const slot = this.#flowSlot(packet, ipLength);
+    if (!plain || !this.options.tcp) {
+      // SYN, FIN, RST, URG, CWR or no ACK: travels alone, and nothing after it may join what came before
+      this.#register(slot, this.seed(packet, length, ipLength, headerLength, true));
       return;
     }
     const item = this.#flows[slot] - 1;
@@ -163,33 +169,35 @@ export class Merger extends ItemList {
   }
 
   #tcpContinues(item: number, packet: number, length: number, ipLength: number, headerLength: number): boolean {
-    const { u8 } = this.memory;
+    const { view } = this.memory;
     if (!this.#continues(item, packet, length, ipLength, headerLength)) return false;
     const head = this.packets[item] + ipLength;
     const tcp = packet + ipLength;
-    const expected = (get32(u8, head + TCP_SEQUENCE) + this.totals[item] - headerLength) | 0;
-    if (get32(u8, tcp + TCP_SEQUENCE) !== expected) return false;
-    if (get32(u8, tcp + TCP_ACKNOWLEDGEMENT) !== get32(u8, head + TCP_ACKNOWLEDGEMENT)) return false;
-    // with the flags stands the byte before them: the data offset and the bits beside it, one of them accurate ECN's
-    if (((get16(u8, tcp + TCP_DATA_OFFSET) ^ get16(u8, head + TCP_DATA_OFFSET)) & ~TCP_PSH) !== 0) return false;
-    if (get16(u8, tcp + TCP_WINDOW) !== get16(u8, head + TCP_WINDOW)) return false;
-    if (get16(u8, tcp + TCP_URGENT) !== get16(u8, head + TCP_URGENT)) return false;
-    for (let i = TCP_MIN_HEADER; i < headerLength - ipLength; i++) if (u8[tcp + i] !== u8[head + i]) return false;
+    const expected = (get32(view, head + TCP_SEQUENCE) + this.totals[item] - headerLength) | 0;
+    if (get32(view, tcp + TCP_SEQUENCE) !== expected) return false;
+    if (get32(view, tcp + TCP_ACKNOWLEDGEMENT) !== get32(view, head + TCP_ACKNOWLEDGEMENT)) return false;
+    // one word: the data offset with the bits beside it (one of them accurate ECN's), the flags, the window
+    const differing = get32(view, tcp + TCP_DATA_OFFSET) ^ get32(view, head + TCP_DATA_OFFSET);
+    if ((differing & ~(TCP_PSH << 16)) !== 0) return false;
+    if (get16(view, tcp + TCP_URGENT) !== get16(view, head + TCP_URGENT)) return false;
+    for (let i = TCP_MIN_HEADER; i < headerLength - ipLength; i += 4) {
+      if (get32(view, tcp + i) !== get32(view, head + i)) return false;
+    }
     return this.#bothVerified(item, packet, length, ipLength, PROTOCOL_TCP);
   }
 
   #addUdp(packet: number, length: number, ipLength: number): void {
-    const { u8 } = this.memory;
+    const { view } = this.memory;
     const udp = packet + ipLength;
     const headerLength = ipLength + UDP_HEADER;
-    if (length < headerLength || get16(u8, udp + UDP_LENGTH) !== length - ipLength) {
+    if (length < headerLength || get16(view, udp + UDP_LENGTH) !== length - ipLength) {
       this.#closeAll();
       this.seed(packet, length, ipLength, ipLength, true);
       return;
     }
     const slot = this.#flowSlot(packet, ipLength);
     // without a checksum, or without payload, a datagram would come out of a merge different from how it went in
-    const alone = !this.options.udp || length === headerLength || get16(u8, udp + UDP_CHECKSUM) === 0;
+    const alone = !this.options.udp || length === headerLength || get16(view, udp + UDP_CHECKSUM) === 0;
     const item = this.#flows[slot] - 1;
     if (
       !alone &&
@@ -205,7 +213,7 @@ export class Merger extends ItemList {
 
   /** The rules that TCP and UDP share: room, lengths, and IP headers that differ only where the kernel counts. */
   #continues(item: number, packet: number, length: number, ipLength: number, headerLength: number): boolean {
-    const { u8 } = this.memory;
+    const { view } = this.memory;
     const payload = length - headerLength;
     if (
       this.closed[item] !== 0 ||
@@ -221,15 +229,15 @@ export class Merger extends ItemList {
     if (ipLength === IPV6_HEADER) {
       // version, traffic class and flow label; next header and hop limit
       return (
-        get32(u8, packet) === get32(u8, head) &&
-        get16(u8, packet + IPV6_NEXT_HEADER) === get16(u8, head + IPV6_NEXT_HEADER)
+        get32(view, packet) === get32(view, head) &&
+        get16(view, packet + IPV6_NEXT_HEADER) === get16(view, head + IPV6_NEXT_HEADER)
       );
     }
-    if (get16(u8, packet) !== get16(u8, head)) return false; // version, header length and TOS
-    const fragment = get16(u8, packet + IPV4_FRAGMENT);
-    if (fragment !== get16(u8, head + IPV4_FRAGMENT)) return false;
-    if (get16(u8, packet + IPV4_TTL) !== get16(u8, head + IPV4_TTL)) return false; // TTL and protocol
-    return fragment === IPV4_DONT_FRAGMENT || get16(u8, packet + IPV4_ID) === ((this.lastIds[item] + 1) & 0xffff);
+    if (get16(view, packet) !== get16(view, head)) return false; // version, header length and TOS
+    const fragment = get16(view, packet + IPV4_FRAGMENT);
+    if (fragment !== get16(view, head + IPV4_FRAGMENT)) return false;
+    if (get16(view, packet + IPV4_TTL) !== get16(view, head + IPV4_TTL)) return false; // TTL and protocol
+    return fragment === IPV4_DONT_FRAGMENT || get16(view, packet + IPV4_ID) === ((this.lastIds[item] + 1) & 0xffff);
   }
 
   /** Verifies the checksums of an item's first packet (once) and of the packet that wants to join. */
@@ -251,24 +259,24 @@ export class Merger extends ItemList {
   #verify(packet: number, length: number, ipLength: number, protocol: number): boolean {
     const transportLength = length - ipLength;
     const version = ipLength === IPV6_HEADER ? 6 : 4;
-    const pseudo = pseudoHeaderSum(this.sum, packet, version, protocol, transportLength);
+    const pseudo = pseudoHeaderSum(this.memory.view, packet, version, protocol, transportLength);
     return this.sum(packet + ipLength, transportLength, pseudo) === 0xffff;
   }
 
   #register(slot: number, item: number): void {
+    if (this.#flows[slot] === 0) this.#taken[this.#takenCount++] = slot;
     this.#flows[slot] = item + 1;
-    this.#flowsUsed = true;
   }
 
   /** The place in `#flows` of the packet's flow: the one it has, or the free one it would get. */
   #flowSlot(packet: number, ipLength: number): number {
-    const { u8 } = this.memory;
-    const ports = get32(u8, packet + ipLength);
+    const { view } = this.memory;
+    const ports = get32(view, packet + ipLength);
     const latest = this.#flows[this.#latestSlot] - 1;
     if (latest >= 0 && this.#sameFlow(latest, packet, ipLength, ports)) return this.#latestSlot;
     let hash = ports;
     const addresses = ipLength === IPV6_HEADER ? IPV6_SOURCE : IPV4_SOURCE;
-    for (let at = addresses; at < ipLength; at += 4) hash = Math.imul(hash ^ get32(u8, packet + at), 0x9e3779b1);
+    for (let at = addresses; at < ipLength; at += 4) hash = Math.imul(hash ^ get32(view, packet + at), 0x9e3779b1);
     hash ^= hash >>> 15;
     for (let slot = hash & (FLOW_SLOTS - 1); ; slot = (slot + 1) & (FLOW_SLOTS - 1)) {
       const item = this.#flows[slot] - 1;
@@ -279,19 +287,19 @@ export class Merger extends ItemList {
   }
 
   #sameFlow(item: number, packet: number, ipLength: number, ports: number): boolean {
-    const { u8 } = this.memory;
+    const { u8, view } = this.memory;
     const head = this.packets[item];
-    if (this.ipLengths[item] !== ipLength || get32(u8, head + ipLength) !== ports) return false;
+    if (this.ipLengths[item] !== ipLength || get32(view, head + ipLength) !== ports) return false;
     if (ipLength === IPV4_MIN_HEADER) {
       return (
-        get32(u8, head + IPV4_SOURCE) === get32(u8, packet + IPV4_SOURCE) &&
-        get32(u8, head + IPV4_DESTINATION) === get32(u8, packet + IPV4_DESTINATION) &&
+        get32(view, head + IPV4_SOURCE) === get32(view, packet + IPV4_SOURCE) &&
+        get32(view, head + IPV4_DESTINATION) === get32(view, packet + IPV4_DESTINATION) &&
         u8[head + IPV4_PROTOCOL] === u8[packet + IPV4_PROTOCOL]
       );
     }
     if (u8[head + IPV6_NEXT_HEADER] !== u8[packet + IPV6_NEXT_HEADER]) return false;
     for (let at = IPV6_SOURCE; at < IPV6_HEADER; at += 4) {
-      if (get32(u8, head + at) !== get32(u8, packet + at)) return false;
+      if (get32(view, head + at) !== get32(view, packet + at)) return false;
     }
     return true;
   }

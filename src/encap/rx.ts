@@ -33,7 +33,7 @@ import {
 } from '../linux/structs.js';
 import { lookup, NO_VALUE } from '../routes/prefix-table.js';
 import { VNET_HEADER_BYTES } from '../tun/virtio.js';
-import { decrementTtl, type Sum } from './checksum.js';
+import { decrementTtl, headerSum, type Sum } from './checksum.js';
 import type { ControlBlock } from './control-block.js';
 import { type Counters, Rx, RxDrop } from './counters.js';
 import type { ForwarderOptions } from './forwarder.js';
@@ -59,6 +59,8 @@ const SLOT_STRIDE = SLOT_BYTES + 1536;
 /** Space for `int` of UDP_GRO. */
 const CONTROL_BYTES = CMSG_SPACE;
 export const MAX_RECEIVE_SLOTS = 64;
+/** Receives of one wake-up after which the clock is read again: each reading makes an object, and nobody needs it finer. */
+const CLOCK_ROUNDS = 64;
 
 export class RxForwarder {
   readonly #memory: SharedMemory;
@@ -172,11 +174,11 @@ export class RxForwarder {
   /** Receives until the socket has nothing more. @returns EAGAIN, or the errno that ends the forwarder */
   drain(): number {
     const slots = Math.min(this.#options.receiveSlots, MAX_RECEIVE_SLOTS);
-    while (!this.#control.stopRequested) {
+    for (let round = 0; !this.#control.stopRequested; round++) {
+      if (round % CLOCK_ROUNDS === 0) this.#nowMs = Date.now();
       const received = this.#sys.recvmmsg(this.#options.socket, this.#messagesAddress, slots, MSG_DONTWAIT, 0);
       if (received <= 0) return this.#receiveError();
       this.#counters.add(Rx.receives, 1);
-      this.#nowMs = Date.now();
       for (let slot = 0; slot < received; slot++) {
         this.#datagrams(slot);
         this.#prepare(slot);
@@ -200,7 +202,7 @@ export class RxForwarder {
 
   /** The datagrams in one slot: one, or a run of equal ones from one sender with UDP_GRO. */
   #datagrams(slot: number): void {
-    const { u8, u32, i32 } = this.#memory;
+    const { u32, i32, view } = this.#memory;
     const message = this.#messages + slot * MMSGHDR_BYTES;
     const length = u32[(message + MMSGHDR_LENGTH) >>> 2];
     const size = this.#runLength(slot, length);
@@ -213,7 +215,7 @@ export class RxForwarder {
     const sender = i32[(name + SOCKADDR_ADDRESS) >>> 2];
     if (this.#options.checkSenders) {
       const known =
-        get16(u8, name + SOCKADDR_PORT) === this.#options.port &&
+        get16(view, name + SOCKADDR_PORT) === this.#options.port &&
         lookup(i32, this.#senders, 24, toNetworkOrder(sender)) !== NO_VALUE;
       if (!known) return this.#counters.drop(RxDrop.unknown_sender, count);
     }
@@ -237,21 +239,21 @@ export class RxForwarder {
 
   /** Decides about one inner packet: to the merger, or counted under the reason why not. @param sender network order */
   #packet(at: number, length: number, sender: number): void {
-    const { u8 } = this.#memory;
+    const { u8, view } = this.#memory;
     const counters = this.#counters;
     if (length < IPV4_MIN_HEADER) return counters.drop(RxDrop.short, 1);
     if (u8[at] >>> 4 !== 4) return counters.drop(RxDrop.not_ipv4, 1);
     const headerLength = (u8[at] & 15) * 4;
     if (headerLength < IPV4_MIN_HEADER || headerLength > length) return counters.drop(RxDrop.bad_header, 1);
-    if (get16(u8, at + IPV4_TOTAL_LENGTH) !== length) return counters.drop(RxDrop.bad_length, 1);
-    if (this.#sum(at, headerLength, 0) !== 0xffff) return counters.drop(RxDrop.bad_header_checksum, 1);
+    if (get16(view, at + IPV4_TOTAL_LENGTH) !== length) return counters.drop(RxDrop.bad_length, 1);
+    if (headerSum(view, at, headerLength, 0) !== 0xffff) return counters.drop(RxDrop.bad_header_checksum, 1);
     if (u8[at + IPV4_TTL] === 0) return counters.drop(RxDrop.ttl_zero, 1);
 
-    const peer = this.#peerOf(get32(u8, at + IPV4_SOURCE));
+    const peer = this.#peerOf(get32(view, at + IPV4_SOURCE));
     if (this.#options.checkSenders && !this.#mayComeFrom(at, peer, sender)) {
       return counters.drop(RxDrop.spoofed_source, 1);
     }
-    if (((get32(u8, at + IPV4_DESTINATION) ^ this.#options.subnet) & this.#options.subnetMask) !== 0) {
+    if (((get32(view, at + IPV4_DESTINATION) ^ this.#options.subnet) & this.#options.subnetMask) !== 0) {
       return counters.drop(RxDrop.foreign_destination, 1);
     }
     if (u8[at + IPV4_TTL] === 1) {
@@ -273,9 +275,9 @@ export class RxForwarder {
 
   /** An inner source inside the overlay belongs to the subnet of the host that sent it. */
   #mayComeFrom(at: number, peer: number, sender: number): boolean {
-    const { u8, i32 } = this.#memory;
+    const { i32, view } = this.#memory;
     if (peer === NO_VALUE) {
-      return ((get32(u8, at + IPV4_SOURCE) ^ this.#options.network) & this.#options.networkMask) !== 0;
+      return ((get32(view, at + IPV4_SOURCE) ^ this.#options.network) & this.#options.networkMask) !== 0;
     }
     return i32[(this.#options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2] === sender;
   }

@@ -14,7 +14,7 @@
 
 import type { SharedMemory } from '../linux/memory.js';
 import { VNET_GSO_ECN, VNET_GSO_TCPV4, VNET_GSO_TCPV6, VNET_GSO_UDP_L4 } from '../tun/virtio.js';
-import { fold, pseudoHeaderSum, type Sum, storeSum, swap16 } from './checksum.js';
+import { fold, headerSum, pseudoHeaderSum, type Sum, storeSum, swap16 } from './checksum.js';
 import {
   get16,
   get32,
@@ -85,7 +85,7 @@ export class Segmenter {
    * @returns false when the virtio-net header and the packet contradict each other; the packet is then not usable
    */
   begin(packet: number, length: number, gsoType: number, gsoSize: number, csumStart: number): boolean {
-    const u8 = this.#memory.u8;
+    const { u8 } = this.#memory;
     const type = gsoType & ~VNET_GSO_ECN;
     const version = u8[packet] >>> 4;
     const tcp = type === VNET_GSO_TCPV4 || type === VNET_GSO_TCPV6;
@@ -116,35 +116,31 @@ export class Segmenter {
   }
 
   #prepareTemplate(): void {
-    const u8 = this.#memory.u8;
-    const sum = this.#sum;
+    const { u8, view } = this.#memory;
     const template = this.#template;
     const transport = template + this.#ipLength;
     for (let i = 0; i < this.headerLength; i++) u8[template + i] = u8[this.#packet + i];
     if (this.#version === 4) {
-      this.#firstId = get16(u8, template + IPV4_ID);
-      put16(u8, template + IPV4_TOTAL_LENGTH, 0);
-      put16(u8, template + IPV4_ID, 0);
-      put16(u8, template + IPV4_CHECKSUM, 0);
-      this.#ipBase = sum(template, this.#ipLength, 0);
+      this.#firstId = get16(view, template + IPV4_ID);
+      put16(view, template + IPV4_TOTAL_LENGTH, 0);
+      put16(view, template + IPV4_ID, 0);
+      put16(view, template + IPV4_CHECKSUM, 0);
+      this.#ipBase = headerSum(view, template, this.#ipLength, 0);
     }
     let protocol = PROTOCOL_UDP;
     if (this.#tcp) {
       protocol = PROTOCOL_TCP;
-      this.#firstSequence = get32(u8, transport + TCP_SEQUENCE);
+      this.#firstSequence = get32(view, transport + TCP_SEQUENCE);
       this.#flags = u8[transport + TCP_FLAGS];
-      put32(u8, transport + TCP_SEQUENCE, 0);
+      put32(view, transport + TCP_SEQUENCE, 0);
       u8[transport + TCP_FLAGS] = 0;
-      put16(u8, transport + TCP_CHECKSUM, 0);
+      put16(view, transport + TCP_CHECKSUM, 0);
     } else {
-      put16(u8, transport + UDP_LENGTH, 0);
-      put16(u8, transport + UDP_CHECKSUM, 0);
+      put16(view, transport + UDP_LENGTH, 0);
+      put16(view, transport + UDP_CHECKSUM, 0);
     }
-    this.#transportBase = sum(
-      transport,
-      this.#transportLength,
-      pseudoHeaderSum(sum, template, this.#version, protocol, 0),
-    );
+    const pseudo = pseudoHeaderSum(view, template, this.#version, protocol, 0);
+    this.#transportBase = headerSum(view, transport, this.#transportLength, pseudo);
   }
 
   /** Offset of the payload of segment `index`. */
@@ -159,7 +155,7 @@ export class Segmenter {
 
   /** Writes the headers of segment `index` at `at`, an offset aligned to 4 with HEADER_STRIDE bytes to write to. */
   emit(index: number, at: number): void {
-    const { u8, i32 } = this.#memory;
+    const { u8, i32, view } = this.#memory;
     const from = this.#template >>> 2;
     const to = at >>> 2;
     for (let word = 0; word << 2 < this.headerLength; word++) i32[to + word] = i32[from + word];
@@ -170,11 +166,11 @@ export class Segmenter {
     if (this.#version === 4) {
       const total = this.#ipLength + transportLength;
       const id = (this.#firstId + index) & 0xffff;
-      put16(u8, at + IPV4_TOTAL_LENGTH, total);
-      put16(u8, at + IPV4_ID, id);
-      storeSum(u8, at + IPV4_CHECKSUM, ~fold(this.#ipBase + swap16(total) + swap16(id)));
+      put16(view, at + IPV4_TOTAL_LENGTH, total);
+      put16(view, at + IPV4_ID, id);
+      storeSum(view, at + IPV4_CHECKSUM, ~fold(this.#ipBase + swap16(total) + swap16(id)));
     } else {
-      put16(u8, at + IPV6_PAYLOAD_LENGTH, this.#ipLength - IPV6_HEADER + transportLength);
+      put16(view, at + IPV6_PAYLOAD_LENGTH, this.#ipLength - IPV6_HEADER + transportLength);
     }
 
     const transport = at + this.#ipLength;
@@ -182,18 +178,18 @@ export class Segmenter {
     let partial = this.#transportBase + swap16(transportLength);
     if (this.#tcp) {
       const sequence = (this.#firstSequence + done) | 0;
-      put32(u8, transport + TCP_SEQUENCE, sequence);
+      put32(view, transport + TCP_SEQUENCE, sequence);
       let flags = this.#flags;
       if (done + payload < this.#payloadLength) flags &= ~(TCP_FIN | TCP_PSH);
       if (index > 0) flags &= ~TCP_CWR;
       u8[transport + TCP_FLAGS] = flags;
       partial += swap16(sequence >>> 16) + swap16(sequence & 0xffff) + (flags << 8);
-      storeSum(u8, transport + TCP_CHECKSUM, ~this.#sum(payloadAt, payload, partial));
+      storeSum(view, transport + TCP_CHECKSUM, ~this.#sum(payloadAt, payload, partial));
     } else {
-      put16(u8, transport + UDP_LENGTH, transportLength);
+      put16(view, transport + UDP_LENGTH, transportLength);
       const complement = ~this.#sum(payloadAt, payload, partial + swap16(transportLength)) & 0xffff;
       // a computed 0 is sent as all ones: 0 says "no checksum" (RFC 768)
-      storeSum(u8, transport + UDP_CHECKSUM, complement === 0 ? 0xffff : complement);
+      storeSum(view, transport + UDP_CHECKSUM, complement === 0 ? 0xffff : complement);
     }
   }
 }
@@ -215,6 +211,6 @@ export function completeChecksum(
   if (csumStart < IPV4_MIN_HEADER || csumStart + csumOffset + 2 > length) return false;
   const complement = ~sum(packet + csumStart, length - csumStart, 0) & 0xffff;
   const zeroMeansNone = complement === 0 && csumOffset === UDP_CHECKSUM;
-  storeSum(memory.u8, packet + csumStart + csumOffset, zeroMeansNone ? 0xffff : complement);
+  storeSum(memory.view, packet + csumStart + csumOffset, zeroMeansNone ? 0xffff : complement);
   return true;
 }

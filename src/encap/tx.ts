@@ -184,14 +184,14 @@ export class TxForwarder {
 
   /** Decides about one packet of the TUN: into the batch, or counted under the reason why not. */
   #packet(at: number, length: number): void {
-    const { u8 } = this.#memory;
+    const { u8, view } = this.#memory;
     if (length < IPV4_MIN_HEADER) return this.#counters.drop(TxDrop.short, 1);
     if (u8[at] >>> 4 !== 4) return this.#counters.drop(TxDrop.not_ipv4, 1);
     const headerLength = (u8[at] & 15) * 4;
     if (headerLength < IPV4_MIN_HEADER || headerLength > length) return this.#counters.drop(TxDrop.bad_header, 1);
-    if (get16(u8, at + IPV4_TOTAL_LENGTH) !== length) return this.#counters.drop(TxDrop.bad_length, 1);
+    if (get16(view, at + IPV4_TOTAL_LENGTH) !== length) return this.#counters.drop(TxDrop.bad_length, 1);
 
-    const peer = this.#peerOf(get32(u8, at + IPV4_DESTINATION));
+    const peer = this.#peerOf(get32(view, at + IPV4_DESTINATION));
     if (peer === NO_VALUE) {
       this.#counters.drop(TxDrop.no_route, 1);
       return this.#sendIcmp(at, length, ICMP_UNREACHABLE, ICMP_NET_UNREACHABLE, 0);
@@ -279,10 +279,10 @@ export class TxForwarder {
 
   /** A datagram did not fit its path. It goes out in fragments now; the sender is asked for shorter packets. */
   #fragmentationNeeded(peer: number, packet: number, available: number): void {
-    if ((get16(this.#memory.u8, packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT) === 0) return;
+    if ((get16(this.#memory.view, packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT) === 0) return;
     const overhead = this.#options.encapsulationOverhead;
     const mtu = this.#pathMtu(peer) - overhead;
-    if (mtu < IPV4_MIN_HEADER + 8 || mtu >= get16(this.#memory.u8, packet + IPV4_TOTAL_LENGTH)) return;
+    if (mtu < IPV4_MIN_HEADER + 8 || mtu >= get16(this.#memory.view, packet + IPV4_TOTAL_LENGTH)) return;
     this.#sendIcmp(packet, available, ICMP_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, mtu);
   }
 }

@@ -2,6 +2,7 @@ import { addressOf } from './libc.js';
 
 /** A page of WebAssembly memory, in bytes. */
 const PAGE = 65_536;
+const TWO_TO_32 = 4_294_967_296;
 
 /**
  * Memory that every thread of the process and the kernel see at the same place.
@@ -15,6 +16,11 @@ export class SharedMemory {
   readonly i32: Int32Array;
   readonly u32: Uint32Array;
   readonly f64: Float64Array;
+  /** For what stands at any offset, in network order: one access is one load, where four bytes would be four. */
+  readonly view: DataView;
+
+  readonly #baseLow: number;
+  readonly #baseHigh: number;
 
   private constructor(
     readonly memory: WebAssembly.Memory,
@@ -26,6 +32,9 @@ export class SharedMemory {
     this.i32 = new Int32Array(memory.buffer);
     this.u32 = new Uint32Array(memory.buffer);
     this.f64 = new Float64Array(memory.buffer);
+    this.view = new DataView(memory.buffer);
+    this.#baseLow = base >>> 0;
+    this.#baseHigh = Math.floor(base / TWO_TO_32);
   }
 
   /** Reserves address space for `bytes`; the kernel hands out pages as they are touched. */
@@ -41,9 +50,9 @@ export class SharedMemory {
 
   /** Stores the address of `target` at `at`, eight bytes: a pointer inside a kernel structure. */
   setPointer(at: number, target: number): void {
-    const address = this.base + target;
-    this.u32[at >>> 2] = address >>> 0;
-    this.u32[(at >>> 2) + 1] = (address / 4_294_967_296) | 0;
+    const low = this.#baseLow + target;
+    this.u32[at >>> 2] = low;
+    this.u32[(at >>> 2) + 1] = low < TWO_TO_32 ? this.#baseHigh : this.#baseHigh + 1;
   }
 }
 

@@ -50,7 +50,7 @@ const LENGTH = HEADERS + PAYLOAD;
  * @returns 0 when the kernel took it, else the errno
  */
 export function probeMergedWrite(memory: SharedMemory, scratch: number, tun: number, address: number): number {
-  const { u8, u16 } = memory;
+  const { u8, u16, view } = memory;
   const sum = createSum(memory);
   const ip = scratch + 16; // the header before it, the packet itself aligned
   const vnet = ip - VNET_HEADER_BYTES;
@@ -63,16 +63,16 @@ export function probeMergedWrite(memory: SharedMemory, scratch: number, tun: num
   u16[(vnet + VNET_CSUM_START) >>> 1] = IPV4_MIN_HEADER;
   u16[(vnet + VNET_CSUM_OFFSET) >>> 1] = TCP_CHECKSUM;
   u8[ip] = 0x45;
-  put16(u8, ip + IPV4_TOTAL_LENGTH, LENGTH);
-  put16(u8, ip + IPV4_FRAGMENT, IPV4_DONT_FRAGMENT);
+  put16(view, ip + IPV4_TOTAL_LENGTH, LENGTH);
+  put16(view, ip + IPV4_FRAGMENT, IPV4_DONT_FRAGMENT);
   u8[ip + IPV4_TTL] = 0;
   u8[ip + IPV4_PROTOCOL] = PROTOCOL_TCP;
-  put32(u8, ip + IPV4_SOURCE, address);
-  put32(u8, ip + IPV4_DESTINATION, address);
-  storeSum(u8, ip + IPV4_CHECKSUM, ~sum(ip, IPV4_MIN_HEADER, 0));
+  put32(view, ip + IPV4_SOURCE, address);
+  put32(view, ip + IPV4_DESTINATION, address);
+  storeSum(view, ip + IPV4_CHECKSUM, ~sum(ip, IPV4_MIN_HEADER, 0));
   u8[tcp + TCP_DATA_OFFSET] = (TCP_MIN_HEADER / 4) << 4;
   u8[tcp + TCP_FLAGS] = TCP_ACK;
-  storeSum(u8, tcp + TCP_CHECKSUM, pseudoHeaderSum(sum, ip, 4, PROTOCOL_TCP, LENGTH - IPV4_MIN_HEADER));
+  storeSum(view, tcp + TCP_CHECKSUM, pseudoHeaderSum(view, ip, 4, PROTOCOL_TCP, LENGTH - IPV4_MIN_HEADER));
   const packet = Uint8Array.from(u8.subarray(vnet, ip + LENGTH));
   return control.write(tun, packet, packet.length) < 0 ? control.errno() : 0;
 }

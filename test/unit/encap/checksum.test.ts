@@ -4,6 +4,7 @@ import {
   createSum,
   decrementTtl,
   fold,
+  headerSum,
   loadSum,
   pseudoHeaderSum,
   storeSum,
@@ -14,7 +15,7 @@ import { payload, tcp } from './support/packets.js';
 import { plainSum, pseudoSum, setWord, word } from './support/reference.js';
 
 const memory = SharedMemory.create(3 * 65_536);
-const { u8 } = memory;
+const { u8, view } = memory;
 const sum = createSum(memory);
 const AT = 1024;
 
@@ -115,15 +116,37 @@ describe('swap16, storeSum and loadSum', () => {
 
   it('storeSum and loadSum are inverse, also for a complement, which is negative', () => {
     for (const value of [0, 1, 0x1234, 0xff00, 0xffff]) {
-      storeSum(u8, AT, ~value);
-      expect(loadSum(u8, AT)).toBe(0xffff - value);
+      storeSum(view, AT, ~value);
+      expect(loadSum(view, AT)).toBe(0xffff - value);
     }
   });
 
   it('a stored sum is right on the wire', () => {
     u8.set([0x45, 0, 0, 20, 1, 2, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2], AT);
-    storeSum(u8, AT + 10, ~sum(AT, 20, 0));
+    storeSum(view, AT + 10, ~sum(AT, 20, 0));
     expect(plainSum(u8.subarray(AT, AT + 20))).toBe(0xffff);
+  });
+});
+
+describe('headerSum', () => {
+  it('agrees with the sum of the kernel for every header length, at every alignment', () => {
+    fc.assert(
+      fc.property(
+        fc.uint8Array({ minLength: 60, maxLength: 60 }),
+        fc.integer({ min: 0, max: 15 }),
+        fc.nat(3),
+        fc.nat(0x2_0000),
+        (bytes, words, shift, initial) => {
+          u8.set(bytes, AT + shift);
+          expect(headerSum(view, AT + shift, 4 * words, initial)).toBe(sum(AT + shift, 4 * words, initial));
+        },
+      ),
+    );
+  });
+
+  it('loses no carry of a header of all ones', () => {
+    u8.fill(0xff, AT, AT + 60);
+    expect(headerSum(view, AT, 60, 0x1_fffe)).toBe(0xffff);
   });
 });
 
@@ -133,7 +156,7 @@ describe('pseudoHeaderSum', () => {
     u8.set(packet, AT);
     for (const protocol of [6, 17]) {
       for (const length of [0, 8, 20, 1480, 65_515, 65_535]) {
-        const got = swap16(pseudoHeaderSum(sum, AT, version, protocol, length));
+        const got = swap16(pseudoHeaderSum(view, AT, version, protocol, length));
         expect(got).toBe(pseudoSum(packet, protocol, length));
       }
     }
