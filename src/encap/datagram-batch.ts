@@ -3,8 +3,9 @@
  *
  * Theory of operation. With UDP_SEGMENT one sendmsg carries a run: datagrams of equal length to one peer, the last of
  * which may be shorter. So the batch holds one run. A datagram that does not continue it (another peer, longer than the
- * run's segment length, after a shorter one, more than a send may carry) flushes first and starts the next. That covers
- * super-packets and runs of small packets alike, and lets the tail of one super-packet travel with the head of the next.
+ * run's segment length, more than a send may carry) flushes first and starts the next; a run that nothing can continue
+ * (it has a shorter one, or all the segments that it may have) leaves at once. That covers super-packets and runs of
+ * small packets alike, and lets the tail of one super-packet travel with the head of the next.
  *
  * A datagram is one iovec (a whole packet) or two (headers from the batch's own arena, payload in place). The memory
  * they point at belongs to the caller and must stay unchanged until `flush` has returned or `empty` is true.
@@ -104,7 +105,6 @@ export class DatagramBatch {
   #iovCount = 0;
   #bytes = 0;
   #segmentLength = 0;
-  #sealed = false;
 
   constructor(
     memory: SharedMemory,
@@ -150,11 +150,7 @@ export class DatagramBatch {
   reserve(peer: number, length: number): number {
     if (
       this.#count > 0 &&
-      (peer !== this.#peer ||
-        this.#sealed ||
-        length > this.#segmentLength ||
-        this.#count >= this.#maxSegments ||
-        this.#bytes + length > MAX_UDP_PAYLOAD)
+      (peer !== this.#peer || length > this.#segmentLength || this.#bytes + length > MAX_UDP_PAYLOAD)
     ) {
       this.flush();
     }
@@ -189,7 +185,8 @@ export class DatagramBatch {
     this.#count++;
     this.#iovStart[this.#count] = this.#iovCount;
     this.#bytes += length;
-    if (length < this.#segmentLength) this.#sealed = true;
+    // nothing can join it any more: the sooner it leaves, the sooner its memory is used again, still in the cache
+    if (length < this.#segmentLength || this.#count >= this.#maxSegments) this.flush();
   }
 
   /** Sends what was gathered. Never throws: what cannot be sent is counted as dropped. */
@@ -201,7 +198,6 @@ export class DatagramBatch {
     this.#count = 0;
     this.#iovCount = 0;
     this.#bytes = 0;
-    this.#sealed = false;
   }
 
   /** One sendmsg for `count` datagrams from `first` on. */

@@ -88,6 +88,11 @@ export class Merger extends ItemList {
     this.options = options;
   }
 
+  /** False when nothing would ever be merged. */
+  get enabled(): boolean {
+    return this.options.tcp || this.options.udp;
+  }
+
   /** Forgets everything. The memory of the packets is the caller's again. */
   reset(): void {
     this.count = 0;
@@ -104,10 +109,6 @@ export class Merger extends ItemList {
    * `reset`. There must be room: see `full`.
    */
   add(packet: number, length: number): void {
-    if (!this.options.tcp && !this.options.udp) {
-      this.seed(packet, length, IPV4_MIN_HEADER, IPV4_MIN_HEADER, true);
-      return;
-    }
     const { u8, view } = this.memory;
     const version = u8[packet] >>> 4;
     let ipLength = IPV4_MIN_HEADER;

@@ -3,7 +3,8 @@
  *
  * Theory of operation. One recvmmsg takes everything that waits, up to a slot each; with UDP_GRO a slot holds a run of
  * equal datagrams of one sender. Every inner packet is checked, its TTL taken down, and given to the merger; then every
- * item of the merger is one writev. Packets stay in their slots until they are written.
+ * item of the merger is one writev. Packets stay in their slots until they are written. Where the TUN takes no merged
+ * packets each is written as soon as it is checked.
  */
 import { EAGAIN, EBADF, EBADFD, EINVAL, EIO, MSG_DONTWAIT, MSG_TRUNC, SOL_UDP, UDP_GRO } from '../linux/constants.js';
 import type { Syscalls } from '../linux/libc.js';
@@ -263,6 +264,7 @@ export class RxForwarder {
     }
     decrementTtl(u8, at);
     this.#account(peer, length);
+    if (!this.#merger.enabled) return this.#writeAlone(at, length);
     if (this.#merger.full) this.#write();
     this.#merger.add(at, length);
   }
@@ -333,13 +335,19 @@ export class RxForwarder {
     merger.restore(item);
     this.#counters.add(Rx.replayed_packets, segments);
     for (let segment = 0; segment < segments; segment++) {
-      const iovec = this.#singleIov + IOVEC_BYTES;
-      this.#memory.setPointer(iovec, merger.packetAt(item, segment));
-      this.#memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = merger.packetLength(item, segment);
-      if (this.#sys.writev(this.#options.tun, this.#singleAddress, 2 - this.#skip) >= 0) {
-        this.#counters.add(Rx.writes, 1);
-      } else this.#dropWrite(this.#sys.errno(), 1);
+      this.#writeAlone(merger.packetAt(item, segment), merger.packetLength(item, segment));
     }
+  }
+
+  /** Writes one packet as it is. */
+  #writeAlone(at: number, length: number): void {
+    if (this.#fatal !== 0) return this.#dropWrite(this.#fatal, 1);
+    const iovec = this.#singleIov + IOVEC_BYTES;
+    this.#memory.setPointer(iovec, at);
+    this.#memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = length;
+    if (this.#sys.writev(this.#options.tun, this.#singleAddress, 2 - this.#skip) < 0) {
+      this.#dropWrite(this.#sys.errno(), 1);
+    } else this.#counters.add(Rx.writes, 1);
   }
 
   #dropWrite(errno: number, packets: number): void {
