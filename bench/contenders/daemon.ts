@@ -35,8 +35,14 @@ export async function startDaemons(
       const subnetFile = join(runFolder, 'subnet.env');
       // a daemon asks for the subnet it had before; so both sides get the ones that the pair's containers live in
       await writeFile(subnetFile, `FLANNEL_NETWORK=${NETWORK}\nFLANNEL_SUBNET=${end.gateway}/24\n`);
+      // nobody who is compared has firewall rules
       const argv = [process.execPath, join(project, 'dist/cli/tweed.js'), 'run', '--iface=eth0'];
-      argv.push(`--etcd-endpoints=file://${registry}`, `--run-dir=${runFolder}`, `--subnet-file=${subnetFile}`);
+      argv.push(
+        '--iptables-forward-rules=false',
+        `--etcd-endpoints=file://${registry}`,
+        `--run-dir=${runFolder}`,
+        `--subnet-file=${subnetFile}`,
+      );
       hosts.push(await Helper.start(end.host, [...argv, ...daemonArgs], /"tweed starts"/));
       runFolders.push(runFolder);
     }

@@ -1,3 +1,4 @@
+import os from 'node:os';
 import { exec } from '../../src/base/exec.js';
 import {
   createNamespaces,
@@ -121,6 +122,17 @@ export class Pair {
       ...this.ends.map(({ number }) => [this.#switch, `port${number}`] as const),
     ];
     for (const [namespace, link] of links) await exec(inside(namespace, ['ethtool', '-K', link, ...flags]));
+  }
+
+  /**
+   * Has each host take all packets of a flow from its container on one processor (receive packet steering), or on the
+   * one that the sender happens to run on. The latter, which is what containers get unless somebody cares, lets packets
+   * of a flow overtake each other when the sender moves.
+   */
+  async keepOrder(kept: boolean): Promise<void> {
+    const mask = kept ? (2 ** Math.min(os.cpus().length, 32) - 1).toString(16) : '0';
+    const steering = '/sys/class/net/veth0/queues/rx-0/rps_cpus';
+    for (const { host } of this.ends) await exec(inside(host, ['sh', '-c', `echo ${mask} > ${steering}`]));
   }
 
   /** Bytes and packets that both hosts have put on the underlay. A super-packet that passes whole counts once. */

@@ -1,4 +1,5 @@
 import type { Metric, Values } from '../harness/results.js';
+import { SyscallCounter } from '../harness/syscall-counter.js';
 import type { Site } from '../network/site.js';
 import type { Settings, Suite, SuitePlan } from './suite.js';
 import { flood, type Place, requests, type TrafficMeasurement, tcp } from './traffic.js';
@@ -45,9 +46,28 @@ function withPacketCosts(measurement: TrafficMeasurement): TrafficMeasurement {
     metrics: [...measurement.metrics, ...COSTS],
     async run(place) {
       const values = await measurement.run(place);
-      return { ...values, ...packetCosts(values) };
+      return { ...values, ...packetCosts(values), ...(await countCalls(place, measurement)) };
     },
   };
+}
+
+/**
+ * System calls per packet, of the same traffic once more: counting makes every call a little longer, so that it would
+ * slow down most who makes most of them.
+ */
+async function countCalls(place: Place, { run }: TrafficMeasurement): Promise<Values> {
+  const { pids } = place.running;
+  const counter = pids.length > 0 ? await SyscallCounter.start(pids) : null;
+  if (counter === null) return {};
+  let calls = 0;
+  let values: Values;
+  try {
+    values = await run(place);
+  } finally {
+    calls = counter.stop();
+  }
+  const packets = packetCosts(values).wirePackets;
+  return packets === undefined ? {} : { callsPerPacket: calls / packets };
 }
 
 /**
@@ -58,7 +78,7 @@ function withPacketCosts(measurement: TrafficMeasurement): TrafficMeasurement {
  * an engine without counters sends what it reads, packet by packet.
  */
 export function packetCosts(values: Values): Values {
-  const { bytes, deviceBytes, devicePackets, systemCalls, contextSwitches, daemonUser, daemonSystem } = values;
+  const { bytes, deviceBytes, devicePackets, contextSwitches, daemonUser, daemonSystem } = values;
   if (bytes === undefined || deviceBytes === undefined || devicePackets === undefined) return { copiesPerByte: 2 };
   const sent = values['counter:tx_bytes'];
   const udpBytes = sent === undefined ? deviceBytes : sent + (values['counter:rx_bytes'] ?? 0);
@@ -66,7 +86,6 @@ export function packetCosts(values: Values): Values {
   const packets = values['counter:tx_packets'] ?? devicePackets / 2;
   return {
     wirePackets: packets,
-    ...(systemCalls !== undefined && { callsPerPacket: systemCalls / packets }),
     switchesPerPacket: (contextSwitches ?? 0) / packets,
     copiesPerByte: 2 + (deviceBytes + udpBytes) / bytes,
     userPerGb: ((daemonUser ?? 0) / bytes) * 1e9,

@@ -5,6 +5,9 @@ import { trafficSuite } from './traffic-suite.js';
 
 const SUITE = 'throughput';
 const CONTENDERS = ['direct', 'vxlan', 'tweed', 'tweed-off', 'c-loop'];
+/** Who is fast enough for the order of super-packets to matter. */
+const ORDERED = ['direct', 'vxlan', 'tweed'];
+const ORDERED_SECONDS = 10;
 
 /** What users of tunnels ask first: rates, losses and idle delay, container to container. */
 export function throughputSuite(site: Site): Suite<Place> {
@@ -15,7 +18,7 @@ function plans({ quick, rounds, seconds, underlays }: Settings): SuitePlan<Place
   const all = measurements(seconds, quick);
   const quickly = ['tcp-1', 'flood-64', 'ping'];
   const segmented = ['tcp-1', 'tcp-1-reverse', 'tcp-4', 'udp-1400'];
-  return underlays.map((underlay) => {
+  const plans: SuitePlan<Place>[] = underlays.map((underlay) => {
     const wanted = underlay === 'segmented' ? segmented : all.map(({ id }) => id);
     return {
       suite: SUITE,
@@ -26,6 +29,26 @@ function plans({ quick, rounds, seconds, underlays }: Settings): SuitePlan<Place
       twice: { contender: 'tweed', measurements: ['tcp-1', 'ping'] },
     };
   });
+  const ordered = inOrder(
+    tcp('tcp-1-ordered', 'TCP, one stream of 10 s, links keep the order', { seconds: ORDERED_SECONDS }),
+  );
+  const orderedPlan = { suite: SUITE, underlay: 'whole', rounds, contenders: ORDERED, measurements: [ordered] };
+  return quick || !underlays.includes('whole') ? plans : [...plans, orderedPlan];
+}
+
+/** The same with links on which packets of a flow cannot overtake each other before they reach the tunnel. */
+function inOrder(measurement: TrafficMeasurement): TrafficMeasurement {
+  return {
+    ...measurement,
+    async run(place) {
+      await place.pair.keepOrder(true);
+      try {
+        return await measurement.run(place);
+      } finally {
+        await place.pair.keepOrder(false);
+      }
+    },
+  };
 }
 
 function measurements(seconds: number, quick: boolean): TrafficMeasurement[] {

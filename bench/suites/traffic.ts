@@ -2,7 +2,6 @@
 import type { Running } from '../contenders/contender.js';
 import { contextSwitches, cpuOf, machineTime, subtractCpu } from '../harness/cpu.js';
 import type { Metric, Values } from '../harness/results.js';
-import { SyscallCounter } from '../harness/syscall-counter.js';
 import { snmpCounters } from '../network/counters.js';
 import { iperfTcp, iperfUdp } from '../network/iperf.js';
 import type { Pair } from '../network/pair.js';
@@ -173,7 +172,7 @@ export function requests(
   };
 }
 
-/** Adds what it cost: CPU time of daemons and machine, system calls, context switches, what went over the underlay. */
+/** Adds what it cost: CPU time of daemons and machine, context switches, what went over the underlay. */
 async function withCosts(place: Place, traffic: () => Promise<Values & { readonly bytes: number }>): Promise<Values> {
   const { pair, running } = place;
   const read = async () => ({
@@ -184,15 +183,8 @@ async function withCosts(place: Place, traffic: () => Promise<Values & { readonl
     device: await pair.deviceTraffic(running.device),
     counters: (await running.counters?.()) ?? {},
   });
-  const syscalls = running.pids.length > 0 ? await SyscallCounter.start(running.pids) : null;
   const before = await read();
-  let values: Values & { readonly bytes: number };
-  let calls: number | null = null;
-  try {
-    values = await traffic();
-  } finally {
-    calls = syscalls?.stop() ?? null;
-  }
+  const values = await traffic();
   const after = await read();
   const cpu = subtractCpu(after.cpu, before.cpu);
   const machineCpu = after.machine.busy - before.machine.busy;
@@ -206,7 +198,6 @@ async function withCosts(place: Place, traffic: () => Promise<Values & { readonl
       daemonCpuPerGb: cpu.total / gigabytes,
       contextSwitches: after.switches - before.switches,
       ...(values.packets !== undefined && { daemonNsPerPacket: (cpu.total * 1e9) / values.packets }),
-      ...(calls !== null && { systemCalls: calls }),
     }),
     machineCpu,
     machineCpuPerGb: machineCpu / gigabytes,
