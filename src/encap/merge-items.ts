@@ -218,6 +218,7 @@ export class ItemList {
     return this.memory.u8[packet + (version === 4 ? IPV4_PROTOCOL : IPV6_NEXT_HEADER)];
   }
 
+  /** All zeros: the packet is as the kernel gets it from a device without offloads. */
   #clearVnet(item: number): void {
     const at = this.#vnet + item * VNET_STRIDE;
     const { i32, u16 } = this.memory;
