@@ -215,7 +215,8 @@ describe.skipIf(reason !== '')(`a guarded etcd ${reason}`, () => {
       await etcd.start();
       etcd.control(['put', '/coreos.com/network/subnets/10.5.251.0-24', '{"PublicIP":"192.0.2.51"}'], asRoot);
       await vi.waitFor(() => expect(one.peers.has('10.5.251.0/24')).toBe(true), PATIENCE);
-      expect(one.connection).toBe('up');
+      // The peers of the list are announced before the watch that follows it stands.
+      await vi.waitFor(() => expect(one.connection).toBe('up'), PATIENCE);
     });
 
     it('goes on when users and roles are changed', async () => {
