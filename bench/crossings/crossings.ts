@@ -189,7 +189,7 @@ export class Crossings {
     const insideBefore = calls.inside;
     const callsBefore = calls.calls;
     const start = clock.now();
-    host.forwarder.drain();
+    host.forwarder.turn();
     const total = clock.now() - start - clock.overhead;
     // each timed call adds a reading of the clock that it does not see itself
     const outside = total - (calls.inside - insideBefore) - (calls.calls - callsBefore) * clock.overhead;
@@ -198,8 +198,8 @@ export class Crossings {
 
   /** Throws away whatever is still under way. */
   #discard(): void {
-    this.#rig.sender.forwarder.drain();
-    this.#rig.receiver.forwarder.drain();
+    this.#rig.sender.forwarder.turn();
+    this.#rig.receiver.forwarder.turn();
     do this.#receive.toReceive(LARGEST);
     while (native.recvmsg(this.#appReceiver, this.#receive.address, 0) >= 0);
   }
@@ -232,7 +232,7 @@ export class Crossings {
     });
 
     repeat(send);
-    sender.forwarder.drain();
+    sender.forwarder.turn();
     this.#between(run);
     repeat(() => {
       this.#receive.toReceive(room);
@@ -240,8 +240,8 @@ export class Crossings {
     });
 
     repeat(send);
-    sender.forwarder.drain();
-    receiver.forwarder.drain();
+    sender.forwarder.turn();
+    receiver.forwarder.turn();
     this.#between(run);
     repeat(() => {
       this.#receive.toReceive(room);
@@ -282,7 +282,7 @@ export class Crossings {
     for (let i = 0; i < bursts; i++) {
       for (let j = 0; j < burst; j++) syscalls.sendmsg(this.#appSender, this.#send.address, 0);
       this.#between(run);
-      sender.forwarder.drain();
+      sender.forwarder.turn();
     }
     watches.take('udp-send', 'dropped', sender.calls.full.sendmsg);
     this.#rig.sendTo('peer');

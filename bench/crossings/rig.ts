@@ -21,7 +21,6 @@ import { MAX_RECEIVE_SLOTS, RxForwarder } from '../../src/encap/rx.js';
 import { TxForwarder } from '../../src/encap/tx.js';
 import { openUdpSocket, type UdpSocket } from '../../src/encap/udp-socket.js';
 import { ipInside } from '../../src/lab/namespace.js';
-import { EFD_CLOEXEC, EFD_NONBLOCK } from '../../src/linux/constants.js';
 import { control, syscalls } from '../../src/linux/libc.js';
 import { SharedMemory } from '../../src/linux/memory.js';
 import { PrefixTable } from '../../src/routes/prefix-table.js';
@@ -149,13 +148,10 @@ export class Rig {
     const layout = planLayout(network);
     const { socket, tun, peers } = host;
     peers.set(prefix(peer.subnet), address(peer.address));
-    const wake = control.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    this.#descriptors.push(wake);
     return {
       layout,
       tun: tun.fd,
       socket: socket.fd,
-      wake,
       vnetHeader: tun.vnetHeader,
       network: network.address,
       networkMask: netmask(network.length),
@@ -180,16 +176,8 @@ export class Rig {
     const { memory, calls } = host;
     const counters = new Counters(memory.f64, options.layout.txCounters);
     const block = new ControlBlock(memory.i32, options.layout.control);
-    return new TxForwarder(
-      memory,
-      calls,
-      createSum(memory),
-      counters,
-      block,
-      options,
-      () => 0,
-      () => {},
-    );
+    const services = { pathMtu: () => 0, allowFragments: () => {}, awaitRoom: () => {} };
+    return new TxForwarder(memory, calls, createSum(memory), counters, block, options, services);
   }
 
   #makeRx(host: RigHost, own: End, peer: End): RxForwarder {

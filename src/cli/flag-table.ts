@@ -300,6 +300,14 @@ const tweedFlags: readonly Row[] = [
   offload('udp-gro', 'receive runs of datagrams in one piece (UDP_GRO)'),
   offload('udp-batch', 'receive several messages with one system call (recvmmsg)'),
   {
+    name: 'forwarder-threads',
+    kind: 'string',
+    default: 'auto',
+    placeholder: 'auto|1|2',
+    help: 'one thread for each direction, or one for both; auto: one on a host with at most two processors',
+    rule: oneOf('auto', '1', '2'),
+  },
+  {
     name: 'socket-buffer',
     kind: 'integer',
     default: 7_340_032,

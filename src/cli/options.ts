@@ -66,6 +66,7 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
   const number = (name: string) => value(name) as number;
   const yes = (name: string) => value(name) as boolean;
   const offload = (name: string) => value(name) as Switch;
+  const threads = text('forwarder-threads');
   const ttlSeconds = number('subnet-ttl');
   const marginSeconds = number('subnet-lease-renew-margin') * 60;
   return {
@@ -94,6 +95,7 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
         udpGro: offload('udp-gro'),
         udpBatch: offload('udp-batch'),
       },
+      forwarderThreads: threads === 'auto' ? threads : threads === '1' ? 1 : 2,
       socketBuffer: number('socket-buffer'),
       txQueueLength: number('txqueuelen'),
     },

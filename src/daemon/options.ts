@@ -37,6 +37,7 @@ export interface DaemonOptions {
     readonly deviceName: string;
     readonly checkSenders: boolean;
     readonly offloads: Readonly<Record<'tunTso' | 'tunUso' | 'udpGso' | 'udpGro' | 'udpBatch', Switch>>;
+    readonly forwarderThreads: 'auto' | 1 | 2;
     /** Bytes, each way. */
     readonly socketBuffer: number;
     /** Packets. */

@@ -46,7 +46,7 @@ export const RX_DROPS = [
 export const SEGMENT_BUCKETS = [1, 2, 4, 8, 16, 32, 64] as const;
 
 const TX_NAMES = [
-  'wakeups',
+  'turns',
   'reads',
   'super_packets',
   'packets',
@@ -68,7 +68,7 @@ const TX_NAMES = [
 ] as const;
 
 const RX_NAMES = [
-  'wakeups',
+  'turns',
   'receives',
   'datagrams',
   'coalesced_datagrams',

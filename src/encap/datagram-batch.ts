@@ -26,6 +26,7 @@ import {
   ENOBUFS,
   ENOMEM,
   EPERM,
+  MSG_DONTWAIT,
   SOL_UDP,
   UDP_SEGMENT,
 } from '../linux/constants.js';
@@ -63,14 +64,16 @@ export const MAX_SEGMENTS_BEFORE_6_9 = 63;
 const RETRIES = 3;
 const NO_PEER = -1;
 
-/** What the batch does not know itself: how long a datagram may be, and whom to tell of one that was longer. */
-export interface PathLimit {
+/** What the batch does not know itself: how long a datagram may be, whom to tell of one that was longer, how to wait. */
+export interface Path {
   /** Is a datagram of `length` bytes too long for the path to the peer? Asked only after a send was refused. */
   exceeded(peer: number, length: number): boolean;
   /** A datagram to the peer was too long: `available` bytes of the inner packet lie at `packet`. */
   tooLong(peer: number, packet: number, available: number): void;
   /** Says whether the socket may cut datagrams that are too long for their path into fragments, instead of refusing. */
   allowFragments(allowed: boolean): void;
+  /** The socket's buffer is full: returns when there is room again, or when there has been none for too long. */
+  awaitRoom(): void;
 }
 
 export interface DatagramBatchOptions {
@@ -88,7 +91,7 @@ export class DatagramBatch {
   readonly #control: ControlBlock;
   readonly #socket: number;
   readonly #peers: number;
-  readonly #path: PathLimit;
+  readonly #path: Path;
 
   readonly #message: number;
   readonly #messageAddress: number;
@@ -113,7 +116,7 @@ export class DatagramBatch {
     counters: Counters,
     control: ControlBlock,
     options: DatagramBatchOptions,
-    path: PathLimit,
+    path: Path,
   ) {
     this.#memory = memory;
     this.#sys = sys;
@@ -200,7 +203,7 @@ export class DatagramBatch {
     this.#bytes = 0;
   }
 
-  /** One sendmsg for `count` datagrams from `first` on. */
+  /** One sendmsg for `count` datagrams from `first` on; a second one when there was no room for the first. */
   #send(first: number, count: number): number {
     const { u32, u16 } = this.#memory;
     const message = this.#message;
@@ -210,7 +213,10 @@ export class DatagramBatch {
     u32[(message + MSGHDR_IOV_COUNT) >>> 2] = this.#iovStart[first + count] - iov;
     u32[(message + MSGHDR_CONTROL_LENGTH) >>> 2] = count > 1 ? CMSG_SPACE : 0;
     u16[this.#segmentSizeAt] = this.#segmentLength;
-    return this.#sys.sendmsg(this.#socket, this.#messageAddress, 0);
+    const sent = this.#sys.sendmsg(this.#socket, this.#messageAddress, MSG_DONTWAIT);
+    if (sent >= 0 || this.#sys.errno() !== EAGAIN) return sent;
+    this.#path.awaitRoom();
+    return this.#sys.sendmsg(this.#socket, this.#messageAddress, MSG_DONTWAIT);
   }
 
   #sent(count: number, bytes: number): void {

@@ -11,15 +11,22 @@ import { createSum } from './checksum.js';
 import { ControlBlock, type Direction } from './control-block.js';
 import { Counters } from './counters.js';
 import type { ForwarderOptions } from './forwarder.js';
+import { ForwarderLoop, LOOP_BYTES } from './forwarder-loop.js';
 import { PEER_BYTES, PEER_SOCKADDR } from './peers.js';
 import { RxForwarder } from './rx.js';
-import { TxForwarder } from './tx.js';
+import { TxForwarder, type TxServices } from './tx.js';
 import { allowFragments, pathMtu } from './udp-socket.js';
 
+/** What a thread is told at its start. */
 interface ForwarderThreadData {
-  readonly tweedForwarder: Direction;
+  /** The directions that it serves. */
+  readonly tweedForwarder: readonly Direction[];
   readonly memory: WebAssembly.Memory;
   readonly options: ForwarderOptions;
+  /** Offset of the loop's own LOOP_BYTES. */
+  readonly loop: number;
+  /** Descriptor of the eventfd by which it is woken. */
+  readonly wake: number;
 }
 
 export interface ForwarderThread {
@@ -27,54 +34,58 @@ export interface ForwarderThread {
   readonly ended: Promise<Error | null>;
 }
 
-/** Starts a forwarder and waits until it runs. */
+/**
+ * Starts a thread that forwards in one direction or in both, and waits until it runs.
+ *
+ * @param index which of the threads it is, from 0
+ * @param wake an eventfd, its own
+ */
 export async function startForwarder(
-  direction: Direction,
+  directions: readonly Direction[],
   memory: SharedMemory,
   options: ForwarderOptions,
+  index: number,
+  wake: number,
 ): Promise<ForwarderThread> {
-  const data: ForwarderThreadData = { tweedForwarder: direction, memory: memory.memory, options };
-  const worker = new Worker(fileURLToPath(import.meta.url), { workerData: data, name: `tweed-${direction}` });
+  const loop = options.layout.loops + index * LOOP_BYTES;
+  const data: ForwarderThreadData = { tweedForwarder: directions, memory: memory.memory, options, loop, wake };
+  const name = directions.join('-');
+  const worker = new Worker(fileURLToPath(import.meta.url), { workerData: data, name: `tweed-${name}` });
   const ended = new Promise<Error | null>((resolve) => {
     worker.once('error', (error) => resolve(error instanceof Error ? error : new Error(String(error))));
     worker.once('exit', () => resolve(null));
   });
   const failed = await Promise.race([
     new Promise<null>((resolve) => worker.once('message', () => resolve(null))),
-    ended.then((error) => error ?? new Error(`the ${direction} forwarder ended at once`)),
+    ended.then((error) => error ?? new Error(`the ${name} forwarder ended at once`)),
   ]);
   if (failed !== null) throw failed;
   return { ended };
 }
 
-function runForwarder(data: ForwarderThreadData): void {
-  const { options } = data;
+function runForwarders({ tweedForwarder: directions, options, loop: at, wake, ...data }: ForwarderThreadData): void {
   const memory = SharedMemory.attach(data.memory);
   const sum = createSum(memory);
   const control = new ControlBlock(memory.i32, options.layout.control);
-  const mtuOfPeer = (peer: number): number => {
-    const word = (options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2;
-    return pathMtu(toNetworkOrder(memory.i32[word]) >>> 0, options.port);
+  const loop = new ForwarderLoop(memory, at, syscalls, control, wake);
+  const services: TxServices = {
+    pathMtu: (peer) => {
+      const word = (options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2;
+      return pathMtu(toNetworkOrder(memory.i32[word]) >>> 0, options.port);
+    },
+    allowFragments: (allowed) => allowFragments(options.socket, allowed),
+    awaitRoom: () => loop.awaitRoom(options.socket),
   };
-  const fragments = (allowed: boolean) => allowFragments(options.socket, allowed);
-  const counters = (at: number) => new Counters(memory.f64, at);
-  const forwarder =
-    data.tweedForwarder === 'tx'
-      ? new TxForwarder(
-          memory,
-          syscalls,
-          sum,
-          counters(options.layout.txCounters),
-          control,
-          options,
-          mtuOfPeer,
-          fragments,
-        )
-      : new RxForwarder(memory, syscalls, sum, counters(options.layout.rxCounters), control, options);
+  const forwarders = directions.map((direction) => {
+    const counters = new Counters(memory.f64, options.layout[`${direction}Counters`]);
+    return direction === 'tx'
+      ? new TxForwarder(memory, syscalls, sum, counters, control, options, services)
+      : new RxForwarder(memory, syscalls, sum, counters, control, options);
+  });
   parentPort?.postMessage('running');
-  forwarder.run();
+  loop.serve(forwarders);
 }
 
 if (!isMainThread && typeof workerData === 'object' && workerData !== null && 'tweedForwarder' in workerData) {
-  runForwarder(workerData as ForwarderThreadData);
+  runForwarders(workerData as ForwarderThreadData);
 }

@@ -3,10 +3,9 @@ import type { Layout } from './layout.js';
 /** What both forwarders are told at their start; plain data, handed to their threads. Addresses in host order. */
 export interface ForwarderOptions {
   readonly layout: Layout;
-  /** Descriptors: the TUN, the UDP socket, and the forwarder's own eventfd. */
+  /** Descriptors. */
   readonly tun: number;
   readonly socket: number;
-  readonly wake: number;
   /** The TUN puts a virtio-net header before every packet. */
   readonly vnetHeader: boolean;
   readonly network: number;

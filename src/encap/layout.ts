@@ -2,6 +2,7 @@ import type { Prefix } from '../base/ipv4.js';
 import { RegionAllocator } from '../linux/memory.js';
 import { prefixTableBytes, rootShift } from '../routes/prefix-table.js';
 import { COUNTER_WORDS } from './counters.js';
+import { LOOP_BYTES } from './forwarder-loop.js';
 import { PEER_BYTES } from './peers.js';
 
 /** How many peers, and distinct networks of theirs, fit. Address space only: untouched pages cost nothing. */
@@ -16,6 +17,8 @@ export const RX_BYTES = 12 << 20;
 /** Where everything lies in the shared memory; plain numbers, so it can be handed to a thread. Offsets in bytes. */
 export interface Layout {
   readonly control: number;
+  /** LOOP_BYTES for each forwarder thread. */
+  readonly loops: number;
   readonly txCounters: number;
   readonly rxCounters: number;
   readonly peers: number;
@@ -31,6 +34,7 @@ export function planLayout(network: Prefix): Layout {
   const regions = new RegionAllocator();
   const layout = {
     control: regions.take(4096),
+    loops: regions.take(2 * LOOP_BYTES),
     txCounters: regions.take(COUNTER_WORDS * 8, 4096),
     rxCounters: regions.take(COUNTER_WORDS * 8, 4096),
     peers: regions.take(PEER_CAPACITY * PEER_BYTES, 4096),

@@ -3,8 +3,8 @@
  *
  * Theory of operation. One recvmmsg takes everything that waits, up to a slot each; with UDP_GRO a slot holds a run of
  * equal datagrams of one sender. Every inner packet is checked, its TTL taken down, and given to the merger; then every
- * item of the merger is one writev. Packets stay in their slots until they are written. Where the TUN takes no merged
- * packets each is written as soon as it is checked.
+ * item of the merger is one writev. Packets stay in their slots until they are written. Where there is nothing to merge
+ * with (the packet came alone, or the TUN takes no merged ones) it is written as soon as it is checked.
  */
 import { EAGAIN, EBADF, EBADFD, EINVAL, EIO, MSG_DONTWAIT, MSG_TRUNC, SOL_UDP, UDP_GRO } from '../linux/constants.js';
 import type { Syscalls } from '../linux/libc.js';
@@ -38,6 +38,7 @@ import { decrementTtl, headerSum, type Sum } from './checksum.js';
 import type { ControlBlock } from './control-block.js';
 import { type Counters, Rx, RxDrop } from './counters.js';
 import type { ForwarderOptions } from './forwarder.js';
+import type { Forwarder } from './forwarder-loop.js';
 import {
   get16,
   get32,
@@ -51,7 +52,6 @@ import { ICMP_TIME_EXCEEDED, MAX_ICMP_ERROR, RateLimit, writeIcmpError } from '.
 import { Merger } from './merge.js';
 import { MAX_ITEMS } from './merge-items.js';
 import { PEER_BYTES, PEER_LAST_RECEIVED, PEER_RX_BYTES, PEER_RX_PACKETS, PEER_SOCKADDR } from './peers.js';
-import { ForwarderWait } from './wait.js';
 
 /** What one receive may bring: a run of datagrams, at most 64 KiB. */
 const SLOT_BYTES = 65_536;
@@ -60,17 +60,18 @@ const SLOT_STRIDE = SLOT_BYTES + 1536;
 /** Space for `int` of UDP_GRO. */
 const CONTROL_BYTES = CMSG_SPACE;
 export const MAX_RECEIVE_SLOTS = 64;
-/** Receives of one wake-up after which the clock is read again: each reading makes an object, and nobody needs it finer. */
-const CLOCK_ROUNDS = 64;
+/** Messages received in one turn, give or take a receive. */
+const TURN_MESSAGES = 64;
 
-export class RxForwarder {
+export class RxForwarder implements Forwarder {
+  readonly direction = 'rx';
+  readonly descriptor: number;
   readonly #memory: SharedMemory;
   readonly #sys: Syscalls;
   readonly #sum: Sum;
   readonly #options: ForwarderOptions;
   readonly #counters: Counters;
   readonly #control: ControlBlock;
-  readonly #wait: ForwarderWait;
   readonly #merger: Merger;
   readonly #icmpLimit: RateLimit;
 
@@ -91,6 +92,10 @@ export class RxForwarder {
   readonly #icmpMessageAddress: number;
   readonly #icmpIov: number;
   #nowMs = 0;
+  /** Messages of the latest receive. */
+  #received = 0;
+  /** The packet in hand is all that the latest receive brought. */
+  #alone = false;
   #fatal = 0;
 
   constructor(
@@ -107,6 +112,7 @@ export class RxForwarder {
     this.#counters = counters;
     this.#control = control;
     this.#options = options;
+    this.descriptor = options.socket;
     const { layout } = options;
     this.#subnets = layout.subnets >>> 2;
     this.#senders = layout.senders >>> 2;
@@ -114,7 +120,6 @@ export class RxForwarder {
     this.#skip = options.vnetHeader ? 0 : 1;
 
     const regions = new RegionAllocator(layout.rx);
-    this.#wait = new ForwarderWait(memory, regions, sys, control, options.socket, options.wake);
     this.#merger = new Merger(memory, regions, sum, { tcp: options.mergeTcp, udp: options.mergeUdp });
     const addresses: (number | null)[] = [];
     for (let item = 0; item < MAX_ITEMS; item++) {
@@ -156,14 +161,6 @@ export class RxForwarder {
     }
   }
 
-  /** Forwards until it is asked to stop or a descriptor is gone. Blocks its thread. */
-  run(): void {
-    this.#wait.serve('rx', () => {
-      this.#counters.add(Rx.wakeups, 1);
-      return this.drain();
-    });
-  }
-
   /** The kernel writes to these on every receive. */
   #prepare(slot: number): void {
     const message = this.#messages + slot * MMSGHDR_BYTES;
@@ -172,14 +169,17 @@ export class RxForwarder {
     u32[(message + MSGHDR_CONTROL_LENGTH) >>> 2] = CONTROL_BYTES;
   }
 
-  /** Receives until the socket has nothing more. @returns EAGAIN, or the errno that ends the forwarder */
-  drain(): number {
+  /** Receives until the socket has nothing more or the turn is over. @returns EAGAIN, or the errno that ends the forwarder */
+  turn(): number {
+    this.#counters.add(Rx.turns, 1);
+    this.#nowMs = Date.now(); // once: each reading makes an object, and nobody needs it finer
     const slots = Math.min(this.#options.receiveSlots, MAX_RECEIVE_SLOTS);
-    for (let round = 0; !this.#control.stopRequested; round++) {
-      if (round % CLOCK_ROUNDS === 0) this.#nowMs = Date.now();
+    for (let messages = 0; messages < TURN_MESSAGES && !this.#control.stopRequested; messages += slots) {
       const received = this.#sys.recvmmsg(this.#options.socket, this.#messagesAddress, slots, MSG_DONTWAIT, 0);
-      if (received <= 0) return this.#receiveError();
+      // what refuses later in a turn refuses the first receive of the next one, too
+      if (received <= 0) return messages === 0 ? this.#receiveError() : EAGAIN;
       this.#counters.add(Rx.receives, 1);
+      this.#received = received;
       for (let slot = 0; slot < received; slot++) {
         this.#datagrams(slot);
         this.#prepare(slot);
@@ -223,6 +223,7 @@ export class RxForwarder {
     const start = this.#slots + slot * SLOT_STRIDE;
     const end = start + length;
     if (length === 0) return this.#counters.drop(RxDrop.short, 1);
+    this.#alone = this.#received === 1 && count === 1;
     for (let at = start; at < end; at += size) this.#packet(at, Math.min(size, end - at), sender);
   }
 
@@ -264,7 +265,7 @@ export class RxForwarder {
     }
     decrementTtl(u8, at);
     this.#account(peer, length);
-    if (!this.#merger.enabled) return this.#writeAlone(at, length);
+    if (this.#alone || !this.#merger.enabled) return this.#writeAlone(at, length);
     if (this.#merger.full) this.#write();
     this.#merger.add(at, length);
   }

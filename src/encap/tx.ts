@@ -1,13 +1,12 @@
 /**
  * The TUN → UDP forwarder: reads inner packets, finds their peer, sends them.
  *
- * Theory of operation. The thread sleeps in poll on the TUN and on an eventfd. Awake, it reads until the TUN has no
- * more: each packet lands behind the last one that is still waiting to be sent, in an arena that is reused from its
- * start as soon as nothing waits, so that a quiet flow stays in cache. A packet is checked, its TTL taken down, and
- * handed to the batch; a super-packet is segmented into it. The batch sends when a run ends and, at the latest, when
- * the TUN is empty.
+ * Theory of operation. A turn reads until the TUN has no more, within a limit: each packet lands behind the last one
+ * that is still waiting to be sent, in an arena that is reused from its start as soon as nothing waits, so that a quiet
+ * flow stays in cache. A packet is checked, its TTL taken down, and handed to the batch; a super-packet is segmented into
+ * it. The batch sends when a run ends and, at the latest, at the end of the turn.
  */
-import { EAGAIN, EINTR } from '../linux/constants.js';
+import { EAGAIN } from '../linux/constants.js';
 import type { Syscalls } from '../linux/libc.js';
 import { RegionAllocator, type SharedMemory } from '../linux/memory.js';
 import { IOVEC_BYTES, IOVEC_LENGTH } from '../linux/structs.js';
@@ -27,6 +26,7 @@ import type { ControlBlock } from './control-block.js';
 import { type Counters, SEGMENT_BUCKETS, Tx, TxDrop } from './counters.js';
 import { DatagramBatch } from './datagram-batch.js';
 import type { ForwarderOptions } from './forwarder.js';
+import type { Forwarder } from './forwarder-loop.js';
 import {
   get16,
   get32,
@@ -47,26 +47,38 @@ import {
   writeIcmpError,
 } from './icmp.js';
 import { completeChecksum, HEADER_STRIDE, Segmenter } from './segment.js';
-import { ForwarderWait } from './wait.js';
 
 /** The longest packet that a TUN hands over. */
 const MAX_PACKET = 65_536;
 /** Room for a few super-packets: more would only push the earlier ones out of the cache before they are sent. */
 const ARENA_BYTES = 6 * MAX_PACKET;
 const ALIGNMENT = 64;
+/** Reads from the TUN in one turn. */
+export const TURN_READS = 64;
 
-export class TxForwarder {
+/** What a forwarder has done for it, now and then, by the thread that it runs in. */
+export interface TxServices {
+  /** The MTU of the path to a peer, 0 when unknown; asked only after a datagram was too long. */
+  pathMtu(peer: number): number;
+  /** Switches the socket, see `udp-socket.ts`. */
+  allowFragments(allowed: boolean): void;
+  /** Returns when the socket may take datagrams again, or has not for too long. */
+  awaitRoom(): void;
+}
+
+export class TxForwarder implements Forwarder {
+  readonly direction = 'tx';
+  readonly descriptor: number;
   readonly #memory: SharedMemory;
   readonly #sys: Syscalls;
   readonly #sum: Sum;
   readonly #options: ForwarderOptions;
   readonly #counters: Counters;
   readonly #control: ControlBlock;
-  readonly #wait: ForwarderWait;
   readonly #batch: DatagramBatch;
   readonly #segmenter: Segmenter;
   readonly #icmpLimit: RateLimit;
-  readonly #pathMtu: (peer: number) => number;
+  readonly #services: TxServices;
 
   readonly #subnets: number;
   readonly #networkMask: number;
@@ -80,10 +92,6 @@ export class TxForwarder {
   readonly #icmp: number;
   readonly #arena: number;
 
-  /**
-   * @param pathMtu the MTU of the path to a peer, 0 when unknown; asked only after a datagram was too long
-   * @param allowFragments switches the socket, see `udp-socket.ts`
-   */
   constructor(
     memory: SharedMemory,
     sys: Syscalls,
@@ -91,8 +99,7 @@ export class TxForwarder {
     counters: Counters,
     control: ControlBlock,
     options: ForwarderOptions,
-    pathMtu: (peer: number) => number,
-    allowFragments: (allowed: boolean) => void,
+    services: TxServices,
   ) {
     this.#memory = memory;
     this.#sys = sys;
@@ -100,14 +107,14 @@ export class TxForwarder {
     this.#counters = counters;
     this.#control = control;
     this.#options = options;
-    this.#pathMtu = pathMtu;
+    this.#services = services;
+    this.descriptor = options.tun;
     const { layout } = options;
     this.#subnets = layout.subnets >>> 2;
     this.#networkMask = options.networkMask | 0;
     this.#icmpLimit = new RateLimit(options.icmpPerSecond, options.icmpBurst);
 
     const regions = new RegionAllocator(layout.tx);
-    this.#wait = new ForwarderWait(memory, regions, sys, control, options.tun, options.wake);
     this.#vnet = regions.take(VNET_HEADER_BYTES);
     this.#readIov = regions.take(2 * IOVEC_BYTES);
     this.#icmpIov = regions.take(2 * IOVEC_BYTES);
@@ -124,7 +131,8 @@ export class TxForwarder {
       {
         exceeded: (peer, length) => this.#exceedsPath(peer, length),
         tooLong: (peer, packet, available) => this.#fragmentationNeeded(peer, packet, available),
-        allowFragments,
+        allowFragments: (allowed) => services.allowFragments(allowed),
+        awaitRoom: () => services.awaitRoom(),
       },
     );
     this.#arena = regions.take(ARENA_BYTES, 4096);
@@ -143,27 +151,20 @@ export class TxForwarder {
     memory.setPointer(this.#icmpIov + IOVEC_BYTES, this.#icmp);
   }
 
-  /** Forwards until it is asked to stop or the device is gone. Blocks its thread. */
-  run(): void {
-    this.#wait.serve('tx', () => {
-      this.#counters.add(Tx.wakeups, 1);
-      return this.drain();
-    });
-  }
-
-  /** Reads until the TUN refuses, and sends everything. @returns the errno of the refusal */
-  drain(): number {
+  /** Reads until the TUN refuses or the turn is over, and sends everything. @returns the errno that it began with, or EAGAIN */
+  turn(): number {
+    this.#counters.add(Tx.turns, 1);
     const memory = this.#memory;
     const headerBytes = this.#options.vnetHeader ? VNET_HEADER_BYTES : 0;
     const end = this.#arena + ARENA_BYTES - MAX_PACKET;
     let at = this.#arena;
-    let errno = EAGAIN;
-    while (!this.#control.stopRequested) {
+    for (let reads = 0; reads < TURN_READS && !this.#control.stopRequested; reads++) {
       memory.setPointer(this.#readIov + IOVEC_BYTES, at);
       const bytes = this.#sys.readv(this.#options.tun, this.#readAddress, this.#readCount);
       if (bytes < headerBytes) {
-        if (bytes < 0) errno = this.#sys.errno();
-        if (errno === EINTR) continue;
+        // Later in a turn it means, as a rule, that there is no more. Asking would only hold up what was read: another
+        // reason meets the first read of the next turn, too.
+        if (bytes < 0 && reads === 0) return this.#sys.errno();
         break;
       }
       const length = bytes - headerBytes;
@@ -179,7 +180,7 @@ export class TxForwarder {
       }
     }
     this.#batch.flush();
-    return errno;
+    return EAGAIN;
   }
 
   /** Decides about one packet of the TUN: into the batch, or counted under the reason why not. */
@@ -273,7 +274,7 @@ export class TxForwarder {
   }
 
   #exceedsPath(peer: number, length: number): boolean {
-    const mtu = this.#pathMtu(peer);
+    const mtu = this.#services.pathMtu(peer);
     return mtu > 0 && length + this.#options.encapsulationOverhead > mtu;
   }
 
@@ -281,7 +282,7 @@ export class TxForwarder {
   #fragmentationNeeded(peer: number, packet: number, available: number): void {
     if ((get16(this.#memory.view, packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT) === 0) return;
     const overhead = this.#options.encapsulationOverhead;
-    const mtu = this.#pathMtu(peer) - overhead;
+    const mtu = this.#services.pathMtu(peer) - overhead;
     if (mtu < IPV4_MIN_HEADER + 8 || mtu >= get16(this.#memory.view, packet + IPV4_TOTAL_LENGTH)) return;
     this.#sendIcmp(packet, available, ICMP_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, mtu);
   }

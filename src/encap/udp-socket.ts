@@ -16,7 +16,6 @@ import {
   SO_RCVBUFFORCE,
   SO_SNDBUF,
   SO_SNDBUFFORCE,
-  SO_SNDTIMEO,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOL_SOCKET,
@@ -28,9 +27,6 @@ import { SystemCallError } from '../linux/errno.js';
 import { control } from '../linux/libc.js';
 import { putSockaddrIn, SOCKADDR_IN_BYTES } from '../linux/structs.js';
 import { OffloadRefusedError, type Switch } from '../tun/device.js';
-
-/** A send that finds the device's queue full waits; longer than this and it is given up, so that a stop is never late. */
-const SEND_TIMEOUT_MS = 500;
 
 export interface UdpSocket {
   readonly fd: number;
@@ -72,9 +68,6 @@ export function openUdpSocket(options: UdpSocketOptions, calls: SocketCalls = co
       throw new SystemCallError(`bind UDP ${formatIpv4(options.address)}:${options.port}`, errno, bindHint(errno));
     }
     allowFragments(fd, false, calls);
-    const timeout = new Uint8Array(16);
-    new DataView(timeout.buffer).setUint32(8, SEND_TIMEOUT_MS * 1000, true);
-    calls.setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, timeout, timeout.length);
     // reading UDP_SEGMENT tells whether the kernel knows it; 0 leaves it to each send
     const gsoErrno = offload(fd, UDP_SEGMENT, 0, 'udp-gso', options.gso, calls);
     const groErrno = offload(fd, UDP_GRO, 1, 'udp-gro', options.gro, calls);

@@ -27,6 +27,7 @@ export const O_CLOEXEC = 0x80000;
 
 // asm-generic/poll.h
 export const POLLIN = 0x1;
+export const POLLOUT = 0x4;
 export const POLLERR = 0x8;
 export const POLLHUP = 0x10;
 export const POLLNVAL = 0x20;

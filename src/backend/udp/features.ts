@@ -7,10 +7,17 @@ import type { FeatureStatus } from '../backend.js';
 import { segmentedSendDoubt } from './kernel-quirks.js';
 import type { UdpBackendOptions } from './options.js';
 
-/** What was wanted of offloads and buffers, what is in force, and why the two differ. */
+interface InForce {
+  readonly tun: TunDevice;
+  readonly socket: UdpSocket;
+  readonly control: ControlBlock;
+  readonly threads: 1 | 2;
+}
+
+/** What was wanted of offloads, threads and buffers, what is in force, and why the two differ. */
 export function featuresOf(
-  { offloads, socketBuffer }: UdpBackendOptions,
-  { tun, socket, control }: { readonly tun: TunDevice; readonly socket: UdpSocket; readonly control: ControlBlock },
+  { offloads, socketBuffer, forwarderThreads }: UdpBackendOptions,
+  { tun, socket, control, threads }: InForce,
 ): FeatureStatus[] {
   const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoName(errno)})`);
   const lacks = (wanted: Switch, has: boolean, other: string) => (wanted === 'off' || has ? '' : `needs ${other}`);
@@ -49,6 +56,7 @@ export function featuresOf(
       tun.uso,
       lacks(offloads.tunUso, tun.uso, 'tun_uso') || atRunTime('merge_udp'),
     ),
+    { name: 'forwarder_threads', wanted: String(forwarderThreads), inForce: String(threads), reason: '' },
     buffer('send_buffer', socket.sendBuffer),
     buffer('receive_buffer', socket.receiveBuffer),
   ];

@@ -6,9 +6,19 @@ import { SystemCallError } from '../../linux/errno.js';
 import { control } from '../../linux/libc.js';
 import type { SharedMemory } from '../../linux/memory.js';
 
-const DIRECTIONS: readonly Direction[] = ['tx', 'rx'];
+/** Who serves what, by the number of threads. */
+const SHARES: Readonly<Record<1 | 2, readonly (readonly Direction[])[]>> = { 1: [['tx', 'rx']], 2: [['tx'], ['rx']] };
 
-/** Both forwarder threads, and the eventfds by which they are woken. */
+/**
+ * How many threads `auto` means. Two can use two processors at once, but where there are no more than two the second is
+ * taken from the containers, and waking each other up costs more than it gives (docs/architecture.md has the figures).
+ */
+export function forwarderThreads(wanted: 'auto' | 1 | 2, processors: number): 1 | 2 {
+  if (wanted !== 'auto') return wanted;
+  return processors <= 2 ? 1 : 2;
+}
+
+/** The forwarder threads, and the eventfds by which they are woken. */
 export class Forwarders {
   readonly #block: ControlBlock;
   readonly #wakes: readonly number[];
@@ -25,27 +35,30 @@ export class Forwarders {
   }
 
   /**
-   * Starts both and waits until they run. When one does not, the other has ended when this throws.
+   * Starts one thread for both directions, or one for each, and waits until they run. When one does not, the other has
+   * ended when this throws.
    *
    * @param onEnd told when a thread ends that was not stopped, with the error that ended it or null
    */
   static async start(
     memory: SharedMemory,
     block: ControlBlock,
-    options: Omit<ForwarderOptions, 'wake'>,
-    onEnd: (direction: Direction, error: Error | null) => void,
+    options: ForwarderOptions,
+    threads: 1 | 2,
+    onEnd: (directions: readonly Direction[], error: Error | null) => void,
   ): Promise<Forwarders> {
-    const wakes = DIRECTIONS.map(makeEventfd);
+    const shares = SHARES[threads];
+    const wakes = shares.map(makeEventfd);
     const forwarders = new Forwarders(block, wakes);
     process.once('exit', forwarders.#atExit);
     const started = await Promise.allSettled(
-      DIRECTIONS.map((direction, i) => startForwarder(direction, memory, { ...options, wake: wakes[i] as number })),
+      shares.map((directions, i) => startForwarder(directions, memory, options, i, wakes[i])),
     );
     for (const [i, outcome] of started.entries()) {
       if (outcome.status === 'rejected') continue;
       forwarders.#threads.push(outcome.value);
       void outcome.value.ended.then((error) => {
-        if (!block.stopRequested) onEnd(DIRECTIONS[i] as Direction, error);
+        if (!block.stopRequested) onEnd(shares[i], error);
       });
     }
     const failed = started.find((outcome) => outcome.status === 'rejected');
@@ -56,7 +69,7 @@ export class Forwarders {
     return forwarders;
   }
 
-  /** Ends both and waits until they have; the descriptors that they used may be closed then. */
+  /** Ends them and waits until they have; the descriptors that they used may be closed then. */
   async stop(): Promise<void> {
     this.#wake();
     await Promise.all(this.#threads.map(({ ended }) => ended));
@@ -64,7 +77,7 @@ export class Forwarders {
     for (const wake of this.#wakes) control.close(wake);
   }
 
-  /** Asks both to end and wakes them to see it. */
+  /** Asks them to end and wakes them to see it. */
   #wake(): void {
     this.#block.requestStop();
     const one = new Uint8Array(8);

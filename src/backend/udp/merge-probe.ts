@@ -45,7 +45,7 @@ const LENGTH = HEADERS + PAYLOAD;
  * Writes a super-packet of two segments, the second shorter, from and to the device's own address. Its TTL is 0, so the
  * kernel checks the virtio-net header and then drops the packet.
  *
- * @param scratch offset of 512 bytes that nobody else uses
+ * @param scratch offset of 512 bytes that nobody uses yet; zeros before and after
  * @param address the device's own, host order
  * @returns 0 when the kernel took it, else the errno
  */
@@ -55,7 +55,6 @@ export function probeMergedWrite(memory: SharedMemory, scratch: number, tun: num
   const ip = scratch + 16; // the header before it, the packet itself aligned
   const vnet = ip - VNET_HEADER_BYTES;
   const tcp = ip + IPV4_MIN_HEADER;
-  u8.fill(0, vnet, ip + LENGTH);
   u8[vnet + VNET_FLAGS] = VNET_F_NEEDS_CSUM;
   u8[vnet + VNET_GSO_TYPE] = VNET_GSO_TCPV4;
   u16[(vnet + VNET_HEADER_LENGTH) >>> 1] = HEADERS;
@@ -74,5 +73,6 @@ export function probeMergedWrite(memory: SharedMemory, scratch: number, tun: num
   u8[tcp + TCP_FLAGS] = TCP_ACK;
   storeSum(view, tcp + TCP_CHECKSUM, pseudoHeaderSum(view, ip, 4, PROTOCOL_TCP, LENGTH - IPV4_MIN_HEADER));
   const packet = Uint8Array.from(u8.subarray(vnet, ip + LENGTH));
+  u8.fill(0, vnet, ip + LENGTH); // the receiving forwarder's structures come to lie here, and count on zeros
   return control.write(tun, packet, packet.length) < 0 ? control.errno() : 0;
 }

@@ -7,6 +7,8 @@ export interface UdpBackendOptions {
   /** Drop what does not come from a current peer, or claims another's inner address. */
   readonly checkSenders: boolean;
   readonly offloads: Readonly<Record<Offload, Switch>>;
+  /** One for both directions or one for each; `auto` goes by the number of processors. */
+  readonly forwarderThreads: 'auto' | 1 | 2;
   /** Wanted size of each socket buffer, in bytes. */
   readonly socketBuffer: number;
   /** Packets that the TUN holds while nobody reads. */

@@ -1,5 +1,5 @@
 /**
- * The `udp` backend: inner packets in UDP datagrams, carried by two forwarder threads.
+ * The `udp` backend: inner packets in UDP datagrams, carried by one forwarder thread or two.
  *
  * This is their control side. It makes the TUN, the socket and the shared memory, starts the threads, keeps the
  * forwarding table, and reads the counters. It is never on a packet's way: it may block for as long as it likes.
@@ -27,7 +27,7 @@ import { removeFormerDevices, removeFormerRoutes } from '../former-life.js';
 import { hostKernel } from '../kernel.js';
 import { refusalOf } from '../kernel-peers.js';
 import { featuresOf } from './features.js';
-import { Forwarders } from './forwarders.js';
+import { Forwarders, forwarderThreads } from './forwarders.js';
 import { maxSegments, segmentedSendDoubt } from './kernel-quirks.js';
 import { probeMergedWrite } from './merge-probe.js';
 import type { UdpBackendOptions } from './options.js';
@@ -54,6 +54,7 @@ interface Running {
   readonly txCounters: Counters;
   readonly rxCounters: Counters;
   readonly forwarders: Forwarders;
+  readonly threads: 1 | 2;
   readonly watch: NodeJS.Timeout;
 }
 
@@ -115,8 +116,9 @@ export class UdpBackend implements Backend {
       const controlBlock = new ControlBlock(memory.i32, layout.control);
       const merging = this.#probeMerging(memory, layout, tun, controlBlock, lease);
       const options = this.#forwarderOptions(layout, lease, tun, socket, merging);
-      const forwarders = await Forwarders.start(memory, controlBlock, options, (direction, error) =>
-        this.#forwarderEnded(direction, error, controlBlock),
+      const threads = forwarderThreads(this.#options.forwarderThreads, os.availableParallelism());
+      const forwarders = await Forwarders.start(memory, controlBlock, options, threads, (directions, error) =>
+        this.#forwarderEnded(directions, error, controlBlock),
       );
       const words = memory.i32;
       this.#running = {
@@ -137,6 +139,7 @@ export class UdpBackend implements Backend {
         txCounters: new Counters(memory.f64, layout.txCounters),
         rxCounters: new Counters(memory.f64, layout.rxCounters),
         forwarders,
+        threads,
         watch: setInterval(() => this.#watch(), WATCH_MS).unref(),
       };
       this.#watch();
@@ -182,7 +185,7 @@ export class UdpBackend implements Backend {
     tun: TunDevice,
     socket: UdpSocket,
     merging: { readonly tcp: boolean; readonly udp: boolean },
-  ): Omit<ForwarderOptions, 'wake'> {
+  ): ForwarderOptions {
     const { network } = this.#context.config;
     return {
       layout,
@@ -207,12 +210,13 @@ export class UdpBackend implements Backend {
     };
   }
 
-  #forwarderEnded(direction: Direction, error: Error | null, block: ControlBlock): void {
-    const why = error === null ? errnoName(block.failed(direction)) : messageOf(error);
+  #forwarderEnded(served: readonly Direction[], error: Error | null, block: ControlBlock): void {
+    const failed = served.filter((direction) => block.failed(direction) !== 0);
+    const why = error === null ? failed.map((one) => errnoName(block.failed(one))).join(', ') : messageOf(error);
     this.#fail(
       new TweedError(
         'FORWARDER_FAILED',
-        `the ${direction} forwarder stopped (${why}); was ${this.#options.deviceName} removed? restart the daemon`,
+        `the ${(error === null ? failed : served).join(' and ')} forwarder stopped (${why}); was ${this.#options.deviceName} removed? restart the daemon`,
       ),
     );
   }

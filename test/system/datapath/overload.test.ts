@@ -2,9 +2,9 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { Flood, stopFloods } from './support/flood.js';
 import { address, leaseOf } from './support/host.js';
-import { type Host, useSite } from './support/site.js';
+import { type Host, type Site, useSite } from './support/site.js';
 import { Udp } from './support/sockets.js';
-import { file, ping, sendFile } from './support/transfer.js';
+import { file, NumberedStream, ping, sendFile } from './support/transfer.js';
 import { gather, until } from './support/until.js';
 
 const site = useSite();
@@ -23,30 +23,35 @@ async function faults(host: Host): Promise<Record<string, number>> {
 
 describe('a flood of 64-byte packets both ways', () => {
   it.each([
-    ['one by one', 1],
-    ['in runs', 64],
-  ] as const)('%s, while the status is read and peers come and go', async (_name, run) => {
-    const there = site();
-    const [one, two] = [there.host(1), there.host(2)];
-    await there.start();
-    const floods = [new Flood(one.end, two.end, { run }), new Flood(two.end, one.end, { run })];
-    const others = Array.from({ length: 50 }, (_, i) => leaseOf(100 + i, address('192.168.77.100') + i));
-    while (Math.min(await received(one), await received(two)) < 200_000) {
-      for (const { process } of there.hosts) {
-        await process.applyPeers(others.map((lease) => ({ kind: 'added', lease })));
-        expect((await process.status()).peers.length).toBe(1 + others.length);
-        await process.applyPeers(others.map((lease) => ({ kind: 'removed', lease })));
-        expect((await process.status()).peers.length).toBe(1);
+    [1, 1],
+    [1, 2],
+    [64, 1],
+    [64, 2],
+  ] as const)(
+    '%i a send, by %i forwarder threads, while the status is read and peers come and go',
+    async (run, threads) => {
+      const there = site();
+      const [one, two] = [there.host(1), there.host(2)];
+      await there.start({ forwarderThreads: threads });
+      const floods = [new Flood(one.end, two.end, { run }), new Flood(two.end, one.end, { run })];
+      const others = Array.from({ length: 50 }, (_, i) => leaseOf(100 + i, address('192.168.77.100') + i));
+      while (Math.min(await received(one), await received(two)) < 200_000) {
+        for (const { process } of there.hosts) {
+          await process.applyPeers(others.map((lease) => ({ kind: 'added', lease })));
+          expect((await process.status()).peers.length).toBe(1 + others.length);
+          await process.applyPeers(others.map((lease) => ({ kind: 'removed', lease })));
+          expect((await process.status()).peers.length).toBe(1);
+        }
       }
-    }
-    for (const flood of floods) await flood.stop();
-    await sendFile(one.end, two.end, file(1 << 20, 1));
-    await ping(two.container, one.containerIp, 56);
-    for (const host of there.hosts) {
-      expect(host.process.failure).toBe('');
-      expect(await faults(host)).toEqual({});
-    }
-  });
+      for (const flood of floods) await flood.stop();
+      await sendFile(one.end, two.end, file(1 << 20, 1));
+      await ping(two.container, one.containerIp, 56);
+      for (const host of there.hosts) {
+        expect(host.process.failure).toBe('');
+        expect(await faults(host)).toEqual({});
+      }
+    },
+  );
 
   it('what the queues cannot hold is counted: the TUN in front of the sender, the socket of the receiver', async () => {
     const there = site();
@@ -81,6 +86,56 @@ describe('a flood of 64-byte packets both ways', () => {
       expect(usage.descriptors).toBe(before[i]!.descriptors);
       expect(usage.residentKib - before[i]!.residentKib).toBeLessThan(16 << 10);
     }
+  });
+});
+
+describe.each([1, 2] as const)('a device below that is slower than what comes, %i forwarder threads', (threads) => {
+  /** Lets so much out of the first host, and keeps what is more in a queue that is never full. */
+  async function slowDown(there: Site, rate: string): Promise<void> {
+    await there
+      .host(1)
+      .namespace.run(
+        ...['tc', 'qdisc', 'add', 'dev', 'eth0', 'root', 'tbf', 'rate', rate, 'burst', '20kb', 'limit', '100mb'],
+      );
+  }
+
+  afterEach(async () => {
+    await site().host(1).namespace.run('tc', 'qdisc', 'delete', 'dev', 'eth0', 'root');
+  });
+
+  it('makes sends wait, loses nothing that waits, and goes on to forward what arrives', async () => {
+    const there = site();
+    const [one, two] = [there.host(1), there.host(2)];
+    await there.start({ forwarderThreads: threads, socketBuffer: 65_536 });
+    await slowDown(there, '20mbit');
+    new Flood(one.end, two.end, { run: 64 });
+    await until('the TUN’s queue runs over', async () => (await one.process.status()).drops.tx_tun_queue_full! > 0);
+    const arriving = new NumberedStream(two.end, one.end);
+    for (let round = 0; round < 10; round++) {
+      arriving.send(1000, 20);
+      await arriving.complete();
+    }
+    arriving.close();
+    const { drops } = await one.process.status();
+    expect(drops.tx_send_buffer_full).toBe(0);
+    await stopFloods();
+    await sendFile(two.end, one.end, file(100_000, 1));
+  });
+
+  it('that stands still has sends given up and counted, while what arrives is still forwarded', async () => {
+    const there = site();
+    const [one, two] = [there.host(1), there.host(2)];
+    await there.start({ forwarderThreads: threads, socketBuffer: 65_536 });
+    await slowDown(there, '8kbit');
+    new Flood(one.end, two.end, { run: 64 });
+    const arriving = new NumberedStream(two.end, one.end);
+    const before = (await one.process.status()).drops.tx_send_buffer_full!;
+    await until('sends are given up', async () => {
+      arriving.send(1000, 20);
+      await arriving.complete();
+      return (await one.process.status()).drops.tx_send_buffer_full! > before;
+    });
+    arriving.close();
   });
 });
 

@@ -107,6 +107,24 @@ describe.each([1500, 9000])('with an underlay of MTU %i', (mtu) => {
   );
 
   it.each([
+    ['all on', 1, ON],
+    ['all on', 2, ON],
+    ['all off', 1, OFF],
+    ['all off', 2, OFF],
+  ] as const)('%s, by %i forwarder threads', async (_name, forwarderThreads, offloads) => {
+    const there = site();
+    await useMtu(there, mtu);
+    await there.start({ offloads, forwarderThreads });
+    await everything(there);
+    for (const host of there.hosts) {
+      const status = await host.process.status();
+      expect(status.features.find(({ name }) => name === 'forwarder_threads')?.inForce).toBe(String(forwarderThreads));
+      expectUse(status, offloads, offloads);
+      expectNoDrops(status);
+    }
+  });
+
+  it.each([
     ['the first host', ON, OFF],
     ['the second host', OFF, ON],
   ] as const)('all on at %s, all off at the other', async (_name, first, second) => {

@@ -21,6 +21,7 @@ describe('options of the daemon', () => {
         deviceName: 'flannel0',
         checkSenders: true,
         offloads: { tunTso: 'auto', tunUso: 'auto', udpGso: 'auto', udpGro: 'auto', udpBatch: 'auto' },
+        forwarderThreads: 'auto',
         socketBuffer: 7_340_032,
         txQueueLength: 1000,
       },

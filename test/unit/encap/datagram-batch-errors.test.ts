@@ -208,8 +208,8 @@ describe('a full queue', () => {
     batch.flush();
     expect(kernel.datagrams).toEqual([one]);
     expect(kernel.polls).toEqual([
-      { count: 0, timeout: 1 },
-      { count: 0, timeout: 1 },
+      { watched: {}, timeout: 1 },
+      { watched: {}, timeout: 1 },
     ]);
     expect(counted('tx')).toEqual({ packets: 1, bytes: 100, sends: 1, send_retries: 2 });
     expect(dropped('tx')).toEqual({});
@@ -235,12 +235,23 @@ describe('a full queue', () => {
     expect(bench.dropped('tx')).toEqual({ send_buffer_full: 1 });
   });
 
+  it('EAGAIN: the send waits for room, and the whole run leaves as it is', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = first(1, EAGAIN);
+    const sent = run(bench, 5);
+    bench.batch.flush();
+    expect(bench.rooms).toEqual([1]);
+    expect(bench.kernel.sent).toMatchObject([{ datagrams: sent }]);
+    expect(bench.dropped('tx')).toEqual({});
+  });
+
   it('EAGAIN: a send that has waited for its time is given up, the rest of its run with it', () => {
     const bench = batchBench();
     bench.kernel.onSend = () => EAGAIN;
     run(bench, 5);
     bench.batch.flush();
-    expect(bench.kernel.sends).toHaveLength(1);
+    expect(bench.rooms).toEqual([1]);
+    expect(bench.kernel.sends).toHaveLength(2);
     expect(bench.dropped('tx')).toEqual({ send_buffer_full: 5 });
     expect(bench.batch.empty).toBe(true);
   });
@@ -251,7 +262,8 @@ describe('a full queue', () => {
     const sent = run(bench, 6);
     bench.batch.flush();
     expect(bench.kernel.datagrams).toEqual(sent.slice(0, 2));
-    expect(bench.kernel.sends).toHaveLength(4);
+    expect(bench.rooms).toEqual([4]);
+    expect(bench.kernel.sends).toHaveLength(5);
     expect(bench.dropped('tx')).toEqual({ send_buffer_full: 4 });
   });
 });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MAX_UDP_PAYLOAD } from '../../../src/encap/datagram-batch.js';
+import { MSG_DONTWAIT } from '../../../src/linux/constants.js';
 import { batchBench, PEER_2, PEER_3 } from './support/sending.js';
 import { host, PORT } from './support/workbench.js';
 
@@ -18,7 +19,7 @@ describe('DatagramBatch', () => {
     expect(batch.empty).toBe(false);
     batch.flush();
     expect(kernel.sent).toMatchObject([
-      { address: host(3), port: PORT, datagrams: [bytes], segmentSize: 0, iovCount: 1, flags: 0 },
+      { address: host(3), port: PORT, datagrams: [bytes], segmentSize: 0, iovCount: 1, flags: MSG_DONTWAIT },
     ]);
     expect(batch.empty).toBe(true);
   });

@@ -68,29 +68,24 @@ function tunnel(reads: readonly Offloaded[], { gso = 'auto' as Switch, gro = 'au
   const calls = halfScripted(bench);
   const txOptions = { ...options, socket: sender.fd };
   const rxOptions = { ...options, socket: receiver.fd };
-  const tx = new TxForwarder(
-    memory,
-    calls,
-    sum,
-    bench.txCounters,
-    bench.control,
-    txOptions,
-    () => 0,
-    () => {},
-  );
+  const tx = new TxForwarder(memory, calls, sum, bench.txCounters, bench.control, txOptions, {
+    pathMtu: () => 0,
+    allowFragments: () => {},
+    awaitRoom: () => {},
+  });
   const rx = new RxForwarder(memory, calls, sum, bench.rxCounters, bench.control, rxOptions);
   const expected = reads.flatMap(({ vnet, packet }) => {
     const older = fixHeaderChecksum(altered(packet, { 8: packet[8]! - 2 }));
     return vnet.size > 0 ? referenceSplit(older, vnet.size) : [older];
   });
   bench.kernel.tunReads.push(...reads);
-  tx.drain();
+  tx.turn();
   const fds = layout.bytes - 64;
   memory.i32[fds >>> 2] = receiver.fd;
   memory.u16[(fds + 4) >>> 1] = POLLIN;
   while (bench.rxCounters.get(Rx.datagrams) < expected.length) {
     if (syscalls.poll(memory.base + fds, 1, 5000) !== 1) throw new Error('not everything arrived');
-    rx.drain();
+    rx.turn();
   }
   return { ...bench, expected, sender, receiver };
 }

@@ -128,7 +128,7 @@ describe('a packet whose TTL runs out here', () => {
       code: 0,
       quoted: packet,
     });
-    expect(counted('rx')).toEqual({ receives: 1, datagrams: 1, icmp_sent: 1 });
+    expect(counted('rx')).toEqual({ turns: 1, receives: 1, datagrams: 1, icmp_sent: 1 });
   });
 
   it.each<[string, Uint8Array]>([
@@ -186,7 +186,7 @@ describe('RxForwarder under garbage', () => {
         );
         const before = { ...bench.counted('rx') };
         const lost = total(bench.dropped('rx'));
-        forwarder.drain();
+        forwarder.turn();
         const after = bench.counted('rx');
         const seen = (after.datagrams ?? 0) - (before.datagrams ?? 0);
         const good = (after.packets ?? 0) - (before.packets ?? 0);

@@ -45,7 +45,7 @@ describe('a merged write that the kernel refuses with EINVAL', () => {
     const forwarder = bench.rx();
     for (let round = 0; round < 3; round++) {
       bench.kernel.arrivals.push(...segments(4).map((packet) => datagram(packet)));
-      forwarder.drain();
+      forwarder.turn();
     }
     expect(bench.control.turnedOff('merge_tcp')).toBe(EINVAL);
     expect(bench.control.turnedOff('merge_udp')).toBe(0);
@@ -146,7 +146,7 @@ describe('a write that fails', () => {
     bench.kernel.onWrite = () => EBADFD;
     const packets = [...segments(3), inboundUdp({ sourcePort: 1 }), inboundUdp({ sourcePort: 2 })];
     bench.kernel.arrivals.push(...packets.map((packet) => datagram(packet)));
-    expect(bench.rx().drain()).toBe(EBADFD);
+    expect(bench.rx().turn()).toBe(EBADFD);
     expect(bench.kernel.writes).toHaveLength(1);
     expect(bench.dropped('rx')).toEqual({ tun_write_error: 5 });
   });
@@ -155,7 +155,7 @@ describe('a write that fails', () => {
     const bench = workbench();
     bench.kernel.onWrite = ({ vnet }) => (vnet.type === 0 ? EBADFD : EINVAL);
     bench.kernel.arrivals.push(...segments(3).map((packet) => datagram(packet)));
-    expect(bench.rx().drain()).toBe(EBADFD);
+    expect(bench.rx().turn()).toBe(EBADFD);
     expect(bench.dropped('rx')).toEqual({ tun_write_error: 3 });
   });
 });
@@ -166,7 +166,7 @@ describe('a single packet', () => {
     const forwarder = bench.rx();
     for (const packets of [segments(5), [inboundUdp({ payload: payload(9) })]]) {
       bench.kernel.arrivals.push(...packets.map((packet) => datagram(packet)));
-      forwarder.drain();
+      forwarder.turn();
     }
     expect(bench.kernel.written.map(({ vnet }) => vnet.type)).toEqual([1, 0]);
     expect(bench.kernel.written[1]!.vnet).toEqual(NO_OFFLOAD);

@@ -27,7 +27,7 @@ describe('RxForwarder', () => {
     const packet = inboundUdp({ payload: payload(100) });
     const bench = receive([datagram(packet)]);
     expect(bench.kernel.written).toMatchObject([{ vnet: NO_OFFLOAD, packet: forwarded(packet), iovCount: 2 }]);
-    expect(bench.counted('rx')).toEqual({ receives: 1, datagrams: 1, packets: 1, bytes: 128, writes: 1 });
+    expect(bench.counted('rx')).toEqual({ turns: 1, receives: 1, datagrams: 1, packets: 1, bytes: 128, writes: 1 });
     expect(bench.dropped('rx')).toEqual({});
   });
 
@@ -82,7 +82,7 @@ describe('RxForwarder', () => {
     const tx = workbench();
     tx.peers.set({ address: 0x0a050100, length: 24 }, host(1));
     tx.kernel.tunReads.push(offloaded(whole, 1400));
-    tx.tx().drain();
+    tx.tx().turn();
     const runs = tx.kernel.sent.map(({ datagrams }) => run(datagrams));
     const bench = receive(runs);
     expect(bench.kernel.written).toHaveLength(1);
@@ -181,8 +181,8 @@ describe('RxForwarder.drain', () => {
     const { kernel, rx } = workbench();
     const forwarder = rx();
     kernel.arrivals.push({ errno }, datagram(inboundUdp()));
-    expect(forwarder.drain()).toBe(EAGAIN);
-    expect(forwarder.drain()).toBe(EAGAIN);
+    expect(forwarder.turn()).toBe(EAGAIN);
+    expect(forwarder.turn()).toBe(EAGAIN);
     expect(kernel.written).toHaveLength(1);
   });
 
@@ -193,7 +193,7 @@ describe('RxForwarder.drain', () => {
   ])('%s on the socket ends it: waiting for it would return at once, for ever', (_, errno) => {
     const { kernel, rx } = workbench();
     kernel.arrivals.push({ errno });
-    expect(rx().drain()).toBe(errno);
+    expect(rx().turn()).toBe(errno);
   });
 
   it('stops receiving as soon as it is asked to stop, and writes what it had received', () => {
@@ -203,7 +203,7 @@ describe('RxForwarder.drain', () => {
       if (++reads === 2) control.requestStop();
     };
     kernel.arrivals.push(...stream(5).map((packet) => datagram(packet)));
-    rx().drain();
+    rx().turn();
     expect(kernel.written).toHaveLength(2);
   });
 
@@ -215,7 +215,7 @@ describe('RxForwarder.drain', () => {
     const forwarder = rx();
     kernel.arrivals.push(...Array.from({ length: 64 }, () => datagram(payload(65_536))));
     kernel.arrivals.push(...Array.from({ length: 64 }, (_, i) => run(stream(45, 1400, i * 45))));
-    forwarder.drain();
+    forwarder.turn();
     expect(memory.u8.subarray(end).every((byte) => byte === 0xcd)).toBe(true);
     expect(memory.u8.subarray(layout.tx, layout.rx).every((byte) => byte === 0xcd)).toBe(true);
   });

@@ -101,11 +101,11 @@ it('a tunnel delivers what arrives of what was sent: every packet once, in the o
         bench.kernel.onSend = ({ segmentSize }, i) => (segmentSize > 0 && i >= refusals.sendsFrom ? EIO : 0);
         bench.kernel.onWrite = ({ vnet }, i) => (vnet.type !== 0 && i >= refusals.writesFrom ? EINVAL : 0);
         bench.kernel.tunReads.push(...handed);
-        bench.tx().drain();
+        bench.tx().turn();
         const arrived = underlay(bench.kernel.datagrams, accidents);
         bench.kernel.arrivals.push(...(gro ? coalesce(arrived) : arrived.map((bytes) => datagram(bytes))));
         const rx = bench.rx();
-        while (bench.kernel.arrivals.length > 0) rx.drain();
+        while (bench.kernel.arrivals.length > 0) rx.turn();
 
         const got = delivered(bench);
         const older = arrived.map((packet) => fixHeaderChecksum(altered(packet, { 8: packet[8]! - 1 })));

@@ -7,7 +7,7 @@ import { ICMP_SOURCE, type Workbench, workbench } from './support/workbench.js';
 
 function drain(reads: readonly TunRead[], bench: Workbench = workbench(), pathMtu = 1400): Workbench {
   bench.kernel.tunReads.push(...reads);
-  bench.tx(() => pathMtu).drain();
+  bench.tx(() => pathMtu).turn();
   return bench;
 }
 
@@ -25,7 +25,7 @@ describe('a packet that no host has leased the destination of', () => {
       code: 0,
       quoted: packet,
     });
-    expect(counted('tx')).toEqual({ reads: 1, icmp_sent: 1 });
+    expect(counted('tx')).toEqual({ turns: 1, reads: 1, icmp_sent: 1 });
   });
 
   it('is answered once if it is a super-packet', () => {
@@ -42,7 +42,7 @@ describe('a packet that no host has leased the destination of', () => {
   ])('is not answered if it is %s', (_, packet) => {
     const { kernel, counted, dropped } = drain([{ packet }]);
     expect(kernel.writes).toEqual([]);
-    expect(counted('tx')).toEqual({ reads: 1 });
+    expect(counted('tx')).toEqual({ turns: 1, reads: 1 });
     expect(dropped('tx')).toEqual({ no_route: 1 });
   });
 
@@ -53,7 +53,7 @@ describe('a packet that no host has leased the destination of', () => {
       bench,
     );
     expect(kernel.written).toHaveLength(3);
-    expect(counted('tx')).toEqual({ reads: 10, icmp_sent: 3, icmp_suppressed: 7 });
+    expect(counted('tx')).toEqual({ turns: 1, reads: 10, icmp_sent: 3, icmp_suppressed: 7 });
     expect(dropped('tx')).toEqual({ no_route: 10 });
   });
 
@@ -177,7 +177,7 @@ describe('a packet that is too long for the path of its peer', () => {
         asked.push(peer);
         return 1400;
       })
-      .drain();
+      .turn();
     expect(asked).toEqual([1]);
   });
 });

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { TURN_READS } from '../../../src/encap/tx.js';
 import { EAGAIN, EBADFD, EINTR, EIO, EPERM } from '../../../src/linux/constants.js';
 import type { TunRead } from './support/fake-kernel.js';
 import { ACK, altered, CWR, fixHeaderChecksum, ip, offloaded, PSH, payload, tcp, udp } from './support/packets.js';
@@ -8,7 +9,9 @@ import { host, prefix, type Workbench, workbench } from './support/workbench.js'
 /** Reads the packets from the TUN until it has no more, and returns the bench. */
 function drain(reads: readonly TunRead[], bench: Workbench = workbench()): Workbench {
   bench.kernel.tunReads.push(...reads);
-  expect(bench.tx().drain()).toBe(EAGAIN);
+  const forwarder = bench.tx();
+  do expect(forwarder.turn()).toBe(EAGAIN);
+  while (bench.kernel.tunReads.length > 0);
   return bench;
 }
 
@@ -23,7 +26,7 @@ describe('TxForwarder', () => {
     const { kernel, counted, dropped } = drain([{ packet }]);
     expect(kernel.sent).toMatchObject([{ address: host(3), port: 8285, datagrams: [forwarded(packet)] }]);
     expect(faults(kernel.datagrams[0]!)).toEqual([]);
-    expect(counted('tx')).toEqual({ reads: 1, packets: 1, bytes: 128, sends: 1, segments_le_1: 1 });
+    expect(counted('tx')).toEqual({ turns: 1, reads: 1, packets: 1, bytes: 128, sends: 1, segments_le_1: 1 });
     expect(dropped('tx')).toEqual({});
   });
 
@@ -64,7 +67,7 @@ describe('TxForwarder', () => {
     const tx = bench.tx();
     const read = () => {
       bench.kernel.tunReads.push({ packet: udp({ destination: [2, 1] }) });
-      tx.drain();
+      tx.turn();
     };
     read();
     bench.peers.set(prefix('10.5.2.0/24'), host(77));
@@ -228,14 +231,26 @@ describe('TxForwarder.drain', () => {
     expect(kernel.datagrams).toHaveLength(2);
   });
 
+  it('ends its turn after so many reads, with everything sent', () => {
+    const { kernel, tx } = workbench();
+    kernel.tunReads.push(...Array.from({ length: TURN_READS + 1 }, () => ({ packet })));
+    const forwarder = tx();
+    expect(forwarder.turn()).toBe(EAGAIN);
+    expect(kernel.datagrams).toHaveLength(TURN_READS);
+    expect(forwarder.turn()).toBe(EAGAIN);
+    expect(kernel.datagrams).toHaveLength(TURN_READS + 1);
+  });
+
   it.each([
     ['EBADFD', EBADFD],
     ['EIO', EIO],
   ])('ends with %s, after it has sent what it had read', (_, errno) => {
     const { kernel, tx } = workbench();
-    kernel.tunReads.push({ packet }, { errno });
-    expect(tx().drain()).toBe(errno);
+    kernel.tunReads.push({ packet }, { errno }, { errno });
+    const forwarder = tx();
+    expect(forwarder.turn()).toBe(EAGAIN);
     expect(kernel.datagrams).toEqual([forwarded(packet)]);
+    expect(forwarder.turn()).toBe(errno);
   });
 
   it('stops reading as soon as it is asked to stop, and sends what it had read', () => {
@@ -245,7 +260,7 @@ describe('TxForwarder.drain', () => {
       if (++reads === 3) control.requestStop();
     };
     kernel.tunReads.push(...Array.from({ length: 10 }, () => ({ packet })));
-    tx().drain();
+    tx().turn();
     expect(kernel.datagrams).toHaveLength(3);
     expect(kernel.tunReads).toHaveLength(7);
   });
@@ -256,7 +271,7 @@ describe('TxForwarder.drain', () => {
     const forwarder = tx();
     kernel.tunReads.push(...Array.from({ length: 12 }, (_, i) => offloaded(tcp({ payload: payload(65_000, i) }), 999)));
     kernel.tunReads.push({ packet: udp({ destination: [200, 1], payload: payload(600) }) });
-    forwarder.drain();
+    forwarder.turn();
     expect(memory.u8.subarray(layout.rx).every((byte) => byte === 0xcd)).toBe(true);
   });
 });

@@ -22,6 +22,7 @@ export const OPTIONS: UdpBackendOptions = {
   deviceName: 'flannel0',
   checkSenders: true,
   offloads: AUTO,
+  forwarderThreads: 'auto',
   socketBuffer: 7_340_032,
   txQueueLength: 1000,
 };

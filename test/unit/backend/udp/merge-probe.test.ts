@@ -28,10 +28,12 @@ describe('probeMergedWrite', () => {
     expect([long(source, 0), long(destination, 0), ttl]).toEqual([ADDRESS, ADDRESS, 0]);
   });
 
-  it('stays within the scratch memory that it was given', () => {
+  it('stays within the scratch memory that it was given, and leaves zeros there', () => {
     memory.u8.fill(0xcd);
+    memory.u8.fill(0, SCRATCH, SCRATCH + 512);
     probeMergedWrite(memory, SCRATCH, -1, ADDRESS);
     expect(memory.u8.subarray(0, SCRATCH).every((byte) => byte === 0xcd)).toBe(true);
+    expect(memory.u8.subarray(SCRATCH, SCRATCH + 512).every((byte) => byte === 0)).toBe(true);
     expect(memory.u8.subarray(SCRATCH + 512).every((byte) => byte === 0xcd)).toBe(true);
   });
 

@@ -7,6 +7,7 @@ const options: UdpBackendOptions = {
   deviceName: 'flannel0',
   checkSenders: true,
   offloads: { tunTso: 'auto', tunUso: 'auto', udpGso: 'auto', udpGro: 'auto', udpBatch: 'auto' },
+  forwarderThreads: 'auto',
   socketBuffer: 65_536,
   txQueueLength: 1000,
 };

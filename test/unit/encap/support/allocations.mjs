@@ -6,6 +6,7 @@ import v8 from 'node:v8';
 import { createSum } from '../../../../dist/encap/checksum.js';
 import { ControlBlock } from '../../../../dist/encap/control-block.js';
 import { Counters, Rx, readDrops, Tx } from '../../../../dist/encap/counters.js';
+import { ForwarderLoop } from '../../../../dist/encap/forwarder-loop.js';
 import { planLayout } from '../../../../dist/encap/layout.js';
 import { PeerTable } from '../../../../dist/encap/peers.js';
 import { RxForwarder } from '../../../../dist/encap/rx.js';
@@ -146,7 +147,6 @@ function options(changes) {
     layout,
     tun: -1,
     socket: -1,
-    wake: -1,
     vnetHeader: true,
     network: NETWORK.address,
     networkMask: 0xffff0000,
@@ -168,21 +168,16 @@ function options(changes) {
 }
 
 const transmitter = (sys, changes = {}) => {
-  const tx = new TxForwarder(
-    memory,
-    sys,
-    sum,
-    txCounters,
-    control,
-    options(changes),
-    () => 0,
-    () => {},
-  );
-  return { drain: () => tx.drain(), packets: () => txCounters.get(Tx.packets) };
+  const tx = new TxForwarder(memory, sys, sum, txCounters, control, options(changes), {
+    pathMtu: () => 0,
+    allowFragments: () => {},
+    awaitRoom: () => {},
+  });
+  return { forwarder: tx, turn: () => tx.turn(), packets: () => txCounters.get(Tx.packets) };
 };
 const receiver = (sys, changes = {}) => {
   const rx = new RxForwarder(memory, sys, sum, rxCounters, control, options(changes));
-  return { drain: () => rx.drain(), packets: () => rxCounters.get(Rx.packets) };
+  return { forwarder: rx, turn: () => rx.turn(), packets: () => rxCounters.get(Rx.packets) };
 };
 
 /** The scripted way: `perTurn` packets come of each of the things handed over. */
@@ -195,7 +190,7 @@ function overScript(forwarder, perTurn, bytes, header = NO_VNET, run = 0) {
     packets: forwarder.packets,
     turn(packets) {
       scripted.left = Math.ceil(packets / perTurn);
-      forwarder.drain();
+      while (scripted.left > 0) forwarder.turn();
     },
   };
 }
@@ -221,8 +216,34 @@ async function portOf(fd) {
   return Number.parseInt(line.trim().split(/\s+/)[1].split(':')[1], 16);
 }
 
-/** The real calls: `feeder` sends datagrams to `inbox`, which the forwarder reads as its TUN or as its socket. */
-async function overKernel(makeForwarder, feeder, inbox, bytes) {
+/** A thread's loop with real calls, one packet a wake-up: each poll finds the next one sent to the forwarder's TUN. */
+async function overLoop(feeder, inbox, bytes, socket) {
+  const wake = libc.eventfd(0, numbers.O_NONBLOCK);
+  const message = await messageTo(inbox, bytes);
+  let left = 0;
+  const sys = {
+    ...syscalls,
+    poll(fds, count, timeout) {
+      if (left-- === 0) control.requestStop();
+      else syscalls.sendmsg(feeder, message[0], 0);
+      return syscalls.poll(fds, count, left < 0 ? 0 : timeout);
+    },
+  };
+  const { forwarder, packets } = transmitter(sys, { tun: inbox, socket });
+  const idle = receiver(sys, { socket }).forwarder;
+  const loop = new ForwarderLoop(memory, layout.loops, sys, control, wake);
+  return {
+    packets,
+    turn(count) {
+      left = count;
+      i32[layout.control >>> 2] = 0; // no stop is requested any more
+      loop.serve([forwarder, idle]);
+    },
+  };
+}
+
+/** The address of a message that carries `bytes` to a socket on loopback; the first of two elements. */
+async function messageTo(inbox, bytes) {
   const regions = new RegionAllocator(layout.rx + (8 << 20));
   const message = regions.take(56);
   const name = regions.take(16);
@@ -237,14 +258,19 @@ async function overKernel(makeForwarder, feeder, inbox, bytes) {
   memory.setPointer(iov, data);
   u32[(iov + 8) >>> 2] = bytes.length;
   // the null keeps the address boxed: passing it to a call allocates nothing
-  const addresses = [base + message, null];
+  return [base + message, null];
+}
+
+/** The real calls: `feeder` sends datagrams to `inbox`, which the forwarder reads as its TUN or as its socket. */
+async function overKernel(makeForwarder, feeder, inbox, bytes) {
+  const message = await messageTo(inbox, bytes);
   const forwarder = makeForwarder();
   return {
     packets: forwarder.packets,
     turn(packets) {
-      for (let sent = 0; sent < packets; sent += 100) {
-        for (let i = 0; i < 100; i++) syscalls.sendmsg(feeder, addresses[0], 0);
-        forwarder.drain();
+      for (let sent = 0; sent < packets; sent += 50) {
+        for (let i = 0; i < 50; i++) syscalls.sendmsg(feeder, message[0], 0);
+        forwarder.turn();
       }
     },
   };
@@ -279,6 +305,11 @@ const ways = {
     setPeers(await portOf(sink));
     const bytes = concat(NO_VNET, udp(OURS, THEIRS, 36));
     return overKernel(() => transmitter(syscalls, { tun, socket }), bound(), tun, bytes);
+  },
+  'a loop with real calls, one packet a wake-up': async () => {
+    const [tun, socket, sink] = [bound(), bound(), bound()];
+    setPeers(await portOf(sink));
+    return overLoop(bound(), tun, concat(NO_VNET, udp(OURS, THEIRS, 36)), socket);
   },
   'rx with real calls': async () => {
     const [socket, feeder] = [bound(), bound()];

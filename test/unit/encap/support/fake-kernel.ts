@@ -4,16 +4,7 @@
  * It reads the same structures at the same addresses as the kernel would, and throws when a pointer leaves the memory.
  * Every attempt is recorded, refused ones too; a test sets `onSend` and `onWrite` to decide what is refused.
  */
-import {
-  EAGAIN,
-  EINVAL,
-  EMSGSIZE,
-  MSG_TRUNC,
-  POLLIN,
-  SOL_UDP,
-  UDP_GRO,
-  UDP_SEGMENT,
-} from '../../../../src/linux/constants.js';
+import { EAGAIN, EINVAL, EMSGSIZE, MSG_TRUNC, SOL_UDP, UDP_GRO, UDP_SEGMENT } from '../../../../src/linux/constants.js';
 import type { Syscalls } from '../../../../src/linux/libc.js';
 import type { SharedMemory } from '../../../../src/linux/memory.js';
 import { concat, NO_OFFLOAD, type Vnet } from './reference.js';
@@ -57,8 +48,19 @@ export interface Send {
   readonly errno: number;
 }
 
-/** What a scripted poll reports: events of the first descriptor and of the eventfd, or an error. */
-export type PollAnswer = { readonly events?: number; readonly wake?: number; readonly errno?: number };
+/** What a scripted poll reports for each descriptor, or an error. */
+export interface PollAnswer {
+  readonly tun?: number;
+  readonly socket?: number;
+  readonly wake?: number;
+  readonly errno?: number;
+}
+
+/** A call of poll: what it watched, by descriptor, for which events. */
+export interface Poll {
+  readonly watched: Readonly<Record<number, number>>;
+  readonly timeout: number;
+}
 
 const LIMITS = { datagram: 65_507, segments: 128, iovecs: 1024 };
 
@@ -69,7 +71,7 @@ export class FakeKernel implements Syscalls {
   readonly arrivals: Arrival[] = [];
   readonly writes: TunWrite[] = [];
   readonly sends: Send[] = [];
-  readonly polls: { readonly count: number; readonly timeout: number }[] = [];
+  readonly polls: Poll[] = [];
   readonly pollAnswers: PollAnswer[] = [];
   /** Asked for every write and send: the errno to refuse it with, or 0. */
   onWrite: (write: Omit<TunWrite, 'errno'>, index: number) => number = () => 0;
@@ -138,17 +140,24 @@ export class FakeKernel implements Syscalls {
   }
 
   poll(fds: number, count: number, timeout: number): number {
-    this.polls.push({ count, timeout });
-    if (count === 0) return 0;
+    if (count === 0) {
+      this.polls.push({ watched: {}, timeout });
+      return 0;
+    }
+    const view = this.#view(this.#offset(fds));
+    const descriptors = Array.from({ length: count }, (_, i) => view.getInt32(8 * i, true));
+    const watched = Object.fromEntries(descriptors.map((fd, i) => [fd, view.getUint16(8 * i + 4, true)]));
+    this.polls.push({ watched, timeout });
     const answer = this.pollAnswers.shift();
     if (answer === undefined) throw new Error('poll would sleep for ever: nothing more is scripted');
     if (answer.errno !== undefined) return this.#fail(answer.errno);
-    const view = this.#view(this.#offset(fds));
-    if (view.getUint16(4, true) !== POLLIN || view.getUint16(12, true) !== POLLIN) throw new Error('poll events');
-    if (view.getInt32(8, true) !== WAKE) throw new Error('poll does not watch the eventfd');
-    view.setUint16(6, answer.events ?? 0, true);
-    view.setUint16(14, answer.wake ?? 0, true);
-    return 1;
+    const events = new Map([
+      [TUN, answer.tun],
+      [SOCKET, answer.socket],
+      [WAKE, answer.wake],
+    ]);
+    for (const [i, fd] of descriptors.entries()) view.setUint16(8 * i + 6, events.get(fd) ?? 0, true);
+    return descriptors.filter((fd) => events.get(fd)).length;
   }
 
   read(fd: number, buffer: number, length: number): number {

@@ -19,6 +19,7 @@ export function batchBench(maxSegments = 128, tooSmallPath: (peer: number, lengt
   const { memory, kernel, layout } = bench;
   const regions = new RegionAllocator(layout.tx);
   const reports: TooLongReport[] = [];
+  const rooms: number[] = [];
   const batch = new DatagramBatch(
     memory,
     regions,
@@ -32,6 +33,7 @@ export function batchBench(maxSegments = 128, tooSmallPath: (peer: number, lengt
         reports.push({ peer, bytes: memory.u8.slice(packet, packet + available) });
       },
       allowFragments: (allowed) => bench.fragments.push(allowed),
+      awaitRoom: () => void rooms.push(kernel.sends.length),
     },
   );
   let next = regions.take(64);
@@ -45,6 +47,8 @@ export function batchBench(maxSegments = 128, tooSmallPath: (peer: number, lengt
     ...bench,
     batch,
     reports,
+    /** After how many sends it waited for room, each time. */
+    rooms,
     /** Adds a whole packet of `length` bytes and returns it. */
     add(length: number, peer = PEER_2, seed = 0): Uint8Array {
       const bytes = payload(length, seed);

@@ -5,6 +5,7 @@ import { createSum, type Sum } from '../../../../src/encap/checksum.js';
 import { ControlBlock } from '../../../../src/encap/control-block.js';
 import { COUNTER_WORDS, Counters, readDrops, readTotals } from '../../../../src/encap/counters.js';
 import type { ForwarderOptions } from '../../../../src/encap/forwarder.js';
+import { ForwarderLoop, LOOP_BYTES } from '../../../../src/encap/forwarder-loop.js';
 import { type Layout, RX_BYTES, TX_BYTES } from '../../../../src/encap/layout.js';
 import { PEER_BYTES, PeerTable } from '../../../../src/encap/peers.js';
 import { RxForwarder } from '../../../../src/encap/rx.js';
@@ -43,6 +44,7 @@ function planSmallLayout(): Layout {
   const regions = new RegionAllocator();
   const layout = {
     control: regions.take(4096),
+    loops: regions.take(2 * LOOP_BYTES),
     txCounters: regions.take(COUNTER_WORDS * 8),
     rxCounters: regions.take(COUNTER_WORDS * 8),
     peers: regions.take(PEERS * PEER_BYTES),
@@ -73,6 +75,8 @@ export interface Workbench {
   readonly rxCounters: Counters;
   readonly options: ForwarderOptions;
   readonly tx: (pathMtu?: (peer: number) => number) => TxForwarder;
+  /** The loop of a thread; the transmitting forwarder waits for room in it. */
+  readonly loop: ForwarderLoop;
   /** What the socket was told about fragments, in order. */
   readonly fragments: boolean[];
   readonly rx: () => RxForwarder;
@@ -91,7 +95,6 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
     layout,
     tun: TUN,
     socket: SOCKET,
-    wake: WAKE,
     vnetHeader: true,
     network: NETWORK.address,
     networkMask: 0xffff0000,
@@ -121,6 +124,7 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
   peers.set(subnet(2), host(2));
   peers.set(subnet(3), host(3));
   const fragments: boolean[] = [];
+  const loop = new ForwarderLoop(memory, layout.loops, kernel, control, WAKE);
   const some = (all: Record<string, number>, direction: string) =>
     Object.fromEntries(
       Object.entries(all)
@@ -139,7 +143,12 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
     options,
     fragments,
     tx: (pathMtu = () => 1500) =>
-      new TxForwarder(memory, kernel, sum, txCounters, control, options, pathMtu, (allowed) => fragments.push(allowed)),
+      new TxForwarder(memory, kernel, sum, txCounters, control, options, {
+        pathMtu,
+        allowFragments: (allowed) => fragments.push(allowed),
+        awaitRoom: () => loop.awaitRoom(SOCKET),
+      }),
+    loop,
     rx: () => new RxForwarder(memory, kernel, sum, rxCounters, control, options),
     counted: (direction) => some(readTotals(txCounters, rxCounters), direction),
     dropped: (direction) => some(readDrops(txCounters, rxCounters), direction),

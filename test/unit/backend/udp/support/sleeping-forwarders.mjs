@@ -1,5 +1,6 @@
 // Both forwarders over descriptors that never have anything to read; then the process is to end in one of several ways.
-// Runs the built code: a worker thread cannot load TypeScript. Usage: node sleeping-forwarders.mjs stop|exit|throw|reject
+// Runs the built code: a worker thread cannot load TypeScript. Usage:
+// node sleeping-forwarders.mjs stop|exit|throw|reject THREADS
 import { Forwarders } from '../../../../../dist/backend/udp/forwarders.js';
 import { ControlBlock } from '../../../../../dist/encap/control-block.js';
 import { planLayout } from '../../../../../dist/encap/layout.js';
@@ -30,7 +31,7 @@ const options = {
   icmpPerSecond: 1,
   icmpBurst: 1,
 };
-const forwarders = await Forwarders.start(memory, block, options, () => process.exit(9));
+const forwarders = await Forwarders.start(memory, block, options, Number(process.argv[3]), () => process.exit(9));
 switch (process.argv[2]) {
   case 'stop':
     await forwarders.stop();
