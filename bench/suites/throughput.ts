@@ -61,6 +61,6 @@ function measurements(seconds: number, quick: boolean): TrafficMeasurement[] {
     udp('udp-1400', 'UDP, 1400 B at 300 Mbit/s', { seconds, length: 1400, rate: 300e6 }),
     udp('udp-1400-fast', 'UDP, 1400 B at 1 Gbit/s', { seconds, length: 1400, rate: 1e9 }),
     flood('flood-64', 'UDP, 64 B, as many as the sender can', { seconds, length: 64 }),
-    idlePing('ping', 'ping, idle', { count: quick ? 20 : 50, intervalMs: 10 }),
+    idlePing('ping', 'ping, idle', { count: quick ? 20 : 250, intervalMs: 10 }),
   ];
 }
