@@ -1,14 +1,17 @@
 /**
  * Many packets per call, without super-packets: read until the TUN has no more, then one sendmmsg for all; one recvmmsg
- * for all that waits, then one write each, since a TUN device has no call for many. One thread a direction, as the daemon
- * has them, on the same memory and the same way of calling libc.
+ * for all that waits, then one write each, since a TUN device has no call for many. As many threads as the daemon would
+ * have on this machine, and the same way of calling libc.
  */
 
+import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import koffi from 'koffi';
+import { forwarderThreads, SHARES } from '../../src/backend/udp/forwarders.js';
 import { parseIpv4 } from '../../src/base/ipv4.js';
 import { decrementTtl } from '../../src/encap/checksum.js';
+import type { Direction } from '../../src/encap/control-block.js';
 import { openUdpSocket } from '../../src/encap/udp-socket.js';
 import { AF_INET, MSG_DONTWAIT, POLLIN } from '../../src/linux/constants.js';
 import { syscalls } from '../../src/linux/libc.js';
@@ -34,8 +37,9 @@ const BATCH = 64;
 const SLOT = 2048;
 const BUFFER = 7 << 20;
 
+/** What one thread is told. */
 interface Task {
-  readonly direction: 'tx' | 'rx';
+  readonly directions: readonly Direction[];
   readonly tun: number;
   readonly socket: number;
   readonly peer: number;
@@ -49,25 +53,23 @@ const sendmmsg = koffi.load(null).func('int sendmmsg(int fd, uintptr_t messages,
   flags: number,
 ) => number;
 
-/** BATCH packets, each with its iovec and its message. */
+/** BATCH packets of one direction, each with its iovec and its message. */
 class Slots {
-  readonly memory = SharedMemory.create(1 << 20);
   readonly messages: number;
   readonly #buffers: number;
   readonly #iov: number;
-  readonly #poll: number;
 
-  constructor({ peer, port, direction, tun, socket }: Task) {
-    const { memory } = this;
-    const regions = new RegionAllocator();
+  constructor(
+    readonly memory: SharedMemory,
+    regions: RegionAllocator,
+    direction: Direction,
+    { peer, port }: Task,
+  ) {
     this.#buffers = regions.take(BATCH * SLOT, 4096);
     this.#iov = regions.take(BATCH * IOVEC_BYTES);
     this.messages = regions.take(BATCH * MMSGHDR_BYTES);
-    this.#poll = regions.take(POLLFD_BYTES);
     const name = regions.take(SOCKADDR_IN_BYTES);
     putSockaddrIn(memory.u8, name, peer, port, AF_INET);
-    memory.i32[this.#poll >>> 2] = direction === 'tx' ? tun : socket;
-    memory.u16[(this.#poll + POLLFD_EVENTS) >>> 1] = POLLIN;
     for (let i = 0; i < BATCH; i++) {
       const message = this.messages + i * MMSGHDR_BYTES;
       memory.setPointer(this.#iov + i * IOVEC_BYTES, this.packet(i));
@@ -93,18 +95,17 @@ class Slots {
   setRoom(slot: number, bytes: number): void {
     this.memory.u32[(this.#iov + slot * IOVEC_BYTES + IOVEC_LENGTH) >>> 2] = bytes;
   }
-
-  wait(): void {
-    syscalls.poll(this.memory.base + this.#poll, 1, -1);
-  }
 }
 
-function transmit(task: Task): never {
-  const slots = new Slots(task);
+/** Forwards one batch. @returns false when there was nothing */
+type Turn = () => boolean;
+
+function transmitter(slots: Slots, task: Task): Turn {
   const { u8, base } = slots.memory;
-  for (;;) {
+  return () => {
     let count = 0;
-    while (count < BATCH) {
+    let reads = 0;
+    for (; count < BATCH; reads++) {
       slots.setRoom(count, SLOT);
       const length = syscalls.readv(task.tun, slots.iovec(count), 1);
       if (length <= 0) break;
@@ -114,20 +115,18 @@ function transmit(task: Task): never {
       slots.setRoom(count, length);
       count++;
     }
-    if (count === 0) slots.wait();
     for (let sent = 0; sent < count; ) {
       const more = sendmmsg(task.socket, base + slots.messages + sent * MMSGHDR_BYTES, count - sent, 0);
       sent += more > 0 ? more : 1; // one that is refused is lost; the others go on
     }
-  }
+    return reads > 0;
+  };
 }
 
-function receive(task: Task): never {
-  const slots = new Slots(task);
+function receiver(slots: Slots, task: Task): Turn {
   const { u8, u32, base } = slots.memory;
-  for (;;) {
+  return () => {
     const count = syscalls.recvmmsg(task.socket, base + slots.messages, BATCH, MSG_DONTWAIT, 0);
-    if (count <= 0) slots.wait();
     for (let slot = 0; slot < count; slot++) {
       const length = u32[(slots.messages + slot * MMSGHDR_BYTES + MMSGHDR_LENGTH) >>> 2] as number;
       const at = slots.packet(slot);
@@ -138,6 +137,26 @@ function receive(task: Task): never {
       }
       slots.setRoom(slot, SLOT);
     }
+    return count > 0;
+  };
+}
+
+/** Gives its directions turns until none has anything to do, and sleeps then. */
+function serve(task: Task): never {
+  const memory = SharedMemory.create(1 << 20);
+  const regions = new RegionAllocator();
+  const { directions } = task;
+  const fds = regions.take(directions.length * POLLFD_BYTES);
+  const turns = directions.map((direction, i) => {
+    memory.i32[(fds + i * POLLFD_BYTES) >>> 2] = direction === 'tx' ? task.tun : task.socket;
+    memory.u16[(fds + i * POLLFD_BYTES + POLLFD_EVENTS) >>> 1] = POLLIN;
+    const slots = new Slots(memory, regions, direction, task);
+    return direction === 'tx' ? transmitter(slots, task) : receiver(slots, task);
+  });
+  for (;;) {
+    let busy = false;
+    for (const turn of turns) if (turn()) busy = true;
+    if (!busy) syscalls.poll(memory.base + fds, directions.length, -1);
   }
 }
 
@@ -146,8 +165,8 @@ async function startThreads(): Promise<void> {
   const tun = openPlainTun(device);
   const address = parseIpv4(own) as number;
   const { fd } = openUdpSocket({ address, port, gso: 'off', gro: 'off', buffer: BUFFER });
-  const started = (['tx', 'rx'] as const).map((direction) => {
-    const task: Task = { direction, tun, socket: fd, peer: parseIpv4(peer) as number, port };
+  const started = SHARES[forwarderThreads('auto', os.availableParallelism())].map((directions) => {
+    const task: Task = { directions, tun, socket: fd, peer: parseIpv4(peer) as number, port };
     const worker = new Worker(fileURLToPath(import.meta.url), { workerData: task });
     worker.once('error', (error) => {
       process.stderr.write(`${error.message}\n`);
@@ -163,7 +182,5 @@ if (isMainThread) {
   await startThreads();
 } else {
   parentPort?.postMessage('running');
-  const task = workerData as Task;
-  if (task.direction === 'tx') transmit(task);
-  else receive(task);
+  serve(workerData as Task);
 }

@@ -7,7 +7,10 @@ import { control } from '../../linux/libc.js';
 import type { SharedMemory } from '../../linux/memory.js';
 
 /** Who serves what, by the number of threads. */
-const SHARES: Readonly<Record<1 | 2, readonly (readonly Direction[])[]>> = { 1: [['tx', 'rx']], 2: [['tx'], ['rx']] };
+export const SHARES: Readonly<Record<1 | 2, readonly (readonly Direction[])[]>> = {
+  1: [['tx', 'rx']],
+  2: [['tx'], ['rx']],
+};
 
 /**
  * How many threads `auto` means. Two can use two processors at once, but where there are no more than two the second is
