@@ -1,7 +1,8 @@
 /**
  * Many packets per call, without super-packets: read until the TUN has no more, then one sendmmsg for all; one recvmmsg
  * for all that waits, then one write each, since a TUN device has no call for many. As many threads as the daemon would
- * have on this machine, and the same way of calling libc.
+ * have on this machine, which wait as the daemon's do, and the same way of calling libc. A send blocks when the socket is
+ * full.
  */
 
 import os from 'node:os';
@@ -27,6 +28,7 @@ import {
   MSGHDR_NAME_LENGTH,
   POLLFD_BYTES,
   POLLFD_EVENTS,
+  POLLFD_REVENTS,
   putSockaddrIn,
   SOCKADDR_IN_BYTES,
 } from '../../src/linux/structs.js';
@@ -97,15 +99,14 @@ class Slots {
   }
 }
 
-/** Forwards one batch. @returns false when there was nothing */
-type Turn = () => boolean;
+/** Forwards one batch. */
+type Turn = () => void;
 
 function transmitter(slots: Slots, task: Task): Turn {
   const { u8, base } = slots.memory;
   return () => {
     let count = 0;
-    let reads = 0;
-    for (; count < BATCH; reads++) {
+    while (count < BATCH) {
       slots.setRoom(count, SLOT);
       const length = syscalls.readv(task.tun, slots.iovec(count), 1);
       if (length <= 0) break;
@@ -119,7 +120,6 @@ function transmitter(slots: Slots, task: Task): Turn {
       const more = sendmmsg(task.socket, base + slots.messages + sent * MMSGHDR_BYTES, count - sent, 0);
       sent += more > 0 ? more : 1; // one that is refused is lost; the others go on
     }
-    return reads > 0;
   };
 }
 
@@ -137,11 +137,10 @@ function receiver(slots: Slots, task: Task): Turn {
       }
       slots.setRoom(slot, SLOT);
     }
-    return count > 0;
   };
 }
 
-/** Gives its directions turns until none has anything to do, and sleeps then. */
+/** Sleeps until a direction has something to read, and gives it a turn. */
 function serve(task: Task): never {
   const memory = SharedMemory.create(1 << 20);
   const regions = new RegionAllocator();
@@ -154,9 +153,10 @@ function serve(task: Task): never {
     return direction === 'tx' ? transmitter(slots, task) : receiver(slots, task);
   });
   for (;;) {
-    let busy = false;
-    for (const turn of turns) if (turn()) busy = true;
-    if (!busy) syscalls.poll(memory.base + fds, directions.length, -1);
+    syscalls.poll(memory.base + fds, turns.length, -1);
+    for (const [i, turn] of turns.entries()) {
+      if (memory.u16[(fds + i * POLLFD_BYTES + POLLFD_REVENTS) >>> 1] !== 0) turn();
+    }
   }
 }
 

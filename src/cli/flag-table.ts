@@ -304,7 +304,7 @@ const tweedFlags: readonly Row[] = [
     kind: 'string',
     default: 'auto',
     placeholder: 'auto|1|2',
-    help: 'one thread for each direction, or one for both; auto: one on a host with at most two processors',
+    help: 'one thread for each direction, or one for both; auto: one where at most two processors may be used',
     rule: oneOf('auto', '1', '2'),
   },
   {

@@ -101,7 +101,7 @@ function renderFamilies(status: DaemonStatus): Promise<string> {
     addPeers(backend, gauge, counter);
     gauge(
       'tweed_feature_info',
-      'What was wanted of an offload or buffer, what is in force, and why they differ; always 1.',
+      'What was wanted of an offload, the threads or a buffer, what is in force, and why they differ; always 1.',
       backend.features.map(({ name, wanted, inForce, reason }) => [
         { feature: name, wanted, in_force: inForce, reason },
         1,

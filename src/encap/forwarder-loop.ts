@@ -3,8 +3,8 @@
  *
  * Theory of operation. The thread sleeps in poll on the descriptor of each direction that it serves and on an eventfd.
  * Awake, it gives every direction that has something to read one turn, and asks again; a turn is short, so that neither
- * direction starves the other. The only other place where it may sleep is `awaitRoom`, where a send waits for the device
- * below: there it goes on to receive, if receiving is its work too.
+ * direction starves the other. In a turn it sleeps only where a send finds its way full: in `awaitRoom`, where it goes on
+ * to receive if that is its work too, and for a millisecond where the kernel has no memory (`datagram-batch.ts`).
  */
 import { EAGAIN, EINTR, POLLIN, POLLOUT } from '../linux/constants.js';
 import type { Syscalls } from '../linux/libc.js';
@@ -41,20 +41,26 @@ export class ForwarderLoop {
   readonly #at: number;
   /** Kept in a private field, where it is boxed once instead of at every call. */
   readonly #address: number;
+  readonly #roomAddress: number;
   readonly #wake: number;
-  #forwarders: readonly Forwarder[] = [];
+  readonly #socket: number;
+  /** The forwarder among ours that reads the socket. */
+  #receiver: Forwarder | undefined;
 
   /**
    * @param at offset of LOOP_BYTES
    * @param wake an eventfd; readable when the control block is to be looked at
+   * @param socket where sends may have to wait for room
    */
-  constructor(memory: SharedMemory, at: number, sys: Syscalls, control: ControlBlock, wake: number) {
+  constructor(memory: SharedMemory, at: number, sys: Syscalls, control: ControlBlock, wake: number, socket: number) {
     this.#memory = memory;
     this.#at = at;
     this.#address = memory.base + at;
+    this.#roomAddress = memory.base + at + ROOM_AT;
     this.#sys = sys;
     this.#control = control;
     this.#wake = wake;
+    this.#socket = socket;
   }
 
   /**
@@ -62,7 +68,7 @@ export class ForwarderLoop {
    * then.
    */
   serve(forwarders: readonly Forwarder[]): void {
-    this.#forwarders = forwarders;
+    this.#receiver = forwarders.find(({ descriptor }) => descriptor === this.#socket);
     const count = forwarders.length;
     for (const [i, { descriptor }] of forwarders.entries())
       this.#watch(this.#at + i * POLLFD_BYTES, descriptor, POLLIN);
@@ -89,23 +95,27 @@ export class ForwarderLoop {
   }
 
   /**
-   * Waits until a socket takes datagrams again, not for ever. What arrives meanwhile is forwarded, if that is this loop's
+   * Waits until the socket takes datagrams again, not for ever. What arrives meanwhile is forwarded, if that is this loop's
    * work: so this must not be called by the forwarder that reads the socket.
    */
-  awaitRoom(socket: number): void {
-    const receiver = this.#forwarders.find(({ descriptor }) => descriptor === socket);
+  awaitRoom(): void {
     const room = this.#at + ROOM_AT;
     const wake = room + POLLFD_BYTES;
-    this.#watch(room, socket, receiver === undefined ? POLLOUT : POLLOUT | POLLIN);
+    this.#watch(room, this.#socket, this.#receiver === undefined ? POLLOUT : POLLOUT | POLLIN);
     this.#watch(wake, this.#wake, POLLIN);
     const deadline = performance.now() + ROOM_TIMEOUT_MS;
     while (!this.#control.stopRequested) {
       const left = Math.ceil(deadline - performance.now());
-      if (left <= 0 || this.#sys.poll(this.#address + ROOM_AT, 2, left) < 0) return;
+      if (left <= 0) return;
+      if (this.#sys.poll(this.#roomAddress, 2, left) < 0) {
+        if (this.#sys.errno() === EINTR) continue;
+        return;
+      }
       this.#clearWake(wake);
       const events = this.#events(room);
       if ((events & ~POLLIN) !== 0) return;
-      if (events !== 0) receiver?.turn();
+      // a reason to give up meets the turn in `serve`, too
+      if (events !== 0) this.#receiver?.turn();
     }
   }
 

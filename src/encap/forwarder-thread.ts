@@ -67,14 +67,14 @@ function runForwarders({ tweedForwarder: directions, options, loop: at, wake, ..
   const memory = SharedMemory.attach(data.memory);
   const sum = createSum(memory);
   const control = new ControlBlock(memory.i32, options.layout.control);
-  const loop = new ForwarderLoop(memory, at, syscalls, control, wake);
+  const loop = new ForwarderLoop(memory, at, syscalls, control, wake, options.socket);
   const services: TxServices = {
     pathMtu: (peer) => {
       const word = (options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2;
       return pathMtu(toNetworkOrder(memory.i32[word]) >>> 0, options.port);
     },
     allowFragments: (allowed) => allowFragments(options.socket, allowed),
-    awaitRoom: () => loop.awaitRoom(options.socket),
+    awaitRoom: () => loop.awaitRoom(),
   };
   const forwarders = directions.map((direction) => {
     const counters = new Counters(memory.f64, options.layout[`${direction}Counters`]);

@@ -1,7 +1,7 @@
 /**
  * Merging the neighbours of a flow into super-packets before they are written to the TUN.
  *
- * Theory of operation. Everything that one wake-up brought is added in order of arrival. A packet either continues the
+ * Theory of operation. Everything that one receive brought is added in order of arrival. A packet either continues the
  * newest item of its flow or becomes an item of its own; items leave in the order in which they began. Only the newest
  * item of a flow ever grows, so nothing of a flow overtakes anything else of it, with one exception: a segment may join
  * the item before a pure acknowledgement. It joins only when it repeats that item's acknowledgement and window, so what
@@ -65,7 +65,7 @@ export interface MergeOptions {
   udp: boolean;
 }
 
-/** Gathers the packets of one wake-up. Owned by one thread; nothing is allocated after construction. */
+/** Gathers the packets of one receive. Owned by one thread; nothing is allocated after construction. */
 export class Merger extends ItemList {
   /** May be changed between `reset` and the next `add`. */
   readonly options: MergeOptions;

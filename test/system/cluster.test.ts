@@ -38,21 +38,28 @@ function outputOf(child: ChildProcess): () => string {
   return () => output;
 }
 
-/** Pings every 20 ms from one container to another host's while `work` runs. */
+/** Pings every 20 ms from one container to another host's while `work` runs. What is unanswered between answers is lost. */
 async function pingDuring(lab: Lab, from: string, toHost: string, work: () => Promise<void>) {
   const argv = ['ping', '-n', '-i', '0.02', await addressOf(lab, toHost)];
   const ping = lab.spawn(from, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
   const output = outputOf(ping);
   const closed = once(ping, 'close');
+  const answers = () => new Set(Array.from(output().matchAll(/icmp_seq=(\d+) ttl/g), ([, number]) => Number(number)));
+  const moreAnswers = async (what: string) => {
+    const before = answers().size;
+    await waitFor(what, () => answers().size > before + 2);
+  };
   try {
-    await waitFor('the first answers', () => output().includes('icmp_seq=3'));
+    await moreAnswers('the first answers');
     await work();
+    await moreAnswers('answers after it');
   } finally {
     ping.kill('SIGINT');
     await closed;
   }
-  const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(output()) ?? [];
-  return { sent: Number(sent), lost: Number(sent) - Number(received) };
+  const answered = answers();
+  const sent = Math.max(...answered);
+  return { sent, lost: sent - answered.size };
 }
 
 function pingOnce(lab: Lab, from: string, address: string) {

@@ -31,7 +31,7 @@ describe('forwarding allocates nothing per packet', { timeout: 120_000 }, () => 
     'rx runs of other flows',
     'tx with real calls',
     'rx with real calls',
-    'a loop with real calls, one packet a wake-up',
+    'tx in its loop with real calls, one packet a wake-up',
   ])('%s', async (way) => {
     const { packets, bytesPerPacket, drops } = await measure(way);
     expect(drops).toEqual([]);

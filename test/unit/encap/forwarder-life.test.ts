@@ -143,6 +143,23 @@ describe.each(WAYS)(
       expect(bench.control.failed(direction)).toBe(EBADF);
     });
 
+    it('goes on when a signal came instead of a packet', () => {
+      const bench = scripted(
+        (b) => {
+          fail(b, EINTR);
+          return ready();
+        },
+        (b) => {
+          feed(b);
+          return ready();
+        },
+        stop,
+      );
+      serve(bench);
+      expect(count(bench)).toBe(1);
+      expect(bench.control.failed(direction)).toBe(0);
+    });
+
     it('goes on when there was nothing to read after all', () => {
       const bench = scripted(() => ready(), stop);
       serve(bench);
@@ -246,9 +263,20 @@ describe('waiting for room in the socket', () => {
     expect(tx.count(bench)).toBe(1);
     const [, room] = bench.kernel.polls;
     expect(room?.watched).toEqual({ [SOCKET]: POLLOUT, [WAKE]: POLLIN });
-    expect(room?.timeout).toBeGreaterThan(0);
+    expect(room?.timeout).toBeGreaterThan(400);
     expect(room?.timeout).toBeLessThanOrEqual(500);
     expect(bench.dropped('tx')).toEqual({});
+  });
+
+  it('waits on after a signal', () => {
+    const bench = full(
+      1,
+      alone,
+      () => ({ errno: EINTR }),
+      () => ({ socket: POLLOUT }),
+    );
+    expect(bench.kernel.polls).toHaveLength(4);
+    expect(tx.count(bench)).toBe(1);
   });
 
   it('drops and counts what finds none', () => {

@@ -148,7 +148,7 @@ describe('RxForwarder', () => {
   });
 });
 
-describe('RxForwarder.drain', () => {
+describe('RxForwarder.turn', () => {
   it('receives again while every slot was filled, and not once more', () => {
     const packets = stream(130, 100);
     const bench = receive(packets.map((packet) => datagram(packet)));

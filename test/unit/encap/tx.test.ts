@@ -223,10 +223,10 @@ describe('TxForwarder drops', () => {
   });
 });
 
-describe('TxForwarder.drain', () => {
+describe('TxForwarder.turn', () => {
   const packet = udp({ payload: payload(20) });
 
-  it('goes on after EINTR', () => {
+  it('goes on in its next turn after EINTR', () => {
     const { kernel } = drain([{ packet }, { errno: EINTR }, { packet }]);
     expect(kernel.datagrams).toHaveLength(2);
   });

@@ -231,7 +231,7 @@ async function overLoop(feeder, inbox, bytes, socket) {
   };
   const { forwarder, packets } = transmitter(sys, { tun: inbox, socket });
   const idle = receiver(sys, { socket }).forwarder;
-  const loop = new ForwarderLoop(memory, layout.loops, sys, control, wake);
+  const loop = new ForwarderLoop(memory, layout.loops, sys, control, wake, socket);
   return {
     packets,
     turn(count) {
@@ -306,7 +306,7 @@ const ways = {
     const bytes = concat(NO_VNET, udp(OURS, THEIRS, 36));
     return overKernel(() => transmitter(syscalls, { tun, socket }), bound(), tun, bytes);
   },
-  'a loop with real calls, one packet a wake-up': async () => {
+  'tx in its loop with real calls, one packet a wake-up': async () => {
     const [tun, socket, sink] = [bound(), bound(), bound()];
     setPeers(await portOf(sink));
     return overLoop(bound(), tun, concat(NO_VNET, udp(OURS, THEIRS, 36)), socket);

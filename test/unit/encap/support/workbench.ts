@@ -124,7 +124,7 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
   peers.set(subnet(2), host(2));
   peers.set(subnet(3), host(3));
   const fragments: boolean[] = [];
-  const loop = new ForwarderLoop(memory, layout.loops, kernel, control, WAKE);
+  const loop = new ForwarderLoop(memory, layout.loops, kernel, control, WAKE, options.socket);
   const some = (all: Record<string, number>, direction: string) =>
     Object.fromEntries(
       Object.entries(all)
@@ -146,7 +146,7 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
       new TxForwarder(memory, kernel, sum, txCounters, control, options, {
         pathMtu,
         allowFragments: (allowed) => fragments.push(allowed),
-        awaitRoom: () => loop.awaitRoom(SOCKET),
+        awaitRoom: () => loop.awaitRoom(),
       }),
     loop,
     rx: () => new RxForwarder(memory, kernel, sum, rxCounters, control, options),
