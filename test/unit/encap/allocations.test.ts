@@ -36,7 +36,8 @@ describe('forwarding allocates nothing per packet', { timeout: 120_000 }, () => 
     const { packets, bytesPerPacket, drops } = await measure(way);
     expect(drops).toEqual([]);
     expect(packets).toBeGreaterThanOrEqual(200_000);
-    // the compiler's own objects fall into some of the rounds, an allocation per packet (8 bytes at least) into all
-    expect(Math.min(...bytesPerPacket), `bytes per packet, round by round: ${bytesPerPacket}`).toBeLessThan(1);
+    // an object is 16 bytes at least, and one per packet would be in every round; what the compiler makes, and the one
+    // object of a turn, is less: 1.2 at most, under Node 24
+    expect(Math.min(...bytesPerPacket), `bytes per packet, round by round: ${bytesPerPacket}`).toBeLessThan(4);
   });
 });
