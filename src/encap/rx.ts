@@ -176,7 +176,7 @@ export class RxForwarder implements Forwarder {
     const slots = Math.min(this.#options.receiveSlots, MAX_RECEIVE_SLOTS);
     for (let messages = 0; messages < TURN_MESSAGES && !this.#control.stopRequested; messages += slots) {
       const received = this.#sys.recvmmsg(this.#options.socket, this.#messagesAddress, slots, MSG_DONTWAIT, 0);
-      // what refuses later in a turn refuses the first receive of the next one, too
+      // a reason that lasts meets the first receive of the next turn, too
       if (received <= 0) return messages === 0 ? this.#receiveError() : EAGAIN;
       this.#counters.add(Rx.receives, 1);
       this.#received = received;

@@ -162,8 +162,8 @@ export class TxForwarder implements Forwarder {
       memory.setPointer(this.#readIov + IOVEC_BYTES, at);
       const bytes = this.#sys.readv(this.#options.tun, this.#readAddress, this.#readCount);
       if (bytes < headerBytes) {
-        // Later in a turn it means, as a rule, that there is no more. Asking would only hold up what was read: another
-        // reason meets the first read of the next turn, too.
+        // Later in a turn it means, as a rule, that there is no more. Asking would only hold up what was read: a reason
+        // that lasts meets the first read of the next turn, too.
         if (bytes < 0 && reads === 0) return this.#sys.errno();
         break;
       }

@@ -13,7 +13,7 @@ interface Measurement {
   readonly drops: readonly unknown[];
 }
 
-/** Forwards 200,000 packets in a process of its own. */
+/** Forwards 500,000 packets in a process of its own. */
 async function measure(way: string): Promise<Measurement> {
   if (!existsSync(built)) throw new Error('this test runs the built product: npm run build');
   const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', script, way]);
@@ -35,9 +35,8 @@ describe('forwarding allocates nothing per packet', { timeout: 120_000 }, () => 
   ])('%s', async (way) => {
     const { packets, bytesPerPacket, drops } = await measure(way);
     expect(drops).toEqual([]);
-    expect(packets).toBeGreaterThanOrEqual(200_000);
-    // an object is 16 bytes at least, and one per packet would be in every round; what the compiler makes, and the one
-    // object of a turn, is less: 1.2 at most, under Node 24
-    expect(Math.min(...bytesPerPacket), `bytes per packet, round by round: ${bytesPerPacket}`).toBeLessThan(4);
+    expect(packets).toBeGreaterThanOrEqual(500_000);
+    // the compiler's own objects fall into some of the rounds, an allocation per packet (8 bytes at least) into all
+    expect(Math.min(...bytesPerPacket), `bytes per packet, round by round: ${bytesPerPacket}`).toBeLessThan(1);
   });
 });
