@@ -2,14 +2,18 @@
 const below = {
   base: [],
   linux: ['base'],
+  tun: ['base', 'linux'],
   routes: ['base', 'linux'],
   subnet: ['base'],
-  tun: ['base', 'linux'],
-  encap: ['base', 'linux', 'routes', 'tun'],
+  'encap/wire': ['base', 'linux', 'tun'],
+  'encap/forwarding': ['base', 'linux'],
+  'encap/datapath': ['base', 'linux', 'tun', 'encap/wire', 'encap/forwarding'],
   backend: ['base', 'linux', 'routes', 'subnet', 'tun', 'encap'],
-  daemon: ['base', 'linux', 'routes', 'subnet', 'tun', 'encap', 'backend'],
-  lab: ['base', 'linux', 'subnet', 'routes', 'daemon'],
-  cli: ['base', 'linux', 'routes', 'subnet', 'daemon', 'lab'],
+  observe: ['base', 'subnet', 'backend'],
+  daemon: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe'],
+  operator: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe', 'daemon'],
+  lab: ['base', 'linux', 'subnet', 'routes', 'observe', 'operator'],
+  cli: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe', 'daemon', 'operator', 'lab'],
 };
 module.exports = {
   forbidden: [
@@ -44,7 +48,7 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
-    exclude: { path: 'src/encap/wasm' },
+    exclude: { path: 'src/encap/wire/wasm' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     enhancedResolveOptions: {

@@ -11,9 +11,9 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import koffi from 'koffi';
 import { forwarderThreads, SHARES } from '../../src/backend/udp/forwarders.js';
 import { parseIpv4 } from '../../src/base/ipv4.js';
-import { decrementTtl } from '../../src/encap/checksum.js';
-import type { Direction } from '../../src/encap/control-block.js';
-import { openUdpSocket } from '../../src/encap/udp-socket.js';
+import { openUdpSocket } from '../../src/encap/datapath/udp-socket.js';
+import type { Direction } from '../../src/encap/forwarding/control-block.js';
+import { decrementTtl } from '../../src/encap/wire/checksum.js';
 import { AF_INET, MSG_DONTWAIT, POLLIN } from '../../src/linux/constants.js';
 import { syscalls } from '../../src/linux/libc.js';
 import { RegionAllocator, SharedMemory } from '../../src/linux/memory.js';

@@ -8,7 +8,7 @@
 import { createSocket } from 'node:dgram';
 import { read, writeSync } from 'node:fs';
 import koffi from 'koffi';
-import { decrementTtl } from '../../src/encap/checksum.js';
+import { decrementTtl } from '../../src/encap/wire/checksum.js';
 import { isForwardable, MAX_PACKET, openPlainTun, readArguments, sayReady } from './tun.js';
 
 const F_SETFL = 4;

@@ -1,6 +1,6 @@
 import { parsePrefix } from '../../src/base/ipv4.js';
-import { SUBNET_NODES } from '../../src/encap/layout.js';
-import { lookup, NO_VALUE, PrefixTable, prefixTableBytes } from '../../src/routes/prefix-table.js';
+import { SUBNET_NODES } from '../../src/encap/forwarding/layout.js';
+import { lookup, NO_VALUE, PrefixTable, prefixTableBytes } from '../../src/encap/forwarding/prefix-table.js';
 import { seededRandom } from '../stats/random.js';
 import { median } from '../stats/summary.js';
 

@@ -1,8 +1,8 @@
 import type { Prefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import type { Underlay } from '../routes/underlay.js';
-import type { NetworkConfig } from '../subnet/config.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../subnet/lease.js';
+import type { NetworkConfig } from '../subnet/network-config/config.js';
 
 export type { Underlay };
 

@@ -1,5 +1,5 @@
 import { TweedError } from '../base/errors.js';
-import type { BackendConfig } from '../subnet/config.js';
+import type { BackendConfig } from '../subnet/network-config/config.js';
 import type { Backend, BackendContext } from './backend.js';
 import { HostGwBackend } from './host-gw/host-gw-backend.js';
 import type { UdpBackendOptions } from './udp/options.js';

@@ -1,14 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Complaints } from '../base/complaints.js';
 import { formatIpv4 } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
-import { Complaints } from './complaints.js';
+import { Services } from '../observe/services.js';
+import type { DaemonPhase, DaemonStatus } from '../observe/status.js';
+import { composeStatus } from '../observe/status-compose.js';
 import { Membership } from './membership.js';
 import type { ServiceManager } from './notify.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, Leases, RegistryHandle, UnderlayChoice } from './parts.js';
-import { Services } from './services.js';
-import type { DaemonPhase, DaemonStatus } from './status.js';
-import { composeStatus } from './status-compose.js';
 
 /** What the shut-down may take before it is cut short: systemd and people expect 2 s at most. */
 const SHUTDOWN_LIMIT_MS = 1700;

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Backend } from '../backend/backend.js';
+import { abortable } from '../base/abortable.js';
+import { Complaints } from '../base/complaints.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import { formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import type { Lease } from '../subnet/lease.js';
 import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
-import { abortable } from './abortable.js';
-import { Complaints } from './complaints.js';
 import type { DaemonOptions } from './options.js';
 import { Overlay } from './overlay.js';
 import type { DaemonParts, Leases, UnderlayChoice } from './parts.js';

@@ -1,13 +1,13 @@
 import type { Backend, BackendStatus } from '../backend/backend.js';
+import { Complaints } from '../base/complaints.js';
 import { formatIpv4, formatPrefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
-import type { NetworkConfig } from '../subnet/config.js';
+import { Serial } from '../base/serial.js';
 import type { Lease, PeerChange } from '../subnet/lease.js';
+import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
-import { Complaints } from './complaints.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, UnderlayChoice } from './parts.js';
-import { Serial } from './serial.js';
 
 /**
  * Everything on this host that makes the overlay: backend, traffic rules, subnet file.

@@ -1,6 +1,6 @@
 import type { Logger } from '../base/log.js';
 import { version } from '../base/version.js';
-import { sendUnixDatagram } from '../linux/sd-notify.js';
+import { sendUnixDatagram } from '../linux/unix-datagram.js';
 import { realParts } from './assemble.js';
 import { Daemon } from './daemon.js';
 import { ServiceManager } from './notify.js';

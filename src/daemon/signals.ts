@@ -1,5 +1,5 @@
 import type { Logger } from '../base/log.js';
-import type { StatusSource } from './status.js';
+import type { StatusSource } from '../observe/status.js';
 
 /**
  * What signals mean to the daemon: SIGTERM and SIGINT ask it to stop, a second one ends the process at once; SIGUSR1

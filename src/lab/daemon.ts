@@ -1,7 +1,7 @@
 import { mkdir, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import type { DaemonStatus } from '../daemon/status.js';
-import { fetchStatus } from '../daemon/status-client.js';
+import type { DaemonStatus } from '../observe/status.js';
+import { fetchStatus } from '../operator/status-client.js';
 import { type HostSubnet, parseSubnetFile } from './containers.js';
 import { LabError } from './errors.js';
 import { namespaceOf } from './names.js';

@@ -1,7 +1,7 @@
 import { formatIpv4, netmask, type Prefix, parseIpv4 } from '../base/ipv4.js';
 import { MalformedLeaseError } from './errors.js';
-import { formatIpv6, type Ipv6Prefix, netmaskV6, parseIpv6 } from './ipv6.js';
 import type { LeaseAttributes } from './lease.js';
+import { formatIpv6, type Ipv6Prefix, netmaskV6, parseIpv6 } from './network-config/ipv6.js';
 
 /** What the last part of a lease's key says. */
 export interface SubnetKey {

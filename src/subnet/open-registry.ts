@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import { DirectoryRegistry } from './directory-registry.js';
-import { EtcdRegistry, type EtcdRegistryOptions } from './etcd-registry.js';
+import { DirectoryRegistry } from './directory/directory-registry.js';
+import { EtcdRegistry, type EtcdRegistryOptions } from './etcd/etcd-registry.js';
 import type { Registry } from './registry.js';
 
 /**

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
+import { replaceFile } from '../base/atomic-file.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import { formatIpv4, formatPrefix, netmask, type Prefix, parsePrefix } from '../base/ipv4.js';
-import { replaceFile } from './atomic-file.js';
 
 /** What flannel tells the container runtime, by a file of shell variables. */
 export interface SubnetEnv {

@@ -1,4 +1,4 @@
-import type { Clock } from '../../src/subnet/clock.js';
+import type { Clock } from '../../src/base/clock.js';
 
 interface Sleeper {
   readonly due: number;

@@ -3,7 +3,7 @@ import type { Logger } from '../../src/base/log.js';
 import type { LeaseLostError } from '../../src/subnet/errors.js';
 import { encodeLeaseValue, formatSubnetKey } from '../../src/subnet/keys.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../src/subnet/lease.js';
-import { LeaseManager, type LeaseManagerOptions } from '../../src/subnet/lease-manager.js';
+import { LeaseManager, type LeaseManagerOptions } from '../../src/subnet/leases/lease-manager.js';
 import { FakeClock, settle } from './fake-clock.js';
 import { MemoryRegistry, MemoryStore } from './memory-registry.js';
 import { host, subnet } from './registry-suite.js';

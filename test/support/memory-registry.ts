@@ -1,5 +1,5 @@
+import type { Clock } from '../../src/base/clock.js';
 import type { Prefix } from '../../src/base/ipv4.js';
-import type { Clock } from '../../src/subnet/clock.js';
 import {
   CompactedError,
   ConfigChangedError,

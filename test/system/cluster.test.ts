@@ -3,12 +3,12 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import type { DaemonStatus } from '../../src/daemon/status.js';
 import { containerAddress } from '../../src/lab/containers.js';
 import { daemonStatus, readSubnet } from '../../src/lab/daemon.js';
 import type { Lab } from '../../src/lab/lab.js';
 import { etcdAddress } from '../../src/lab/options.js';
 import { waitFor } from '../../src/lab/wait.js';
+import type { DaemonStatus } from '../../src/observe/status.js';
 import { useLab } from './support/lab.js';
 
 const MANY = 2000;

@@ -8,12 +8,12 @@ import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus } from '../backend.js';
-import { applyChanges } from '../changes.js';
-import { removeFormerDevices } from '../former-life.js';
-import { hostKernel, type Kernel } from '../kernel.js';
-import { KernelPeers, refusalOf } from '../kernel-peers.js';
-import { offLinkReason, readReach } from '../on-link.js';
-import { deletion, isOurs, type RouteOwnership, readNetworkRoutes, routeDifference } from '../peer-routes.js';
+import { applyChanges } from '../kernel/changes.js';
+import { removeFormerDevices } from '../kernel/former-life.js';
+import { hostKernel, type Kernel } from '../kernel/kernel.js';
+import { KernelPeers, refusalOf } from '../kernel/kernel-peers.js';
+import { offLinkReason, readReach } from '../kernel/on-link.js';
+import { deletion, isOurs, type RouteOwnership, readNetworkRoutes, routeDifference } from '../kernel/peer-routes.js';
 
 /** Everything that exists between `start` and `stop`. */
 interface Running {

@@ -1,6 +1,6 @@
 import os from 'node:os';
-import type { ControlBlock, RuntimeFeature } from '../../encap/control-block.js';
-import type { UdpSocket } from '../../encap/udp-socket.js';
+import type { UdpSocket } from '../../encap/datapath/udp-socket.js';
+import type { ControlBlock, RuntimeFeature } from '../../encap/forwarding/control-block.js';
 import { errnoName } from '../../linux/errno.js';
 import type { Switch, TunDevice } from '../../tun/device.js';
 import type { FeatureStatus } from '../backend.js';

@@ -1,6 +1,6 @@
-import type { ControlBlock, Direction } from '../../encap/control-block.js';
-import type { ForwarderOptions } from '../../encap/forwarder.js';
-import { type ForwarderThread, startForwarder } from '../../encap/forwarder-thread.js';
+import type { ForwarderOptions } from '../../encap/datapath/options.js';
+import { type ForwarderThread, startForwarder } from '../../encap/datapath/thread.js';
+import type { ControlBlock, Direction } from '../../encap/forwarding/control-block.js';
 import { EFD_CLOEXEC, EFD_NONBLOCK } from '../../linux/constants.js';
 import { SystemCallError } from '../../linux/errno.js';
 import { control } from '../../linux/libc.js';

@@ -1,4 +1,4 @@
-import { MAX_SEGMENTS, MAX_SEGMENTS_BEFORE_6_9 } from '../../encap/datagram-batch.js';
+import { MAX_SEGMENTS, MAX_SEGMENTS_BEFORE_6_9 } from '../../encap/datapath/datagram-batch.js';
 
 /** A kernel release as numbers, [6, 18, 44] for `6.18.44-custom`; missing parts are 0. */
 export function parseRelease(release: string): readonly [number, number, number] {

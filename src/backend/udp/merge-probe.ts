@@ -2,7 +2,7 @@
  * Does the TUN take merged packets? Some kernels (6.6.44 and relatives) have a bug that refuses a super-packet with a
  * short last segment, which nothing but a write can tell.
  */
-import { createSum, pseudoHeaderSum, storeSum } from '../../encap/checksum.js';
+import { createSum, pseudoHeaderSum, storeSum } from '../../encap/wire/checksum.js';
 import {
   IPV4_CHECKSUM,
   IPV4_DESTINATION,
@@ -21,7 +21,7 @@ import {
   TCP_DATA_OFFSET,
   TCP_FLAGS,
   TCP_MIN_HEADER,
-} from '../../encap/headers.js';
+} from '../../encap/wire/headers.js';
 import { control } from '../../linux/libc.js';
 import type { SharedMemory } from '../../linux/memory.js';
 import {

@@ -5,7 +5,7 @@ import { ExecError } from '../../base/exec.js';
 import { formatIpv4, type Prefix } from '../../base/ipv4.js';
 import type { IpTool, LinkJson } from '../../routes/ip.js';
 import { type LinkState, linkRepairs, linkState } from '../../routes/links.js';
-import { applyChanges, type Change } from '../changes.js';
+import { applyChanges, type Change } from '../kernel/changes.js';
 import { parseMac } from './mac.js';
 
 /** What the device is to be. */

@@ -4,7 +4,7 @@
  */
 
 import { contains, formatIpv4, formatPrefix, type Prefix, parseIpv4 } from '../../base/ipv4.js';
-import type { Change } from '../changes.js';
+import type { Change } from '../kernel/changes.js';
 import { parseMac } from './mac.js';
 
 /** A peer whose packets are encapsulated. */

@@ -7,17 +7,17 @@
 
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { replaceFile } from '../../base/atomic-file.js';
 import { messageOf } from '../../base/errors.js';
 import { formatPrefix } from '../../base/ipv4.js';
 import { deviceTotals, udpTotals } from '../../routes/device-statistics.js';
-import { replaceFile } from '../../subnet/atomic-file.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
-import { applyChanges } from '../changes.js';
-import { removeFormerDevices } from '../former-life.js';
-import { hostKernel, type Kernel } from '../kernel.js';
-import { KernelPeers, refusalOf } from '../kernel-peers.js';
-import { offLinkReason, readReach } from '../on-link.js';
+import { applyChanges } from '../kernel/changes.js';
+import { removeFormerDevices } from '../kernel/former-life.js';
+import { hostKernel, type Kernel } from '../kernel/kernel.js';
+import { KernelPeers, refusalOf } from '../kernel/kernel-peers.js';
+import { offLinkReason, readReach } from '../kernel/on-link.js';
 import {
   deletion,
   isOurs,
@@ -25,7 +25,7 @@ import {
   type RouteOwnership,
   readNetworkRoutes,
   routeDifference,
-} from '../peer-routes.js';
+} from '../kernel/peer-routes.js';
 import { type Announcement, readAnnouncement } from './announcement.js';
 import { ensureVtep, incompatibility, readVtep, type WantedVtep } from './device.js';
 import { isStationMac, parseMac, randomMac } from './mac.js';

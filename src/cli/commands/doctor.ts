@@ -1,5 +1,5 @@
 import type { CommandModule } from 'yargs';
-import { examineHost, renderFindings } from '../../daemon/doctor.js';
+import { examineHost, renderFindings } from '../../operator/doctor/doctor.js';
 import { exitCodes } from '../exit.js';
 import { runFlags } from '../flag-table.js';
 import { daemonOptions } from '../options.js';

@@ -1,6 +1,6 @@
 import type { CommandModule } from 'yargs';
-import { alignColumns, formatDuration } from '../../daemon/format.js';
-import { type LeaseRow, leaseRows } from '../../subnet/network.js';
+import { alignColumns, formatDuration } from '../../operator/format.js';
+import { type LeaseRow, leaseRows } from '../../subnet/network-config/network.js';
 import { registryFlagNames, withDaemonFlags } from '../shared-options.js';
 import { withRegistry } from '../with-registry.js';
 

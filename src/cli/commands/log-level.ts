@@ -1,5 +1,5 @@
 import type { CommandModule } from 'yargs';
-import { daemonLogLevel } from '../../daemon/status-client.js';
+import { daemonLogLevel } from '../../operator/status-client.js';
 import { LOG_LEVELS } from '../flag-table.js';
 import { runDirectoryOption } from './shared.js';
 

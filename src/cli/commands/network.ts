@@ -1,10 +1,16 @@
 import fs from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import type { Argv, CommandModule } from 'yargs';
+import { checkBackendConfig } from '../../backend/select.js';
 import { messageOf, TweedError } from '../../base/errors.js';
-import { checkBackendConfig } from '../../daemon/backend-config.js';
-import { describeRange } from '../../subnet/config.js';
-import { checkNetwork, effectiveConfig, type NetworkReport, setNetwork, subnetCount } from '../../subnet/network.js';
+import { describeRange } from '../../subnet/network-config/config.js';
+import {
+  checkNetwork,
+  effectiveConfig,
+  type NetworkReport,
+  setNetwork,
+  subnetCount,
+} from '../../subnet/network-config/network.js';
 import type { Registry } from '../../subnet/registry.js';
 import { registryFlagNames, withDaemonFlags } from '../shared-options.js';
 import { withRegistry } from '../with-registry.js';

@@ -1,8 +1,8 @@
 import type { CommandModule } from 'yargs';
 import { TweedError } from '../../base/errors.js';
-import { pingPeer, renderPing } from '../../daemon/ping.js';
-import { findTarget, resolveTarget } from '../../daemon/probe.js';
-import { fetchStatus } from '../../daemon/status-client.js';
+import { pingPeer, renderPing } from '../../operator/ping.js';
+import { findTarget, resolveTarget } from '../../operator/probe.js';
+import { fetchStatus } from '../../operator/status-client.js';
 import { exitCodes } from '../exit.js';
 import { OptionError } from '../flags.js';
 import { runDirectoryOption } from './shared.js';

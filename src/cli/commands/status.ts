@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommandModule } from 'yargs';
 import { messageOf } from '../../base/errors.js';
-import { fetchStatus } from '../../daemon/status-client.js';
-import { renderStatus } from '../../daemon/status-text.js';
+import { fetchStatus } from '../../operator/status-client.js';
+import { renderStatus } from '../../operator/status-text.js';
 import { exitCodes } from '../exit.js';
 import { runDirectoryOption } from './shared.js';
 

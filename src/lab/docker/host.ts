@@ -5,7 +5,7 @@ import { watch } from 'node:fs';
 import { mkdir, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Serial } from '../../daemon/serial.js';
+import { Serial } from '../../base/serial.js';
 import { DEFAULT_SUBNET_FILE } from '../../subnet/subnet-env.js';
 import { type ContainerNamespace, parseSubnetFile } from '../containers.js';
 import { LabError } from '../errors.js';

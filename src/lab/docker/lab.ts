@@ -3,7 +3,7 @@ import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { ExecOptions, ExecResult } from '../../base/exec.js';
-import type { DaemonStatus } from '../../daemon/status.js';
+import type { DaemonStatus } from '../../observe/status.js';
 import { DEFAULT_SUBNET_FILE } from '../../subnet/subnet-env.js';
 import { containerAddress, type HostSubnet, parseSubnetFile } from '../containers.js';
 import { LabError } from '../errors.js';

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { removeFormerDevices, removeFormerRoutes } from '../../../src/backend/former-life.js';
-import type { RouteOwnership } from '../../../src/backend/peer-routes.js';
+import { removeFormerDevices, removeFormerRoutes } from '../../../src/backend/kernel/former-life.js';
+import type { RouteOwnership } from '../../../src/backend/kernel/peer-routes.js';
 import type { Lease } from '../../../src/subnet/lease.js';
 import {
   added,

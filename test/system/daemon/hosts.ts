@@ -7,8 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { expect, vi } from 'vitest';
 import { type ExecResult, exec } from '../../../src/base/exec.js';
 import { silentLogger } from '../../../src/base/log.js';
-import type { DaemonStatus } from '../../../src/daemon/status.js';
-import { fetchStatus } from '../../../src/daemon/status-client.js';
+import type { DaemonStatus } from '../../../src/observe/status.js';
+import { fetchStatus } from '../../../src/operator/status-client.js';
 import { openRegistry } from '../../../src/subnet/open-registry.js';
 import type { Registry } from '../../../src/subnet/registry.js';
 

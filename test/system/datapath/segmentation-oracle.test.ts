@@ -5,8 +5,8 @@
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Merger } from '../../../src/encap/merge.js';
-import { completeChecksum } from '../../../src/encap/segment.js';
+import { Merger } from '../../../src/encap/wire/merge.js';
+import { completeChecksum } from '../../../src/encap/wire/segment.js';
 import { control, syscalls } from '../../../src/linux/libc.js';
 import { openTun } from '../../../src/tun/device.js';
 import { arena, splitter } from '../../unit/encap/support/arena.js';

@@ -2,10 +2,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ExecError } from '../../../src/base/exec.js';
-import { runChecks } from '../../../src/base/finding.js';
 import { type Prefix, parsePrefix } from '../../../src/base/ipv4.js';
-import { hostChecks } from '../../../src/routes/doctor-checks.js';
-import { type DoctorQuestion, gatherHostFacts } from '../../../src/routes/doctor-facts.js';
+import { hostChecks } from '../../../src/operator/doctor/doctor-checks.js';
+import { type DoctorQuestion, gatherHostFacts } from '../../../src/operator/doctor/doctor-facts.js';
+import { runChecks } from '../../../src/operator/doctor/finding.js';
 import { makeNamespace, type TestNamespace } from './namespace.js';
 
 const question: DoctorQuestion = {

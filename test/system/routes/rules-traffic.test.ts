@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Prefix, parsePrefix } from '../../../src/base/ipv4.js';
-import type { TrafficRules } from '../../../src/routes/rules.js';
-import { createTrafficRules } from '../../../src/routes/traffic-rules.js';
+import type { TrafficRules } from '../../../src/routes/rules/rules.js';
+import { createTrafficRules } from '../../../src/routes/rules/traffic-rules.js';
 import { makeNamespace, type TestNamespace, unusableIptables } from './namespace.js';
 
 /*

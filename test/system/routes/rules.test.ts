@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { exec } from '../../../src/base/exec.js';
 import { type Prefix, parsePrefix } from '../../../src/base/ipv4.js';
-import type { RulesOptions } from '../../../src/routes/rules.js';
-import { createTrafficRules, type RulesMode } from '../../../src/routes/traffic-rules.js';
+import type { RulesOptions } from '../../../src/routes/rules/rules.js';
+import { createTrafficRules, type RulesMode } from '../../../src/routes/rules/traffic-rules.js';
 import { makeNamespace, recording, type TestNamespace, unusableIptables } from './namespace.js';
 
 const options: RulesOptions = {

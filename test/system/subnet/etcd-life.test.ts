@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
-import { EtcdRegistry } from '../../../src/subnet/etcd-registry.js';
+import { EtcdRegistry } from '../../../src/subnet/etcd/etcd-registry.js';
 import { host, subnet } from '../../support/registry-suite.js';
 import { type EtcdServer, makeEtcd, whyNoEtcd } from '../support/etcd.js';
 import { ManagedHost } from '../support/managed-host.js';

@@ -10,7 +10,7 @@ import { TcpProxy } from '../support/tcp-proxy.js';
 const PREFIX = '/coreos.com/network';
 const PATIENCE = { timeout: 40_000, interval: 100 };
 const HOLDER = new URL('../support/lease-holder.mjs', import.meta.url).pathname;
-const BUILT = new URL('../../../dist/subnet/lease-manager.js', import.meta.url).pathname;
+const BUILT = new URL('../../../dist/subnet/leases/lease-manager.js', import.meta.url).pathname;
 const reason = whyNoEtcd();
 
 interface News {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
-import { EtcdRegistry } from '../../../src/subnet/etcd-registry.js';
+import { EtcdRegistry } from '../../../src/subnet/etcd/etcd-registry.js';
 import { type RegistryFixture, registrySuite } from '../../support/registry-suite.js';
 import { type EtcdServer, makeEtcd, whyNoEtcd } from '../support/etcd.js';
 

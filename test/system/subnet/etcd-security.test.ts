@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { RegistryDeniedError, RegistryError } from '../../../src/subnet/errors.js';
-import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd-registry.js';
+import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd/etcd-registry.js';
 import { recordingLogger } from '../../support/manager-harness.js';
 import { host, subnet } from '../../support/registry-suite.js';
 import { type EtcdServer, makeEtcd, whyNoEtcd } from '../support/etcd.js';

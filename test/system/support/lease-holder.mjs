@@ -2,8 +2,8 @@
 // a line. Runs the built code. Usage: node lease-holder.mjs ENDPOINT ADDRESS TTL_SECONDS
 import { parseIpv4 } from '../../../dist/base/ipv4.js';
 import { silentLogger } from '../../../dist/base/log.js';
-import { EtcdRegistry } from '../../../dist/subnet/etcd-registry.js';
-import { LeaseManager } from '../../../dist/subnet/lease-manager.js';
+import { EtcdRegistry } from '../../../dist/subnet/etcd/etcd-registry.js';
+import { LeaseManager } from '../../../dist/subnet/leases/lease-manager.js';
 
 const [endpoint, address, ttl] = process.argv.slice(2);
 const tell = (news) => process.stdout.write(`${JSON.stringify(news)}\n`);

@@ -1,7 +1,7 @@
 import { formatIpv4, formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
 import type { LeaseLostError } from '../../../src/subnet/errors.js';
-import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd-registry.js';
-import { LeaseManager, type LeaseManagerOptions } from '../../../src/subnet/lease-manager.js';
+import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd/etcd-registry.js';
+import { LeaseManager, type LeaseManagerOptions } from '../../../src/subnet/leases/lease-manager.js';
 import { type LogLine, recordingLogger } from '../../support/manager-harness.js';
 import { host } from '../../support/registry-suite.js';
 

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { applyChanges, shorten } from '../../../src/backend/changes.js';
 import { HostGwBackend } from '../../../src/backend/host-gw/host-gw-backend.js';
-import { KernelPeers, refusalOf } from '../../../src/backend/kernel-peers.js';
-import { offLinkReason, parseReach, readReach } from '../../../src/backend/on-link.js';
+import { applyChanges, shorten } from '../../../src/backend/kernel/changes.js';
+import { KernelPeers, refusalOf } from '../../../src/backend/kernel/kernel-peers.js';
+import { offLinkReason, parseReach, readReach } from '../../../src/backend/kernel/on-link.js';
 import { checkBackendConfig, createBackend, UnknownBackendError } from '../../../src/backend/select.js';
-import { StandingComplaints } from '../../../src/backend/standing-complaints.js';
 import { formatPrefix } from '../../../src/base/ipv4.js';
 import { type Logger, silentLogger } from '../../../src/base/log.js';
+import { StandingComplaints } from '../../../src/base/standing-complaints.js';
 import { deviceTotals, udpTotals } from '../../../src/routes/device-statistics.js';
 import { encodeLeaseValue } from '../../../src/subnet/keys.js';
 import type { PeerChange } from '../../../src/subnet/lease.js';

@@ -8,7 +8,7 @@ import {
   ROUTE_PROTOCOL,
   type RouteOwnership,
   routeDifference,
-} from '../../../src/backend/peer-routes.js';
+} from '../../../src/backend/kernel/peer-routes.js';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
 import type { RouteJson } from '../../../src/routes/ip.js';
 import { type InstalledRoute, installedRoute } from '../../../src/routes/links.js';

@@ -1,8 +1,8 @@
 import type { BackendContext } from '../../../src/backend/backend.js';
 import { type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
-import { parseNetworkConfig } from '../../../src/subnet/config.js';
 import type { Lease, LeaseAttributes } from '../../../src/subnet/lease.js';
+import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 
 export const prefix = (text: string): Prefix => parsePrefix(text) as Prefix;
 export const address = (text: string): number => parseIpv4(text) as number;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { kernelThrough } from '../../../src/backend/kernel.js';
+import { kernelThrough } from '../../../src/backend/kernel/kernel.js';
 import { readAnnouncement } from '../../../src/backend/vxlan/announcement.js';
 import { isStationMac, parseMac, randomMac } from '../../../src/backend/vxlan/mac.js';
 import { VxlanBackend } from '../../../src/backend/vxlan/vxlan-backend.js';

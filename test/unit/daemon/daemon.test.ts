@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TweedError } from '../../../src/base/errors.js';
-import { fetchStatus } from '../../../src/daemon/status-client.js';
+import { fetchStatus } from '../../../src/operator/status-client.js';
 import { added, address, type FakeBackend, prefix, World } from './fakes.js';
 
 let world: World;

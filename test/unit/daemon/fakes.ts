@@ -9,10 +9,10 @@ import { readRunRequest } from '../../../src/cli/options.js';
 import { Daemon } from '../../../src/daemon/daemon.js';
 import { ServiceManager } from '../../../src/daemon/notify.js';
 import type { DaemonParts, HostRules, UnderlayChoice } from '../../../src/daemon/parts.js';
-import { parseNetworkConfig } from '../../../src/subnet/config.js';
 import { LeaseLostError } from '../../../src/subnet/errors.js';
 import type { Lease, LeaseAttributes, PeerChange } from '../../../src/subnet/lease.js';
-import type { LeaseManagerEvents, LeaseManagerStatus } from '../../../src/subnet/lease-manager.js';
+import type { LeaseManagerEvents, LeaseManagerStatus } from '../../../src/subnet/leases/lease-manager.js';
+import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import type { StoredLease } from '../../../src/subnet/registry.js';
 
 export const address = (text: string) => parseIpv4(text) as number;

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
 import { listenToSignals } from '../../../src/daemon/signals.js';
-import type { DaemonStatus } from '../../../src/daemon/status.js';
+import type { DaemonStatus } from '../../../src/observe/status.js';
 
 const log = silentLogger();
 let letGo = () => {};

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 
 const script = fileURLToPath(new URL('./support/allocations.mjs', import.meta.url));
-const built = fileURLToPath(new URL('../../../dist/encap/tx.js', import.meta.url));
+const built = fileURLToPath(new URL('../../../dist/encap/datapath/tx.js', import.meta.url));
 
 interface Measurement {
   readonly packets: number;

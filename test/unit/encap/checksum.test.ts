@@ -9,7 +9,7 @@ import {
   pseudoHeaderSum,
   storeSum,
   swap16,
-} from '../../../src/encap/checksum.js';
+} from '../../../src/encap/wire/checksum.js';
 import { SharedMemory } from '../../../src/linux/memory.js';
 import { payload, tcp } from './support/packets.js';
 import { plainSum, pseudoSum, setWord, word } from './support/reference.js';

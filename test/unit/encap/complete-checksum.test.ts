@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { completeChecksum } from '../../../src/encap/segment.js';
+import { completeChecksum } from '../../../src/encap/wire/segment.js';
 import { arena } from './support/arena.js';
 import { ip, offloaded, payload, tcp, udp } from './support/packets.js';
 import { faults, sameBytes } from './support/reference.js';

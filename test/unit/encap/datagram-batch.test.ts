@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MAX_UDP_PAYLOAD } from '../../../src/encap/datagram-batch.js';
+import { MAX_UDP_PAYLOAD } from '../../../src/encap/datapath/datagram-batch.js';
 import { MSG_DONTWAIT } from '../../../src/linux/constants.js';
 import { batchBench, PEER_2, PEER_3 } from './support/sending.js';
 import { host, PORT } from './support/workbench.js';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { Forwarder } from '../../../src/encap/forwarder-loop.js';
-import { MAX_RECEIVE_SLOTS } from '../../../src/encap/rx.js';
-import { TURN_READS } from '../../../src/encap/tx.js';
+import type { Forwarder } from '../../../src/encap/datapath/loop.js';
+import { MAX_RECEIVE_SLOTS } from '../../../src/encap/datapath/rx.js';
+import { TURN_READS } from '../../../src/encap/datapath/tx.js';
 import {
   EAGAIN,
   EBADF,

@@ -8,7 +8,7 @@ import {
   MAX_ICMP_ERROR,
   RateLimit,
   writeIcmpError,
-} from '../../../src/encap/icmp.js';
+} from '../../../src/encap/wire/icmp.js';
 import { arena } from './support/arena.js';
 import { addressOf4, altered, icmp, ip, MORE_FRAGMENTS, payload, tcp, udp } from './support/packets.js';
 import { long, parseIcmpError, setLong } from './support/reference.js';

@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { Rx } from '../../../src/encap/counters.js';
-import { RxForwarder } from '../../../src/encap/rx.js';
-import { TxForwarder } from '../../../src/encap/tx.js';
-import { openUdpSocket } from '../../../src/encap/udp-socket.js';
+import { RxForwarder } from '../../../src/encap/datapath/rx.js';
+import { TxForwarder } from '../../../src/encap/datapath/tx.js';
+import { openUdpSocket } from '../../../src/encap/datapath/udp-socket.js';
+import { Rx } from '../../../src/encap/forwarding/counters.js';
 import { EADDRINUSE, POLLIN } from '../../../src/linux/constants.js';
 import { SystemCallError } from '../../../src/linux/errno.js';
 import { control, type Syscalls, syscalls } from '../../../src/linux/libc.js';

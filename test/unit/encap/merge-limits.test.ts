@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Merger } from '../../../src/encap/merge.js';
-import { MAX_ITEMS, MAX_MERGED } from '../../../src/encap/merge-items.js';
+import { Merger } from '../../../src/encap/wire/merge.js';
+import { MAX_ITEMS, MAX_MERGED } from '../../../src/encap/wire/merge-items.js';
 import { arena } from './support/arena.js';
 import { groups, merge } from './support/merging.js';
 import { payload, tcp, udp } from './support/packets.js';

@@ -1,9 +1,20 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { formatIpv4, type Prefix } from '../../../src/base/ipv4.js';
-import { PEER_BYTES, PEER_RX_PACKETS, PEER_SOCKADDR, PeersFullError, PeerTable } from '../../../src/encap/peers.js';
+import {
+  PEER_BYTES,
+  PEER_RX_PACKETS,
+  PEER_SOCKADDR,
+  PeersFullError,
+  PeerTable,
+} from '../../../src/encap/forwarding/forwarding-table.js';
+import {
+  NO_VALUE,
+  PrefixTable,
+  PrefixTableFullError,
+  prefixTableBytes,
+} from '../../../src/encap/forwarding/prefix-table.js';
 import { RegionAllocator, SharedMemory } from '../../../src/linux/memory.js';
-import { NO_VALUE, PrefixTable, PrefixTableFullError, prefixTableBytes } from '../../../src/routes/prefix-table.js';
 import { address, prefix } from './support/workbench.js';
 
 const NODES = 64;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ControlBlock } from '../../../src/encap/control-block.js';
+import { ControlBlock } from '../../../src/encap/forwarding/control-block.js';
 import {
   COUNTER_WORDS,
   Counters,
@@ -12,7 +12,8 @@ import {
   TX_DROPS,
   Tx,
   TxDrop,
-} from '../../../src/encap/counters.js';
+} from '../../../src/encap/forwarding/counters.js';
+import { PEER_BYTES } from '../../../src/encap/forwarding/forwarding-table.js';
 import {
   PEER_CAPACITY,
   planLayout,
@@ -20,9 +21,8 @@ import {
   SENDER_NODES,
   SUBNET_NODES,
   TX_BYTES,
-} from '../../../src/encap/layout.js';
-import { PEER_BYTES } from '../../../src/encap/peers.js';
-import { rootShift } from '../../../src/routes/prefix-table.js';
+} from '../../../src/encap/forwarding/layout.js';
+import { rootShift } from '../../../src/encap/forwarding/prefix-table.js';
 import { prefix } from './support/workbench.js';
 
 describe('ControlBlock', () => {

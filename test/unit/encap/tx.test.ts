@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { TURN_READS } from '../../../src/encap/tx.js';
+import { TURN_READS } from '../../../src/encap/datapath/tx.js';
 import { EAGAIN, EBADFD, EINTR, EIO, EPERM } from '../../../src/linux/constants.js';
 import type { TunRead } from './support/fake-kernel.js';
 import { ACK, altered, CWR, fixHeaderChecksum, ip, offloaded, PSH, payload, tcp, udp } from './support/packets.js';

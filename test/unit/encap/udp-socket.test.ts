@@ -6,7 +6,7 @@ import {
   receiveQueueDrops,
   type SocketCalls,
   type UdpSocketOptions,
-} from '../../../src/encap/udp-socket.js';
+} from '../../../src/encap/datapath/udp-socket.js';
 import {
   EADDRINUSE,
   EADDRNOTAVAIL,

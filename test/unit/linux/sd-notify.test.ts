@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SOCK_CLOEXEC, SOCK_DGRAM } from '../../../src/linux/constants.js';
 import { control } from '../../../src/linux/libc.js';
-import { sendUnixDatagram, unixSocketAddress } from '../../../src/linux/sd-notify.js';
+import { sendUnixDatagram, unixSocketAddress } from '../../../src/linux/unix-datagram.js';
 
 const AF_UNIX = 1;
 

@@ -8,17 +8,17 @@ import {
   ruleComment,
   ruleTarget,
   ruleWords,
-} from '../../../src/routes/iptables-save.js';
-import { masqueradeRules, type RulesOptions } from '../../../src/routes/rules.js';
-import { iptablesError, nftablesError } from '../../../src/routes/rules-errors.js';
-import { parseIptablesVersion, repairScript, wantedChains } from '../../../src/routes/rules-iptables.js';
+} from '../../../src/routes/rules/iptables-save.js';
+import { masqueradeRules, type RulesOptions } from '../../../src/routes/rules/rules.js';
+import { iptablesError, nftablesError } from '../../../src/routes/rules/rules-errors.js';
+import { parseIptablesVersion, repairScript, wantedChains } from '../../../src/routes/rules/rules-iptables.js';
 import {
   canonicalExpressions,
   nftablesRepair,
   nftablesRuleJson,
   parseNftablesTable,
   wantedNftablesChains,
-} from '../../../src/routes/rules-nftables.js';
+} from '../../../src/routes/rules/rules-nftables.js';
 
 const options: RulesOptions = {
   network: parsePrefix('10.5.0.0/16') as Prefix,

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { formatPrefix, netmask, overlaps, type Prefix } from '../../../src/base/ipv4.js';
-import { CANDIDATES, freeSubnets, pickSubnet } from '../../../src/subnet/allocate.js';
-import { fitsConfig, parseNetworkConfig } from '../../../src/subnet/config.js';
 import { OutOfSubnetsError } from '../../../src/subnet/errors.js';
+import { CANDIDATES, freeSubnets, pickSubnet } from '../../../src/subnet/leases/allocate.js';
+import { fitsConfig, parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import { subnet } from '../../support/registry-suite.js';
 
 const wide = parseNetworkConfig('{"Network":"10.5.0.0/16"}');

@@ -1,8 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { contains, formatIpv4, formatPrefix, netmask } from '../../../src/base/ipv4.js';
-import { checkNetworkConfig, describeRange, fitsConfig, parseNetworkConfig } from '../../../src/subnet/config.js';
 import { ConfigError } from '../../../src/subnet/errors.js';
+import {
+  checkNetworkConfig,
+  describeRange,
+  fitsConfig,
+  parseNetworkConfig,
+} from '../../../src/subnet/network-config/config.js';
 
 const parse = (value: unknown) => parseNetworkConfig(JSON.stringify(value));
 

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
-import { DirectoryRegistry } from '../../../src/subnet/directory-registry.js';
+import { DirectoryRegistry } from '../../../src/subnet/directory/directory-registry.js';
+import { readGenerations, writeGeneration } from '../../../src/subnet/directory/generations.js';
 import { RegistryError } from '../../../src/subnet/errors.js';
-import { readGenerations, writeGeneration } from '../../../src/subnet/generations.js';
 import { host, type RegistryFixture, registrySuite, subnet } from '../../support/registry-suite.js';
 
 async function directoryFixture(): Promise<RegistryFixture> {

@@ -2,8 +2,8 @@ import { EventEmitter } from 'node:events';
 import { EtcdPermissionDeniedError, type IEvent } from 'etcd3';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { CompactedError, RegistryError } from '../../../src/subnet/errors.js';
-import type { WatchStream } from '../../../src/subnet/etcd-endpoint.js';
-import { watchEtcd } from '../../../src/subnet/etcd-watch.js';
+import type { WatchStream } from '../../../src/subnet/etcd/etcd-endpoint.js';
+import { watchEtcd } from '../../../src/subnet/etcd/etcd-watch.js';
 
 /** The other end of a stream, played by the test. */
 class FakeStream extends EventEmitter {

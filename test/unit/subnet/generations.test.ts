@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { readGenerations, writeGeneration } from '../../../src/subnet/generations.js';
+import { readGenerations, writeGeneration } from '../../../src/subnet/directory/generations.js';
 
 let directory: string;
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
-import { LeaseManager } from '../../../src/subnet/lease-manager.js';
+import { LeaseManager } from '../../../src/subnet/leases/lease-manager.js';
 import { openRegistry } from '../../../src/subnet/open-registry.js';
 import type { Registry } from '../../../src/subnet/registry.js';
 import { host } from '../../support/registry-suite.js';

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
 import { LeaseGoneError, LeaseLostError } from '../../../src/subnet/errors.js';
-import { PeerCache } from '../../../src/subnet/peer-cache.js';
+import { PeerCache } from '../../../src/subnet/leases/peer-cache.js';
 import { type FakeClock, settle } from '../../support/fake-clock.js';
 import { HOUR, ManagerHarness, MINUTE } from '../../support/manager-harness.js';
 import { MemoryRegistry, type MemoryStore } from '../../support/memory-registry.js';

@@ -1,4 +1,4 @@
-import { systemClock } from '../../../src/subnet/clock.js';
+import { systemClock } from '../../../src/base/clock.js';
 import { MemoryRegistry, MemoryStore } from '../../support/memory-registry.js';
 import { registrySuite } from '../../support/registry-suite.js';
 

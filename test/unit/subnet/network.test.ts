@@ -1,8 +1,14 @@
 import { expect, it } from 'vitest';
-import { parseNetworkConfig } from '../../../src/subnet/config.js';
 import { ConfigChangedError, ConfigError } from '../../../src/subnet/errors.js';
 import { encodeLeaseValue } from '../../../src/subnet/keys.js';
-import { checkNetwork, effectiveConfig, leaseRows, setNetwork, subnetCount } from '../../../src/subnet/network.js';
+import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
+import {
+  checkNetwork,
+  effectiveConfig,
+  leaseRows,
+  setNetwork,
+  subnetCount,
+} from '../../../src/subnet/network-config/network.js';
 import { FakeClock } from '../../support/fake-clock.js';
 import { MemoryRegistry, MemoryStore } from '../../support/memory-registry.js';
 import { host } from '../../support/registry-suite.js';

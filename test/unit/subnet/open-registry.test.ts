@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
-import { DirectoryRegistry } from '../../../src/subnet/directory-registry.js';
-import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd-registry.js';
+import { DirectoryRegistry } from '../../../src/subnet/directory/directory-registry.js';
+import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd/etcd-registry.js';
 import { openRegistry } from '../../../src/subnet/open-registry.js';
 import { recordingLogger } from '../../support/manager-harness.js';
 

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { formatIpv4, formatPrefix } from '../../../src/base/ipv4.js';
 import type { PeerChange } from '../../../src/subnet/lease.js';
-import { type KeyedLease, PeerTable } from '../../../src/subnet/peers.js';
+import { type KeyedLease, PeerTable } from '../../../src/subnet/leases/claims.js';
 import { host, subnet } from '../../support/registry-suite.js';
 
 function lease(index: number, address: number, key = `10.5.${index}.0-24`): KeyedLease {

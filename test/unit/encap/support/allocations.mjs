@@ -3,19 +3,19 @@
 //
 // usage: node --expose-gc allocations.mjs WAY
 import v8 from 'node:v8';
-import { createSum } from '../../../../dist/encap/checksum.js';
-import { ControlBlock } from '../../../../dist/encap/control-block.js';
-import { Counters, Rx, readDrops, Tx } from '../../../../dist/encap/counters.js';
-import { ForwarderLoop } from '../../../../dist/encap/forwarder-loop.js';
-import { planLayout } from '../../../../dist/encap/layout.js';
-import { PeerTable } from '../../../../dist/encap/peers.js';
-import { RxForwarder } from '../../../../dist/encap/rx.js';
-import { TxForwarder } from '../../../../dist/encap/tx.js';
+import { ForwarderLoop } from '../../../../dist/encap/datapath/loop.js';
+import { RxForwarder } from '../../../../dist/encap/datapath/rx.js';
+import { TxForwarder } from '../../../../dist/encap/datapath/tx.js';
+import { ControlBlock } from '../../../../dist/encap/forwarding/control-block.js';
+import { Counters, Rx, readDrops, Tx } from '../../../../dist/encap/forwarding/counters.js';
+import { PeerTable } from '../../../../dist/encap/forwarding/forwarding-table.js';
+import { planLayout } from '../../../../dist/encap/forwarding/layout.js';
+import { PrefixTable } from '../../../../dist/encap/forwarding/prefix-table.js';
+import { createSum } from '../../../../dist/encap/wire/checksum.js';
 import * as numbers from '../../../../dist/linux/constants.js';
 import { control as libc, syscalls } from '../../../../dist/linux/libc.js';
 import { RegionAllocator, SharedMemory } from '../../../../dist/linux/memory.js';
 import { putSockaddrIn } from '../../../../dist/linux/structs.js';
-import { PrefixTable } from '../../../../dist/routes/prefix-table.js';
 
 const NETWORK = { address: 0x0a050000, length: 16 };
 const OURS = { address: 0x0a050100, length: 24 };

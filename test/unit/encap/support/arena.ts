@@ -1,6 +1,6 @@
 /** A piece of shared memory for tests of the parts that work on bytes only. */
-import { createSum } from '../../../../src/encap/checksum.js';
-import { HEADER_STRIDE, Segmenter } from '../../../../src/encap/segment.js';
+import { createSum } from '../../../../src/encap/wire/checksum.js';
+import { HEADER_STRIDE, Segmenter } from '../../../../src/encap/wire/segment.js';
 import { RegionAllocator, SharedMemory } from '../../../../src/linux/memory.js';
 import { concat, type Vnet } from './reference.js';
 

@@ -1,6 +1,6 @@
 /** The product's merger with everything that it does checked against an independent model. */
 import { expect } from 'vitest';
-import { type MergeOptions, Merger } from '../../../../src/encap/merge.js';
+import { type MergeOptions, Merger } from '../../../../src/encap/wire/merge.js';
 import { arena } from './arena.js';
 import { decodeVnet } from './fake-kernel.js';
 import { concat, deliver, faults, long, parse, sameBytes, setWord, TCP, UDP, type Vnet, word } from './reference.js';

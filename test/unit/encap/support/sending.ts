@@ -1,5 +1,5 @@
 /** A DatagramBatch over a FakeKernel, fed with whole packets or with segments. */
-import { DatagramBatch } from '../../../../src/encap/datagram-batch.js';
+import { DatagramBatch } from '../../../../src/encap/datapath/datagram-batch.js';
 import { RegionAllocator } from '../../../../src/linux/memory.js';
 import { SOCKET } from './fake-kernel.js';
 import { payload } from './packets.js';

@@ -1,17 +1,17 @@
 /** A host's data path without a kernel: memory, peers and forwarders over a FakeKernel. */
 import type { Prefix } from '../../../../src/base/ipv4.js';
 import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
-import { createSum, type Sum } from '../../../../src/encap/checksum.js';
-import { ControlBlock } from '../../../../src/encap/control-block.js';
-import { COUNTER_WORDS, Counters, readDrops, readTotals } from '../../../../src/encap/counters.js';
-import type { ForwarderOptions } from '../../../../src/encap/forwarder.js';
-import { ForwarderLoop, LOOP_BYTES } from '../../../../src/encap/forwarder-loop.js';
-import { type Layout, RX_BYTES, TX_BYTES } from '../../../../src/encap/layout.js';
-import { PEER_BYTES, PeerTable } from '../../../../src/encap/peers.js';
-import { RxForwarder } from '../../../../src/encap/rx.js';
-import { TxForwarder } from '../../../../src/encap/tx.js';
+import { ForwarderLoop } from '../../../../src/encap/datapath/loop.js';
+import type { ForwarderOptions } from '../../../../src/encap/datapath/options.js';
+import { RxForwarder } from '../../../../src/encap/datapath/rx.js';
+import { TxForwarder } from '../../../../src/encap/datapath/tx.js';
+import { ControlBlock } from '../../../../src/encap/forwarding/control-block.js';
+import { COUNTER_WORDS, Counters, readDrops, readTotals } from '../../../../src/encap/forwarding/counters.js';
+import { PEER_BYTES, PeerTable } from '../../../../src/encap/forwarding/forwarding-table.js';
+import { type Layout, LOOP_BYTES, RX_BYTES, TX_BYTES } from '../../../../src/encap/forwarding/layout.js';
+import { PrefixTable, prefixTableBytes, rootShift } from '../../../../src/encap/forwarding/prefix-table.js';
+import { createSum, type Sum } from '../../../../src/encap/wire/checksum.js';
 import { RegionAllocator, SharedMemory } from '../../../../src/linux/memory.js';
-import { PrefixTable, prefixTableBytes, rootShift } from '../../../../src/routes/prefix-table.js';
 import { FakeKernel, SOCKET, TUN, WAKE } from './fake-kernel.js';
 
 export const PORT = 8285;

@@ -2,8 +2,8 @@
 // Runs the built code: a worker thread cannot load TypeScript. Usage:
 // node sleeping-forwarders.mjs stop|exit|throw|reject THREADS
 import { Forwarders } from '../../../../../dist/backend/udp/forwarders.js';
-import { ControlBlock } from '../../../../../dist/encap/control-block.js';
-import { planLayout } from '../../../../../dist/encap/layout.js';
+import { ControlBlock } from '../../../../../dist/encap/forwarding/control-block.js';
+import { planLayout } from '../../../../../dist/encap/forwarding/layout.js';
 import { control } from '../../../../../dist/linux/libc.js';
 import { SharedMemory } from '../../../../../dist/linux/memory.js';
 

@@ -1,0 +1,355 @@
+/**
+ * Datagrams on their way out, gathered so that many leave in one system call.
+ *
+ * Theory of operation. With UDP_SEGMENT one sendmsg carries a run: datagrams of equal length to one peer, the last of
+ * which may be shorter. So the batch holds one run. A datagram that does not continue it (another peer, longer than the
+ * run's segment length, more than a send may carry) flushes first and starts the next; a run that nothing can continue
+ * (it has a shorter one, or all the segments that it may have) leaves at once. That covers super-packets and runs of
+ * small packets alike, and lets the tail of one super-packet travel with the head of the next.
+ *
+ * A datagram is one iovec (a whole packet) or two (headers from the batch's own arena, payload in place). The memory
+ * they point at belongs to the caller and must stay unchanged until `flush` has returned or `empty` is true.
+ *
+ * When a send is refused the run is replayed datagram by datagram. The kernel takes a segmented send as a whole or not
+ * at all, so a replay never sends anything twice. What is too long for its path goes out in fragments then.
+ */
+import {
+  EAGAIN,
+  ECONNREFUSED,
+  EHOSTUNREACH,
+  EINTR,
+  EINVAL,
+  EIO,
+  EMSGSIZE,
+  ENETDOWN,
+  ENETUNREACH,
+  ENOBUFS,
+  ENOMEM,
+  EPERM,
+  MSG_DONTWAIT,
+  SOL_UDP,
+  UDP_SEGMENT,
+} from '../../linux/constants.js';
+import type { Syscalls } from '../../linux/libc.js';
+import type { RegionAllocator, SharedMemory } from '../../linux/memory.js';
+import {
+  CMSG_DATA,
+  CMSG_LENGTH,
+  CMSG_LEVEL,
+  CMSG_SPACE,
+  CMSG_TYPE,
+  IOVEC_BYTES,
+  IOVEC_LENGTH,
+  MSGHDR_BYTES,
+  MSGHDR_CONTROL,
+  MSGHDR_CONTROL_LENGTH,
+  MSGHDR_IOV,
+  MSGHDR_IOV_COUNT,
+  MSGHDR_NAME,
+  MSGHDR_NAME_LENGTH,
+  SOCKADDR_IN_BYTES,
+} from '../../linux/structs.js';
+import type { ControlBlock } from '../forwarding/control-block.js';
+import { type Counters, Tx, TxDrop } from '../forwarding/counters.js';
+import { PEER_BYTES, PEER_SOCKADDR, PEER_TX_BYTES, PEER_TX_PACKETS } from '../forwarding/forwarding-table.js';
+import { HEADER_STRIDE } from '../wire/segment.js';
+
+/** The most that one UDP send may carry: 65,535 less the IPv4 and UDP headers. */
+export const MAX_UDP_PAYLOAD = 65_507;
+/** The kernel's UDP_MAX_SEGMENTS since Linux 6.9; 64 before, where some releases count the header too. */
+export const MAX_SEGMENTS = 128;
+export const MAX_SEGMENTS_BEFORE_6_9 = 63;
+
+/** How often one datagram is tried again after ENOBUFS or an error that belonged to an earlier one. */
+const RETRIES = 3;
+const NO_PEER = -1;
+
+/** What the batch does not know itself: how long a datagram may be, whom to tell of one that was longer, how to wait. */
+export interface Path {
+  /** Is a datagram of `length` bytes too long for the path to the peer? Asked only after a send was refused. */
+  exceeded(peer: number, length: number): boolean;
+  /** A datagram to the peer was too long: `available` bytes of the inner packet lie at `packet`. */
+  tooLong(peer: number, packet: number, available: number): void;
+  /** Says whether the socket may cut datagrams that are too long for their path into fragments, instead of refusing. */
+  allowFragments(allowed: boolean): void;
+  /** The socket's buffer is full: returns when there is room again, or when there has been none for too long. */
+  awaitRoom(): void;
+}
+
+export interface DatagramBatchOptions {
+  readonly socket: number;
+  readonly peers: number;
+  /** 1 turns segmented sends off. */
+  readonly maxSegments: number;
+}
+
+/** Owned by one thread. Nothing is allocated after construction. */
+export class DatagramBatch {
+  readonly #memory: SharedMemory;
+  readonly #sys: Syscalls;
+  readonly #counters: Counters;
+  readonly #control: ControlBlock;
+  readonly #socket: number;
+  readonly #peers: number;
+  readonly #path: Path;
+
+  readonly #message: number;
+  readonly #messageAddress: number;
+  readonly #segmentSizeAt: number;
+  readonly #iov: number;
+  readonly #headers: number;
+  /** For each datagram of the run: its first iovec. One more than there are datagrams. */
+  readonly #iovStart = new Int32Array(MAX_SEGMENTS + 1);
+  readonly #lengths = new Int32Array(MAX_SEGMENTS);
+
+  #maxSegments: number;
+  #peer = NO_PEER;
+  #count = 0;
+  #iovCount = 0;
+  #bytes = 0;
+  #segmentLength = 0;
+
+  constructor(
+    memory: SharedMemory,
+    regions: RegionAllocator,
+    sys: Syscalls,
+    counters: Counters,
+    control: ControlBlock,
+    options: DatagramBatchOptions,
+    path: Path,
+  ) {
+    this.#memory = memory;
+    this.#sys = sys;
+    this.#counters = counters;
+    this.#control = control;
+    this.#socket = options.socket;
+    this.#peers = options.peers;
+    this.#maxSegments = Math.min(options.maxSegments, MAX_SEGMENTS);
+    this.#path = path;
+
+    const cmsg = regions.take(CMSG_SPACE);
+    this.#message = regions.take(MSGHDR_BYTES);
+    this.#messageAddress = memory.base + this.#message;
+    this.#iov = regions.take(2 * MAX_SEGMENTS * IOVEC_BYTES);
+    this.#headers = regions.take(MAX_SEGMENTS * HEADER_STRIDE);
+    this.#segmentSizeAt = (cmsg + CMSG_DATA) >>> 1;
+    memory.u32[(cmsg + CMSG_LENGTH) >>> 2] = CMSG_DATA + 2;
+    memory.u32[(cmsg + CMSG_LEVEL) >>> 2] = SOL_UDP;
+    memory.u32[(cmsg + CMSG_TYPE) >>> 2] = UDP_SEGMENT;
+    memory.u32[(this.#message + MSGHDR_NAME_LENGTH) >>> 2] = SOCKADDR_IN_BYTES;
+    memory.setPointer(this.#message + MSGHDR_CONTROL, cmsg);
+  }
+
+  /** True when nothing that was added still points into the caller's memory. */
+  get empty(): boolean {
+    return this.#count === 0;
+  }
+
+  /**
+   * Makes room for one more datagram of `length` bytes to `peer`, flushing what it does not continue.
+   *
+   * @returns offset of HEADER_STRIDE bytes for its headers, its own until it has left
+   */
+  reserve(peer: number, length: number): number {
+    if (
+      this.#count > 0 &&
+      (peer !== this.#peer || length > this.#segmentLength || this.#bytes + length > MAX_UDP_PAYLOAD)
+    ) {
+      this.flush();
+    }
+    if (this.#count === 0) {
+      this.#peer = peer;
+      this.#segmentLength = length;
+    }
+    return this.#headers + this.#count * HEADER_STRIDE;
+  }
+
+  /** Adds the whole packet at `at`. `reserve` was called with the same length just before. */
+  addPacket(at: number, length: number): void {
+    this.#addIovec(at, length);
+    this.#closeDatagram(length);
+  }
+
+  /** Adds a packet whose headers lie where `reserve` said and whose payload lies at `payload`. */
+  addSegment(headers: number, headerLength: number, payload: number, payloadLength: number): void {
+    this.#addIovec(headers, headerLength);
+    this.#addIovec(payload, payloadLength);
+    this.#closeDatagram(headerLength + payloadLength);
+  }
+
+  #addIovec(at: number, length: number): void {
+    const iovec = this.#iov + this.#iovCount++ * IOVEC_BYTES;
+    this.#memory.setPointer(iovec, at);
+    this.#memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = length;
+  }
+
+  #closeDatagram(length: number): void {
+    this.#lengths[this.#count] = length;
+    this.#count++;
+    this.#iovStart[this.#count] = this.#iovCount;
+    this.#bytes += length;
+    // nothing can join it any more: the sooner it leaves, the sooner its memory is used again, still in the cache
+    if (length < this.#segmentLength || this.#count >= this.#maxSegments) this.flush();
+  }
+
+  /** Sends what was gathered. Never throws: what cannot be sent is counted as dropped. */
+  flush(): void {
+    const count = this.#count;
+    if (count === 0) return;
+    if (this.#send(0, count) >= 0) this.#sent(count, this.#bytes);
+    else this.#recover();
+    this.#count = 0;
+    this.#iovCount = 0;
+    this.#bytes = 0;
+  }
+
+  /** One sendmsg for `count` datagrams from `first` on; a second one when there was no room for the first. */
+  #send(first: number, count: number): number {
+    const { u32, u16 } = this.#memory;
+    const message = this.#message;
+    const iov = this.#iovStart[first];
+    this.#memory.setPointer(message + MSGHDR_NAME, this.#peers + this.#peer * PEER_BYTES + PEER_SOCKADDR);
+    this.#memory.setPointer(message + MSGHDR_IOV, this.#iov + iov * IOVEC_BYTES);
+    u32[(message + MSGHDR_IOV_COUNT) >>> 2] = this.#iovStart[first + count] - iov;
+    u32[(message + MSGHDR_CONTROL_LENGTH) >>> 2] = count > 1 ? CMSG_SPACE : 0;
+    u16[this.#segmentSizeAt] = this.#segmentLength;
+    const sent = this.#sys.sendmsg(this.#socket, this.#messageAddress, MSG_DONTWAIT);
+    if (sent >= 0 || this.#sys.errno() !== EAGAIN) return sent;
+    this.#path.awaitRoom();
+    return this.#sys.sendmsg(this.#socket, this.#messageAddress, MSG_DONTWAIT);
+  }
+
+  #sent(count: number, bytes: number): void {
+    const { f64 } = this.#memory;
+    const record = this.#peers + this.#peer * PEER_BYTES;
+    f64[(record + PEER_TX_PACKETS) >>> 3] += count;
+    f64[(record + PEER_TX_BYTES) >>> 3] += bytes;
+    this.#counters.add(Tx.packets, count);
+    this.#counters.add(Tx.bytes, bytes);
+    this.#counters.add(Tx.sends, 1);
+    if (count > 1) this.#counters.add(Tx.segmented_sends, 1);
+  }
+
+  /**
+   * The send of the whole run was refused: see what the reason asks for, and replay the run one by one. A path that is
+   * too small answers EMSGSIZE since Linux 6.14, before that EINVAL, as do too many segments, or any at all.
+   */
+  #recover(): void {
+    const errno = this.#sys.errno();
+    const count = this.#count;
+    if (count === 1) {
+      this.#retry(0, errno);
+      return;
+    }
+    if (errno === EAGAIN) {
+      // it has waited for as long as a send may: datagram by datagram it would do so over and over
+      this.#counters.drop(TxDrop.send_buffer_full, count);
+      return;
+    }
+    const tooLong = errno === EMSGSIZE || (errno === EINVAL && this.#path.exceeded(this.#peer, this.#segmentLength));
+    if (tooLong) {
+      // one report a run is enough: the next run begins with another packet, and tells another sender if need be
+      this.#reportTooLong(0);
+      this.#path.allowFragments(true);
+      this.#replay(count);
+      this.#path.allowFragments(false);
+      return;
+    }
+    // only where the same datagrams leave one by one is it the segmenting that the kernel does not like
+    if (this.#replay(count) === 0) return;
+    if (errno === EINVAL && count > MAX_SEGMENTS_BEFORE_6_9) this.#maxSegments = MAX_SEGMENTS_BEFORE_6_9;
+    else if (errno === EINVAL || errno === EIO) this.#giveUpSegmenting(errno);
+  }
+
+  /** Sends the run datagram by datagram. @returns how many of them left */
+  #replay(count: number): number {
+    this.#counters.add(Tx.replayed_packets, count);
+    let sent = 0;
+    for (let i = 0; i < count; i++) {
+      if (this.#send(i, 1) >= 0) {
+        this.#sent(1, this.#lengths[i]);
+        sent++;
+        continue;
+      }
+      const errno = this.#retry(i, this.#sys.errno());
+      if (errno === EAGAIN) {
+        this.#counters.drop(TxDrop.send_buffer_full, count - i - 1);
+        break;
+      }
+      if (errno === 0) sent++;
+    }
+    return sent;
+  }
+
+  #giveUpSegmenting(errno: number): void {
+    this.#maxSegments = 1;
+    this.#control.turnOff('udp_gso', errno);
+  }
+
+  /**
+   * Datagram `index` was refused with `errno`: tries again where that helps, else counts the drop.
+   *
+   * @returns the errno that it was dropped for; 0 when it was sent
+   */
+  #retry(index: number, errno: number): number {
+    let reason = errno;
+    for (let tries = 0; tries < RETRIES && isPassing(reason); tries++) {
+      this.#counters.add(Tx.send_retries, 1);
+      // a full queue empties only with time: sleep for a millisecond, on no descriptor at all
+      if (reason === ENOBUFS || reason === ENOMEM) this.#sys.poll(this.#messageAddress, 0, 1);
+      if (this.#send(index, 1) >= 0) {
+        this.#sent(1, this.#lengths[index]);
+        return 0;
+      }
+      reason = this.#sys.errno();
+    }
+    if (reason === EMSGSIZE) {
+      reason = this.#sendInFragments(index);
+      if (reason === 0) return 0;
+    }
+    this.#counters.drop(dropReason(reason), 1);
+    return reason;
+  }
+
+  /** Datagram `index` is longer than the MTU of its path. @returns the errno that stopped the fragments too, else 0 */
+  #sendInFragments(index: number): number {
+    this.#reportTooLong(index);
+    this.#counters.add(Tx.replayed_packets, 1);
+    this.#path.allowFragments(true);
+    const errno = this.#send(index, 1) >= 0 ? 0 : this.#sys.errno();
+    this.#path.allowFragments(false);
+    if (errno === 0) this.#sent(1, this.#lengths[index]);
+    return errno;
+  }
+
+  #reportTooLong(index: number): void {
+    const iovec = this.#iov + this.#iovStart[index] * IOVEC_BYTES;
+    const { u32, base } = this.#memory;
+    const at = u32[(iovec + 4) >>> 2] * 4_294_967_296 + u32[iovec >>> 2] - base;
+    this.#path.tooLong(this.#peer, at, u32[(iovec + IOVEC_LENGTH) >>> 2]);
+  }
+}
+
+/** Errors after which the same send may work: a signal, a full queue, or an answer to an earlier datagram. */
+function isPassing(errno: number): boolean {
+  return errno === EINTR || errno === ENOBUFS || errno === ENOMEM || errno === ECONNREFUSED;
+}
+
+function dropReason(errno: number): number {
+  switch (errno) {
+    case EMSGSIZE:
+      return TxDrop.message_too_long;
+    case EAGAIN:
+    case ENOBUFS:
+    case ENOMEM:
+      return TxDrop.send_buffer_full;
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+      return TxDrop.underlay_unreachable;
+    case EPERM:
+      return TxDrop.send_refused;
+    default:
+      return TxDrop.send_error;
+  }
+}

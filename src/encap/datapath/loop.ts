@@ -1,0 +1,133 @@
+/**
+ * The endless loop of a forwarder thread, which serves one direction or both.
+ *
+ * Theory of operation. The thread sleeps in poll on the descriptor of each direction that it serves and on an eventfd.
+ * Awake, it gives every direction that has something to read one turn, and asks again; a turn is short, so that neither
+ * direction starves the other. In a turn it sleeps only where a send finds its way full: in `awaitRoom`, where it goes on
+ * to receive if that is its work too, and for a millisecond where the kernel has no memory (`datagram-batch.ts`).
+ */
+import { EAGAIN, EINTR, POLLIN, POLLOUT } from '../../linux/constants.js';
+import type { Syscalls } from '../../linux/libc.js';
+import type { SharedMemory } from '../../linux/memory.js';
+import { POLLFD_BYTES, POLLFD_EVENTS, POLLFD_REVENTS } from '../../linux/structs.js';
+import type { ControlBlock, Direction } from '../forwarding/control-block.js';
+
+/** One direction, as its loop sees it. */
+export interface Forwarder {
+  readonly direction: Direction;
+  /** Can be read when there is something to forward. */
+  readonly descriptor: number;
+  /**
+   * Forwards what waits, within limits; never sleeps for it.
+   *
+   * @returns why it ended: EAGAIN or EINTR when all is well, else the errno with which the forwarder has to give up
+   */
+  turn(): number;
+}
+
+/** In a loop's LOOP_BYTES: the descriptors that it polls, from here those of `awaitRoom`, then what is read from the eventfd. */
+const ROOM_AT = 64;
+const SCRATCH_AT = 96;
+
+/** A send waits no longer than this, in milliseconds, for a device whose queue is full. */
+const ROOM_TIMEOUT_MS = 500;
+
+/** Owned by one thread. */
+export class ForwarderLoop {
+  readonly #memory: SharedMemory;
+  readonly #sys: Syscalls;
+  readonly #control: ControlBlock;
+  readonly #at: number;
+  /** Kept in a private field, where it is boxed once instead of at every call. */
+  readonly #address: number;
+  readonly #roomAddress: number;
+  readonly #wake: number;
+  readonly #socket: number;
+  /** The forwarder among ours that reads the socket. */
+  #receiver: Forwarder | undefined;
+
+  /**
+   * @param at offset of LOOP_BYTES
+   * @param wake an eventfd; readable when the control block is to be looked at
+   * @param socket where sends may have to wait for room
+   */
+  constructor(memory: SharedMemory, at: number, sys: Syscalls, control: ControlBlock, wake: number, socket: number) {
+    this.#memory = memory;
+    this.#at = at;
+    this.#address = memory.base + at;
+    this.#roomAddress = memory.base + at + ROOM_AT;
+    this.#sys = sys;
+    this.#control = control;
+    this.#wake = wake;
+    this.#socket = socket;
+  }
+
+  /**
+   * Blocks until it is asked to stop or one of the forwarders cannot go on, and leaves the reason in the control block
+   * then.
+   */
+  serve(forwarders: readonly Forwarder[]): void {
+    this.#receiver = forwarders.find(({ descriptor }) => descriptor === this.#socket);
+    const count = forwarders.length;
+    for (const [i, { descriptor }] of forwarders.entries())
+      this.#watch(this.#at + i * POLLFD_BYTES, descriptor, POLLIN);
+    const wake = this.#at + count * POLLFD_BYTES;
+    this.#watch(wake, this.#wake, POLLIN);
+    while (!this.#control.stopRequested) {
+      if (this.#sys.poll(this.#address, count + 1, -1) < 0) {
+        const errno = this.#sys.errno();
+        if (errno === EINTR) continue;
+        for (const { direction } of forwarders) this.#control.setFailed(direction, errno);
+        return;
+      }
+      this.#clearWake(wake);
+      for (let i = 0; i < count; i++) {
+        // errors too: the read that follows says which
+        if (this.#events(this.#at + i * POLLFD_BYTES) === 0) continue;
+        const forwarder = forwarders[i];
+        const errno = forwarder.turn();
+        if (errno === EAGAIN || errno === EINTR) continue;
+        this.#control.setFailed(forwarder.direction, errno);
+        return;
+      }
+    }
+  }
+
+  /**
+   * Waits until the socket takes datagrams again, not for ever. What arrives meanwhile is forwarded, if that is this loop's
+   * work: so this must not be called by the forwarder that reads the socket.
+   */
+  awaitRoom(): void {
+    const room = this.#at + ROOM_AT;
+    const wake = room + POLLFD_BYTES;
+    this.#watch(room, this.#socket, this.#receiver === undefined ? POLLOUT : POLLOUT | POLLIN);
+    this.#watch(wake, this.#wake, POLLIN);
+    const deadline = performance.now() + ROOM_TIMEOUT_MS;
+    while (!this.#control.stopRequested) {
+      const left = Math.ceil(deadline - performance.now());
+      if (left <= 0) return;
+      if (this.#sys.poll(this.#roomAddress, 2, left) < 0) {
+        if (this.#sys.errno() === EINTR) continue;
+        return;
+      }
+      this.#clearWake(wake);
+      const events = this.#events(room);
+      if ((events & ~POLLIN) !== 0) return;
+      // a reason to give up meets the turn in `serve`, too
+      if (events !== 0) this.#receiver?.turn();
+    }
+  }
+
+  #watch(pollfd: number, descriptor: number, events: number): void {
+    this.#memory.i32[pollfd >>> 2] = descriptor;
+    this.#memory.u16[(pollfd + POLLFD_EVENTS) >>> 1] = events;
+  }
+
+  #events(pollfd: number): number {
+    return this.#memory.u16[(pollfd + POLLFD_REVENTS) >>> 1];
+  }
+
+  #clearWake(pollfd: number): void {
+    if (this.#events(pollfd) !== 0) this.#sys.read(this.#wake, this.#address + SCRATCH_AT, 8);
+  }
+}

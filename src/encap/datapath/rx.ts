@@ -1,0 +1,391 @@
+/**
+ * The UDP → TUN forwarder: receives datagrams, checks them, merges neighbours, writes them to the TUN.
+ *
+ * Theory of operation. One recvmmsg takes everything that waits, up to a slot each; with UDP_GRO a slot holds a run of
+ * equal datagrams of one sender. Every inner packet is checked, its TTL taken down, and given to the merger; then every
+ * item of the merger is one writev. Packets stay in their slots until they are written. Where there is nothing to merge
+ * with (the packet came alone, or the TUN takes no merged ones) it is written as soon as it is checked.
+ */
+import {
+  EAGAIN,
+  EBADF,
+  EBADFD,
+  EINVAL,
+  EIO,
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  SOL_UDP,
+  UDP_GRO,
+} from '../../linux/constants.js';
+import type { Syscalls } from '../../linux/libc.js';
+import { RegionAllocator, type SharedMemory } from '../../linux/memory.js';
+import {
+  CMSG_DATA,
+  CMSG_LENGTH,
+  CMSG_LEVEL,
+  CMSG_SPACE,
+  CMSG_TYPE,
+  IOVEC_BYTES,
+  IOVEC_LENGTH,
+  MMSGHDR_BYTES,
+  MMSGHDR_LENGTH,
+  MSGHDR_BYTES,
+  MSGHDR_CONTROL,
+  MSGHDR_CONTROL_LENGTH,
+  MSGHDR_FLAGS,
+  MSGHDR_IOV,
+  MSGHDR_IOV_COUNT,
+  MSGHDR_NAME,
+  MSGHDR_NAME_LENGTH,
+  SOCKADDR_ADDRESS,
+  SOCKADDR_IN_BYTES,
+  SOCKADDR_PORT,
+  toNetworkOrder,
+} from '../../linux/structs.js';
+import { VNET_HEADER_BYTES } from '../../tun/virtio.js';
+import type { ControlBlock } from '../forwarding/control-block.js';
+import { type Counters, Rx, RxDrop } from '../forwarding/counters.js';
+import {
+  PEER_BYTES,
+  PEER_LAST_RECEIVED,
+  PEER_RX_BYTES,
+  PEER_RX_PACKETS,
+  PEER_SOCKADDR,
+} from '../forwarding/forwarding-table.js';
+import { lookup, NO_VALUE } from '../forwarding/prefix-table.js';
+import { decrementTtl, headerSum, type Sum } from '../wire/checksum.js';
+import {
+  get16,
+  get32,
+  IPV4_DESTINATION,
+  IPV4_MIN_HEADER,
+  IPV4_SOURCE,
+  IPV4_TOTAL_LENGTH,
+  IPV4_TTL,
+} from '../wire/headers.js';
+import { ICMP_TIME_EXCEEDED, MAX_ICMP_ERROR, RateLimit, writeIcmpError } from '../wire/icmp.js';
+import { Merger } from '../wire/merge.js';
+import { MAX_ITEMS } from '../wire/merge-items.js';
+import type { Forwarder } from './loop.js';
+import type { ForwarderOptions } from './options.js';
+
+/** What one receive may bring: a run of datagrams, at most 64 KiB. */
+const SLOT_BYTES = 65_536;
+/** Slots are staggered, so that their first bytes do not all compete for the same lines of the cache. */
+const SLOT_STRIDE = SLOT_BYTES + 1536;
+/** Space for `int` of UDP_GRO. */
+const CONTROL_BYTES = CMSG_SPACE;
+export const MAX_RECEIVE_SLOTS = 64;
+/** Messages received in one turn, give or take a receive. */
+const TURN_MESSAGES = 64;
+
+export class RxForwarder implements Forwarder {
+  readonly direction = 'rx';
+  readonly descriptor: number;
+  readonly #memory: SharedMemory;
+  readonly #sys: Syscalls;
+  readonly #sum: Sum;
+  readonly #options: ForwarderOptions;
+  readonly #counters: Counters;
+  readonly #control: ControlBlock;
+  readonly #merger: Merger;
+  readonly #icmpLimit: RateLimit;
+
+  readonly #subnets: number;
+  readonly #senders: number;
+  readonly #messages: number;
+  readonly #messagesAddress: number;
+  readonly #names: number;
+  readonly #controls: number;
+  readonly #slots: number;
+  /** Addresses of the items' iovecs. The null keeps them boxed, so that passing one to a call allocates nothing. */
+  readonly #itemAddresses: readonly (number | null)[];
+  readonly #skip: number;
+  readonly #singleIov: number;
+  readonly #singleAddress: number;
+  readonly #icmp: number;
+  readonly #icmpMessage: number;
+  readonly #icmpMessageAddress: number;
+  readonly #icmpIov: number;
+  #nowMs = 0;
+  /** Messages of the latest receive. */
+  #received = 0;
+  /** The packet in hand is all that the latest receive brought. */
+  #alone = false;
+  #fatal = 0;
+
+  constructor(
+    memory: SharedMemory,
+    sys: Syscalls,
+    sum: Sum,
+    counters: Counters,
+    control: ControlBlock,
+    options: ForwarderOptions,
+  ) {
+    this.#memory = memory;
+    this.#sys = sys;
+    this.#sum = sum;
+    this.#counters = counters;
+    this.#control = control;
+    this.#options = options;
+    this.descriptor = options.socket;
+    const { layout } = options;
+    this.#subnets = layout.subnets >>> 2;
+    this.#senders = layout.senders >>> 2;
+    this.#icmpLimit = new RateLimit(options.icmpPerSecond, options.icmpBurst);
+    this.#skip = options.vnetHeader ? 0 : 1;
+
+    const regions = new RegionAllocator(layout.rx);
+    this.#merger = new Merger(memory, regions, sum, { tcp: options.mergeTcp, udp: options.mergeUdp });
+    const addresses: (number | null)[] = [];
+    for (let item = 0; item < MAX_ITEMS; item++) {
+      addresses.push(memory.base + this.#merger.iov(item) + this.#skip * IOVEC_BYTES);
+    }
+    this.#itemAddresses = [...addresses, null];
+
+    const zeroVnet = regions.take(VNET_HEADER_BYTES);
+    this.#singleIov = regions.take(2 * IOVEC_BYTES);
+    this.#singleAddress = memory.base + this.#singleIov + this.#skip * IOVEC_BYTES;
+    memory.setPointer(this.#singleIov, zeroVnet);
+    memory.u32[(this.#singleIov + IOVEC_LENGTH) >>> 2] = VNET_HEADER_BYTES;
+
+    this.#icmp = regions.take(MAX_ICMP_ERROR);
+    this.#icmpIov = regions.take(IOVEC_BYTES);
+    this.#icmpMessage = regions.take(MSGHDR_BYTES);
+    this.#icmpMessageAddress = memory.base + this.#icmpMessage;
+    memory.setPointer(this.#icmpIov, this.#icmp);
+    memory.setPointer(this.#icmpMessage + MSGHDR_IOV, this.#icmpIov);
+    memory.u32[(this.#icmpMessage + MSGHDR_IOV_COUNT) >>> 2] = 1;
+    memory.u32[(this.#icmpMessage + MSGHDR_NAME_LENGTH) >>> 2] = SOCKADDR_IN_BYTES;
+
+    const slots = Math.min(options.receiveSlots, MAX_RECEIVE_SLOTS);
+    this.#messages = regions.take(slots * MMSGHDR_BYTES);
+    this.#messagesAddress = memory.base + this.#messages;
+    this.#names = regions.take(slots * SOCKADDR_IN_BYTES);
+    this.#controls = regions.take(slots * CONTROL_BYTES);
+    const iov = regions.take(slots * IOVEC_BYTES);
+    this.#slots = regions.take(slots * SLOT_STRIDE, 4096);
+    for (let slot = 0; slot < slots; slot++) {
+      const message = this.#messages + slot * MMSGHDR_BYTES;
+      memory.setPointer(iov + slot * IOVEC_BYTES, this.#slots + slot * SLOT_STRIDE);
+      memory.u32[(iov + slot * IOVEC_BYTES + IOVEC_LENGTH) >>> 2] = SLOT_BYTES;
+      memory.setPointer(message + MSGHDR_NAME, this.#names + slot * SOCKADDR_IN_BYTES);
+      memory.setPointer(message + MSGHDR_IOV, iov + slot * IOVEC_BYTES);
+      memory.u32[(message + MSGHDR_IOV_COUNT) >>> 2] = 1;
+      memory.setPointer(message + MSGHDR_CONTROL, this.#controls + slot * CONTROL_BYTES);
+      this.#prepare(slot);
+    }
+  }
+
+  /** The kernel writes to these on every receive. */
+  #prepare(slot: number): void {
+    const message = this.#messages + slot * MMSGHDR_BYTES;
+    const { u32 } = this.#memory;
+    u32[(message + MSGHDR_NAME_LENGTH) >>> 2] = SOCKADDR_IN_BYTES;
+    u32[(message + MSGHDR_CONTROL_LENGTH) >>> 2] = CONTROL_BYTES;
+  }
+
+  /** Receives until the socket has nothing more or the turn is over. @returns EAGAIN, or the errno that ends the forwarder */
+  turn(): number {
+    this.#counters.add(Rx.turns, 1);
+    this.#nowMs = Date.now(); // once: each reading makes an object, and nobody needs it finer
+    const slots = Math.min(this.#options.receiveSlots, MAX_RECEIVE_SLOTS);
+    for (let messages = 0; messages < TURN_MESSAGES && !this.#control.stopRequested; messages += slots) {
+      const received = this.#sys.recvmmsg(this.#options.socket, this.#messagesAddress, slots, MSG_DONTWAIT, 0);
+      // a reason that lasts meets the first receive of the next turn, too
+      if (received <= 0) return messages === 0 ? this.#receiveError() : EAGAIN;
+      this.#counters.add(Rx.receives, 1);
+      this.#received = received;
+      for (let slot = 0; slot < received; slot++) {
+        this.#datagrams(slot);
+        this.#prepare(slot);
+      }
+      this.#write();
+      if (this.#fatal !== 0) return this.#fatal;
+      // fewer than asked for: the queue was empty
+      if (received < slots) break;
+    }
+    return EAGAIN;
+  }
+
+  /**
+   * An error that waited on the socket (an ICMP answer, a link that went down) does not end the forwarder. A descriptor
+   * that is no socket any more does: poll would find it ready for ever.
+   */
+  #receiveError(): number {
+    const errno = this.#sys.errno();
+    return errno === EBADF || errno === EBADFD || errno === EINVAL ? errno : EAGAIN;
+  }
+
+  /** The datagrams in one slot: one, or a run of equal ones from one sender with UDP_GRO. */
+  #datagrams(slot: number): void {
+    const { u32, i32, view } = this.#memory;
+    const message = this.#messages + slot * MMSGHDR_BYTES;
+    const length = u32[(message + MMSGHDR_LENGTH) >>> 2];
+    const size = this.#runLength(slot, length);
+    const count = size >= length ? 1 : Math.ceil(length / size);
+    this.#counters.add(Rx.datagrams, count);
+    if (count > 1) this.#counters.add(Rx.coalesced_datagrams, count);
+    if ((u32[(message + MSGHDR_FLAGS) >>> 2] & MSG_TRUNC) !== 0) return this.#counters.drop(RxDrop.truncated, count);
+
+    const name = this.#names + slot * SOCKADDR_IN_BYTES;
+    const sender = i32[(name + SOCKADDR_ADDRESS) >>> 2];
+    if (this.#options.checkSenders) {
+      const known =
+        get16(view, name + SOCKADDR_PORT) === this.#options.port &&
+        lookup(i32, this.#senders, 24, toNetworkOrder(sender)) !== NO_VALUE;
+      if (!known) return this.#counters.drop(RxDrop.unknown_sender, count);
+    }
+    const start = this.#slots + slot * SLOT_STRIDE;
+    const end = start + length;
+    if (length === 0) return this.#counters.drop(RxDrop.short, 1);
+    this.#alone = this.#received === 1 && count === 1;
+    for (let at = start; at < end; at += size) this.#packet(at, Math.min(size, end - at), sender);
+  }
+
+  /** Length of each datagram of a run, the last excepted; the whole length where there is no run. */
+  #runLength(slot: number, length: number): number {
+    const { u32, i32 } = this.#memory;
+    const message = this.#messages + slot * MMSGHDR_BYTES;
+    const control = this.#controls + slot * CONTROL_BYTES;
+    if (u32[(message + MSGHDR_CONTROL_LENGTH) >>> 2] < CMSG_DATA + 4) return length;
+    if (u32[(control + CMSG_LENGTH) >>> 2] < CMSG_DATA + 4) return length;
+    if (i32[(control + CMSG_LEVEL) >>> 2] !== SOL_UDP || i32[(control + CMSG_TYPE) >>> 2] !== UDP_GRO) return length;
+    const size = i32[(control + CMSG_DATA) >>> 2];
+    return size > 0 ? size : length;
+  }
+
+  /** Decides about one inner packet: to the merger, or counted under the reason why not. @param sender network order */
+  #packet(at: number, length: number, sender: number): void {
+    const { u8, view } = this.#memory;
+    const counters = this.#counters;
+    if (length < IPV4_MIN_HEADER) return counters.drop(RxDrop.short, 1);
+    if (u8[at] >>> 4 !== 4) return counters.drop(RxDrop.not_ipv4, 1);
+    const headerLength = (u8[at] & 15) * 4;
+    if (headerLength < IPV4_MIN_HEADER || headerLength > length) return counters.drop(RxDrop.bad_header, 1);
+    if (get16(view, at + IPV4_TOTAL_LENGTH) !== length) return counters.drop(RxDrop.bad_length, 1);
+    if (headerSum(view, at, headerLength, 0) !== 0xffff) return counters.drop(RxDrop.bad_header_checksum, 1);
+    if (u8[at + IPV4_TTL] === 0) return counters.drop(RxDrop.ttl_zero, 1);
+
+    const peer = this.#peerOf(get32(view, at + IPV4_SOURCE));
+    if (this.#options.checkSenders && !this.#mayComeFrom(at, peer, sender)) {
+      return counters.drop(RxDrop.spoofed_source, 1);
+    }
+    if (((get32(view, at + IPV4_DESTINATION) ^ this.#options.subnet) & this.#options.subnetMask) !== 0) {
+      return counters.drop(RxDrop.foreign_destination, 1);
+    }
+    if (u8[at + IPV4_TTL] === 1) {
+      counters.drop(RxDrop.ttl_expired, 1);
+      if (peer !== NO_VALUE) this.#timeExceeded(at, length, peer);
+      return;
+    }
+    decrementTtl(u8, at);
+    this.#account(peer, length);
+    if (this.#alone || !this.#merger.enabled) return this.#writeAlone(at, length);
+    if (this.#merger.full) this.#write();
+    this.#merger.add(at, length);
+  }
+
+  /** The peer whose subnet holds an inner address, or NO_VALUE. */
+  #peerOf(address: number): number {
+    if (((address ^ this.#options.network) & this.#options.networkMask) !== 0) return NO_VALUE;
+    return lookup(this.#memory.i32, this.#subnets, this.#options.layout.subnetShift, address);
+  }
+
+  /** An inner source inside the overlay belongs to the subnet of the host that sent it. */
+  #mayComeFrom(at: number, peer: number, sender: number): boolean {
+    const { i32, view } = this.#memory;
+    if (peer === NO_VALUE) {
+      return ((get32(view, at + IPV4_SOURCE) ^ this.#options.network) & this.#options.networkMask) !== 0;
+    }
+    return i32[(this.#options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2] === sender;
+  }
+
+  #account(peer: number, length: number): void {
+    this.#counters.add(Rx.packets, 1);
+    this.#counters.add(Rx.bytes, length);
+    if (peer === NO_VALUE) return;
+    const { f64 } = this.#memory;
+    const record = this.#options.layout.peers + peer * PEER_BYTES;
+    f64[(record + PEER_RX_PACKETS) >>> 3] += 1;
+    f64[(record + PEER_RX_BYTES) >>> 3] += length;
+    f64[(record + PEER_LAST_RECEIVED) >>> 3] = this.#nowMs;
+  }
+
+  /** Writes what the merger holds, in its order, and empties it. */
+  #write(): void {
+    const merger = this.#merger;
+    const { count } = merger;
+    for (let item = 0; item < count; item++) {
+      const segments = merger.segments(item);
+      if (this.#fatal !== 0) {
+        this.#dropWrite(this.#fatal, segments);
+        continue;
+      }
+      merger.finish(item);
+      const address = this.#itemAddresses[item] as number;
+      if (this.#sys.writev(this.#options.tun, address, merger.iovCount(item) - this.#skip) < 0) {
+        this.#writeFailed(item, segments);
+        continue;
+      }
+      this.#counters.add(Rx.writes, 1);
+      if (segments > 1) {
+        this.#counters.add(Rx.merged_writes, 1);
+        this.#counters.add(Rx.merged_packets, segments);
+      }
+    }
+    this.#counters.words[Rx.bad_inner_checksum] = merger.badChecksums;
+    merger.reset();
+  }
+
+  /** A merged packet that the kernel does not take is written again as the packets it was made of. */
+  #writeFailed(item: number, segments: number): void {
+    const errno = this.#sys.errno();
+    if (segments === 1 || errno === EIO || errno === EBADFD) return this.#dropWrite(errno, segments);
+    const merger = this.#merger;
+    if (errno === EINVAL) {
+      const feature = merger.isTcp(item) ? 'merge_tcp' : 'merge_udp';
+      if (feature === 'merge_tcp') merger.options.tcp = false;
+      else merger.options.udp = false;
+      this.#control.turnOff(feature, errno);
+    }
+    merger.restore(item);
+    this.#counters.add(Rx.replayed_packets, segments);
+    for (let segment = 0; segment < segments; segment++) {
+      this.#writeAlone(merger.packetAt(item, segment), merger.packetLength(item, segment));
+    }
+  }
+
+  /** Writes one packet as it is. */
+  #writeAlone(at: number, length: number): void {
+    if (this.#fatal !== 0) return this.#dropWrite(this.#fatal, 1);
+    const iovec = this.#singleIov + IOVEC_BYTES;
+    this.#memory.setPointer(iovec, at);
+    this.#memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = length;
+    if (this.#sys.writev(this.#options.tun, this.#singleAddress, 2 - this.#skip) < 0) {
+      this.#dropWrite(this.#sys.errno(), 1);
+    } else this.#counters.add(Rx.writes, 1);
+  }
+
+  #dropWrite(errno: number, packets: number): void {
+    if (errno === EBADFD) this.#fatal = errno;
+    this.#counters.drop(errno === EIO ? RxDrop.tun_down : RxDrop.tun_write_error, packets);
+  }
+
+  /** Tells the sender of a packet whose TTL ran out here, through the tunnel it came by. */
+  #timeExceeded(at: number, length: number, peer: number): void {
+    const { u32 } = this.#memory;
+    const source = this.#options.overlayAddress;
+    const size = writeIcmpError(this.#memory, this.#sum, at, length, this.#icmp, ICMP_TIME_EXCEEDED, 0, 0, source);
+    if (size === 0) return;
+    if (!this.#icmpLimit.take(this.#nowMs)) return this.#counters.add(Rx.icmp_suppressed, 1);
+    u32[(this.#icmpIov + IOVEC_LENGTH) >>> 2] = size;
+    this.#memory.setPointer(
+      this.#icmpMessage + MSGHDR_NAME,
+      this.#options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR,
+    );
+    if (this.#sys.sendmsg(this.#options.socket, this.#icmpMessageAddress, MSG_DONTWAIT) >= 0) {
+      this.#counters.add(Rx.icmp_sent, 1);
+    }
+  }
+}

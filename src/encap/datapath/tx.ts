@@ -1,0 +1,289 @@
+/**
+ * The TUN → UDP forwarder: reads inner packets, finds their peer, sends them.
+ *
+ * Theory of operation. A turn reads until the TUN has no more, within a limit: each packet lands behind the last one
+ * that is still waiting to be sent, in an arena that is reused from its start as soon as nothing waits, so that a quiet
+ * flow stays in cache. A packet is checked, its TTL taken down, and handed to the batch; a super-packet is segmented into
+ * it. The batch sends when a run ends and, at the latest, at the end of the turn.
+ */
+import { EAGAIN } from '../../linux/constants.js';
+import type { Syscalls } from '../../linux/libc.js';
+import { RegionAllocator, type SharedMemory } from '../../linux/memory.js';
+import { IOVEC_BYTES, IOVEC_LENGTH } from '../../linux/structs.js';
+import {
+  VNET_CSUM_OFFSET,
+  VNET_CSUM_START,
+  VNET_F_NEEDS_CSUM,
+  VNET_FLAGS,
+  VNET_GSO_NONE,
+  VNET_GSO_SIZE,
+  VNET_GSO_TYPE,
+  VNET_HEADER_BYTES,
+} from '../../tun/virtio.js';
+import type { ControlBlock } from '../forwarding/control-block.js';
+import { type Counters, SEGMENT_BUCKETS, Tx, TxDrop } from '../forwarding/counters.js';
+import { lookup, NO_VALUE } from '../forwarding/prefix-table.js';
+import { decrementTtl, type Sum } from '../wire/checksum.js';
+import {
+  get16,
+  get32,
+  IPV4_DESTINATION,
+  IPV4_DONT_FRAGMENT,
+  IPV4_FRAGMENT,
+  IPV4_MIN_HEADER,
+  IPV4_TOTAL_LENGTH,
+  IPV4_TTL,
+} from '../wire/headers.js';
+import {
+  ICMP_FRAGMENTATION_NEEDED,
+  ICMP_NET_UNREACHABLE,
+  ICMP_TIME_EXCEEDED,
+  ICMP_UNREACHABLE,
+  MAX_ICMP_ERROR,
+  RateLimit,
+  writeIcmpError,
+} from '../wire/icmp.js';
+import { completeChecksum, HEADER_STRIDE, Segmenter } from '../wire/segment.js';
+import { DatagramBatch } from './datagram-batch.js';
+import type { Forwarder } from './loop.js';
+import type { ForwarderOptions } from './options.js';
+
+/** The longest packet that a TUN hands over. */
+const MAX_PACKET = 65_536;
+/** Room for a few super-packets: more would only push the earlier ones out of the cache before they are sent. */
+const ARENA_BYTES = 6 * MAX_PACKET;
+const ALIGNMENT = 64;
+/** Reads from the TUN in one turn. */
+export const TURN_READS = 64;
+
+/** What a forwarder has done for it, now and then, by the thread that it runs in. */
+export interface TxServices {
+  /** The MTU of the path to a peer, 0 when unknown; asked only after a datagram was too long. */
+  pathMtu(peer: number): number;
+  /** Switches the socket, see `udp-socket.ts`. */
+  allowFragments(allowed: boolean): void;
+  /** Returns when the socket may take datagrams again, or has not for too long. */
+  awaitRoom(): void;
+}
+
+export class TxForwarder implements Forwarder {
+  readonly direction = 'tx';
+  readonly descriptor: number;
+  readonly #memory: SharedMemory;
+  readonly #sys: Syscalls;
+  readonly #sum: Sum;
+  readonly #options: ForwarderOptions;
+  readonly #counters: Counters;
+  readonly #control: ControlBlock;
+  readonly #batch: DatagramBatch;
+  readonly #segmenter: Segmenter;
+  readonly #icmpLimit: RateLimit;
+  readonly #services: TxServices;
+
+  readonly #subnets: number;
+  readonly #networkMask: number;
+  readonly #vnet: number;
+  readonly #readIov: number;
+  readonly #readAddress: number;
+  readonly #readCount: number;
+  readonly #icmpIov: number;
+  readonly #icmpAddress: number;
+  readonly #icmpCount: number;
+  readonly #icmp: number;
+  readonly #arena: number;
+
+  constructor(
+    memory: SharedMemory,
+    sys: Syscalls,
+    sum: Sum,
+    counters: Counters,
+    control: ControlBlock,
+    options: ForwarderOptions,
+    services: TxServices,
+  ) {
+    this.#memory = memory;
+    this.#sys = sys;
+    this.#sum = sum;
+    this.#counters = counters;
+    this.#control = control;
+    this.#options = options;
+    this.#services = services;
+    this.descriptor = options.tun;
+    const { layout } = options;
+    this.#subnets = layout.subnets >>> 2;
+    this.#networkMask = options.networkMask | 0;
+    this.#icmpLimit = new RateLimit(options.icmpPerSecond, options.icmpBurst);
+
+    const regions = new RegionAllocator(layout.tx);
+    this.#vnet = regions.take(VNET_HEADER_BYTES);
+    this.#readIov = regions.take(2 * IOVEC_BYTES);
+    this.#icmpIov = regions.take(2 * IOVEC_BYTES);
+    this.#icmp = regions.take(MAX_ICMP_ERROR);
+    const zeroVnet = regions.take(VNET_HEADER_BYTES);
+    this.#segmenter = new Segmenter(memory, sum, regions.take(HEADER_STRIDE));
+    this.#batch = new DatagramBatch(
+      memory,
+      regions,
+      sys,
+      counters,
+      control,
+      { socket: options.socket, peers: layout.peers, maxSegments: options.maxSegments },
+      {
+        exceeded: (peer, length) => this.#exceedsPath(peer, length),
+        tooLong: (peer, packet, available) => this.#fragmentationNeeded(peer, packet, available),
+        allowFragments: (allowed) => services.allowFragments(allowed),
+        awaitRoom: () => services.awaitRoom(),
+      },
+    );
+    this.#arena = regions.take(ARENA_BYTES, 4096);
+
+    // without a virtio-net header the first of the two iovecs is left out
+    const skip = options.vnetHeader ? 0 : 1;
+    this.#readCount = 2 - skip;
+    this.#icmpCount = 2 - skip;
+    this.#readAddress = memory.base + this.#readIov + skip * IOVEC_BYTES;
+    this.#icmpAddress = memory.base + this.#icmpIov + skip * IOVEC_BYTES;
+    memory.setPointer(this.#readIov, this.#vnet);
+    memory.u32[(this.#readIov + IOVEC_LENGTH) >>> 2] = VNET_HEADER_BYTES;
+    memory.u32[(this.#readIov + IOVEC_BYTES + IOVEC_LENGTH) >>> 2] = MAX_PACKET;
+    memory.setPointer(this.#icmpIov, zeroVnet);
+    memory.u32[(this.#icmpIov + IOVEC_LENGTH) >>> 2] = VNET_HEADER_BYTES;
+    memory.setPointer(this.#icmpIov + IOVEC_BYTES, this.#icmp);
+  }
+
+  /** Reads until the TUN refuses or the turn is over, and sends everything. @returns the errno that it began with, or EAGAIN */
+  turn(): number {
+    this.#counters.add(Tx.turns, 1);
+    const memory = this.#memory;
+    const headerBytes = this.#options.vnetHeader ? VNET_HEADER_BYTES : 0;
+    const end = this.#arena + ARENA_BYTES - MAX_PACKET;
+    let at = this.#arena;
+    for (let reads = 0; reads < TURN_READS && !this.#control.stopRequested; reads++) {
+      memory.setPointer(this.#readIov + IOVEC_BYTES, at);
+      const bytes = this.#sys.readv(this.#options.tun, this.#readAddress, this.#readCount);
+      if (bytes < headerBytes) {
+        // Later in a turn it means, as a rule, that there is no more. Asking would only hold up what was read: a reason
+        // that lasts meets the first read of the next turn, too.
+        if (bytes < 0 && reads === 0) return this.#sys.errno();
+        break;
+      }
+      const length = bytes - headerBytes;
+      this.#counters.add(Tx.reads, 1);
+      this.#packet(at, length);
+      if (this.#batch.empty) at = this.#arena;
+      else {
+        at = (at + length + ALIGNMENT - 1) & -ALIGNMENT;
+        if (at > end) {
+          this.#batch.flush();
+          at = this.#arena;
+        }
+      }
+    }
+    this.#batch.flush();
+    return EAGAIN;
+  }
+
+  /** Decides about one packet of the TUN: into the batch, or counted under the reason why not. */
+  #packet(at: number, length: number): void {
+    const { u8, view } = this.#memory;
+    if (length < IPV4_MIN_HEADER) return this.#counters.drop(TxDrop.short, 1);
+    if (u8[at] >>> 4 !== 4) return this.#counters.drop(TxDrop.not_ipv4, 1);
+    const headerLength = (u8[at] & 15) * 4;
+    if (headerLength < IPV4_MIN_HEADER || headerLength > length) return this.#counters.drop(TxDrop.bad_header, 1);
+    if (get16(view, at + IPV4_TOTAL_LENGTH) !== length) return this.#counters.drop(TxDrop.bad_length, 1);
+
+    const peer = this.#peerOf(get32(view, at + IPV4_DESTINATION));
+    if (peer === NO_VALUE) {
+      this.#counters.drop(TxDrop.no_route, 1);
+      return this.#sendIcmp(at, length, ICMP_UNREACHABLE, ICMP_NET_UNREACHABLE, 0);
+    }
+    if (u8[at + IPV4_TTL] <= 1) {
+      this.#counters.drop(TxDrop.ttl_expired, 1);
+      return this.#sendIcmp(at, length, ICMP_TIME_EXCEEDED, 0, 0);
+    }
+    decrementTtl(u8, at);
+    if (!this.#options.vnetHeader) this.#whole(peer, at, length);
+    else if (u8[this.#vnet + VNET_GSO_TYPE] === VNET_GSO_NONE) this.#single(peer, at, length);
+    else this.#superPacket(peer, at, length);
+  }
+
+  #peerOf(destination: number): number {
+    if (((destination ^ this.#options.network) & this.#networkMask) !== 0) return NO_VALUE;
+    return lookup(this.#memory.i32, this.#subnets, this.#options.layout.subnetShift, destination);
+  }
+
+  #whole(peer: number, at: number, length: number): void {
+    this.#batch.reserve(peer, length);
+    this.#batch.addPacket(at, length);
+    this.#counters.add(Tx.segments_le_1, 1);
+  }
+
+  #single(peer: number, at: number, length: number): void {
+    const { u8, u16 } = this.#memory;
+    if ((u8[this.#vnet + VNET_FLAGS] & VNET_F_NEEDS_CSUM) !== 0) {
+      const start = u16[(this.#vnet + VNET_CSUM_START) >>> 1];
+      const offset = u16[(this.#vnet + VNET_CSUM_OFFSET) >>> 1];
+      if (!completeChecksum(this.#memory, this.#sum, at, length, start, offset)) {
+        return this.#counters.drop(TxDrop.bad_offload_header, 1);
+      }
+    }
+    this.#whole(peer, at, length);
+  }
+
+  #superPacket(peer: number, at: number, length: number): void {
+    const { u8, u16 } = this.#memory;
+    const type = u8[this.#vnet + VNET_GSO_TYPE];
+    const size = u16[(this.#vnet + VNET_GSO_SIZE) >>> 1];
+    const start = u16[(this.#vnet + VNET_CSUM_START) >>> 1];
+    const segmenter = this.#segmenter;
+    if (!segmenter.begin(at, length, type, size, start)) return this.#counters.drop(TxDrop.bad_offload_header, 1);
+    const batch = this.#batch;
+    const headerLength = segmenter.headerLength;
+    const count = segmenter.count;
+    for (let i = 0; i < count; i++) {
+      const payloadLength = segmenter.payloadLength(i);
+      const headers = batch.reserve(peer, headerLength + payloadLength);
+      segmenter.emit(i, headers);
+      batch.addSegment(headers, headerLength, segmenter.payloadAt(i), payloadLength);
+    }
+    this.#counters.add(Tx.super_packets, 1);
+    let bucket = 0;
+    while (bucket < SEGMENT_BUCKETS.length && count > SEGMENT_BUCKETS[bucket]) bucket++;
+    this.#counters.add(Tx.segments_le_1 + bucket, 1);
+  }
+
+  /** Tells the sender of a packet why it was not forwarded, if it may be told and not too much was told already. */
+  #sendIcmp(at: number, available: number, type: number, code: number, mtu: number): void {
+    const length = writeIcmpError(
+      this.#memory,
+      this.#sum,
+      at,
+      available,
+      this.#icmp,
+      type,
+      code,
+      mtu,
+      this.#options.icmpSource,
+    );
+    if (length === 0) return;
+    if (!this.#icmpLimit.take(Date.now())) return this.#counters.add(Tx.icmp_suppressed, 1);
+    this.#memory.u32[(this.#icmpIov + IOVEC_BYTES + IOVEC_LENGTH) >>> 2] = length;
+    if (this.#sys.writev(this.#options.tun, this.#icmpAddress, this.#icmpCount) >= 0) {
+      this.#counters.add(Tx.icmp_sent, 1);
+    }
+  }
+
+  #exceedsPath(peer: number, length: number): boolean {
+    const mtu = this.#services.pathMtu(peer);
+    return mtu > 0 && length + this.#options.encapsulationOverhead > mtu;
+  }
+
+  /** A datagram did not fit its path. It goes out in fragments now; the sender is asked for shorter packets. */
+  #fragmentationNeeded(peer: number, packet: number, available: number): void {
+    if ((get16(this.#memory.view, packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT) === 0) return;
+    const overhead = this.#options.encapsulationOverhead;
+    const mtu = this.#services.pathMtu(peer) - overhead;
+    if (mtu < IPV4_MIN_HEADER + 8 || mtu >= get16(this.#memory.view, packet + IPV4_TOTAL_LENGTH)) return;
+    this.#sendIcmp(packet, available, ICMP_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, mtu);
+  }
+}

@@ -1,0 +1,148 @@
+/** The UDP socket that carries the overlay: one a host, bound to the underlay's address, unconnected. */
+import { formatIpv4 } from '../../base/ipv4.js';
+import {
+  AF_INET,
+  EADDRINUSE,
+  EADDRNOTAVAIL,
+  IP_MTU,
+  IP_MTU_DISCOVER,
+  IP_PMTUDISC_DO,
+  IP_PMTUDISC_WANT,
+  IPPROTO_IP,
+  SK_MEMINFO_DROPS,
+  SK_MEMINFO_WORDS,
+  SO_MEMINFO,
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOL_SOCKET,
+  SOL_UDP,
+  UDP_GRO,
+  UDP_SEGMENT,
+} from '../../linux/constants.js';
+import { SystemCallError } from '../../linux/errno.js';
+import { control } from '../../linux/libc.js';
+import { putSockaddrIn, SOCKADDR_IN_BYTES } from '../../linux/structs.js';
+import { OffloadRefusedError, type Switch } from '../../tun/device.js';
+
+export interface UdpSocket {
+  readonly fd: number;
+  /** Segmented sends (UDP_SEGMENT) and coalesced receives (UDP_GRO) are in force. */
+  readonly gso: boolean;
+  readonly gro: boolean;
+  readonly gsoErrno: number;
+  readonly groErrno: number;
+  /** What the kernel granted, in bytes, without its own overhead. */
+  readonly sendBuffer: number;
+  readonly receiveBuffer: number;
+}
+
+export interface UdpSocketOptions {
+  readonly address: number;
+  readonly port: number;
+  readonly gso: Switch;
+  readonly gro: Switch;
+  /** Wanted size of each buffer, in bytes. */
+  readonly buffer: number;
+}
+
+/** The calls that opening takes; a test scripts them. */
+export type SocketCalls = Pick<typeof control, 'socket' | 'bind' | 'setsockopt' | 'getsockopt' | 'close' | 'errno'>;
+
+/**
+ * Opens and binds the socket.
+ *
+ * @throws SystemCallError when it cannot be bound, OffloadRefusedError when an offload set to `on` is refused
+ */
+export function openUdpSocket(options: UdpSocketOptions, calls: SocketCalls = control): UdpSocket {
+  const fd = calls.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) throw new SystemCallError('socket', calls.errno(), 'raise the limit of open files');
+  try {
+    const address = new Uint8Array(SOCKADDR_IN_BYTES);
+    putSockaddrIn(address, 0, options.address, options.port, AF_INET);
+    if (calls.bind(fd, address, address.length) < 0) {
+      const errno = calls.errno();
+      throw new SystemCallError(`bind UDP ${formatIpv4(options.address)}:${options.port}`, errno, bindHint(errno));
+    }
+    allowFragments(fd, false, calls);
+    // reading UDP_SEGMENT tells whether the kernel knows it; 0 leaves it to each send
+    const gsoErrno = offload(fd, UDP_SEGMENT, 0, 'udp-gso', options.gso, calls);
+    const groErrno = offload(fd, UDP_GRO, 1, 'udp-gro', options.gro, calls);
+    return {
+      fd,
+      gso: options.gso !== 'off' && gsoErrno === 0,
+      gro: options.gro !== 'off' && groErrno === 0,
+      gsoErrno,
+      groErrno,
+      sendBuffer: setBuffer(fd, SO_SNDBUF, SO_SNDBUFFORCE, options.buffer, calls),
+      receiveBuffer: setBuffer(fd, SO_RCVBUF, SO_RCVBUFFORCE, options.buffer, calls),
+    };
+  } catch (error) {
+    calls.close(fd);
+    throw error;
+  }
+}
+
+function bindHint(errno: number): string {
+  if (errno === EADDRINUSE)
+    return 'another daemon uses this port; stop it, or set another Backend.Port for the network';
+  if (errno === EADDRNOTAVAIL) return 'the address is not on this host; check --iface and --public-ip';
+  return 'check --iface';
+}
+
+/**
+ * Says what becomes of datagrams that are longer than the MTU of their path: refused with EMSGSIZE, or cut into
+ * fragments. Refusing is what sets DF in every datagram. The kernel's default, which allows fragments, leaves DF out of
+ * all segmented sends, so that a router on the way would cut each of their datagrams and nobody would ever hear of it.
+ */
+export function allowFragments(fd: number, allowed: boolean, calls: Pick<SocketCalls, 'setsockopt'> = control): void {
+  calls.setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, int32(allowed ? IP_PMTUDISC_WANT : IP_PMTUDISC_DO), 4);
+}
+
+/** Sets an offload unless it is off. @returns the errno of a refusal that `auto` puts up with, else 0 */
+function offload(fd: number, name: number, value: number, label: string, wanted: Switch, calls: SocketCalls): number {
+  if (wanted === 'off' || calls.setsockopt(fd, SOL_UDP, name, int32(value), 4) >= 0) return 0;
+  const errno = calls.errno();
+  if (wanted === 'on') throw new OffloadRefusedError(label, errno);
+  return errno;
+}
+
+/** Asks for a buffer beyond the system's limit where we may, within it where we may not. @returns what was granted */
+function setBuffer(fd: number, option: number, force: number, bytes: number, calls: SocketCalls): number {
+  if (calls.setsockopt(fd, SOL_SOCKET, force, int32(bytes), 4) < 0) {
+    calls.setsockopt(fd, SOL_SOCKET, option, int32(bytes), 4);
+  }
+  const granted = new Uint8Array(4);
+  calls.getsockopt(fd, SOL_SOCKET, option, granted, [4]);
+  // the kernel doubles what is asked, to pay for its bookkeeping (socket(7))
+  return new DataView(granted.buffer).getUint32(0, true) / 2;
+}
+
+/** Datagrams that the kernel dropped because nobody fetched them in time: the count that SO_RXQ_OVFL reports. */
+export function receiveQueueDrops(fd: number): number {
+  const words = new Uint8Array(SK_MEMINFO_WORDS * 4);
+  if (control.getsockopt(fd, SOL_SOCKET, SO_MEMINFO, words, [words.length]) < 0) return 0;
+  return new DataView(words.buffer).getUint32(SK_MEMINFO_DROPS * 4, true);
+}
+
+/** The MTU that the kernel knows for the path to an address (host order); 0 when it cannot tell. */
+export function pathMtu(address: number, port: number): number {
+  const fd = control.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return 0;
+  const sockaddr = new Uint8Array(SOCKADDR_IN_BYTES);
+  putSockaddrIn(sockaddr, 0, address, port, AF_INET);
+  const mtu = new Uint8Array(4);
+  const known =
+    control.connect(fd, sockaddr, sockaddr.length) >= 0 && control.getsockopt(fd, IPPROTO_IP, IP_MTU, mtu, [4]) >= 0;
+  control.close(fd);
+  return known ? new DataView(mtu.buffer).getUint32(0, true) : 0;
+}
+
+function int32(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setInt32(0, value, true);
+  return bytes;
+}

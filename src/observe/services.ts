@@ -1,0 +1,39 @@
+import { messageOf } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import { type HealthServer, startHealthServer } from './health.js';
+import type { StatusSource } from './status.js';
+import { type StatusServer, startStatusServer } from './status-server.js';
+
+/** Where they are. */
+export interface ServiceOptions {
+  /** Holds the status socket. */
+  readonly runDirectory: string;
+  /** Port 0: no health server. */
+  readonly health: { readonly address: string; readonly port: number };
+}
+
+/** The ways in which the outside can look at the daemon. The overlay does not depend on any of them. */
+export class Services {
+  #statusServer: StatusServer | null = null;
+  #healthServer: HealthServer | null = null;
+
+  constructor(
+    private readonly options: ServiceOptions,
+    private readonly status: StatusSource,
+    private readonly log: Logger,
+  ) {}
+
+  async start(): Promise<void> {
+    const { runDirectory, health } = this.options;
+    if (health.port > 0) this.#healthServer = startHealthServer(health.address, health.port, this.status, this.log);
+    try {
+      this.#statusServer = await startStatusServer(runDirectory, this.status, this.log);
+    } catch (error) {
+      this.log.warn(`${messageOf(error)}; going on without`);
+    }
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.#statusServer?.close(), this.#healthServer?.close()]);
+  }
+}

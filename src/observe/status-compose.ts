@@ -1,0 +1,66 @@
+import type { BackendStatus, Underlay } from '../backend/backend.js';
+import { formatIpv4, formatPrefix } from '../base/ipv4.js';
+import { redactUrls } from '../base/redact.js';
+import { version } from '../base/version.js';
+import type { LeaseManagerStatus } from '../subnet/leases/lease-manager.js';
+import type { DaemonPhase, DaemonStatus, LeaseStatus, RegistryStatus } from './status.js';
+
+/** What the daemon knows of itself, in its own types. */
+export interface StatusInput {
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number;
+  readonly phase: DaemonPhase;
+  readonly detail: string;
+  readonly ready: boolean;
+  readonly logLevel: string;
+  readonly underlay: Underlay | null;
+  readonly endpoints: readonly string[];
+  readonly leases: LeaseManagerStatus | null;
+  readonly backend: BackendStatus | null;
+  readonly repairs: number;
+}
+
+/** The status as others see it. */
+export function composeStatus(input: StatusInput): DaemonStatus {
+  const { underlay, leases } = input;
+  const config = leases?.config ?? null;
+  return {
+    schema: 1,
+    version,
+    process: process.pid,
+    startedAt: new Date(input.startedAt).toISOString(),
+    phase: input.phase,
+    detail: input.detail,
+    ready: input.ready,
+    logLevel: input.logLevel,
+    network: config === null ? null : formatPrefix(config.network),
+    lease: leases === null ? null : composeLease(leases),
+    underlay:
+      underlay === null ? null : { interface: underlay.name, address: formatIpv4(underlay.address), mtu: underlay.mtu },
+    registry: composeRegistry(input.endpoints, leases),
+    backend: input.backend,
+    repairs: input.repairs,
+  };
+}
+
+function composeRegistry(endpoints: readonly string[], leases: LeaseManagerStatus | null): RegistryStatus {
+  const { state, reason } = leases?.connection ?? { state: 'connecting', reason: '' };
+  return {
+    kind: endpoints[0]?.startsWith('file://') ? 'directory' : 'etcd',
+    endpoints: endpoints.map(redactUrls),
+    connected: state === 'up',
+    error: state === 'connecting' ? 'not yet connected' : reason,
+  };
+}
+
+function composeLease({ lease, fromCache }: LeaseManagerStatus): LeaseStatus | null {
+  if (lease === null) return null;
+  const { expiresAt } = lease;
+  return {
+    subnet: formatPrefix(lease.subnet),
+    publicIp: formatIpv4(lease.attributes.publicIp),
+    expiresAt: expiresAt === null ? null : new Date(expiresAt).toISOString(),
+    secondsLeft: expiresAt === null ? null : Math.max(0, Math.round((expiresAt - Date.now()) / 1000)),
+    fromCache,
+  };
+}

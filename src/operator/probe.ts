@@ -1,0 +1,119 @@
+import { lookup } from 'node:dns/promises';
+import type { PeerStatus } from '../backend/backend.js';
+import { TweedError } from '../base/errors.js';
+import { exec } from '../base/exec.js';
+import { contains, formatIpv4, type Prefix, parseIpv4, parsePrefix, samePrefix } from '../base/ipv4.js';
+import type { DaemonStatus } from '../observe/status.js';
+import { ipJson, type RouteJson } from '../routes/ip.js';
+
+/** What `tweed ping` was asked about, found among the daemon's peers. */
+export type Target =
+  | {
+      readonly kind: 'peer';
+      readonly peer: PeerStatus /** In the peer's subnet, or null. */;
+      readonly overlayAddress: string | null;
+    }
+  | { readonly kind: 'own'; readonly subnet: string }
+  | { readonly kind: 'unknown'; readonly reason: string };
+
+/** Finds the peer behind an overlay address, a subnet, or a public address. */
+export function findTarget(text: string, status: DaemonStatus): Target {
+  const peers = status.backend?.peers ?? [];
+  const own = parsePrefix(status.lease?.subnet ?? '');
+  const subnet = parsePrefix(text, { maskHostBits: true });
+  if (subnet !== null) {
+    const peer = peers.find((each) => samePrefix(prefixOf(each), subnet));
+    if (peer !== undefined) return { kind: 'peer', peer, overlayAddress: null };
+    if (own !== null && samePrefix(own, subnet)) return { kind: 'own', subnet: text };
+    return { kind: 'unknown', reason: `no host has the subnet ${text}` };
+  }
+  const address = parseIpv4(text);
+  if (address === null) return { kind: 'unknown', reason: `${text} is neither an address nor a subnet` };
+  const host = peers.find((each) => each.publicIp === text);
+  if (host !== undefined) return { kind: 'peer', peer: host, overlayAddress: null };
+  if (own !== null && contains(own, address)) return { kind: 'own', subnet: status.lease?.subnet ?? '' };
+  const behind = peers
+    .filter((each) => contains(prefixOf(each), address))
+    .sort((a, b) => prefixOf(b).length - prefixOf(a).length)[0]; // the longest prefix wins, as when forwarding
+  if (behind !== undefined) return { kind: 'peer', peer: behind, overlayAddress: text };
+  const network = parsePrefix(status.network ?? '');
+  return {
+    kind: 'unknown',
+    reason:
+      network !== null && contains(network, address)
+        ? `no host has leased the subnet of ${text}: packets there are answered with "network unreachable"`
+        : `${text} is no peer's public address and not in the overlay network ${status.network ?? ''}`,
+  };
+}
+
+/** A host's name to its IPv4 address; addresses and subnets stay as they are. @throws TweedError */
+export async function resolveTarget(text: string): Promise<string> {
+  if (/^[\d./]+$/.test(text)) return text;
+  try {
+    return (await lookup(text, { family: 4 })).address;
+  } catch (error) {
+    throw new TweedError('NO_SUCH_HOST', `${text} has no IPv4 address; give an address, a subnet or another name`, {
+      cause: error,
+    });
+  }
+}
+
+/** The outcome of a few ICMP echo requests. */
+export interface Echo {
+  readonly address: string;
+  readonly sent: number;
+  readonly received: number;
+  /** Milliseconds; null when nothing came back. */
+  readonly averageMs: number | null;
+  /** What a router or the kernel said instead of an answer. */
+  readonly error: string;
+}
+
+/** By the `ping` program. @throws ExecError when it is not installed */
+export async function echo(address: string, count: number): Promise<Echo> {
+  const { stdout, stderr } = await exec(['ping', '-n', '-c', String(count), '-i', '0.2', '-W', '1', address], {
+    tolerate: true,
+    timeoutMs: 10_000 + count * 1200,
+  });
+  return parseEcho(address, count, `${stdout}\n${stderr}`);
+}
+
+/** Reads what ping of iputils (or busybox) prints. */
+export function parseEcho(address: string, count: number, output: string): Echo {
+  const [, sent, received] = /(\d+) packets transmitted, (\d+) (?:packets )?received/.exec(output) ?? [];
+  const [, average] = /= [\d.]+\/([\d.]+)\//.exec(output) ?? [];
+  const [, said] = /^From \S+ icmp_seq=\d+ (.+)$/m.exec(output) ?? /^ping: (.+)$/m.exec(output) ?? [];
+  return {
+    address,
+    sent: Number(sent ?? count),
+    received: Number(received ?? 0),
+    averageMs: average === undefined ? null : Number(average),
+    error: said?.trim() ?? '',
+  };
+}
+
+/** The kernel's way to an address: which device, and by which gateway. */
+export interface KernelRoute {
+  readonly device: string;
+  readonly gateway: string | null;
+}
+
+/** Null when there is none. */
+export async function routeTo(address: string): Promise<KernelRoute | null> {
+  try {
+    const [route] = await ipJson<RouteJson[]>('-4', 'route', 'get', address);
+    return route?.dev === undefined ? null : { device: route.dev, gateway: route.gateway ?? null };
+  } catch {
+    return null;
+  }
+}
+
+/** An address at the peer's end that answers by itself: its device has the subnet's first one, its bridge the second. */
+export function endOf(peer: PeerStatus, backend: string): string {
+  const { address } = prefixOf(peer);
+  return formatIpv4(backend === 'host-gw' ? address + 1 : address);
+}
+
+function prefixOf(peer: PeerStatus): Prefix {
+  return parsePrefix(peer.subnet) ?? { address: 0, length: 32 };
+}

@@ -1,0 +1,115 @@
+import type { BackendStatus, PeerStatus } from '../backend/backend.js';
+import { parsePrefix } from '../base/ipv4.js';
+import { type Histogram, splitTotals } from '../observe/histograms.js';
+import type { DaemonStatus } from '../observe/status.js';
+import { alignColumns, formatBytes, formatCount, formatDuration } from './format.js';
+
+/** The status on one screen. `now` is in milliseconds since the epoch. */
+export function renderStatus(status: DaemonStatus, now: number): string {
+  const lines = [headline(status, now), ...facts(status)];
+  if (status.backend !== null) lines.push(...backendLines(status.backend, now));
+  return `${lines.join('\n')}\n`;
+}
+
+function headline(status: DaemonStatus, now: number): string {
+  const age = formatDuration((now - Date.parse(status.startedAt)) / 1000);
+  const state = status.ready ? 'ready' : `${status.phase}: ${status.detail}`;
+  return `tweed ${status.version}, process ${status.process}, up ${age}, ${state}`;
+}
+
+function facts(status: DaemonStatus): string[] {
+  const rows: [string, string][] = [];
+  const { lease, underlay, registry, backend } = status;
+  if (lease !== null) {
+    const left = lease.secondsLeft === null ? 'reserved, does not expire' : `${formatDuration(lease.secondsLeft)} left`;
+    const network = status.network === null ? '' : ` of ${status.network}`;
+    rows.push(['lease', `${lease.subnet}${network}, ${left}${lease.fromCache ? ', from the cache' : ''}`]);
+  }
+  if (backend !== null) rows.push(['interface', `${backend.device}, ${backend.type}, MTU ${backend.mtu}`]);
+  if (underlay !== null) {
+    const behind = lease !== null && lease.publicIp !== underlay.address ? `, public address ${lease.publicIp}` : '';
+    rows.push(['underlay', `${underlay.interface}, ${underlay.address}, MTU ${underlay.mtu}${behind}`]);
+  }
+  const state = registry.connected ? 'connected' : `NOT connected: ${registry.error}`;
+  rows.push(['registry', `${registry.kind} ${registry.endpoints.join(', ')}, ${state}`]);
+  if (status.repairs > 0) rows.push(['repairs', formatCount(status.repairs)]);
+  return alignColumns(rows.map(([name, value]) => [`  ${name}`, value]));
+}
+
+function backendLines(backend: BackendStatus, now: number): string[] {
+  const lines = ['', `peers: ${backend.peers.length}`];
+  if (backend.peers.length > 0) {
+    const sorted = [...backend.peers].sort((a, b) => subnetNumber(a) - subnetNumber(b));
+    lines.push(
+      ...alignColumns([
+        ['  subnet', 'public address', 'received', '', 'sent', '', 'last packet'],
+        ...sorted.map((peer) => peerRow(peer, now)),
+      ]),
+    );
+  }
+  const { counters, histograms } = splitTotals(backend.totals);
+  const counted = counters.filter(([, count]) => count > 0);
+  lines.push(
+    '',
+    counted.length === 0 ? 'totals: all 0' : 'totals:',
+    ...countRows(counted),
+    ...histogramLines(histograms),
+  );
+  const dropped = Object.entries(backend.drops).filter(([, count]) => count > 0);
+  lines.push('', dropped.length === 0 ? 'drops: none' : 'drops:', ...countRows(dropped));
+  if (backend.features.length > 0) {
+    const rows = backend.features.map(({ name, wanted, inForce, reason }) => [`  ${name}`, wanted, inForce, reason]);
+    lines.push('', 'features:', ...alignColumns([['  name', 'wanted', 'in force', ''], ...rows]));
+  }
+  return lines;
+}
+
+/** `tx segments: 10 of up to 1, 3 of up to 64`; what never occurred is left out. */
+function histogramLines(histograms: readonly Histogram[]): string[] {
+  return histograms
+    .filter(({ count }) => count > 0)
+    .map(({ name, buckets, count }) => {
+      const parts: string[] = [];
+      let below = 0;
+      for (const bucket of [...buckets, { upTo: Number.POSITIVE_INFINITY, count }]) {
+        const here = bucket.count - below;
+        below = bucket.count;
+        if (here > 0)
+          parts.push(`${formatCount(here)} × ${Number.isFinite(bucket.upTo) ? `≤ ${bucket.upTo}` : 'more'}`);
+      }
+      return `  ${name.replaceAll('_', ' ')}: ${parts.join(', ')}`;
+    });
+}
+
+function subnetNumber(peer: PeerStatus): number {
+  return parsePrefix(peer.subnet)?.address ?? 0;
+}
+
+function peerRow(peer: PeerStatus, now: number): string[] {
+  return [
+    `  ${peer.subnet}`,
+    peer.publicIp,
+    ...countCells(peer.rxPackets, peer.rxBytes),
+    ...countCells(peer.txPackets, peer.txBytes),
+    lastPacket(peer, now),
+  ];
+}
+
+/** Where the kernel forwards, nobody counts by peer. */
+function countCells(packets: number | null, bytes: number | null): string[] {
+  return [packets === null ? '–' : `${formatCount(packets)} packets`, bytes === null ? '' : formatBytes(bytes)];
+}
+
+function lastPacket({ rxPackets, lastReceived }: PeerStatus, now: number): string {
+  if (rxPackets === null) return '–';
+  return lastReceived === null ? 'never' : `${formatDuration((now - lastReceived) / 1000)} ago`;
+}
+
+function countRows(entries: readonly (readonly [string, number])[]): string[] {
+  return alignColumns(
+    entries.map(([name, count]) => {
+      const readable = name.replaceAll('_', ' ');
+      return [`  ${readable}`, name.endsWith('bytes') ? formatBytes(count) : formatCount(count)];
+    }),
+  );
+}

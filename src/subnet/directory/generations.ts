@@ -1,0 +1,85 @@
+import { readdir, readFile, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createFile } from '../../base/atomic-file.js';
+
+/**
+ * Compare-and-swap on plain files, without locks, for several processes on one directory.
+ *
+ * A value is kept in files called `NAME@1`, `NAME@2`, …; the highest number is its present generation, and a file never
+ * changes once it has its name. To replace generation n, a writer makes n + 1, which only one can. Deleting writes a
+ * generation too (a tombstone), so that a writer who was asleep meanwhile cannot take an old number for a new one: after
+ * making its file it looks whether a higher one exists, and if so it has lost. `NAME` without a number, made by hand, is
+ * generation 0.
+ */
+export interface Generation {
+  readonly name: string;
+  readonly number: number;
+  /** Null for a tombstone. */
+  readonly text: string | null;
+}
+
+const TOMBSTONE = 'deleted\n';
+const SCANS = 5;
+
+/** The present generation of every value in the directory, tombstones included. */
+export async function readGenerations(directory: string): Promise<Map<string, Generation>> {
+  for (let scan = 1; ; scan++) {
+    // A value replaced while a large directory is read may show neither its old nor its new file; two readings cannot
+    // both miss it.
+    const files = new Set([...(await readdir(directory)), ...(await readdir(directory))]);
+    const tops = new Map<string, number>();
+    for (const file of files) {
+      const { name, number } = splitFileName(file);
+      if (name !== '' && number > (tops.get(name) ?? -1)) tops.set(name, number);
+    }
+    const read = await Promise.all([...tops].map(([name, number]) => readGeneration(directory, name, number)));
+    // A file that went away between listing and reading has a successor, unless someone deletes files by hand.
+    if (read.includes(null) && scan < SCANS) continue;
+    return new Map(read.filter((generation) => generation !== null).map((generation) => [generation.name, generation]));
+  }
+}
+
+/**
+ * Writes the generation after `present` (null when there is none yet); a null text makes a tombstone.
+ * @returns the generation written, or null when somebody else was faster.
+ */
+export async function writeGeneration(
+  directory: string,
+  name: string,
+  present: Generation | null,
+  text: string | null,
+): Promise<Generation | null> {
+  const number = (present?.number ?? 0) + 1;
+  if (!(await createFile(join(directory, fileName(name, number)), text ?? TOMBSTONE))) return null;
+  const numbers = await numbersOf(directory, name);
+  const won = Math.max(...numbers) === number;
+  const obsolete = won ? numbers.filter((other) => other < number) : [number];
+  for (const other of obsolete) await unlink(join(directory, fileName(name, other))).catch(() => {});
+  return won ? { name, number, text } : null;
+}
+
+async function numbersOf(directory: string, name: string): Promise<number[]> {
+  const files = [...(await readdir(directory)), ...(await readdir(directory))].map(splitFileName);
+  return [...new Set(files.filter((file) => file.name === name).map((file) => file.number))];
+}
+
+async function readGeneration(directory: string, name: string, number: number): Promise<Generation | null> {
+  try {
+    const text = await readFile(join(directory, fileName(name, number)), 'utf8');
+    return { name, number, text: text === TOMBSTONE ? null : text };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+function fileName(name: string, number: number): string {
+  return number === 0 ? name : `${name}@${number}`;
+}
+
+/** The name is empty for files that are none of ours: temporary and hidden ones. */
+function splitFileName(file: string): { name: string; number: number } {
+  if (file.startsWith('.')) return { name: '', number: 0 };
+  const match = /^(.+)@([1-9]\d{0,14})$/.exec(file);
+  return match === null ? { name: file, number: 0 } : { name: match[1] as string, number: Number(match[2]) };
+}

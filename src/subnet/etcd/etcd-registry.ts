@@ -1,0 +1,299 @@
+import { type IEvent, type IKeyValue, isRecoverableError } from 'etcd3';
+import type { Prefix } from '../../base/ipv4.js';
+import type { Logger } from '../../base/log.js';
+import {
+  ConfigChangedError,
+  ForeignOwnerError,
+  LeaseExistsError,
+  LeaseGoneError,
+  MalformedLeaseError,
+} from '../errors.js';
+import { decodeLeaseValue, encodeLeaseValue, formatSubnetKey } from '../keys.js';
+import type { LeaseAttributes } from '../lease.js';
+import {
+  interpret,
+  type MalformedEntry,
+  type Registry,
+  type Snapshot,
+  type StoredConfig,
+  type StoredLease,
+  type WatchEvent,
+  type WatchOptions,
+} from '../registry.js';
+import { EtcdConnection, type EtcdOptions } from './etcd-connection.js';
+import type { EtcdClients } from './etcd-endpoint.js';
+import { watchEtcd } from './etcd-watch.js';
+
+/** flannel's default place for everything. */
+export const DEFAULT_ETCD_PREFIX = '/coreos.com/network';
+
+export interface EtcdRegistryOptions extends EtcdOptions {
+  readonly prefix?: string;
+  readonly probeIntervalMs?: number;
+}
+
+/** So many questions for a lease's remaining time are under way at once. */
+const PARALLEL_QUESTIONS = 16;
+
+/** A key with no lease of etcd's attached: a reservation. */
+const NO_LEASE = '0';
+
+/** flannel's layout in etcd v3: `<prefix>/config` and `<prefix>/subnets/<key>`. */
+export class EtcdRegistry implements Registry {
+  readonly description: string;
+  readonly #connection: EtcdConnection;
+  readonly #configKey: Buffer;
+  readonly #subnets: string;
+  readonly #probeIntervalMs: number;
+  readonly #log: Logger;
+
+  constructor(options: EtcdRegistryOptions, log: Logger) {
+    this.#connection = new EtcdConnection(options, log);
+    const prefix = `/${(options.prefix ?? DEFAULT_ETCD_PREFIX).split('/').filter(Boolean).join('/')}`;
+    this.#configKey = Buffer.from(`${prefix === '/' ? '' : prefix}/config`);
+    this.#subnets = `${prefix === '/' ? '' : prefix}/subnets/`;
+    this.#probeIntervalMs = options.probeIntervalMs ?? 10_000;
+    this.#log = log;
+    this.description = `${this.#connection.description}, prefix ${prefix}`;
+  }
+
+  getConfig(): Promise<StoredConfig> {
+    return this.#connection.request(async ({ kv }) => {
+      const response = await kv.range({ key: this.#configKey });
+      const stored = response.kvs[0];
+      return {
+        json: stored === undefined ? null : stored.value.toString(),
+        version: stored?.mod_revision ?? '0',
+        revision: response.header.revision,
+      };
+    });
+  }
+
+  setConfig(json: string, expected: string | null): Promise<void> {
+    return this.#connection.request(async ({ kv }) => {
+      const response = await kv.txn({
+        compare:
+          expected === null ? [] : [{ key: this.#configKey, target: 'Mod', result: 'Equal', mod_revision: expected }],
+        success: [{ request_put: { key: this.#configKey, value: Buffer.from(json) } }],
+      });
+      if (!response.succeeded) throw new ConfigChangedError();
+    });
+  }
+
+  watchConfig(options: WatchOptions<string | null>): Promise<void> {
+    return this.#watch({ key: this.#configKey }, options, (events) =>
+      options.onEvents(events.map((event) => (isDelete(event) ? null : event.kv.value.toString()))),
+    );
+  }
+
+  async list({ expirations = false } = {}): Promise<Snapshot> {
+    return this.#connection.request(async (clients) => {
+      const response = await clients.kv.range(this.#range());
+      const leases: StoredLease[] = [];
+      const malformed: MalformedEntry[] = [];
+      const etcdLeases = new Map<string, string>();
+      for (const stored of response.kvs) {
+        const event = this.#read(stored);
+        if (event?.kind === 'put') {
+          leases.push(event.lease);
+          etcdLeases.set(event.lease.key, stored.lease);
+        } else if (event?.kind === 'malformed') malformed.push(event.entry);
+      }
+      const revision = response.header.revision;
+      if (!expirations) return { leases, malformed, revision };
+      return { leases: await withExpirations(clients, leases, etcdLeases), malformed, revision };
+    });
+  }
+
+  create(subnet: Prefix, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
+    const name = formatSubnetKey(subnet);
+    const key = Buffer.from(this.#subnets + name);
+    return this.#connection.request(async (clients) => {
+      const version = await this.#putWithNewLease(clients, key, attributes, ttlSeconds, {
+        key,
+        target: 'Version',
+        result: 'Equal',
+        version: '0',
+      });
+      if (version === null) throw new LeaseExistsError(name);
+      return { key: name, subnet, attributes, reservation: false, version, expiresAt: Date.now() + ttlSeconds * 1000 };
+    });
+  }
+
+  renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
+    const key = Buffer.from(this.#subnets + lease.key);
+    return this.#connection.request(async (clients) => {
+      for (;;) {
+        const stored = await this.#readOwn(clients, lease.key, attributes.publicIp);
+        if (stored === null) throw new LeaseGoneError(lease.key);
+        const unchanged = { key, target: 'Mod', result: 'Equal', mod_revision: stored.mod_revision } as const;
+        if (stored.lease === NO_LEASE) {
+          const version = await this.#writeReservation(clients, stored, attributes, unchanged);
+          if (version === null) continue; // written by somebody between reading and writing: look again
+          return { ...lease, attributes, version, reservation: true, expiresAt: null };
+        }
+        const version = await this.#putWithNewLease(clients, key, attributes, ttlSeconds, unchanged);
+        if (version === null) continue;
+        await this.#revokeIfUnused(clients, stored.lease);
+        return { ...lease, attributes, version, reservation: false, expiresAt: Date.now() + ttlSeconds * 1000 };
+      }
+    });
+  }
+
+  remove(lease: StoredLease): Promise<void> {
+    const key = Buffer.from(this.#subnets + lease.key);
+    return this.#connection.request(async (clients) => {
+      for (;;) {
+        const stored = await this.#readOwn(clients, lease.key, lease.attributes.publicIp);
+        if (stored === null) return;
+        const response = await clients.kv.txn({
+          compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: stored.mod_revision }],
+          success: [{ request_delete_range: { key } }],
+        });
+        if (!response.succeeded) continue;
+        if (stored.lease !== NO_LEASE) await this.#revokeIfUnused(clients, stored.lease);
+        return;
+      }
+    });
+  }
+
+  watch(options: WatchOptions<WatchEvent>): Promise<void> {
+    return this.#watch(this.#range(), options, (events) => {
+      const read = events.map((event) =>
+        isDelete(event) ? ({ kind: 'delete', key: this.#nameOf(event.kv) } as const) : this.#read(event.kv),
+      );
+      options.onEvents(read.filter((event) => event !== null));
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#connection.close();
+  }
+
+  #watch<E>(
+    { key, range_end }: { key: Buffer; range_end?: Buffer },
+    options: WatchOptions<E>,
+    onEvents: (events: readonly IEvent[]) => void,
+  ): Promise<void> {
+    return watchEtcd(this.#connection, {
+      range: { key, ...(range_end === undefined ? {} : { end: range_end }) },
+      startRevision: String(BigInt(options.after) + 1n),
+      signal: options.signal,
+      onEstablished: () => options.onEstablished?.(),
+      onEvents,
+      probeIntervalMs: this.#probeIntervalMs,
+    });
+  }
+
+  /** All keys below `<prefix>/subnets/`: up to, but not including, the same text with `0`, the character after `/`. */
+  #range(): { key: Buffer; range_end: Buffer } {
+    return { key: Buffer.from(this.#subnets), range_end: Buffer.from(`${this.#subnets.slice(0, -1)}0`) };
+  }
+
+  #nameOf(stored: IKeyValue): string {
+    return stored.key.toString().slice(this.#subnets.length);
+  }
+
+  #read(stored: IKeyValue): WatchEvent | null {
+    const key = this.#nameOf(stored);
+    const meaning = interpret(key, stored.value.toString());
+    if (meaning === null) return null;
+    if (meaning.kind === 'malformed') return { kind: 'malformed', entry: meaning.entry };
+    const { subnet, attributes } = meaning;
+    const reservation = stored.lease === NO_LEASE;
+    return {
+      kind: 'put',
+      lease: { key, subnet, attributes, reservation, version: stored.mod_revision, expiresAt: null },
+    };
+  }
+
+  /**
+   * What stands under our key now; null when nothing does. A value that cannot be read has no owner and counts as ours.
+   * @throws ForeignOwnerError
+   */
+  async #readOwn({ kv }: EtcdClients, key: string, owner: number): Promise<IKeyValue | null> {
+    const stored = (await kv.range({ key: Buffer.from(this.#subnets + key) })).kvs[0];
+    if (stored === undefined) return null;
+    try {
+      const { publicIp } = decodeLeaseValue(key, stored.value.toString());
+      if (publicIp !== owner) throw new ForeignOwnerError(key, publicIp);
+    } catch (error) {
+      if (!(error instanceof MalformedLeaseError)) throw error;
+    }
+    return stored;
+  }
+
+  /** Writes if the comparison holds, with a lease of etcd's that lasts `ttlSeconds`; null when it does not hold. */
+  async #putWithNewLease(
+    clients: EtcdClients,
+    key: Buffer,
+    attributes: LeaseAttributes,
+    ttlSeconds: number,
+    condition: object,
+  ): Promise<string | null> {
+    const { ID: lease } = await clients.lease.leaseGrant({ TTL: ttlSeconds });
+    try {
+      const response = await clients.kv.txn({
+        compare: [condition],
+        success: [{ request_put: { key, value: Buffer.from(encodeLeaseValue(attributes)), lease } }],
+      });
+      if (response.succeeded) return response.header.revision;
+    } catch (error) {
+      // After a timeout the write may have happened or be happening still, and revoking would delete the key.
+      if (!(error instanceof Error && isRecoverableError(error))) await this.#revokeIfUnused(clients, lease);
+      throw error;
+    }
+    await this.#revokeIfUnused(clients, lease);
+    return null;
+  }
+
+  async #writeReservation(
+    { kv }: EtcdClients,
+    stored: IKeyValue,
+    attributes: LeaseAttributes,
+    condition: object,
+  ): Promise<string | null> {
+    const value = encodeLeaseValue(attributes);
+    if (stored.value.toString() === value) return stored.mod_revision;
+    const response = await kv.txn({
+      compare: [condition],
+      success: [{ request_put: { key: stored.key, value: Buffer.from(value) } }],
+    });
+    return response.succeeded ? response.header.revision : null;
+  }
+
+  /** Housekeeping after the real work: a failure leaves a lease of etcd's that ends by itself. */
+  async #revokeIfUnused({ lease }: EtcdClients, id: string): Promise<void> {
+    try {
+      const { keys, TTL } = await lease.leaseTimeToLive({ ID: id, keys: true });
+      if (Number(TTL) >= 0 && keys.length === 0) await lease.leaseRevoke({ ID: id });
+    } catch (error) {
+      this.#log.debug({ err: error, etcdLease: id }, 'cannot revoke a replaced etcd lease; it will expire by itself');
+    }
+  }
+}
+
+function isDelete(event: IEvent): boolean {
+  return String(event.type).toLowerCase() === 'delete';
+}
+
+async function withExpirations(
+  { lease: client }: EtcdClients,
+  leases: readonly StoredLease[],
+  etcdLeases: ReadonlyMap<string, string>,
+): Promise<StoredLease[]> {
+  const result = [...leases];
+  let next = 0;
+  const ask = async () => {
+    while (next < result.length) {
+      const index = next++;
+      const lease = result[index] as StoredLease;
+      if (lease.reservation) continue;
+      const { TTL } = await client.leaseTimeToLive({ ID: etcdLeases.get(lease.key) as string });
+      // -1 for a lease that ended since the list was made: due now.
+      result[index] = { ...lease, expiresAt: Date.now() + Math.max(0, Number(TTL)) * 1000 };
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL_QUESTIONS }, ask));
+  return result;
+}

@@ -1,0 +1,117 @@
+import type { Clock } from '../../base/clock.js';
+import { TweedError } from '../../base/errors.js';
+import { formatIpv4, formatPrefix, overlaps, type Prefix, samePrefix } from '../../base/ipv4.js';
+import type { Logger } from '../../base/log.js';
+import { ForeignOwnerError, LeaseExistsError, LeaseGoneError } from '../errors.js';
+import type { LeaseAttributes } from '../lease.js';
+import { fitsConfig, type NetworkConfig } from '../network-config/config.js';
+import type { Registry, Snapshot, StoredLease } from '../registry.js';
+import { freeSubnets, pickSubnet } from './allocate.js';
+
+export interface AcquireContext {
+  readonly registry: Registry;
+  readonly config: NetworkConfig;
+  readonly attributes: LeaseAttributes;
+  /** From subnet.env; tried before a random one. */
+  readonly previousSubnet: Prefix | null;
+  readonly ttlSeconds: number;
+  readonly random: () => number;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** Races lost in a row before the caller's back-off takes over. */
+const MAX_RACES = 10;
+
+/** Other hosts were faster again and again. */
+export class AcquireRaceError extends TweedError {
+  constructor() {
+    super('LEASE_RACES', `lost ${MAX_RACES} races for a subnet in a row; it is tried again by itself`);
+  }
+}
+
+/**
+ * Gets this host a subnet: the one it holds already, else its previous one, else a random free one.
+ *
+ * @throws AcquireRaceError, OutOfSubnetsError, RegistryError: all three may pass with time.
+ */
+export async function acquireLease(context: AcquireContext): Promise<StoredLease> {
+  for (let race = 0; race < MAX_RACES; race++) {
+    const snapshot = await context.registry.list();
+    const lease = (await reuseOwn(context, snapshot)) ?? (await takeFree(context, snapshot));
+    if (lease !== null) return lease;
+  }
+  throw new AcquireRaceError();
+}
+
+/** Renews the lease that stands under our address, and deletes those that the configuration no longer allows. */
+async function reuseOwn(context: AcquireContext, snapshot: Snapshot): Promise<StoredLease | null> {
+  const { registry, config, attributes, previousSubnet, log } = context;
+  const own = snapshot.leases.filter((lease) => lease.attributes.publicIp === attributes.publicIp);
+  const fitting = own.filter((lease) => fitsConfig(lease.subnet, config));
+  const isPrevious = (lease: StoredLease) => previousSubnet !== null && samePrefix(lease.subnet, previousSubnet);
+  const best = fitting.find((lease) => lease.reservation) ?? fitting.find(isPrevious) ?? fitting[0];
+  for (const stale of own.filter((lease) => !fitsConfig(lease.subnet, config))) {
+    if (stale.reservation) {
+      log.warn({ key: stale.key }, 'a reservation for this host does not fit the network config; it is left alone');
+      continue;
+    }
+    log.info({ key: stale.key }, 'deleting the lease of this host that does not fit the network config any more');
+    await registry.remove(stale).catch(tolerateLostRace);
+  }
+  if (best === undefined) return null;
+  for (const other of fitting) {
+    if (other !== best)
+      log.warn({ key: other.key, used: best.key }, 'this host has one more lease; it is left to expire');
+  }
+  return registry.renew(best, attributes, context.ttlSeconds).catch(tolerateLostRace);
+}
+
+async function takeFree(context: AcquireContext, snapshot: Snapshot): Promise<StoredLease | null> {
+  const { registry, config, attributes, previousSubnet, random, log } = context;
+  const foreign = foreignSubnets(snapshot, attributes);
+  const subnet =
+    previousSubnet !== null && isUsable(previousSubnet, config, foreign)
+      ? previousSubnet
+      : pickSubnet(config, foreign, random);
+  const created = await registry.create(subnet, attributes, context.ttlSeconds).catch(tolerateLostRace);
+  if (created === null) {
+    log.info({ subnet: formatPrefix(subnet) }, 'another host took this subnet first; trying another');
+    return null;
+  }
+  // The registry compares whole keys, so a subnet of another length may have come between list and create.
+  const rival = (await registry.list()).leases.find(
+    (lease) => lease.attributes.publicIp !== attributes.publicIp && overlaps(lease.subnet, subnet),
+  );
+  if (rival === undefined) return created;
+  log.info(
+    { subnet: formatPrefix(subnet), rival: rival.key, owner: formatIpv4(rival.attributes.publicIp) },
+    'another host took an overlapping subnet at the same time; trying another',
+  );
+  await registry.remove(created).catch(tolerateLostRace);
+  await context.clock.sleep(random() * 200, context.signal); // or the two would meet again and again
+  return null;
+}
+
+/** The subnets that are not ours to take, those of unreadable leases included. */
+export function foreignSubnets(snapshot: Snapshot, attributes: LeaseAttributes): Prefix[] {
+  return [
+    ...snapshot.leases
+      .filter((lease) => lease.attributes.publicIp !== attributes.publicIp)
+      .map((lease) => lease.subnet),
+    ...snapshot.malformed.map((entry) => entry.subnet).filter((subnet) => subnet !== null),
+  ];
+}
+
+function isUsable(subnet: Prefix, config: NetworkConfig, foreign: readonly Prefix[]): boolean {
+  if (!fitsConfig(subnet, config)) return false;
+  const only = { ...config, subnetMin: subnet.address, subnetMax: subnet.address };
+  return freeSubnets(only, foreign, 1).length === 1;
+}
+
+function tolerateLostRace(error: unknown): null {
+  if (error instanceof LeaseExistsError || error instanceof LeaseGoneError || error instanceof ForeignOwnerError)
+    return null;
+  throw error;
+}

@@ -1,0 +1,396 @@
+import { EventEmitter } from 'node:events';
+import { Backoff, type Clock, systemClock } from '../../base/clock.js';
+import { messageOf, TweedError } from '../../base/errors.js';
+import { formatIpv4, formatPrefix, type Prefix, samePrefix } from '../../base/ipv4.js';
+import type { Logger } from '../../base/log.js';
+import { WaitLog } from '../../base/wait-log.js';
+import { ConfigError, ForeignOwnerError, LeaseLostError, RegistryError } from '../errors.js';
+import type { Lease, LeaseAttributes, PeerChange } from '../lease.js';
+import { checkNetworkConfig, fitsConfig, type NetworkConfig } from '../network-config/config.js';
+import { DEFAULT_TTL_SECONDS, type Registry, type StoredLease } from '../registry.js';
+import { acquireLease } from './acquire.js';
+import { type LeaseCause, OwnLease } from './own-lease.js';
+import { type CachedState, CacheWriter, type PeerCache } from './peer-cache.js';
+import { PeerFollower } from './peer-follower.js';
+
+export interface LeaseManagerOptions {
+  readonly registry: Registry;
+  readonly log: Logger;
+  /** This host's identity among the leases. Host order. */
+  readonly publicIp: number;
+  /** From subnet.env. */
+  readonly previousSubnet?: Prefix | null;
+  readonly ttlSeconds?: number;
+  /** A lease is renewed this long before its end. Default 60 minutes. */
+  readonly renewMarginMs?: number;
+  /** Where the last known state is kept. */
+  readonly cache?: PeerCache;
+  /** Start from the cache after the registry has been unreachable for so long; without it, never. */
+  readonly startFromCacheAfterMs?: number;
+  readonly clock?: Clock;
+  /** Gives a number from 0 up to, but not including, 1. */
+  readonly random?: () => number;
+}
+
+export interface ConnectionStatus {
+  readonly state: 'connecting' | 'up' | 'down';
+  /** Why it is down; empty otherwise. */
+  readonly reason: string;
+  /** Milliseconds since the epoch. */
+  readonly since: number;
+}
+
+export interface LeaseManagerStatus {
+  readonly registry: string;
+  readonly phase: 'new' | 'waiting for config' | 'acquiring' | 'leased' | 'following' | 'lost' | 'failed' | 'closed';
+  readonly connection: ConnectionStatus;
+  readonly config: NetworkConfig | null;
+  readonly lease: StoredLease | null;
+  /** Milliseconds since the epoch; null for a reservation. */
+  readonly renewAt: number | null;
+  /** True from a start with the last known state until the registry has been compared with it. */
+  readonly fromCache: boolean;
+  readonly peers: readonly Lease[];
+  readonly malformed: readonly { readonly key: string; readonly problem: string }[];
+}
+
+export interface LeaseManagerEvents {
+  /** Never empty; many changes that come together come in one call. */
+  peers: [changes: readonly PeerChange[]];
+  lease: [lease: Lease, cause: LeaseCause];
+  /** Forwarding must stop; nothing follows after it. */
+  lost: [error: LeaseLostError];
+  /** Something that nobody foresaw ended the following, so that the lease, though still ours, is renewed no more. As `lost`. */
+  failed: [error: unknown];
+  connection: [status: ConnectionStatus];
+  /** The stored configuration is another one now. The one in force stays until the daemon is started again. */
+  config: [config: NetworkConfig];
+}
+
+/** Stopping does not wait longer than this for requests that are under way. */
+const STOP_TIMEOUT_MS = 1_000;
+
+/**
+ * One host's dealings with the registry. In order: `waitForConfig`, `acquire`, `follow`, then `release` or `close`.
+ *
+ * A registry that is down stops nothing: what is known stays in force, and every wait is said in the log once, and again
+ * now and then.
+ */
+export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
+  readonly #options: LeaseManagerOptions;
+  readonly #log: Logger;
+  readonly #clock: Clock;
+  readonly #stop = new AbortController();
+  readonly #waits: WaitLog;
+  readonly #saver: CacheWriter | null;
+  #phase: LeaseManagerStatus['phase'] = 'new';
+  #connection: ConnectionStatus;
+  #config: NetworkConfig | null = null;
+  /** The text of the config in force. */
+  #configJson = '';
+  /** The text last seen in the registry, so that every other one is reported once. */
+  #seenConfig: string | null = null;
+  /** The state this run was started from, until it was compared with the registry. */
+  #cached: CachedState | null = null;
+  #own: OwnLease | null = null;
+  #follower: PeerFollower | null = null;
+  #running: Promise<unknown> = Promise.resolve();
+
+  constructor(options: LeaseManagerOptions) {
+    super();
+    this.#options = options;
+    this.#log = options.log;
+    this.#clock = options.clock ?? systemClock;
+    this.#waits = new WaitLog(options.log, this.#clock);
+    this.#connection = { state: 'connecting', reason: '', since: this.#clock.now() };
+    this.#saver =
+      options.cache === undefined ? null : new CacheWriter(options.cache, this.#clock, () => this.#stateToSave());
+  }
+
+  status(): LeaseManagerStatus {
+    return {
+      registry: this.#options.registry.description,
+      phase: this.#phase,
+      connection: this.#connection,
+      config: this.#config,
+      lease: this.#own?.lease ?? null,
+      renewAt: this.#own?.renewAt ?? null,
+      fromCache: this.#cached !== null,
+      peers: this.#follower?.peers ?? [],
+      malformed: this.#follower?.malformed ?? [],
+    };
+  }
+
+  /** Waits until a good network configuration is there, for as long as it takes. Rejects only when closed meanwhile. */
+  async waitForConfig(): Promise<NetworkConfig> {
+    this.#phase = 'waiting for config';
+    const { registry, startFromCacheAfterMs: patience } = this.#options;
+    const start = this.#clock.monotonic();
+    const cached = patience === undefined ? null : await this.#loadCache();
+    const backoff = new Backoff();
+    for (;;) {
+      try {
+        const { json } = await registry.getConfig();
+        this.#setConnection('up');
+        if (json !== null) return this.#putInForce(json);
+        const message = `waiting for the network config: ${registry.description} has none; write one with "tweed network set"`;
+        this.#waits.problem('absent', message);
+      } catch (error) {
+        const reason = messageOf(error);
+        if (error instanceof ConfigError) {
+          this.#waits.problem(reason, 'waiting for a good network config; the present one is wrong');
+        } else if (error instanceof RegistryError) {
+          this.#setConnection('down', reason);
+          this.#waits.problem(reason, 'waiting for the registry, to read the network config');
+          const waited = this.#clock.monotonic() - start;
+          if (cached !== null && patience !== undefined && waited >= patience) return this.#startFromCache(cached);
+        } else throw error;
+      }
+      await this.#pause(backoff.next());
+    }
+  }
+
+  /** Gets this host a subnet, for as long as it takes. Rejects only when closed meanwhile. */
+  async acquire(attributes: LeaseAttributes): Promise<Lease> {
+    if (this.#config === null) {
+      throw new TweedError('LEASE_ORDER', 'acquire was called before waitForConfig; report this');
+    }
+    if (attributes.publicIp !== this.#options.publicIp) {
+      throw new TweedError('LEASE_IDENTITY', 'the lease’s public address is not this host’s; report this');
+    }
+    this.#phase = 'acquiring';
+    const verified = this.#cached === null;
+    const lease = this.#cached?.own ?? (await this.#acquireFromRegistry(this.#config, attributes));
+    const context = {
+      registry: this.#options.registry,
+      attributes,
+      ttlSeconds: this.#ttlSeconds,
+      renewMarginMs: this.#options.renewMarginMs ?? 60 * 60_000,
+      clock: this.#clock,
+      log: this.#log,
+      onLease: (renewed: StoredLease, cause: LeaseCause) => {
+        this.emit('lease', renewed, cause);
+        this.#saver?.touch();
+      },
+      onLost: (error: LeaseLostError) => this.#fail(error),
+    };
+    this.#own = new OwnLease(context, lease, verified);
+    this.#phase = 'leased';
+    return lease;
+  }
+
+  /** Starts to renew the lease and to follow the peers. The first `peers` event brings all that are there. */
+  follow(): void {
+    const own = this.#own;
+    if (own === null) throw new TweedError('LEASE_ORDER', 'follow was called before acquire; report this');
+    this.#phase = 'following';
+    const follower = new PeerFollower({
+      registry: this.#options.registry,
+      own,
+      clock: this.#clock,
+      log: this.#log,
+      signal: this.#stop.signal,
+      onPeers: (changes) => {
+        this.emit('peers', changes);
+        this.#saver?.touch();
+      },
+      onConfig: (json) => this.#noteConfig(json),
+      onListed: () => this.#checkCached(),
+      onUp: () => {
+        this.#setConnection('up');
+        this.#saver?.touch();
+      },
+      onDown: (reason) => this.#setConnection('down', reason),
+    });
+    this.#follower = follower;
+    if (this.#cached !== null) follower.restore(this.#cached.peers);
+    const end = (error: unknown) => (error instanceof LeaseLostError ? this.#fail(error) : this.#breakDown(error));
+    this.#running = Promise.all([own.run(this.#stop.signal).catch(end), follower.run().catch(end)]);
+  }
+
+  /** Stops, and gives the subnet back; a reservation stays. A lease that cannot be given back in a second is logged. */
+  async release(): Promise<void> {
+    await this.close();
+    const lease = this.#own?.lease;
+    if (lease === undefined || lease.reservation || this.#phase === 'lost') return;
+    const failed = (reason: string) =>
+      this.#log.warn({ key: lease.key, reason }, 'cannot release the own lease; it will expire');
+    const removed = this.#options.registry.remove(lease).then(
+      async () => {
+        this.#log.info({ key: lease.key }, 'released the own lease');
+        await this.#options.cache?.clear();
+      },
+      (error: unknown) => {
+        if (!(error instanceof RegistryError || error instanceof ForeignOwnerError)) throw error;
+        failed(error.message);
+      },
+    );
+    if (!(await this.#endsInTime(removed))) failed(`no answer within ${STOP_TIMEOUT_MS} ms`);
+  }
+
+  /** Stops; the lease stays. Does not close the registry. Takes no longer than a second, even with requests under way. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#endsInTime(this.#running);
+    await this.#saver?.close();
+    if (this.#phase === 'lost') await this.#options.cache?.clear();
+    else this.#phase = 'closed';
+  }
+
+  get #ttlSeconds(): number {
+    return this.#options.ttlSeconds ?? DEFAULT_TTL_SECONDS;
+  }
+
+  #putInForce(json: string): NetworkConfig {
+    const { config, warnings } = checkNetworkConfig(json);
+    for (const warning of warnings) this.#log.warn(`network config: ${warning}`);
+    this.#waits.solved('the network config is there');
+    this.#configJson = json;
+    this.#seenConfig = json;
+    this.#config = config;
+    return config;
+  }
+
+  async #acquireFromRegistry(config: NetworkConfig, attributes: LeaseAttributes): Promise<StoredLease> {
+    const backoff = new Backoff();
+    for (;;) {
+      try {
+        const lease = await acquireLease({
+          registry: this.#options.registry,
+          config,
+          attributes,
+          previousSubnet: this.#options.previousSubnet ?? null,
+          ttlSeconds: this.#ttlSeconds,
+          random: this.#options.random ?? Math.random,
+          clock: this.#clock,
+          log: this.#log,
+          signal: this.#stop.signal,
+        });
+        this.#waits.solved('got a lease after all');
+        this.#setConnection('up');
+        this.#log.info({ key: lease.key, reservation: lease.reservation }, 'this host has leased its subnet');
+        return lease;
+      } catch (error) {
+        if (!(error instanceof TweedError)) throw error;
+        if (error instanceof RegistryError) this.#setConnection('down', error.message);
+        this.#waits.problem(error.message, 'waiting for a lease');
+      }
+      await this.#pause(backoff.next());
+    }
+  }
+
+  #noteConfig(json: string | null): void {
+    if (json === this.#seenConfig) return;
+    this.#seenConfig = json;
+    if (json === this.#configJson) return;
+    if (json === null) {
+      this.#log.warn('the network config was deleted; the one in force stays until the next start');
+      return;
+    }
+    try {
+      const { config } = checkNetworkConfig(json);
+      this.#log.warn({ config: json }, 'the network config was changed; start the daemons again to put it in force');
+      this.emit('config', config);
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      this.#log.warn(
+        { reason: error.message },
+        'the network config was changed to a wrong one; the one in force stays',
+      );
+    }
+  }
+
+  async #loadCache(): Promise<CachedState | null> {
+    const state = (await this.#options.cache?.load()) ?? null;
+    if (state === null) return null;
+    const owner = state.own.attributes.publicIp;
+    if (owner === this.#options.publicIp && fitsConfig(state.own.subnet, state.config)) return state;
+    this.#log.warn(
+      { savedFor: formatIpv4(owner), subnet: formatPrefix(state.own.subnet) },
+      'the saved last known state is of another address or network; not using it',
+    );
+    return null;
+  }
+
+  #startFromCache(cached: CachedState): NetworkConfig {
+    const { savedAt, own, peers, configJson, config } = cached;
+    this.#log.warn(
+      {
+        subnet: formatPrefix(own.subnet),
+        peers: peers.length,
+        savedAt: new Date(savedAt).toISOString(),
+        leaseExpired: own.expiresAt !== null && own.expiresAt <= this.#clock.now(),
+      },
+      'the registry is unreachable: starting from the last known state, to be compared when it is back',
+    );
+    this.#cached = cached;
+    this.#configJson = configJson;
+    this.#seenConfig = configJson;
+    this.#config = config;
+    return config;
+  }
+
+  /** After a start from the last known state: is the network still the one that was started for? */
+  #checkCached(): void {
+    if (this.#cached === null) return;
+    const { own, config } = this.#cached;
+    const present = this.#seenConfig === null ? config : (tryConfig(this.#seenConfig) ?? config);
+    if (!samePrefix(present.network, config.network) || !fitsConfig(own.subnet, present)) {
+      throw new LeaseLostError(own.subnet, 'the network config was changed while the registry was out of reach');
+    }
+    this.#log.info('the registry is back; comparing the last known state with it');
+    this.#cached = null;
+  }
+
+  #setConnection(state: ConnectionStatus['state'], reason = ''): void {
+    if (this.#connection.state === state && this.#connection.reason === reason) return;
+    const since = this.#connection.state === state ? this.#connection.since : this.#clock.now();
+    this.#connection = { state, reason, since };
+    this.emit('connection', this.#connection);
+  }
+
+  #fail(error: LeaseLostError): void {
+    if (this.#stop.signal.aborted) return;
+    this.#stop.abort();
+    this.#phase = 'lost';
+    this.#log.error({ code: error.code }, error.message);
+    this.emit('lost', error);
+  }
+
+  #breakDown(error: unknown): void {
+    if (this.#stop.signal.aborted) return;
+    this.#stop.abort();
+    this.#phase = 'failed';
+    this.#log.error({ reason: messageOf(error) }, 'following the registry has failed');
+    this.emit('failed', error);
+  }
+
+  #stateToSave(): Omit<CachedState, 'config'> | null {
+    const own = this.#own?.lease;
+    if (own === undefined || this.#phase === 'lost') return null;
+    return { configJson: this.#configJson, own, peers: this.#follower?.peers ?? [], savedAt: this.#clock.now() };
+  }
+
+  async #endsInTime(work: Promise<unknown>): Promise<boolean> {
+    const timer = new AbortController();
+    const timeout = this.#clock.sleep(STOP_TIMEOUT_MS, timer.signal).then(() => false);
+    const inTime = await Promise.race([work.then(() => true), timeout]);
+    timer.abort();
+    return inTime;
+  }
+
+  async #pause(milliseconds: number): Promise<void> {
+    await this.#clock.sleep(milliseconds, this.#stop.signal);
+    if (this.#stop.signal.aborted) {
+      throw new TweedError('LEASE_CLOSED', 'the lease manager was closed while it waited; nothing is left to do');
+    }
+  }
+}
+
+function tryConfig(json: string): NetworkConfig | null {
+  try {
+    return checkNetworkConfig(json).config;
+  } catch {
+    return null;
+  }
+}

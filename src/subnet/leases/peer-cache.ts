@@ -1,0 +1,160 @@
+import { readFile, rm } from 'node:fs/promises';
+import { replaceFile } from '../../base/atomic-file.js';
+import type { Clock } from '../../base/clock.js';
+import { messageOf } from '../../base/errors.js';
+import { formatPrefix, parsePrefix } from '../../base/ipv4.js';
+import type { Logger } from '../../base/log.js';
+import { decodeLeaseValue, encodeLeaseValue } from '../keys.js';
+import { type NetworkConfig, parseNetworkConfig } from '../network-config/config.js';
+import type { StoredLease } from '../registry.js';
+import type { KeyedLease } from './claims.js';
+
+/** What a daemon needs to know to start while the registry is down. */
+export interface CachedState {
+  readonly configJson: string;
+  readonly config: NetworkConfig;
+  readonly own: StoredLease;
+  readonly peers: readonly KeyedLease[];
+  /** Milliseconds since the epoch. */
+  readonly savedAt: number;
+}
+
+const FORMAT = 1;
+/** The state on disk may be this old. */
+const SAVE_DELAY_MS = 2_000;
+
+/** The last known state on disk: one JSON file, replaced atomically. */
+export class PeerCache {
+  constructor(
+    readonly path: string,
+    private readonly log: Logger,
+  ) {}
+
+  /** Null when there is none, or none that can be trusted; the reason is logged. */
+  async load(): Promise<CachedState | null> {
+    let text: string;
+    try {
+      text = await readFile(this.path, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.#reject(messageOf(error));
+      return null;
+    }
+    try {
+      return parseState(JSON.parse(text));
+    } catch (error) {
+      this.#reject(messageOf(error));
+      return null;
+    }
+  }
+
+  /** A failure is logged and no more: the cache is a convenience. */
+  async save(state: Omit<CachedState, 'config'>): Promise<void> {
+    try {
+      await replaceFile(this.path, `${JSON.stringify(formatState(state))}\n`, 0o600);
+    } catch (error) {
+      this.log.warn({ path: this.path, reason: messageOf(error) }, 'cannot save the last known state');
+    }
+  }
+
+  /** Forgets the state: it must not be started from any more. */
+  async clear(): Promise<void> {
+    await rm(this.path, { force: true }).catch((error: unknown) => {
+      this.log.warn({ path: this.path, reason: messageOf(error) }, 'cannot delete the last known state');
+    });
+  }
+
+  #reject(reason: string): void {
+    this.log.warn({ path: this.path, reason }, 'the saved last known state cannot be used');
+  }
+}
+
+/** Saves the state a little after it changed, however often it changes. */
+export class CacheWriter {
+  readonly #stop = new AbortController();
+  #dirty = false;
+  #running: Promise<void> = Promise.resolve();
+  #busy = false;
+
+  /** @param state What is to be saved, asked for when it is; null for nothing any more. */
+  constructor(
+    private readonly cache: PeerCache,
+    private readonly clock: Clock,
+    private readonly state: () => Omit<CachedState, 'config'> | null,
+  ) {}
+
+  /** The state has changed. */
+  touch(): void {
+    this.#dirty = true;
+    if (this.#busy) return;
+    this.#busy = true;
+    this.#running = this.#run().finally(() => {
+      this.#busy = false;
+    });
+  }
+
+  /** Saves what is not saved yet, and ends. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    while (this.#dirty) {
+      await this.clock.sleep(SAVE_DELAY_MS, this.#stop.signal);
+      this.#dirty = false;
+      const state = this.state();
+      if (state !== null) await this.cache.save(state);
+    }
+  }
+}
+
+function formatState(state: Omit<CachedState, 'config'>): object {
+  return {
+    format: FORMAT,
+    savedAt: state.savedAt,
+    config: state.configJson,
+    own: { ...formatLease(state.own), reservation: state.own.reservation, expiresAt: state.own.expiresAt },
+    peers: state.peers.map(formatLease),
+  };
+}
+
+function formatLease(lease: KeyedLease): Record<string, unknown> {
+  return { key: lease.key, subnet: formatPrefix(lease.subnet), value: encodeLeaseValue(lease.attributes) };
+}
+
+function parseState(value: unknown): CachedState {
+  const state = object(value, 'the file');
+  if (state.format !== FORMAT) throw new Error(`format ${JSON.stringify(state.format)} is unknown`);
+  if (typeof state.config !== 'string') throw new Error('config is missing');
+  if (!Array.isArray(state.peers)) throw new Error('peers is no list');
+  const own = object(state.own, 'own');
+  const { expiresAt } = own;
+  if (expiresAt !== null && !isTime(expiresAt)) throw new Error('own.expiresAt is no time');
+  if (!isTime(state.savedAt)) throw new Error('savedAt is no time');
+  return {
+    configJson: state.config,
+    config: parseNetworkConfig(state.config),
+    own: { ...parseLease(own), version: '', reservation: own.reservation === true, expiresAt },
+    peers: state.peers.map((peer) => parseLease(object(peer, 'a peer'))),
+    savedAt: state.savedAt,
+  };
+}
+
+function parseLease(value: Record<string, unknown>): KeyedLease {
+  const { key, subnet, value: encoded } = value;
+  if (typeof key !== 'string' || typeof subnet !== 'string' || typeof encoded !== 'string') {
+    throw new Error('a lease lacks key, subnet or value');
+  }
+  const prefix = parsePrefix(subnet, { maskHostBits: true });
+  if (prefix === null) throw new Error(`${JSON.stringify(subnet)} is no subnet`);
+  return { key, subnet: prefix, attributes: decodeLeaseValue(key, encoded), expiresAt: null };
+}
+
+function object(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error(`${what} is no object`);
+  return value as Record<string, unknown>;
+}
+
+function isTime(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
+}

@@ -1,0 +1,131 @@
+import { formatIpv4, formatPrefix, overlaps } from '../../base/ipv4.js';
+import type { Registry, Snapshot, StoredLease } from '../registry.js';
+import { checkNetworkConfig, describeRange, fitsConfig, type NetworkConfig } from './config.js';
+
+/** What `tweed network check` has to say about a configuration that is valid. */
+export interface NetworkReport {
+  readonly config: NetworkConfig;
+  readonly warnings: readonly string[];
+}
+
+/** One line of `tweed leases`. */
+export interface LeaseRow {
+  readonly key: string;
+  readonly subnet: string;
+  readonly publicIp: string;
+  readonly publicIpv6: string | null;
+  readonly backend: string;
+  readonly reservation: boolean;
+  /** Whole seconds; null for a reservation. */
+  readonly secondsLeft: number | null;
+  /** Odd things about it, in words. */
+  readonly remarks: readonly string[];
+}
+
+/** How many leases a configuration has room for. */
+export function subnetCount(config: NetworkConfig): number {
+  return (config.subnetMax - config.subnetMin) / 2 ** (32 - config.subnetLength) + 1;
+}
+
+/**
+ * Checks a new configuration by itself and against the leases that exist.
+ * @param snapshot The present leases, if they are known.
+ * @throws ConfigError
+ */
+export function checkNetwork(json: string, snapshot: Snapshot | null): NetworkReport {
+  const { config, warnings } = checkNetworkConfig(json);
+  const misfits = (snapshot?.leases ?? []).filter((lease) => !fitsConfig(lease.subnet, config));
+  const all = [...warnings];
+  if (misfits.length > 0) {
+    const some = misfits.slice(0, 3).map((lease) => formatPrefix(lease.subnet));
+    const more = misfits.length > some.length ? ` and ${misfits.length - some.length} more` : '';
+    all.push(
+      `existing leases do not fit, and their hosts will get other subnets at their next start: ${some.join(', ')}${more}`,
+    );
+  }
+  if (snapshot !== null && snapshot.leases.length > subnetCount(config)) {
+    all.push(
+      `${snapshot.leases.length} leases exist, but there is room for ${subnetCount(config)} in ${describeRange(config)}`,
+    );
+  }
+  return { config, warnings: all };
+}
+
+/** The configuration with its defaults filled in, under flannel's names: what `tweed network get` shows. */
+export function effectiveConfig(config: NetworkConfig): Record<string, unknown> {
+  return {
+    Network: formatPrefix(config.network),
+    SubnetLen: config.subnetLength,
+    SubnetMin: formatIpv4(config.subnetMin),
+    SubnetMax: formatIpv4(config.subnetMax),
+    EnableIPv4: config.enableIpv4,
+    EnableIPv6: config.enableIpv6,
+    ...(config.ipv6 === null
+      ? {}
+      : {
+          IPv6Network: config.ipv6.network,
+          IPv6SubnetLen: config.ipv6.subnetLength,
+          IPv6SubnetMin: config.ipv6.subnetMin,
+          IPv6SubnetMax: config.ipv6.subnetMax,
+        }),
+    EnableNFTables: config.enableNftables,
+    Backend: { Type: config.backend.type, ...config.backend.options },
+  };
+}
+
+/**
+ * Stores a configuration after checking it.
+ * @param expected The version that was read before, for a write that must not undo somebody else's; null writes anyway.
+ * @throws ConfigError, ConfigChangedError, RegistryError
+ */
+export async function setNetwork(registry: Registry, json: string, expected: string | null): Promise<NetworkReport> {
+  checkNetwork(json, null); // before the registry is asked for anything
+  const stored = await registry.getConfig().catch(() => null); // an embedded registry is made by the first write
+  const report = checkNetwork(json, stored === null ? null : await registry.list());
+  await registry.setConfig(json, expected);
+  return report;
+}
+
+/** All leases as rows, by address; unreadable ones are listed apart. */
+export async function leaseRows(
+  registry: Registry,
+  now: number,
+): Promise<{ rows: LeaseRow[]; malformed: { key: string; problem: string }[] }> {
+  const stored = await registry.getConfig();
+  const { leases, malformed } = await registry.list({ expirations: true });
+  const config = tryConfig(stored.json);
+  const sorted = [...leases].sort((a, b) => a.subnet.address - b.subnet.address || a.subnet.length - b.subnet.length);
+  return {
+    rows: sorted.map((lease) => toRow(lease, sorted, config, now)),
+    malformed: malformed.map(({ key, error }) => ({ key, problem: error.problem })),
+  };
+}
+
+function toRow(lease: StoredLease, all: readonly StoredLease[], config: NetworkConfig | null, now: number): LeaseRow {
+  const { attributes, expiresAt } = lease;
+  const remarks: string[] = [];
+  if (config !== null && !fitsConfig(lease.subnet, config)) remarks.push('does not fit the network config');
+  for (const other of all) {
+    if (other === lease) continue;
+    if (overlaps(other.subnet, lease.subnet)) remarks.push(`overlaps ${other.key}`);
+    else if (other.attributes.publicIp === attributes.publicIp) remarks.push(`same host as ${other.key}`);
+  }
+  return {
+    key: lease.key,
+    subnet: formatPrefix(lease.subnet),
+    publicIp: formatIpv4(attributes.publicIp),
+    publicIpv6: attributes.publicIpv6,
+    backend: attributes.backendType ?? 'udp',
+    reservation: lease.reservation,
+    secondsLeft: expiresAt === null ? null : Math.max(0, Math.round((expiresAt - now) / 1000)),
+    remarks,
+  };
+}
+
+function tryConfig(json: string | null): NetworkConfig | null {
+  try {
+    return json === null ? null : checkNetworkConfig(json).config;
+  } catch {
+    return null;
+  }
+}
