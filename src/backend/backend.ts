@@ -1,7 +1,7 @@
 import type { Prefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import type { Underlay } from '../routes/underlay.js';
-import type { Lease, LeaseAttributes, PeerChange } from '../subnet/lease.js';
+import type { Lease, LeaseAttributes, PeerSet } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 
 export type { Underlay };
@@ -38,12 +38,21 @@ export interface FeatureStatus {
   readonly reason: string;
 }
 
+/** A lease that packets are not sent to, and why, in words. */
+export interface RefusedPeer {
+  readonly subnet: string;
+  readonly publicIp: string;
+  readonly reason: string;
+}
+
 /** What `tweed status` and the metrics show of a backend. */
 export interface BackendStatus {
   readonly type: string;
   readonly device: string;
   readonly mtu: number;
   readonly peers: readonly PeerStatus[];
+  /** Peers that it was given and cannot send to. */
+  readonly refused: readonly RefusedPeer[];
   readonly features: readonly FeatureStatus[];
   /** Running totals by stable snake_case name, such as `tx_packets`. */
   readonly totals: Readonly<Record<string, number>>;
@@ -54,24 +63,32 @@ export interface BackendStatus {
 /**
  * How packets get from one host to another: everything that differs between `udp`, `vxlan` and `host-gw`.
  *
- * Life: `attributes` → (a lease is acquired) → `start` → any number of `applyPeers`, `reconcile`, `status` → `stop`.
- * All calls are made by the control thread, never two at once (`status` excepted, which is synchronous).
+ * Life: `attributes` → (a lease is acquired) → `start` → any number of `setPeers`, `status` → `stop`. All calls are made by
+ * the control thread, never two at once (`status` excepted, which is synchronous).
+ *
+ * Every call says what should be, never what changed: a backend compares that with what is there and mends the
+ * difference, whether it came from a peer, from another program, or from an earlier life of this host.
  */
 export interface Backend {
   readonly type: string;
   /** What this host announces in its lease. */
   attributes(): Promise<LeaseAttributes>;
-  /** Brings device, address, MTU and routes up and starts forwarding for the leased subnet. Undoes itself when it throws. */
-  start(lease: Lease): Promise<void>;
+  /**
+   * Brings device, address, MTU and routes up and forwards for the leased subnet. The peers are in place before the first
+   * packet is taken. Undoes itself when it throws.
+   */
+  start(lease: Lease, peers: PeerSet): Promise<void>;
   /** The MTU that containers should use, for subnet.env. Valid after `start`. */
   readonly mtu: number;
   /**
-   * Peers that came, changed or went. The first call brings all there are, even when there are none: from then on, what
-   * belongs to no peer is a leftover. A peer that cannot be applied is logged and does not disturb the others.
+   * These are the peers, all of them; everything else of the backend is to be as after `start`. Called for every change and
+   * every few seconds, so it also puts back what another program took away. A peer that cannot be had is reported by
+   * `status`, disturbs no other one, and is tried again with the next call.
+   *
+   * @param peers those that `choosePeers` has let through
+   * @returns one line of text for each thing besides peers that had to be mended
    */
-  applyPeers(changes: readonly PeerChange[]): Promise<void>;
-  /** Puts back what another program took away; returns one line of text for each repair. */
-  reconcile(): Promise<readonly string[]>;
+  setPeers(peers: PeerSet): Promise<readonly string[]>;
   status(): BackendStatus;
   /** Stops forwarding. `cleanUp` also removes what the backend would leave behind for a restart without interruption. */
   stop(options: { readonly cleanUp: boolean }): Promise<void>;

@@ -9,6 +9,8 @@ export interface Underlay {
   readonly index: number;
   /** Its address, host order. Sockets bind to it. */
   readonly address: number;
+  /** Length of the prefix that the address was given with: what is on its link. */
+  readonly prefixLength: number;
   readonly mtu: number;
 }
 
@@ -171,7 +173,8 @@ function withFirstAddress(option: string, link: LinkJson): Found | string {
 
 function found(reason: string, link: LinkJson, address: number): Found | string {
   if (link.mtu === 0) return `${reason} (${link.ifname} has MTU 0)`;
-  return { underlay: { name: link.ifname, index: link.ifindex, address, mtu: link.mtu }, reason };
+  const prefixLength = ipv4Addresses(link.addr_info).find(({ local }) => parseIpv4(local) === address)?.prefixlen ?? 32;
+  return { underlay: { name: link.ifname, index: link.ifindex, address, prefixLength, mtu: link.mtu }, reason };
 }
 
 function ipv4Addresses(addresses: readonly AddressJson[]): readonly AddressJson[] {

@@ -20,8 +20,13 @@ export interface Lease {
   readonly expiresAt: number | null;
 }
 
-/** One difference between the peers known before and now. The own lease is never among them. */
-export type PeerChange =
-  | { readonly kind: 'added'; readonly lease: Lease }
-  | { readonly kind: 'changed'; readonly lease: Lease; readonly previous: Lease }
-  | { readonly kind: 'removed'; readonly lease: Lease };
+/** Other hosts' leases at one moment. The own lease is never among them. */
+export interface PeerSet {
+  /** For each subnet one; where several claim it, the newest. The newest last. */
+  readonly leases: readonly Lease[];
+  /**
+   * False while they are remembered from an earlier run and the registry has not answered yet: there may be others, so
+   * nothing may be taken for left over, and no packet be refused for want of a peer.
+   */
+  readonly complete: boolean;
+}
