@@ -1,18 +1,19 @@
 import path from 'node:path';
 import { createBackend } from '../backend/select.js';
+import { readVxlanOptions } from '../backend/vxlan/options.js';
+import { systemClock } from '../base/clock.js';
 import { exec } from '../base/exec.js';
 import { type Prefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
 import { createTrafficRules } from '../routes/rules/traffic-rules.js';
 import { findUnderlay } from '../routes/underlay.js';
-import type { Lease } from '../subnet/lease.js';
 import { LeaseManager } from '../subnet/leases/lease-manager.js';
 import { PeerCache } from '../subnet/leases/peer-cache.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import { openRegistry } from '../subnet/open-registry.js';
 import { type PreviousSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
-import { lockDevice } from './instance-lock.js';
+import { lockInstance } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, RegistryHandle } from './parts.js';
 import { recheckUnderlay } from './underlay-watch.js';
@@ -22,11 +23,14 @@ const CACHE_PATIENCE_MS = 5000;
 
 /** What daemons on real hosts are put together from. */
 export const realParts: DaemonParts = {
-  lockDevice,
+  clock: systemClock,
+  lock: async (name) => lockInstance(name),
   findUnderlay: (options) => findUnderlay(options),
   recheckUnderlay,
   openRegistry: openHostRegistry,
   createBackend,
+  deviceOf: ({ backend: { type, options } }, { udp }) =>
+    type === 'udp' ? udp.deviceName : type === 'vxlan' ? `flannel.${readVxlanOptions(options).options.vni}` : null,
   createRules: createHostRules,
   readSubnetFile: readSubnetEnv,
   writeSubnetFile: writeSubnetEnv,
@@ -55,7 +59,7 @@ function openHostRegistry(options: DaemonOptions, log: Logger): RegistryHandle {
 function createHostRules(
   { rules }: DaemonOptions,
   config: NetworkConfig,
-  { subnet }: Lease,
+  subnet: Prefix,
   past: PreviousSubnetEnv,
   signal: AbortSignal,
 ): HostRules {

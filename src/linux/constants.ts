@@ -81,3 +81,10 @@ export const TUN_F_USO6 = 0x40;
 // linux/eventfd.h
 export const EFD_NONBLOCK = O_NONBLOCK;
 export const EFD_CLOEXEC = O_CLOEXEC;
+
+/** The same number as EAGAIN. */
+export const EWOULDBLOCK = EAGAIN;
+
+/** sys/file.h */
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;

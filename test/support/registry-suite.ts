@@ -173,10 +173,17 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
       await registry.remove(created);
       await rival.create(subnet('10.5.34.0/24'), host('192.0.2.2'), 60);
       await expect(registry.renew(created, host('192.0.2.1'), 60)).rejects.toThrow(ForeignOwnerError);
-      const [foreign] = (await registry.list()).leases as [StoredLease];
-      await expect(registry.renew(foreign, host('192.0.2.1'), 60)).rejects.toThrow(ForeignOwnerError);
+      await expect(registry.renew(created, host('192.0.2.3'), 60)).rejects.toThrow(ForeignOwnerError);
       await expect(registry.remove(created)).rejects.toThrow(ForeignOwnerError);
       expect((await registry.list()).leases.map((lease) => lease.attributes)).toEqual([host('192.0.2.2')]);
+    });
+
+    it('moves a lease to another public address in one write, unless another host has it by now', async () => {
+      const created = await registry.create(subnet('10.5.34.0/24'), host('192.0.2.1'), 60);
+      const moved = await registry.renew(created, host('192.0.2.9'), 60);
+      expect(moved).toMatchObject({ key: created.key, attributes: host('192.0.2.9') });
+      expect((await registry.list()).leases.map((lease) => lease.attributes)).toEqual([host('192.0.2.9')]);
+      await expect(rival.renew(created, host('192.0.2.2'), 60)).rejects.toThrow(ForeignOwnerError);
     });
 
     it('says so when the lease to be renewed is gone', async () => {

@@ -136,7 +136,7 @@ export class DirectoryRegistry implements Registry {
   renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
     return this.#guard(async () => {
       for (;;) {
-        const present = await this.#readOwn(lease.key, attributes.publicIp);
+        const present = await this.#readOwn(lease.key, [lease.attributes.publicIp, attributes.publicIp]);
         if (present === null) throw new LeaseGoneError(lease.key);
         const { generation, reservation } = present;
         if (reservation && generation.text === fileText(attributes, null))
@@ -151,7 +151,7 @@ export class DirectoryRegistry implements Registry {
   remove(lease: StoredLease): Promise<void> {
     return this.#guard(async () => {
       for (;;) {
-        const present = await this.#readOwn(lease.key, lease.attributes.publicIp);
+        const present = await this.#readOwn(lease.key, [lease.attributes.publicIp]);
         if (present === null) return;
         if ((await writeGeneration(this.#subnets, lease.key, present.generation, null)) !== null) return;
       }
@@ -226,13 +226,16 @@ export class DirectoryRegistry implements Registry {
    * What stands under our key now. A file that cannot be read has no owner and counts as ours.
    * @throws ForeignOwnerError
    */
-  async #readOwn(key: string, owner: number): Promise<{ generation: Generation; reservation: boolean } | null> {
+  async #readOwn(
+    key: string,
+    owners: readonly number[],
+  ): Promise<{ generation: Generation; reservation: boolean } | null> {
     const generation = (await readGenerations(this.#subnets)).get(key);
     const event = generation === undefined ? null : this.#read(generation);
     if (generation === undefined || event === null) return null;
     if (event.kind !== 'put') return { generation, reservation: false };
     const { publicIp } = event.lease.attributes;
-    if (publicIp !== owner) throw new ForeignOwnerError(key, publicIp);
+    if (!owners.includes(publicIp)) throw new ForeignOwnerError(key, publicIp);
     return { generation, reservation: event.lease.reservation };
   }
 
