@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Complaints } from '../base/complaints.js';
 import { formatIpv4 } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import { Standing } from '../base/standing.js';
 import { Services } from '../observe/services.js';
 import type { DaemonPhase, DaemonStatus } from '../observe/status.js';
 import { composeStatus } from '../observe/status-compose.js';
@@ -22,7 +22,7 @@ const SHUTDOWN_LIMIT_MS = 1700;
 export class Daemon {
   readonly #startedAt = Date.now();
   readonly #services: Services;
-  readonly #complaints: Complaints;
+  readonly #complaints: Standing;
   #phase: DaemonPhase = 'starting';
   #detail = '';
   #registry: RegistryHandle | null = null;
@@ -35,7 +35,7 @@ export class Daemon {
     private readonly log: Logger,
   ) {
     this.#services = new Services(options, () => this.status(), log);
-    this.#complaints = new Complaints(log);
+    this.#complaints = new Standing(log);
   }
 
   status(): DaemonStatus {
@@ -115,11 +115,11 @@ export class Daemon {
     const leases = this.#membership?.leases;
     const work = async () => {
       await this.#membership?.stop();
-      await this.#complaints.attempt('leaving the registry', async () => {
+      await this.#complaints.once('leaving the registry', async () => {
         await (this.options.lease.releaseOnExit ? leases?.release() : leases?.close());
         await this.#registry?.close();
       });
-      await this.#complaints.attempt('closing the status socket', () => this.#services.stop());
+      await this.#complaints.once('closing the status socket', () => this.#services.stop());
     };
     const limit = new AbortController();
     const cut = sleep(SHUTDOWN_LIMIT_MS, 'cut', { signal: limit.signal }).catch(() => 'done');

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Backend } from '../backend/backend.js';
 import { abortable } from '../base/abortable.js';
-import { Complaints } from '../base/complaints.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import { formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import { Standing } from '../base/standing.js';
 import type { Lease } from '../subnet/lease.js';
 import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import type { DaemonOptions } from './options.js';
@@ -36,7 +36,7 @@ export interface MembershipEvents {
  * end of forwarding.
  */
 export class Membership {
-  readonly #complaints: Complaints;
+  readonly #complaints: Standing;
   readonly #end = new AbortController();
   #overlay: Overlay | null = null;
 
@@ -49,7 +49,7 @@ export class Membership {
     private readonly log: Logger,
     private readonly events: MembershipEvents,
   ) {
-    this.#complaints = new Complaints(log);
+    this.#complaints = new Standing(log);
   }
 
   get overlay(): Overlay | null {

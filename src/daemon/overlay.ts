@@ -1,8 +1,8 @@
 import type { Backend, BackendStatus } from '../backend/backend.js';
-import { Complaints } from '../base/complaints.js';
 import { formatIpv4, formatPrefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { Serial } from '../base/serial.js';
+import { Standing } from '../base/standing.js';
 import type { Lease, PeerChange } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
@@ -19,7 +19,7 @@ export class Overlay {
   readonly #backendQueue = new Serial();
   readonly #rulesQueue = new Serial();
   readonly #ending = new AbortController();
-  readonly #complaints: Complaints;
+  readonly #complaints: Standing;
   #backend: Backend | null = null;
   #rules: HostRules | null = null;
   #rulesApplied = false;
@@ -38,7 +38,7 @@ export class Overlay {
     private readonly log: Logger,
     private readonly onFailed: (reason: Error) => void,
   ) {
-    this.#complaints = new Complaints(log);
+    this.#complaints = new Standing(log);
   }
 
   /** Rules are in force and the subnet file is written: what flannel calls ready. */
@@ -123,11 +123,11 @@ export class Overlay {
     await this.#backendQueue.run(async () => {
       const backend = this.#backend;
       this.#backend = null;
-      await this.#complaints.attempt('stopping the backend', async () => backend?.stop({ cleanUp }));
+      await this.#complaints.once('stopping the backend', async () => backend?.stop({ cleanUp }));
     });
     if (!cleanUp) return;
     await this.#rulesQueue.run(() =>
-      this.#complaints.attempt('removing the traffic rules', async () => this.#rules?.remove()),
+      this.#complaints.once('removing the traffic rules', async () => this.#rules?.remove()),
     );
   }
 
@@ -174,7 +174,7 @@ export class Overlay {
     return this.#backend === null || this.#ending.signal.aborted;
   }
 
-  /** As with `Complaints`, but what `stop` breaks off is no failure. */
+  /** As with `Standing`, but what `stop` breaks off is no failure. */
   #attempt(what: string, work: () => Promise<unknown>): Promise<boolean> {
     return this.#complaints.attempt(what, async () => {
       try {

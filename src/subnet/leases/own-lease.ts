@@ -2,7 +2,7 @@ import { Backoff, type Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
 import { formatIpv4, formatPrefix, overlaps } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
-import { WaitLog } from '../../base/wait-log.js';
+import { Standing } from '../../base/standing.js';
 import { ForeignOwnerError, LeaseExistsError, LeaseGoneError, LeaseLostError } from '../errors.js';
 import { encodeLeaseValue } from '../keys.js';
 import type { LeaseAttributes } from '../lease.js';
@@ -39,7 +39,7 @@ export function renewalDelay(ttlMs: number, marginMs: number): number {
  */
 export class OwnLease {
   readonly #context: OwnLeaseContext;
-  readonly #problems: WaitLog;
+  readonly #problems: Standing;
   #lease: StoredLease;
   #missing = false;
   /** When the next renewal is due, by both clocks; whichever is first. */
@@ -55,7 +55,7 @@ export class OwnLease {
   constructor(context: OwnLeaseContext, lease: StoredLease, verified: boolean) {
     this.#context = context;
     this.#lease = lease;
-    this.#problems = new WaitLog(context.log, context.clock);
+    this.#problems = new Standing(context.log, context.clock);
     if (verified) this.#scheduleAfterWrite();
     else this.#schedule(Number.POSITIVE_INFINITY);
   }

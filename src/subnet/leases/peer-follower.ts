@@ -2,7 +2,7 @@ import { Backoff, type Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
 import { formatIpv4, overlaps, samePrefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
-import { WaitLog } from '../../base/wait-log.js';
+import { Standing } from '../../base/standing.js';
 import { CompactedError, RegistryError } from '../errors.js';
 import type { PeerChange } from '../lease.js';
 import type { MalformedEntry, Registry, Snapshot, StoredLease, WatchEvent } from '../registry.js';
@@ -41,13 +41,13 @@ export class PeerFollower {
   readonly #malformed = new Map<string, string>();
   /** Keys of other hosts' leases that claim a part of our subnet, each logged once. */
   readonly #rivals = new Set<string>();
-  readonly #waits: WaitLog;
+  readonly #waits: Standing;
   #gathering = false;
   #listed = false;
 
   constructor(context: PeerFollowerContext) {
     this.#context = context;
-    this.#waits = new WaitLog(context.log, context.clock);
+    this.#waits = new Standing(context.log, context.clock);
   }
 
   get peers(): KeyedLease[] {
