@@ -5,9 +5,15 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     cache: false,
-    passWithNoTests: true,
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
+      {
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          globalSetup: ['test/support/unit-setup.ts'],
+          testTimeout: 20_000,
+        },
+      },
       {
         test: {
           name: 'system',
