@@ -77,7 +77,7 @@ export class Daemon {
     const past = await parts.readSubnetFile(options.subnetFile);
     for (const warning of past.warnings) log.warn(warning);
     let choice = await parts.findUnderlay(options.underlay);
-    this.#registry = parts.openRegistry(options, log);
+    this.#registry = await parts.openRegistry(options, log);
     let subnet = past.subnet;
     let former: Leases | null = null;
     for (;;) {

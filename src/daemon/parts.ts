@@ -46,7 +46,7 @@ export interface DaemonParts {
   findUnderlay(options: UnderlayOptions): Promise<UnderlayChoice>;
   /** Another choice when the host has lost the one in use, or its MTU changed; null when all is as it was. */
   recheckUnderlay(current: UnderlayChoice, options: UnderlayOptions): Promise<UnderlayChoice | null>;
-  openRegistry(options: DaemonOptions, log: Logger): RegistryHandle;
+  openRegistry(options: DaemonOptions, log: Logger): Promise<RegistryHandle>;
   createBackend(type: string, context: BackendContext, options: DaemonOptions): Backend;
   /** @param signal once it is aborted, `apply` and `check` end early and reject; `remove` does not */
   createRules(

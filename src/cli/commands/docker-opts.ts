@@ -16,7 +16,6 @@ interface DockerOptsArguments {
 
 export const dockerOptsCommand: CommandModule<object, DockerOptsArguments> = {
   command: 'docker-opts',
-  describe: "write Docker's options for this host's subnet to a file, as mk-docker-opts.sh does",
   builder: (args) =>
     args
       .option('f', {

@@ -81,5 +81,5 @@ function fileName(name: string, number: number): string {
 function splitFileName(file: string): { name: string; number: number } {
   if (file.startsWith('.')) return { name: '', number: 0 };
   const match = /^(.+)@([1-9]\d{0,14})$/.exec(file);
-  return match === null ? { name: file, number: 0 } : { name: match[1] as string, number: Number(match[2]) };
+  return match === null ? { name: file, number: 0 } : { name: match[1], number: Number(match[2]) };
 }

@@ -150,7 +150,7 @@ export class TestNetwork {
       for (const link of ['lo', 'eth0']) await exec(['ip', '-n', namespace, 'link', 'set', link, 'up']);
     }
     const endpoint = `file://${directory}/registry`;
-    const registry = openRegistry({ endpoints: [endpoint] }, silentLogger());
+    const registry = await openRegistry({ endpoints: [endpoint] }, silentLogger());
     if (config !== null) await registry.setConfig(config, null);
     return new TestNetwork([first, second], registry, `-etcd-endpoints=${endpoint}`, directory);
   }

@@ -246,7 +246,7 @@ export class World {
         this.moved = null;
         return moved;
       },
-      openRegistry: () => ({
+      openRegistry: async () => ({
         createLeases: (publicIp, previousSubnet) => {
           const leases = new FakeLeases(this, publicIp, previousSubnet);
           this.leases.push(leases);
