@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { patient } from './src/lab/patience.js';
 
 // Unit tests run in parallel and need no root; system tests make namespaces and share two cores, so one file at a time.
 // Neither keeps a cache: system tests run as root and would leave its files in a folder that is another user's.
@@ -11,7 +12,7 @@ export default defineConfig({
           name: 'unit',
           include: ['test/unit/**/*.test.ts'],
           globalSetup: ['test/support/unit-setup.ts'],
-          testTimeout: 20_000,
+          testTimeout: patient(20_000),
         },
       },
       {
@@ -19,8 +20,8 @@ export default defineConfig({
           name: 'system',
           include: ['test/system/**/*.test.ts'],
           globalSetup: ['test/system/support/global-setup.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          testTimeout: patient(120_000),
+          hookTimeout: patient(120_000),
           fileParallelism: false,
           pool: 'forks',
         },
@@ -30,8 +31,8 @@ export default defineConfig({
           name: 'docker',
           include: ['test/docker/**/*.test.ts'],
           globalSetup: ['test/docker/support/global-setup.ts'],
-          testTimeout: 180_000,
-          hookTimeout: 600_000,
+          testTimeout: patient(180_000),
+          hookTimeout: patient(600_000),
           fileParallelism: false,
           pool: 'forks',
         },

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
+import { patient } from '../../../src/lab/patience.js';
 import { EtcdRegistry } from '../../../src/subnet/etcd/etcd-registry.js';
 import { host, subnet } from '../../support/registry-suite.js';
 import { type EtcdServer, makeEtcd, whyNoEtcd } from '../support/etcd.js';
@@ -8,7 +9,7 @@ import { ManagedHost } from '../support/managed-host.js';
 
 const PREFIX = '/coreos.com/network';
 const CONFIG = '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}';
-const PATIENCE = { timeout: 30_000, interval: 50 };
+const PATIENCE = { timeout: patient(30_000), interval: 50 };
 const reason = whyNoEtcd();
 
 describe.skipIf(reason !== '')(`a lease manager lives with a real etcd ${reason}`, () => {
