@@ -1,8 +1,28 @@
 import { defineConfig } from 'vitest/config';
 import { patient } from './src/lab/patience.js';
 
-// Unit tests run in parallel and need no root; system tests make namespaces and share two cores, so one file at a time.
-// Neither keeps a cache: system tests run as root and would leave its files in a folder that is another user's.
+/**
+ * System tests that mostly wait, for etcd's time to live, for a daemon's next check, for a timer. Each file makes namespaces
+ * with names of its own and looks at nothing that another one changes, so several of them run side by side. The others
+ * measure, load the processors, or compare the machine before and after, and have it to themselves.
+ */
+const waiting = [
+  'test/system/backends/*.test.ts',
+  'test/system/{bench-report,cluster,lab,lab-smoke}.test.ts',
+  'test/system/daemon/{etcd,life,operating}.test.ts',
+  'test/system/routes/*.test.ts',
+  'test/system/subnet/*.test.ts',
+];
+
+const system = {
+  globalSetup: ['test/system/support/global-setup.ts'],
+  testTimeout: patient(120_000),
+  hookTimeout: patient(120_000),
+  pool: 'forks' as const,
+};
+
+// Unit tests run in parallel and need no root. System tests make namespaces, as root; docker's an engine.
+// None keeps a cache: system tests run as root and would leave its files in a folder that is another user's.
 export default defineConfig({
   test: {
     cache: false,
@@ -13,17 +33,26 @@ export default defineConfig({
           include: ['test/unit/**/*.test.ts'],
           globalSetup: ['test/support/unit-setup.ts'],
           testTimeout: patient(20_000),
+          sequence: { groupOrder: 0 },
         },
       },
       {
         test: {
+          ...system,
+          name: 'system-waiting',
+          include: waiting,
+          maxWorkers: 3,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...system,
           name: 'system',
           include: ['test/system/**/*.test.ts'],
-          globalSetup: ['test/system/support/global-setup.ts'],
-          testTimeout: patient(120_000),
-          hookTimeout: patient(120_000),
+          exclude: waiting,
           fileParallelism: false,
-          pool: 'forks',
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -35,6 +64,7 @@ export default defineConfig({
           hookTimeout: patient(600_000),
           fileParallelism: false,
           pool: 'forks',
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -7,7 +7,7 @@ import { project, run, say } from './run.mjs';
 const vitest = join(project, 'node_modules/vitest/vitest.mjs');
 
 /**
- * @param {string} name of vitest's project
+ * @param {'unit' | 'system' | 'docker'} name of vitest's projects, which are those that begin with it
  * @param {string[]} prefix words before the command, to become root
  * @param {import('node:child_process').SpawnOptions} options
  * @param {string[]} args more arguments for vitest, such as the files to run; without any, all tests must be there
@@ -20,7 +20,7 @@ export async function runTests(name, prefix, options, args) {
     const few = args.length === 0 ? [] : ['--passWithNoTests', ...args];
     const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
     const status = await run(
-      [...prefix, process.execPath, vitest, 'run', '--project', name, ...reporters, ...few],
+      [...prefix, process.execPath, vitest, 'run', '--project', `${name}*`, ...reporters, ...few],
       options,
     );
     const { floors, skips } = JSON.parse(readFileSync(join(project, '.ci/tests.json'), 'utf8'));

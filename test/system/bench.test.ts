@@ -94,10 +94,14 @@ describe('npm run bench', () => {
     for (const { values } of of('ladder', 'tweed', 'tcp-1')) {
       expect(values.gbps).toBeGreaterThan(0);
       expect(values.daemonCpu).toBeGreaterThan(0);
-      // six copies, headers and acknowledgements
+      // six copies, headers and acknowledgements; and what a busy machine loses and sends again, which is never a third
       expect(values.copiesPerByte).toBeGreaterThan(6);
-      expect(values.copiesPerByte).toBeLessThan(7);
-      expect(values.callsPerPacket ?? 0).toBeLessThan(2);
+      expect(values.copiesPerByte).toBeLessThan(8);
+      // without the kernel's trace points it is not counted
+      if (values.callsPerPacket !== undefined) {
+        expect(values.callsPerPacket).toBeGreaterThan(0);
+        expect(values.callsPerPacket).toBeLessThan(2);
+      }
     }
     for (const { values } of of('throughput', 'direct', 'ping')) expect(values.rttP50).toBeGreaterThan(0);
     expect(of('throughput', 'tweed-again', 'tcp-1')).toHaveLength(2);
@@ -109,6 +113,7 @@ describe('npm run bench', () => {
   it('keeps finished rounds and cleans up after Ctrl-C', async () => {
     const run = bench(
       'throughput',
+      '--quick',
       '--rounds',
       '1000',
       '--contenders',
