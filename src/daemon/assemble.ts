@@ -36,8 +36,8 @@ export const realParts: DaemonParts = {
   writeSubnetFile: writeSubnetEnv,
 };
 
-function openHostRegistry(options: DaemonOptions, log: Logger): RegistryHandle {
-  const registry = openRegistry(options.registry, log);
+async function openHostRegistry(options: DaemonOptions, log: Logger): Promise<RegistryHandle> {
+  const registry = await openRegistry(options.registry, log);
   const { ttlSeconds, renewMarginSeconds, startFromCache } = options.lease;
   const cache = new PeerCache(path.join(options.runDirectory, `${options.udp.deviceName}.cache.json`), log);
   return {

@@ -11,10 +11,10 @@
  * manager writes it into the same key as soon as the registry answers.
  */
 import { abortable } from '../base/abortable.js';
-import { Complaints } from '../base/complaints.js';
 import { TweedError } from '../base/errors.js';
 import { formatIpv4, formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import { Standing } from '../base/standing.js';
 import type { Lease, LeaseAttributes } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
@@ -43,7 +43,7 @@ export interface ControlLoopContext {
 export class ControlLoop {
   readonly overlay: Overlay;
   readonly #context: ControlLoopContext;
-  readonly #complaints: Complaints;
+  readonly #complaints: Standing;
   readonly #desired = new DesiredState();
   readonly #end = new AbortController();
   readonly #locks: InstanceLock[] = [];
@@ -53,7 +53,7 @@ export class ControlLoop {
     const { options, parts, past, log } = context;
     this.#context = context;
     this.#choice = choice;
-    this.#complaints = new Complaints(log);
+    this.#complaints = new Standing(log, parts.clock);
     this.overlay = new Overlay({ options, parts, past, log, onFailed: (reason) => this.#end.abort(reason) });
   }
 

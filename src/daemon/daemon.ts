@@ -81,7 +81,7 @@ export class Daemon {
     const choice = await parts.findUnderlay(options.underlay);
     this.#logChoice(choice);
     stop.throwIfAborted();
-    this.#registry = parts.openRegistry(options, log);
+    this.#registry = await parts.openRegistry(options, log);
     const leases = this.#registry.createLeases(choice.publicIp, past.subnet);
     this.#leases = leases;
     this.#phase = 'waiting';

@@ -1,9 +1,8 @@
 import type { Backend, BackendStatus } from '../backend/backend.js';
-import { Complaints } from '../base/complaints.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import { formatPrefix, type Prefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
-import { StandingComplaints } from '../base/standing-complaints.js';
+import { Standing } from '../base/standing.js';
 import type { LeaseAttributes, PeerSet } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
@@ -45,8 +44,8 @@ export class Overlay {
   readonly #backendPart: Reconciler<Desired>;
   readonly #rulesPart: Reconciler<Desired>;
   readonly #ending = new AbortController();
-  readonly #complaints: Complaints;
-  readonly #refusals: StandingComplaints;
+  readonly #complaints: Standing;
+  readonly #refusals: Standing;
   /** Made for an underlay, but not started yet. */
   #candidate: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
   #running: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
@@ -59,8 +58,8 @@ export class Overlay {
 
   constructor(context: OverlayContext) {
     this.#context = context;
-    this.#complaints = new Complaints(context.log);
-    this.#refusals = new StandingComplaints(context.log, 'subnet');
+    this.#complaints = new Standing(context.log, context.parts.clock);
+    this.#refusals = new Standing(context.log, context.parts.clock);
     this.#backendPart = new Reconciler((desired) => this.#followBackend(desired));
     this.#rulesPart = new Reconciler((desired) => this.#followRules(desired));
   }
@@ -110,13 +109,16 @@ export class Overlay {
     await this.#stopBackend(cleanUp);
     if (!cleanUp) return;
     await rulesAtRest;
-    await this.#last('removing the traffic rules', async () => this.#rules?.remove());
+    await this.#complaints.once('removing the traffic rules', async () => this.#rules?.remove());
   }
 
   async #followBackend(desired: Desired): Promise<void> {
     const { log } = this.#context;
     this.#refused = desired.refused;
-    this.#refusals.update(new Map(desired.refused.map(({ subnet, reason }) => [subnet, `peer ignored: ${reason}`])));
+    this.#refusals.update(
+      new Map(desired.refused.map(({ subnet, reason }) => [subnet, `peer ignored: ${reason}`])),
+      'subnet',
+    );
     const running = this.#running;
     if (running === null || running.choice !== desired.choice) return this.#startBackend(desired);
     await this.#attempt('checking the backend', async () => {
@@ -154,7 +156,7 @@ export class Overlay {
   async #stopBackend(cleanUp: boolean): Promise<void> {
     const running = this.#running;
     this.#running = null;
-    if (running !== null) await this.#last('stopping the backend', () => running.backend.stop({ cleanUp }));
+    if (running !== null) await this.#complaints.once('stopping the backend', () => running.backend.stop({ cleanUp }));
   }
 
   #make(config: NetworkConfig, { underlay, publicIp }: UnderlayChoice): Backend {
@@ -202,15 +204,6 @@ export class Overlay {
         if (!this.#ending.signal.aborted) throw error;
       }
     });
-  }
-
-  /** Work that nobody tries again. */
-  async #last(what: string, work: () => Promise<unknown>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      this.#context.log.warn(`${what}: ${messageOf(error)}`);
-    }
   }
 }
 

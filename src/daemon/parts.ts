@@ -48,7 +48,7 @@ export interface DaemonParts {
   findUnderlay(options: UnderlayOptions): Promise<UnderlayChoice>;
   /** Another choice when the host has lost the one in use, or its MTU changed; null when all is as it was. */
   recheckUnderlay(current: UnderlayChoice, options: UnderlayOptions): Promise<UnderlayChoice | null>;
-  openRegistry(options: DaemonOptions, log: Logger): RegistryHandle;
+  openRegistry(options: DaemonOptions, log: Logger): Promise<RegistryHandle>;
   createBackend(type: string, context: BackendContext, options: DaemonOptions): Backend;
   /** The device that a backend makes for itself; null when it makes none. */
   deviceOf(config: NetworkConfig, options: DaemonOptions): string | null;

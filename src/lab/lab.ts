@@ -2,6 +2,7 @@ import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { messageOf } from '../base/errors.js';
 import type { ExecOptions, ExecResult } from '../base/exec.js';
+import { plural } from '../base/plural.js';
 import { containerAddress } from './containers.js';
 import { readSubnet, startDaemon } from './daemon.js';
 import { takeDown } from './down.js';
@@ -282,9 +283,7 @@ export class Lab {
         await createNamespaces(fixedNamespaces(this.name));
         await makeUnderlay(options);
       });
-      await step(hosts.length === 1 ? '1 host' : `${hosts.length} hosts`, () =>
-        forEach(hosts, (host) => makeHost(options, host), signal),
-      );
+      await step(plural(hosts.length, 'host'), () => forEach(hosts, (host) => makeHost(options, host), signal));
       await step(`registry (${options.registry}) and network configuration`, async () => {
         if (options.registry === 'etcd') await this.startEtcd();
         await putNetworkConfig(options, files);

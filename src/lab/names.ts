@@ -90,10 +90,10 @@ export function parsePublication(from: string, to: string): Publication {
     );
   }
   return {
-    host: source[1] as string,
-    hostPort: ports[0] as number,
-    targetHost: target[1] as string,
-    targetContainer: target[2] as string,
-    targetPort: ports[1] as number,
+    host: source[1],
+    hostPort: ports[0],
+    targetHost: target[1],
+    targetContainer: target[2],
+    targetPort: ports[1],
   };
 }

@@ -118,5 +118,5 @@ async function readStat(pid: number): Promise<{ state: string; startTicks: strin
     return null; // ENOENT, or ESRCH when it ends while being read
   }
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return { state: fields[0] as string, startTicks: fields[19] as string };
+  return { state: fields[0], startTicks: fields[19] };
 }

@@ -1,6 +1,6 @@
 import { messageOf } from '../../base/errors.js';
 import { contains, formatIpv4, formatPrefix, overlaps, type Prefix } from '../../base/ipv4.js';
-import { StandingComplaints } from '../../base/standing-complaints.js';
+import { Standing } from '../../base/standing.js';
 import type { Lease, PeerChange } from '../../subnet/lease.js';
 import type { BackendContext, PeerStatus } from '../backend.js';
 import { shorten } from './changes.js';
@@ -15,14 +15,14 @@ export type Synchronize = (formerLife: boolean) => Promise<readonly string[]>;
 /** The peers of a backend that forwards in the kernel, as they were last announced. */
 export class KernelPeers {
   readonly #leases = new Map<string, Lease>();
-  readonly #complaints: StandingComplaints;
+  readonly #complaints: Standing;
   #known = false;
   /** Until a synchronization with known peers has succeeded. */
   #formerLife = true;
   #reached: readonly Lease[] = [];
 
   constructor(private readonly log: BackendContext['log']) {
-    this.#complaints = new StandingComplaints(log, 'subnet');
+    this.#complaints = new Standing(log);
   }
 
   /** False until the first `apply`: before, any route may be a peer's. */
@@ -59,7 +59,7 @@ export class KernelPeers {
 
   /** What came of a synchronization: why a subnet is not reached, by subnet; news of it are logged. */
   settle(troubles: ReadonlyMap<string, string>): void {
-    this.#complaints.update(troubles);
+    this.#complaints.update(troubles, 'subnet');
     this.#reached = this.leases.filter(({ subnet }) => !troubles.has(formatPrefix(subnet)));
   }
 

@@ -1,7 +1,8 @@
 import fs from 'node:fs/promises';
 import type { CommandModule } from 'yargs';
+import { parseEnvFile } from '../../base/env-file.js';
 import { messageOf, TweedError } from '../../base/errors.js';
-import { dockerOptions, parseEnvironmentFile } from '../docker-opts.js';
+import { dockerOptions } from '../docker-opts.js';
 import { OptionError } from '../flags.js';
 
 interface DockerOptsArguments {
@@ -15,7 +16,6 @@ interface DockerOptsArguments {
 
 export const dockerOptsCommand: CommandModule<object, DockerOptsArguments> = {
   command: 'docker-opts',
-  describe: "write Docker's options for this host's subnet to a file, as mk-docker-opts.sh does",
   builder: (args) =>
     args
       .option('f', {
@@ -46,7 +46,7 @@ export const dockerOptsCommand: CommandModule<object, DockerOptsArguments> = {
   handler: async ({ f, d, i, c, m, k }) => {
     if (!/^[A-Za-z_]\w*$/.test(k)) throw new OptionError(`-k ${k}: the value must be a name for a variable`);
     const choices = { individual: i, combined: c, combinedKey: k, masquerade: !m };
-    const text = dockerOptions(parseEnvironmentFile(await readIfThere(f)), process.env, choices);
+    const text = dockerOptions(Object.fromEntries(parseEnvFile(await readIfThere(f))), process.env, choices);
     if (d === '-') process.stdout.write(text);
     else await fs.writeFile(d, text).catch((error: unknown) => throwFileError(error, 'choose another with -d'));
   },

@@ -157,8 +157,7 @@ const logs: CommandModule<Named, Named & { host: string }> = {
 
 /** `tweed lab …`: several hosts on one machine. */
 export const labCommand: CommandModule = {
-  command: 'lab <command>',
-  describe: 'Several hosts on this machine, in network namespaces, to try and to test',
+  command: 'lab',
   builder: (yargs) =>
     yargs
       .option('name', { type: 'string', default: defaultLabName, describe: 'Which lab; several can be up at once' })

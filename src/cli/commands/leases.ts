@@ -10,7 +10,6 @@ interface LeasesArguments {
 
 export const leasesCommand: CommandModule<object, LeasesArguments> = {
   command: 'leases',
-  describe: 'list the subnets that are leased, and to whom',
   builder: (args) =>
     withDaemonFlags(args, registryFlagNames).option('json', {
       type: 'boolean',

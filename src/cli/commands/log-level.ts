@@ -10,7 +10,6 @@ interface LogLevelArguments {
 
 export const logLevelCommand: CommandModule<object, LogLevelArguments> = {
   command: 'log-level [level]',
-  describe: 'show or change how much the running daemon logs',
   builder: (args) =>
     args
       .positional('level', { type: 'string', choices: LOG_LEVELS, describe: 'the new level' })

@@ -3,6 +3,7 @@ import { text } from 'node:stream/consumers';
 import type { Argv, CommandModule } from 'yargs';
 import { checkBackendConfig } from '../../backend/select.js';
 import { messageOf, TweedError } from '../../base/errors.js';
+import { plural } from '../../base/plural.js';
 import { describeRange } from '../../subnet/network-config/config.js';
 import {
   checkNetwork,
@@ -61,8 +62,7 @@ const check: CommandModule<object, NetworkArguments> = {
 };
 
 export const networkCommand: CommandModule = {
-  command: 'network <action>',
-  describe: 'show, change or check the network configuration of the cluster',
+  command: 'network',
   builder: (args: Argv) =>
     withDaemonFlags(args, registryFlagNames)
       .command(get)
@@ -92,6 +92,6 @@ async function readSource(source: string): Promise<string> {
 
 function printReport({ config, warnings }: NetworkReport, verdict: string): void {
   for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
-  const room = `room for ${subnetCount(config)} hosts in ${describeRange(config)}`;
+  const room = `room for ${plural(subnetCount(config), 'host')} in ${describeRange(config)}`;
   process.stdout.write(`${verdict}: ${room}, backend ${config.backend.type}\n`);
 }

@@ -16,7 +16,6 @@ interface PingArguments {
 
 export const pingCommand: CommandModule<object, PingArguments> = {
   command: 'ping <target>',
-  describe: 'probe the way to a host, a subnet or a container, and say which half of it fails',
   builder: (args) =>
     args
       .positional('target', {

@@ -97,7 +97,7 @@ export async function gatherRegistryFacts(options: DaemonOptions['registry']): P
   const start = performance.now();
   const took = () => Math.round(performance.now() - start);
   try {
-    const registry = openRegistry(options, silentLogger());
+    const registry = await openRegistry(options, silentLogger());
     try {
       const { json } = await registry.getConfig();
       const milliseconds = took();

@@ -3,7 +3,7 @@ import { Backoff, type Clock, systemClock } from '../../base/clock.js';
 import { messageOf, TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix, type Prefix, samePrefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
-import { WaitLog } from '../../base/wait-log.js';
+import { Standing } from '../../base/standing.js';
 import { ConfigError, ForeignOwnerError, LeaseLostError, RegistryError } from '../errors.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../lease.js';
 import { checkNetworkConfig, fitsConfig, type NetworkConfig } from '../network-config/config.js';
@@ -83,7 +83,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
   readonly #log: Logger;
   readonly #clock: Clock;
   readonly #stop = new AbortController();
-  readonly #waits: WaitLog;
+  readonly #waits: Standing;
   readonly #saver: CacheWriter | null;
   #phase: LeaseManagerStatus['phase'] = 'new';
   #connection: ConnectionStatus;
@@ -103,7 +103,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     this.#options = options;
     this.#log = options.log;
     this.#clock = options.clock ?? systemClock;
-    this.#waits = new WaitLog(options.log, this.#clock);
+    this.#waits = new Standing(options.log, this.#clock);
     this.#connection = { state: 'connecting', reason: '', since: this.#clock.now() };
     this.#saver =
       options.cache === undefined ? null : new CacheWriter(options.cache, this.#clock, () => this.#stateToSave());

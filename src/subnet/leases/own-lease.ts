@@ -12,7 +12,7 @@ import { Backoff, type Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
 import { formatIpv4, formatPrefix, overlaps } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
-import { WaitLog } from '../../base/wait-log.js';
+import { Standing } from '../../base/standing.js';
 import { ForeignOwnerError, LeaseExistsError, LeaseGoneError, LeaseLostError } from '../errors.js';
 import { encodeLeaseValue } from '../keys.js';
 import type { LeaseAttributes } from '../lease.js';
@@ -50,7 +50,7 @@ export function renewalDelay(ttlMs: number, marginMs: number): number {
 
 export class OwnLease {
   readonly #context: OwnLeaseContext;
-  readonly #problems: WaitLog;
+  readonly #problems: Standing;
   readonly #restores = new Backoff(FIRST_RESTORE_PAUSE_MS, LAST_RESTORE_PAUSE_MS);
   #wanted: LeaseAttributes;
   #lease: StoredLease;
@@ -78,7 +78,7 @@ export class OwnLease {
     this.#context = context;
     this.#lease = lease;
     this.#wanted = wanted;
-    this.#problems = new WaitLog(context.log, context.clock);
+    this.#problems = new Standing(context.log, context.clock);
     if (verified) this.#wrote(lease);
     else this.#schedule(Number.POSITIVE_INFINITY);
   }

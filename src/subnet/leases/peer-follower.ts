@@ -1,10 +1,10 @@
 import { Backoff, type Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
-import { WaitLog } from '../../base/wait-log.js';
+import { Standing } from '../../base/standing.js';
 import { CompactedError, RegistryError } from '../errors.js';
 import type { PeerSet } from '../lease.js';
-import type { MalformedEntry, Registry, Snapshot, WatchEvent } from '../registry.js';
+import type { Registry, Snapshot, WatchEvent } from '../registry.js';
 import { Claims, type KeyedLease } from './claims.js';
 import type { OwnLease } from './own-lease.js';
 
@@ -36,16 +36,18 @@ const GOOD_SESSION_MS = 5_000;
 export class PeerFollower {
   readonly #context: PeerFollowerContext;
   readonly #claims = new Claims();
-  /** What was logged about each unreadable key. */
+  /** What is wrong with each key that cannot be read. */
   readonly #malformed = new Map<string, string>();
-  readonly #waits: WaitLog;
+  readonly #unreadable: Standing;
+  readonly #waits: Standing;
   #peers: PeerSet = { leases: [], complete: false };
   #changed = false;
   #gathering = false;
 
   constructor(context: PeerFollowerContext) {
     this.#context = context;
-    this.#waits = new WaitLog(context.log, context.clock);
+    this.#unreadable = new Standing(context.log, context.clock);
+    this.#waits = new Standing(context.log, context.clock);
   }
 
   /** Another object after every change, the same one as long as there is none. */
@@ -131,11 +133,11 @@ export class PeerFollower {
   }
 
   #applySnapshot(snapshot: Snapshot): void {
-    const unreadable = new Set(snapshot.malformed.map((entry) => entry.key));
-    for (const key of this.#malformed.keys()) if (!unreadable.has(key)) this.#malformed.delete(key);
-    for (const entry of snapshot.malformed) this.#noteMalformed(entry);
+    this.#malformed.clear();
+    for (const { key, error } of snapshot.malformed) this.#malformed.set(key, error.problem);
+    this.#tellUnreadable();
     const others = snapshot.leases.filter(({ key }) => key !== this.#context.own.lease.key);
-    const changed = this.#claims.replaceAll(others, [...unreadable]);
+    const changed = this.#claims.replaceAll(others, [...this.#malformed.keys()]);
     this.#changed ||= changed || !this.#peers.complete;
     this.#announce();
   }
@@ -145,7 +147,7 @@ export class PeerFollower {
     for (const event of events) {
       if (event.kind === 'malformed') {
         own.handle(event);
-        this.#noteMalformed(event.entry);
+        this.#malformed.set(event.entry.key, event.entry.error.problem);
         continue;
       }
       const key = event.kind === 'put' ? event.lease.key : event.key;
@@ -154,6 +156,7 @@ export class PeerFollower {
       const changed = !isOwn && event.kind === 'put' ? this.#claims.set(event.lease) : this.#claims.delete(key);
       this.#changed ||= changed;
     }
+    this.#tellUnreadable();
     this.#announceSoon();
   }
 
@@ -174,9 +177,11 @@ export class PeerFollower {
     this.#context.onPeers();
   }
 
-  #noteMalformed({ key, error }: MalformedEntry): void {
-    if (this.#malformed.get(key) === error.problem) return;
-    this.#malformed.set(key, error.problem);
-    this.#context.log.warn({ key, reason: error.message }, 'ignoring a lease that cannot be read');
+  #tellUnreadable(): void {
+    const troubles = [...this.#malformed].map(([key, problem]) => [
+      key,
+      `ignoring a lease that cannot be read: ${problem}`,
+    ]);
+    this.#unreadable.update(new Map(troubles as [string, string][]), 'key');
   }
 }

@@ -5,8 +5,7 @@ import { KernelPeers, refusalOf } from '../../../src/backend/kernel/kernel-peers
 import { offLinkReason, parseReach, readReach } from '../../../src/backend/kernel/on-link.js';
 import { checkBackendConfig, createBackend, UnknownBackendError } from '../../../src/backend/select.js';
 import { formatPrefix } from '../../../src/base/ipv4.js';
-import { type Logger, silentLogger } from '../../../src/base/log.js';
-import { StandingComplaints } from '../../../src/base/standing-complaints.js';
+import { silentLogger } from '../../../src/base/log.js';
 import { deviceTotals, udpTotals } from '../../../src/routes/device-statistics.js';
 import { encodeLeaseValue } from '../../../src/subnet/keys.js';
 import type { PeerChange } from '../../../src/subnet/lease.js';
@@ -159,40 +158,6 @@ describe('changes', () => {
     const lines = Array.from({ length: 100 }, (_, index) => `line ${index}`);
     expect(shorten(lines, 3)).toEqual(['line 0', 'line 1', '… and 98 more like these']);
     expect(shorten(lines, 100)).toBe(lines);
-  });
-});
-
-describe('complaints', () => {
-  function logged() {
-    const lines: [object, string][] = [];
-    const log = { warn: (fields: object, text: string) => void lines.push([fields, text]) } as unknown as Logger;
-    return { lines, complaints: new StandingComplaints(log, 'subnet') };
-  }
-
-  it('are said once, again when they change, and again when they come back', () => {
-    const { lines, complaints } = logged();
-    complaints.update(new Map([['a', 'bad']]));
-    complaints.update(
-      new Map([
-        ['a', 'bad'],
-        ['b', 'bad'],
-      ]),
-    );
-    complaints.update(new Map([['a', 'worse']]));
-    complaints.update(new Map());
-    complaints.update(new Map([['a', 'worse']]));
-    expect(lines).toEqual([
-      [{ subnet: 'a' }, 'bad'],
-      [{ subnet: 'b' }, 'bad'],
-      [{ subnet: 'a' }, 'worse'],
-      [{ subnet: 'a' }, 'worse'],
-    ]);
-  });
-
-  it('of thousands with one trouble share a line', () => {
-    const { lines, complaints } = logged();
-    complaints.update(new Map(Array.from({ length: 2000 }, (_, index) => [`peer ${index}`, 'bad'])));
-    expect(lines).toEqual([[{ subnets: expect.arrayContaining(['peer 0']), count: 2000 }, 'bad']]);
   });
 });
 

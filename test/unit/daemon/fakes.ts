@@ -273,7 +273,7 @@ export class World {
         return moved;
       },
       clock: this.clock,
-      openRegistry: () =>
+      openRegistry: async () =>
         this.registry ?? {
           createLeases: (publicIp, previousSubnet) => {
             const leases = new FakeLeases(this, publicIp, previousSubnet);

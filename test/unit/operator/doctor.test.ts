@@ -62,7 +62,7 @@ describe('facts about the registry', () => {
   it('come from a directory', async () => {
     const options = { endpoints: [`file://${directory}/r`], prefix: '/x' };
     expect((await gatherRegistryFacts(options)).error).not.toBe('');
-    const registry = openRegistry(options, silentLogger());
+    const registry = await openRegistry(options, silentLogger());
     await registry.setConfig('{"Network":"10.5.0.0/16"}', null);
     expect(await gatherRegistryFacts(options)).toMatchObject({ error: '', leases: 0, config: { subnetLength: 24 } });
     await registry.setConfig('{"Network":"10.5.0.0"}', null);

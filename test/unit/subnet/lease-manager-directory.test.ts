@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
+import { DirectoryRegistry } from '../../../src/subnet/directory/directory-registry.js';
 import { LeaseManager } from '../../../src/subnet/leases/lease-manager.js';
-import { openRegistry } from '../../../src/subnet/open-registry.js';
 import type { Registry } from '../../../src/subnet/registry.js';
 import { peersOf } from '../../support/manager-harness.js';
 import { host } from '../../support/registry-suite.js';
@@ -25,7 +25,7 @@ afterEach(async () => {
 });
 
 function open(): Registry {
-  const registry = openRegistry({ endpoints: [`file://${directory}`] }, silentLogger());
+  const registry = new DirectoryRegistry({ directory }, silentLogger());
   registries.push(registry);
   return registry;
 }

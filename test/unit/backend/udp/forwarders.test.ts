@@ -1,9 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { forwarderThreads } from '../../../../src/backend/udp/forwarders.js';
+import { assertBuilt } from '../../../support/built.js';
 
 const script = fileURLToPath(new URL('support/sleeping-forwarders.mjs', import.meta.url));
+
+beforeAll(() => assertBuilt());
 
 describe.each([1, 2])('a process whose forwarders sleep, with %i threads', (threads) => {
   /** Runs the script to its end; a process that does not end is killed, and has no status then. */
