@@ -208,14 +208,14 @@ describe.skipIf(reason !== '')(`a lease manager lives with a real etcd ${reason}
       const written = performance.now();
       await vi.waitFor(() => expect(a.peers.size).toBe(2_000), PATIENCE);
       const applied = performance.now();
-      const announcements = a.batches.length;
+      const announcements = a.announcements.length;
       etcd.control(['del', '--prefix', `${PREFIX}/subnets/10.10`]);
       const deleted = performance.now();
       await vi.waitFor(() => expect(a.peers.size).toBeLessThanOrEqual(2_000 - 1_900), PATIENCE);
       const gone = performance.now();
       process.stdout.write(
         `2,000 leases: all known ${Math.round(applied - written)} ms after the last was written, in ${announcements} announcements; ` +
-          `deleted at once: ${Math.round(gone - deleted)} ms, in ${a.batches.length - announcements}\n`,
+          `deleted at once: ${Math.round(gone - deleted)} ms, in ${a.announcements.length - announcements}\n`,
       );
     } finally {
       await other.close();

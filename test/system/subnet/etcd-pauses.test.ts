@@ -80,7 +80,7 @@ describe.skipIf(reason !== '')(`pauses and silence ${reason}`, () => {
       await one.start();
       await vi.waitFor(() => expect(one.events).toContain('up'), PATIENCE);
       one.events.length = 0;
-      for (let i = 0; one.batches.length < 2; i++) {
+      for (let i = 0; one.announcements.length < 2; i++) {
         // two announcements: the watch is established for certain
         etcd.control(['put', `${PREFIX}/subnets/10.5.249.0-24`, `{"PublicIP":"192.0.3.${i}"}`]);
         await delay(100);
