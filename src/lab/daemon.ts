@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import type { DaemonStatus } from '../observe/status.js';
 import { fetchStatus } from '../operator/status-client.js';
 import { type HostSubnet, parseSubnetFile } from './containers.js';
-import { LabError } from './errors.js';
+import { LabDaemonError, LabError, LabTimeoutError } from './errors.js';
 import { namespaceOf } from './names.js';
 import { readIfThere } from './namespace.js';
 import type { LabOptions } from './options.js';
@@ -47,14 +47,14 @@ export async function startDaemon(
   const written = async () => {
     if ((await stampOf(files.subnetFile(host.name))) !== before) return true;
     if (await isAlive(record)) return false;
-    throw new LabError('LAB_DAEMON', `the daemon of ${host.name} ended; read ${await tailOf(files.log(host.name))}`);
+    throw new LabDaemonError(host.name, 'ended', await tailOf(files.log(host.name)));
   };
   try {
     await waitFor('its subnet file', written, { timeoutMs: patienceMs, ...(signal && { signal }) });
   } catch (error) {
-    if (!(error instanceof LabError) || error.code !== 'LAB_TIMEOUT') throw error;
-    const told = `the daemon of ${host.name} wrote no subnet file in ${patient(patienceMs) / 1000} s`;
-    throw new LabError('LAB_DAEMON', `${told}; read ${await tailOf(files.log(host.name))}`);
+    if (!(error instanceof LabTimeoutError)) throw error;
+    const told = `wrote no subnet file in ${patient(patienceMs) / 1000} s`;
+    throw new LabDaemonError(host.name, told, await tailOf(files.log(host.name)));
   }
 }
 

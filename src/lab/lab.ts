@@ -7,7 +7,7 @@ import { containerAddress } from './containers.js';
 import { readSubnet, startDaemon } from './daemon.js';
 import { takeDown } from './down.js';
 import { forEach } from './each.js';
-import { LabError } from './errors.js';
+import { LabError, LabOptionError, LabPlaceError } from './errors.js';
 import { allExist, type HostSettings, isWhole, makeHost, planHost, removeHost } from './hosts.js';
 import { type MatrixPlace, type MatrixResult, type MatrixSettings, runMatrix } from './matrix.js';
 import { belongsTo, formatPlace, hostName, namespaceOf, type Publication, parsePlace } from './names.js';
@@ -141,7 +141,7 @@ export class Lab {
       const host = this.host(place.host);
       if (place.kind === 'container' && !host.containers.includes(place.container)) {
         const names = host.containers.join(', ') || 'none';
-        throw new LabError('LAB_PLACE', `${host.name} has no container ${place.container}; it has ${names}`);
+        throw new LabPlaceError(`${host.name} has no container ${place.container}; it has ${names}`);
       }
     }
     return namespaceOf(this.name, place);
@@ -151,7 +151,7 @@ export class Lab {
     const host = this.hosts.find((candidate) => candidate.name === name);
     if (host !== undefined) return host;
     const names = this.hosts.map((candidate) => candidate.name).join(', ');
-    throw new LabError('LAB_PLACE', `lab ${this.name} has no ${name}; it has ${names}`);
+    throw new LabPlaceError(`lab ${this.name} has no ${name}; it has ${names}`);
   }
 
   /** Runs a program in a place and waits for its end. */
@@ -231,8 +231,7 @@ export class Lab {
       const used = new Set(this.hosts.map(({ name }) => name));
       let number = 1;
       while (used.has(hostName(number))) number++;
-      if (number > mostHosts)
-        throw new LabError('LAB_OPTION', `a lab has at most ${mostHosts} hosts; remove one first`);
+      if (number > mostHosts) throw new LabOptionError(`a lab has at most ${mostHosts} hosts; remove one first`);
       const host = planHost(this.options, number, settings);
       await this.#saveHosts([...this.hosts, host]);
       await makeHost(this.options, host);

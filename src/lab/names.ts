@@ -1,4 +1,4 @@
-import { LabError } from './errors.js';
+import { LabError, LabPlaceError } from './errors.js';
 
 /** The lab that commands mean when no `--name` is given. */
 export const defaultLabName = 'tweed';
@@ -67,8 +67,7 @@ export function parsePlace(text: string): Place {
     return container === undefined ? { kind: 'host', host } : { kind: 'container', host, container };
   }
   for (const kind of fixedPlaces) if (text === kind) return { kind };
-  throw new LabError(
-    'LAB_PLACE',
+  throw new LabPlaceError(
     `"${text}" is no place of a lab; name a host (host1), a container (host1/c1), or one of ${fixedPlaces.join(', ')}`,
   );
 }

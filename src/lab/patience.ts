@@ -1,4 +1,4 @@
-import { LabError } from './errors.js';
+import { LabOptionError } from './errors.js';
 
 /**
  * How many times longer than on an ordinary machine the lab and the tests wait for something before they give up:
@@ -14,5 +14,5 @@ export function patient(milliseconds: number): number {
 export function readPatience(text = ''): number {
   const factor = text === '' ? 1 : Number(text);
   if (factor >= 1 && factor <= 1000) return factor;
-  throw new LabError('LAB_OPTION', `TWEED_PATIENCE=${text}: it must be a number of 1 to 1000`);
+  throw new LabOptionError(`TWEED_PATIENCE=${text}: it must be a number of 1 to 1000`);
 }

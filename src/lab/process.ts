@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { open, readFile, rm, writeFile } from 'node:fs/promises';
-import { LabError } from './errors.js';
+import { LabTimeoutError } from './errors.js';
 import { inside, readIfThere } from './namespace.js';
 import { waitFor } from './wait.js';
 
@@ -84,7 +84,7 @@ async function awaitEnd(record: ProcessRecord, patienceMs: number): Promise<void
   try {
     await waitFor(`process ${record.pid} to end`, gone, { timeoutMs: patienceMs, everyMs: 5 });
   } catch (error) {
-    if (!(error instanceof LabError)) throw error;
+    if (!(error instanceof LabTimeoutError)) throw error;
     send(record.pid, 'SIGKILL');
     await waitFor(`process ${record.pid} to end after SIGKILL`, gone, { timeoutMs: 10_000, everyMs: 5 });
   }

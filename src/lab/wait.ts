@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { LabError } from './errors.js';
+import { LabTimeoutError } from './errors.js';
 import { patient } from './patience.js';
 
 /**
@@ -21,7 +21,7 @@ export async function waitFor<T>(
     const answer = await ask();
     if (answer !== null && answer !== undefined && answer !== false) return answer;
     if (performance.now() > deadline) {
-      throw new LabError('LAB_TIMEOUT', `gave up waiting for ${what} after ${limitMs / 1000} s; look at the logs`);
+      throw new LabTimeoutError(what, limitMs);
     }
     await delay(everyMs);
   }

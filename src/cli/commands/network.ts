@@ -2,7 +2,7 @@ import fs from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import type { Argv, CommandModule } from 'yargs';
 import { checkBackendConfig } from '../../backend/select.js';
-import { messageOf, TweedError } from '../../base/errors.js';
+import { FileError, TweedError } from '../../base/errors.js';
 import { plural } from '../../base/plural.js';
 import { describeRange } from '../../subnet/network-config/config.js';
 import {
@@ -86,7 +86,7 @@ async function readSource(source: string): Promise<string> {
     if (source === '-' || source === '') return (await text(process.stdin)).trim(); // yargs makes '' of a lone dash
     return source.startsWith('@') ? (await fs.readFile(source.slice(1), 'utf8')).trim() : source;
   } catch (error) {
-    throw new TweedError('FILE', `${messageOf(error)}; name a file that can be read`, { cause: error });
+    throw new FileError(error, 'name a file that can be read');
   }
 }
 
