@@ -110,9 +110,12 @@ export function stableRelease({ release, version, signature }: KernelNames): str
   return stable.startsWith(`${major}.${minor}.`) ? stable : release;
 }
 
-/** The release of the kernel that this process runs on. */
+let running: string | null = null;
+
+/** The stable release of the kernel that this process runs on. */
 export function kernelRelease(): string {
-  return stableRelease({ release: os.release(), version: os.version(), signature: readSignature() });
+  running ??= stableRelease({ release: os.release(), version: os.version(), signature: readSignature() });
+  return running;
 }
 
 function readSignature(): string {

@@ -81,8 +81,8 @@ export function judge({ peer, device, route, underlay, overlay, counted, drops }
     return { ok: overlay.received === overlay.sent, verdict: `the overlay works${lossy}${silent}` };
   }
   if (route === null) return { ok: false, verdict: 'this host has no route there; see "tweed status" and "ip route"' };
-  const isDirect = route.gateway === peer.publicIp; // vxlan with DirectRouting
-  if (route.device !== device && device.startsWith('flannel') && !isDirect) {
+  const isDirect = route.gateway === peer.publicIp; // host-gw, and vxlan with DirectRouting
+  if (device !== '' && route.device !== device && !isDirect) {
     return {
       ok: false,
       verdict: `this host would send it by ${route.device} instead of ${device}; another route is more specific: ip route get ${overlay.address}`,

@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { kernelQuirks, kernelRelease, parseRelease, quirksOf, stableRelease } from '../../../src/linux/kernel-quirks.js';
+import {
+  kernelQuirks,
+  kernelRelease,
+  parseRelease,
+  quirksOf,
+  stableRelease,
+} from '../../../src/linux/kernel-quirks.js';
 
 describe('parseRelease', () => {
   it.each([
@@ -67,7 +73,9 @@ describe('the table of quirks', () => {
     expect(new Set(kernelQuirks.map(({ name }) => name)).size).toBe(kernelQuirks.length);
     for (const { ranges } of kernelQuirks) {
       for (const { from, until } of ranges) {
-        expect(from.map((part) => String(part).padStart(5)).join() < until.map((part) => String(part).padStart(5)).join()).toBe(true);
+        expect(
+          from.map((part) => String(part).padStart(5)).join() < until.map((part) => String(part).padStart(5)).join(),
+        ).toBe(true);
       }
     }
   });

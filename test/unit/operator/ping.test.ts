@@ -31,6 +31,7 @@ const status: DaemonStatus = {
     device: 'flannel0',
     mtu: 1472,
     peers: [peer('10.5.2.0/24', '192.0.2.2'), peer('10.5.2.128/25', '192.0.2.3')],
+    refused: [],
     features: [],
     totals: {},
     drops: {},

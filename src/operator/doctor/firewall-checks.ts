@@ -1,8 +1,8 @@
 import { contains, formatPrefix, type Prefix, parsePrefix } from '../../base/ipv4.js';
 import { ruleTarget, ruleWords, type SavedTable } from '../../routes/rules/iptables-save.js';
 import type { NftablesBaseChain } from '../../routes/rules/nftables-ruleset.js';
-import type { HostFacts } from './doctor-facts.js';
 import { type Check, fail, ok, warn } from './finding.js';
+import type { HostFacts } from './host-facts.js';
 
 /**
  * Hints, not proof: a firewall can be written in more ways than can be judged here. A chain counts as closed when its
@@ -13,8 +13,8 @@ import { type Check, fail, ok, warn } from './finding.js';
 export const firewallInput: Check<HostFacts> = {
   id: 'firewall-input',
   evaluate: ({ question, iptables, nftables }) => {
-    if (question.backend === 'host-gw') return null;
     const { port } = question;
+    if (port === null) return null;
     const filter = iptables?.tables.get('filter');
     const table = filter !== undefined && isClosed(filter, 'INPUT') && !acceptsPort(filter, port) ? filter : undefined;
     if (table !== undefined) {
