@@ -92,6 +92,13 @@ export function judge({ peer, device, route, underlay, overlay, counted, drops }
   if ((counted?.txPackets ?? 0) === 0 && dropped.length > 0) {
     return { ok: false, verdict: `this host dropped the packets: ${dropped.join(', ')}` };
   }
+  const neverLeft = counted?.txPackets === 0 || overlay.error.includes('not permitted');
+  if (overlay.error !== '' && neverLeft) {
+    return {
+      ok: false,
+      verdict: `this host itself refuses the packets (${overlay.error}); "tweed doctor" looks at its firewall`,
+    };
+  }
   if (!reached) {
     return {
       ok: false,

@@ -125,6 +125,22 @@ describe('the verdict', () => {
       false,
       'tx_no_route',
     ],
+    [
+      'a rule of this host refuses them',
+      {
+        ...lost,
+        counted: { txPackets: 0, rxPackets: 0 },
+        overlay: { ...echo('10.5.2.0', 0), error: 'Destination Host Prohibited' },
+      },
+      false,
+      'this host itself refuses the packets (Destination Host Prohibited)',
+    ],
+    [
+      'a rule of this host drops what the kernel would forward',
+      { ...lost, counted: null, overlay: { ...echo('10.5.2.0', 0), error: 'sendmsg: Operation not permitted' } },
+      false,
+      'this host itself refuses',
+    ],
     ['the underlay is down', { ...lost, underlay: echo('192.0.2.2', 0) }, false, 'the underlay fails'],
     ['only the overlay is down', lost, false, 'the overlay fails though the underlay works'],
     [
