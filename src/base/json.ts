@@ -17,14 +17,18 @@ export const VALUE_LIMITS: JsonLimits = { length: 65_536, depth: 16 };
 
 /** The text is no JSON, or more of it than is taken. */
 export class JsonError extends TweedError {
-  constructor(readonly problem: string, options?: ErrorOptions) {
+  constructor(
+    readonly problem: string,
+    options?: ErrorOptions,
+  ) {
     super('JSON_INVALID', `${problem}; write plain JSON of moderate size`, options);
   }
 }
 
 /** @throws JsonError */
 export function parseJson(text: string, limits: JsonLimits = VALUE_LIMITS): unknown {
-  if (text.length > limits.length) throw new JsonError(`it has ${text.length} characters, ${limits.length} are allowed`);
+  if (text.length > limits.length)
+    throw new JsonError(`it has ${text.length} characters, ${limits.length} are allowed`);
   if (depthOf(text) > limits.depth) throw new JsonError(`it is nested more than ${limits.depth} levels deep`);
   try {
     return JSON.parse(text);

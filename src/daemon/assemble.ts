@@ -1,6 +1,5 @@
 import path from 'node:path';
-import { createBackend } from '../backend/select.js';
-import { readVxlanOptions } from '../backend/vxlan/options.js';
+import { backendKind, createBackend } from '../backend/select.js';
 import { systemClock } from '../base/clock.js';
 import { exec } from '../base/exec.js';
 import { type Prefix, samePrefix } from '../base/ipv4.js';
@@ -29,8 +28,7 @@ export const realParts: DaemonParts = {
   recheckUnderlay,
   openRegistry: openHostRegistry,
   createBackend,
-  deviceOf: ({ backend: { type, options } }, { udp }) =>
-    type === 'udp' ? udp.deviceName : type === 'vxlan' ? `flannel.${readVxlanOptions(options).options.vni}` : null,
+  deviceOf: ({ backend: { type, options } }, daemon) => backendKind(type).deviceName(options, daemon),
   createRules: createHostRules,
   readSubnetFile: readSubnetEnv,
   writeSubnetFile: writeSubnetEnv,

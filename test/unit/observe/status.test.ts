@@ -64,6 +64,7 @@ const running: DaemonStatus = {
         lastReceived: now - 4200,
       },
     ],
+    refused: [],
     features: [
       { name: 'udp_gso', wanted: 'auto', inForce: 'off', reason: 'the kernel "refused" it\\EIO' },
       { name: 'udp_gro', wanted: 'auto', inForce: 'on', reason: '' },
@@ -142,6 +143,7 @@ const uncounted: DaemonStatus = {
         lastReceived: null,
       },
     ],
+    refused: [],
     features: [],
     totals: { tx_packets: 7 },
     drops: { tx_dropped: 0 },

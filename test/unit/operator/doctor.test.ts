@@ -6,12 +6,12 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
 import { renderFindings } from '../../../src/operator/doctor/doctor.js';
+import { runChecks } from '../../../src/operator/doctor/finding.js';
 import {
   gatherRegistryFacts,
   type RegistryFacts,
   registryChecks,
-} from '../../../src/operator/doctor/doctor-registry.js';
-import { runChecks } from '../../../src/operator/doctor/finding.js';
+} from '../../../src/operator/doctor/registry-checks.js';
 import { openRegistry } from '../../../src/subnet/open-registry.js';
 import { config } from '../daemon/fakes.js';
 

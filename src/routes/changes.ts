@@ -1,6 +1,6 @@
-import type { BatchFailure } from '../../routes/ip.js';
+import type { IpTool } from './ip.js';
 
-/** A command for `ip -batch` or `bridge -batch`. */
+/** A command for `ip -batch` or `bridge -batch`: the one form in which anything here asks the kernel for something. */
 export interface Change {
   /** What it is about, for complaints: a subnet, a device. */
   readonly subject: string;
@@ -18,19 +18,17 @@ export interface Outcome {
 }
 
 /** Carries out every change in one process; one that is refused does not stop the others. */
-export async function applyChanges(
-  changes: readonly Change[],
-  tool: { batchAll(lines: readonly string[]): Promise<readonly BatchFailure[]> },
-): Promise<Outcome> {
-  const refused = new Map(
-    (await tool.batchAll(changes.map(({ command }) => command))).map(({ line, error }) => [line, error]),
-  );
+export async function applyChanges(changes: readonly Change[], tool: Pick<IpTool, 'batchAll'>): Promise<Outcome> {
+  const { failures } = await tool.batchAll(changes.map(({ command }) => command));
+  const refused = new Map(failures.map(({ line, error }) => [line, error]));
   const done: string[] = [];
   const failed = new Map<string, string>();
   for (const { subject, command, text } of changes) {
     const error = refused.get(command);
-    if (error !== undefined) failed.set(subject, `"${command}" was refused: ${error}`);
-    else if (text !== '') done.push(text);
+    if (error !== undefined) {
+      const earlier = failed.has(subject) ? `${failed.get(subject)}; ` : '';
+      failed.set(subject, `${earlier}"${command}" was refused: ${error}`);
+    } else if (text !== '') done.push(text);
   }
   return { done, failed };
 }

@@ -1,25 +1,17 @@
-import { ExecError } from '../../base/exec.js';
-import { formatIpv4, parseIpv4 } from '../../base/ipv4.js';
-import { parseBatchErrors, type RouteJson, type Run } from '../../routes/ip.js';
+import { formatIpv4, parseIpv4 } from '../base/ipv4.js';
+import type { IpTool, RouteJson } from './ip.js';
 
 /** How this host would send a packet to an address; a text says why it cannot. */
 export type Reach = string | { readonly device: string; readonly gateway: string; readonly local: boolean };
 
 /** Asks the kernel about many addresses (host order) in one process. */
-export async function readReach(addresses: readonly number[], run: Run): Promise<ReadonlyMap<number, Reach>> {
-  const found = new Map<number, Reach>();
-  if (addresses.length === 0) return found;
+export async function readReach(addresses: readonly number[], ip: IpTool): Promise<ReadonlyMap<number, Reach>> {
   const lines = addresses.map((address) => `route get ${formatIpv4(address)}`);
-  const argv = ['ip', '-json', '-force', '-batch', '-'];
-  const result = await run(argv, { input: `${lines.join('\n')}\n`, tolerate: true });
-  for (const [address, reach] of parseReach(result.stdout)) found.set(address, reach);
-  const failures = parseBatchErrors(result.stderr, lines);
+  const { stdout, failures } = await ip.batchAll(lines, '-json');
+  const found = new Map<number, Reach>(parseReach(stdout));
   for (const { line, error } of failures) {
     const address = parseIpv4(line.slice(line.lastIndexOf(' ') + 1));
     if (address !== null) found.set(address, error.replace(/^RTNETLINK answers: /, ''));
-  }
-  if (result.status !== 0 && failures.length === 0) {
-    throw new ExecError(argv, result, result.stderr.trim() || `exit status ${result.status}`);
   }
   return found;
 }

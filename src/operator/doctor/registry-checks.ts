@@ -70,8 +70,8 @@ const leases: Check<RegistryFacts> = {
 /** Lease times are measured by the server alone; certificates and the comparing of logs are what need right clocks. */
 const clock: Check<RegistryFacts> = {
   id: 'clock',
-  evaluate: ({ clockAheadMs }) => {
-    if (clockAheadMs === null) return null;
+  evaluate: ({ error, clockAheadMs }) => {
+    if (error !== '' || clockAheadMs === null) return null;
     const seconds = Math.round(Math.abs(clockAheadMs) / 1000);
     return Math.abs(clockAheadMs) <= CLOCK_TOLERANCE_MS
       ? ok("this host's clock agrees with etcd's")

@@ -1,13 +1,16 @@
 /**
- * What `tweed doctor` asks of a host. Checks are data: each judges facts that doctor-facts.ts gathered, so every
+ * What `tweed doctor` asks of a host. Checks are data: each judges facts that host-facts.ts gathered, so every
  * judgement is tested without a host, and other rooms add theirs (etcd, clock) as lists of their own.
  */
 
-import { contains, formatPrefix, overlaps, type Prefix } from '../../base/ipv4.js';
-import type { InstalledRoute, LinkState } from '../../routes/links.js';
-import type { HostFacts } from './doctor-facts.js';
-import { firewallForward, firewallInput, iptablesVariants } from './doctor-firewall.js';
+import { isFlannelVxlan } from '../../backend/kernel/former-life.js';
+import { contains, formatIpv4, formatPrefix, overlaps, type Prefix, parsePrefix } from '../../base/ipv4.js';
+import { quirksOf } from '../../linux/kernel-quirks.js';
+import type { LinkState } from '../../routes/links.js';
+import type { InstalledRoute } from '../../routes/route-table.js';
 import { type Check, type Finding, fail, ok, warn } from './finding.js';
+import { firewallForward, firewallInput, iptablesVariants } from './firewall-checks.js';
+import type { HostFacts } from './host-facts.js';
 
 /** include/uapi/linux/capability.h */
 const CAP_NET_ADMIN = 12n;
@@ -15,7 +18,7 @@ const CAP_NET_ADMIN = 12n;
 const tunDevice: Check<HostFacts> = {
   id: 'tun-device',
   evaluate: ({ question, tun }) => {
-    if (question.backend !== 'udp') return null;
+    if (question.backend.type !== 'udp') return null;
     switch (tun) {
       case 'open':
         return ok('/dev/net/tun can be opened');
@@ -47,17 +50,17 @@ const udpPort: Check<HostFacts> = {
   id: 'udp-port',
   evaluate: ({ question, portHolders }) => {
     const { backend, port, underlay, daemonPid } = question;
-    if (backend === 'host-gw') return null;
+    if (port === null) return null;
     if (portHolders === null)
       return warn('ss is not installed, so who holds the port is unknown', 'apt-get install iproute2');
-    const own = underlay === null ? null : formatPrefix({ address: underlay.address, length: 32 }).slice(0, -3);
+    const own = underlay === null ? null : formatIpv4(underlay.address);
     const wildcards = ['0.0.0.0', '*', '::'];
     const rival = portHolders.find(({ address, pid }) => {
       // A VXLAN device listens on all addresses, and is a holder without a process itself.
-      if (backend === 'vxlan') return pid !== null && pid !== daemonPid;
+      if (backend.type === 'vxlan') return pid !== null && pid !== daemonPid;
       return (own === null || address === own || wildcards.includes(address)) && (pid === null || pid !== daemonPid);
     });
-    const users = backend === 'vxlan' ? 'the kernel' : daemonPid === null ? '' : 'the daemon';
+    const users = backend.type === 'vxlan' ? 'the kernel' : daemonPid === null ? '' : 'the daemon';
     if (rival === undefined) return ok(`UDP port ${port} is free${users === '' ? '' : ` or held by ${users}`}`);
     const holder = rival.pid === null ? 'the kernel or a hidden process' : `${rival.program} (process ${rival.pid})`;
     return fail(
@@ -91,44 +94,59 @@ const reversePath: Check<HostFacts> = {
   },
 };
 
+/** What is advised never takes an address or a route from the host that the operator may be connected by. */
 const overlap: Check<HostFacts> = {
   id: 'overlapping-networks',
   evaluate: ({ question, links, routes }) => {
-    const { network } = question;
+    const { network, underlay } = question;
     if (network === null) return null;
     const text = formatPrefix(network);
+    const elsewhere = `tweed network set '${freeConfiguration(question, links, routes)}' (a network that holds no host; then restart tweed on every host)`;
     const findings: Omit<Finding, 'id'>[] = [];
     for (const { link, address } of clashingAddresses(links, question, network)) {
-      findings.push(
-        fail(
-          `the overlay's network ${text} overlaps the address ${formatPrefix(address)} of ${link.name}`,
-          `choose another Network in the configuration, or: ip address del ${formatPrefix(address)} dev ${link.name}`,
-        ),
-      );
+      const danger =
+        link.name === underlay?.name
+          ? ': hosts of that network beyond the link, such as the registry or a gateway, are cut off as soon as tweed runs'
+          : '';
+      const what = `the overlay's network ${text} overlaps the address ${formatPrefix(address)} of ${link.name}`;
+      findings.push(fail(`${what}${danger}`, elsewhere));
     }
-    for (const route of clashingRoutes(routes, question, network)) {
-      const destination = formatPrefix(route.destination);
-      const via = route.device === '' ? route.type : `dev ${route.device}`;
+    for (const { destination, device, type } of clashingRoutes(routes, links, question, network)) {
+      const what = `the overlay's network ${text} overlaps the route ${formatPrefix(destination)}`;
+      // One that leads nowhere can go; behind any other somebody may be.
       findings.push(
-        fail(
-          `the overlay's network ${text} overlaps the route ${destination} ${via}`,
-          `choose another Network in the configuration, or: ip route del ${route.type === 'unicast' ? '' : `${route.type} `}${destination}`,
-        ),
+        device === ''
+          ? fail(`${what} ${type}`, `ip route del ${type} ${formatPrefix(destination)}`)
+          : fail(`${what} dev ${device}`, elsewhere),
       );
     }
     return findings.length > 0 ? findings : ok(`nothing on this host overlaps ${text}`);
   },
 };
 
+/** Private networks (RFC 1918, RFC 6598) of which hardly all are in use on one host. */
+const spareNetworks = ['10.244.0.0/16', '100.96.0.0/16', '172.30.0.0/16', '10.96.0.0/16', '192.168.128.0/17'];
+
+function freeConfiguration(
+  { backend }: HostFacts['question'],
+  links: readonly LinkState[],
+  routes: readonly InstalledRoute[],
+): string {
+  const taken = [...links.flatMap(({ addresses }) => addresses), ...routes.map(({ destination }) => destination)];
+  const free = spareNetworks.find((text) => {
+    const spare = parsePrefix(text) as Prefix;
+    return !taken.some((one) => one.length > 0 && overlaps(one, spare));
+  });
+  return JSON.stringify({ Network: free ?? 'a.b.c.d/16', Backend: { Type: backend.type } });
+}
+
 function clashingAddresses(
   links: readonly LinkState[],
-  { device, subnet, backend }: HostFacts['question'],
+  { ownDevices, subnet }: HostFacts['question'],
   network: Prefix,
 ): readonly { link: LinkState; address: Prefix }[] {
-  // host-gw has no device of its own: its device is the underlay, which has no business inside the overlay.
-  const isOwn = (name: string) => isOverlayDevice(name) || (name === device && backend !== 'host-gw');
   return links
-    .filter(({ name, kind }) => !isOwn(name) && !(subnet === null && kind === 'bridge'))
+    .filter((link) => !isOwn(link, ownDevices) && !(subnet === null && link.kind === 'bridge'))
     .flatMap((link) => link.addresses.map((address) => ({ link, address })))
     .filter(({ address }) => overlaps(address, network) && !(subnet !== null && inside(address, subnet)));
 }
@@ -136,23 +154,25 @@ function clashingAddresses(
 /** Routes of the kernel's own follow from addresses, which are judged themselves. */
 function clashingRoutes(
   routes: readonly InstalledRoute[],
-  { device, subnet, backend }: HostFacts['question'],
+  links: readonly LinkState[],
+  { ownDevices, subnet, backend }: HostFacts['question'],
   network: Prefix,
 ): readonly InstalledRoute[] {
-  return routes.filter(({ destination, device: through, protocol, gateway, type }) => {
-    if (destination.length === 0 || protocol === 'kernel' || through === device || isOverlayDevice(through))
-      return false;
+  const own = new Set([...ownDevices, ...links.filter((link) => isOwn(link, ownDevices)).map(({ name }) => name)]);
+  return routes.filter(({ destination, device, protocol, gateway, type }) => {
+    if (destination.length === 0 || protocol === 'kernel' || own.has(device)) return false;
     // Inside the own subnet stand the containers' bridge and the blackhole route.
     if (subnet === null ? type === 'blackhole' : inside(destination, subnet)) return false;
     // host-gw, and vxlan with DirectRouting, lead a peer's subnet straight to the peer.
-    if (backend !== 'udp' && gateway !== undefined && inside(destination, network)) return false;
+    if (backend.type !== 'udp' && gateway !== undefined && inside(destination, network)) return false;
     // A shorter route, such as 10.0.0.0/8, loses to the overlay's own and does no harm.
     return overlaps(destination, network) && destination.length >= network.length;
   });
 }
 
-function isOverlayDevice(name: string): boolean {
-  return /^flannel[.\d]/.test(name);
+/** Also a VXLAN device that a start of another backend removes. */
+function isOwn(link: LinkState, ownDevices: readonly string[]): boolean {
+  return ownDevices.includes(link.name) || isFlannelVxlan(link);
 }
 
 function inside(inner: Prefix, outer: Prefix): boolean {
@@ -162,7 +182,8 @@ function inside(inner: Prefix, outer: Prefix): boolean {
 const mtu: Check<HostFacts> = {
   id: 'mtu',
   evaluate: ({ question, links }) => {
-    const { device, overhead, underlay, subnet } = question;
+    const { device, underlay, subnet } = question;
+    const { overhead } = question.backend;
     const findings: Omit<Finding, 'id'>[] = [];
     const own = links.find(({ name }) => name === device);
     const fits = underlay === null ? null : underlay.mtu - overhead;
@@ -194,7 +215,7 @@ const mtu: Check<HostFacts> = {
 const socketBuffers: Check<HostFacts> = {
   id: 'socket-buffers',
   evaluate: ({ question, sysctls, capabilities, initialUserNamespace }) => {
-    if (question.backend !== 'udp') return null;
+    if (question.backend.type !== 'udp') return null;
     const { wantedBuffer } = question;
     const small = ['rmem_max', 'wmem_max'].filter((name) => Number(sysctls[`net/core/${name}`] ?? 0) < wantedBuffer);
     if (small.length === 0) return ok(`socket buffers of ${wantedBuffer} bytes are allowed`);
@@ -216,10 +237,10 @@ const TOLERABLE_CHECKSUMS = 1000;
 const checksums: Check<HostFacts> = {
   id: 'udp-checksums',
   evaluate: ({ question, udp: { received, checksumErrors } }) => {
-    const { backend, device, underlay } = question;
-    if (backend === 'host-gw') return null;
+    const { backend, port, device, underlay } = question;
+    if (port === null) return null;
     if (checksumErrors * TOLERABLE_CHECKSUMS <= received) return ok('datagrams arrive with right UDP checksums');
-    const sender = backend === 'vxlan' ? device : (underlay?.name ?? 'eth0');
+    const sender = backend.type === 'vxlan' ? device : (underlay?.name ?? 'eth0');
     return warn(
       `${checksumErrors} datagrams came with a wrong UDP checksum and were dropped, beside ${received} good ones: ` +
         'some network cards fail to sum tunnelled packets',
@@ -228,60 +249,18 @@ const checksums: Check<HostFacts> = {
   },
 };
 
-interface KernelBug {
-  /** First release with it, and the first without. */
-  readonly from: readonly [number, number, number];
-  readonly until: readonly [number, number, number];
-  readonly text: string;
-  readonly fix: string;
-}
-
-// Sources: tailscale/tailscale issues 19777 and 13041; where the ranges of 6.6 and 6.10 end is not confirmed, and a
-// distribution may have the fix earlier or later, so the advice is a warning, never a refusal.
-const kernelBugs: readonly KernelBug[] = [
-  {
-    from: [7, 0, 0],
-    until: [7, 1, 5],
-    text: 'corrupts datagrams sent with UDP segmentation offload when all segments have one length',
-    fix: 'tweed run --udp-gso=off until the kernel is 7.1.5 or later',
-  },
-  ...(
-    [
-      [6, 6, 44, 46],
-      [6, 10, 3, 5],
-    ] as const
-  ).map(
-    ([major, minor, from, until]): KernelBug => ({
-      from: [major, minor, from],
-      until: [major, minor, until],
-      text: 'refuses merged packets with a short tail on a TUN device (a regression of that stable release)',
-      fix: `tweed run --tun-tso=off until the kernel is ${major}.${minor}.${until} or later`,
-    }),
-  ),
-];
-
 const kernel: Check<HostFacts> = {
   id: 'kernel',
   evaluate: ({ question, kernelRelease }) => {
-    if (question.backend !== 'udp') return null;
-    const release = parseKernelRelease(kernelRelease);
-    const bug = kernelBugs.find(({ from, until }) => compare(from, release) <= 0 && compare(release, until) < 0);
-    return bug === undefined
-      ? ok(`kernel ${kernelRelease} has no known bug that matters here`)
-      : warn(`kernel ${kernelRelease} ${bug.text}`, bug.fix);
+    if (question.backend.type !== 'udp') return null;
+    const troubles = quirksOf(kernelRelease).filter(({ advice }) => advice !== '');
+    if (troubles.length === 0) return ok(`kernel ${kernelRelease} has no known bug that matters here`);
+    return troubles.map(({ why, follows, advice, ranges }) => {
+      const ends = ranges.map(({ until }) => until.join('.')).join(', ');
+      return warn(`kernel ${kernelRelease} ${why}; ${follows}`, `${advice} (mended in ${ends})`);
+    });
   },
 };
-
-/** `6.18.44-cloud-amd64` → 6, 18, 44. */
-export function parseKernelRelease(text: string): readonly [number, number, number] {
-  const match = /^(\d+)\.(\d+)(?:\.(\d+))?/.exec(text);
-  return [Number(match?.[1] ?? 0), Number(match?.[2] ?? 0), Number(match?.[3] ?? 0)];
-}
-
-function compare(a: readonly number[], b: readonly number[]): number {
-  const index = a.findIndex((part, at) => part !== b[at]);
-  return index < 0 ? 0 : (a[index] as number) - (b[index] as number);
-}
 
 const bridgeNetfilter: Check<HostFacts> = {
   id: 'bridge-netfilter',

@@ -1,25 +1,45 @@
 /**
- * Routes to peers' subnets, over whatever devices they lead.
+ * Routes of the main table: read, told apart by who made them, and compared with what is wanted.
  *
- * flannel gives its routes no mark, so nobody can tell one that it forgot from one that an administrator made. Ours carry
- * a protocol number; flannel's are recognised by their shape, and only when a backend starts.
+ * flannel gives its routes no mark, so nobody can tell one that it forgot from one that an administrator made. Ours to
+ * peers carry a protocol number; through the overlay's own device every route into the overlay is ours; flannel's others
+ * are recognised by their shape, and only once.
  */
 
-import { contains, formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
-import type { RouteJson } from '../../routes/ip.js';
-import { type InstalledRoute, installedRoute, type Route, routeWords } from '../../routes/links.js';
+import { contains, formatIpv4, formatPrefix, type Prefix, parseIpv4, parsePrefix } from '../base/ipv4.js';
 import type { Change } from './changes.js';
-import type { Kernel } from './kernel.js';
+import { type IpTool, ipTool, type RouteJson } from './ip.js';
 
 /**
- * The routing protocol of our routes (`proto 84` in `ip route`; rtnetlink(7): values above 4 mean nothing to the kernel).
- * No routing daemon in iproute2's /etc/iproute2/rt_protos has it.
+ * The routing protocol of our routes to peers (`proto 84` in `ip route`; rtnetlink(7): values above 4 mean nothing to the
+ * kernel). No routing daemon in iproute2's /etc/iproute2/rt_protos has it.
  */
 export const ROUTE_PROTOCOL = '84';
 
+/** An IPv4 route. */
+export interface Route {
+  readonly destination: Prefix;
+  /** The next hop, host order; none when the destination is on the link. */
+  readonly gateway?: number;
+  /** Take the gateway for reachable through the device, whatever the addresses say. */
+  readonly onlink?: boolean;
+  /** Preferred source address, host order. */
+  readonly source?: number;
+  /** Who made it: `kernel`, `boot`, `static`, …; of a wanted one: left to `ip`, and not looked at. */
+  readonly protocol?: string;
+}
+
 /** A route that is to be there. */
-export interface PeerRoute extends Route {
+export interface WantedRoute extends Route {
   readonly device: string;
+}
+
+/** A route of the main table as it is. */
+export interface InstalledRoute extends WantedRoute {
+  /** `unicast`, `blackhole`, … */
+  readonly type: string;
+  readonly protocol: string;
+  readonly metric: number;
 }
 
 /** Whose route is it? */
@@ -34,27 +54,62 @@ export interface RouteOwnership {
   readonly subnetLength: number;
 }
 
-/** The IPv4 routes of the main table inside the networks. */
+/** The IPv4 routes of the main table. */
+export function readRoutes(ip: IpTool = ipTool()): Promise<readonly InstalledRoute[]> {
+  return show(ip);
+}
+
+/** Those inside the networks. */
 export async function readNetworkRoutes(
   networks: readonly Prefix[],
-  { ip }: Pick<Kernel, 'ip'>,
+  ip: IpTool = ipTool(),
 ): Promise<readonly InstalledRoute[]> {
   const found = new Map<string, InstalledRoute>();
   for (const network of networks) {
-    const words = ['table', 'main', 'root', formatPrefix(network)];
-    for (const json of await ip.json<RouteJson[]>('-4', '-details', 'route', 'show', ...words)) {
-      for (const route of installedRoute(json)) found.set(keyOf(route), route);
-    }
+    for (const route of await show(ip, 'root', formatPrefix(network))) found.set(keyOf(route), route);
   }
   return [...found.values()];
+}
+
+async function show(ip: IpTool, ...words: string[]): Promise<readonly InstalledRoute[]> {
+  const routes = await ip.json<RouteJson[]>('-4', '-details', 'route', 'show', 'table', 'main', ...words);
+  return routes.flatMap(installedRoute);
 }
 
 function keyOf({ destination, device, gateway, metric, type }: InstalledRoute): string {
   return [formatPrefix(destination), device, gateway, metric, type].join(' ');
 }
 
+/** Multipath routes have no device of their own and are left out: tweed makes none and touches none. */
+export function installedRoute(route: RouteJson): readonly InstalledRoute[] {
+  const destination = parseDestination(route.dst);
+  if (destination === null || route.nexthops !== undefined) return [];
+  const gateway = parseIpv4(route.gateway ?? '');
+  const source = parseIpv4(route.prefsrc ?? '');
+  return [
+    {
+      destination,
+      device: route.dev ?? '',
+      type: route.type ?? 'unicast',
+      protocol: route.protocol ?? 'boot',
+      metric: route.metric ?? 0,
+      onlink: route.flags?.includes('onlink') ?? false,
+      ...(gateway !== null && { gateway }),
+      ...(source !== null && { source }),
+    },
+  ];
+}
+
+function parseDestination(text: string): Prefix | null {
+  if (text === 'default') return { address: 0, length: 0 };
+  return parsePrefix(text.includes('/') ? text : `${text}/32`);
+}
+
 /** Did this program make it? */
-export function isOurs(route: InstalledRoute, { networks, ownDevice }: RouteOwnership): boolean {
+export function isOurs(
+  route: InstalledRoute,
+  { networks, ownDevice }: Pick<RouteOwnership, 'networks' | 'ownDevice'>,
+): boolean {
   return (
     route.type === 'unicast' &&
     route.protocol !== 'kernel' &&
@@ -83,22 +138,24 @@ export function looksLikeFlannels(route: InstalledRoute, ownership: RouteOwnersh
   );
 }
 
+/**
+ * Which routes that nobody wants are taken away: none, while there may be peers that are not known yet; ours; or any that
+ * an earlier life may have left, also those that only look like flannel's.
+ */
+export type Leftovers = 'none' | 'ours' | 'any';
+
 export interface RouteDifference {
   readonly changes: readonly Change[];
-  /** By subnet: why a wanted route cannot be made. */
+  /** By subject: why a wanted route cannot be made. */
   readonly obstacles: ReadonlyMap<string, string>;
 }
 
-/**
- * What it takes to make the routes to peers exactly the wanted ones.
- *
- * @param formerLife also remove what flannel seems to have left behind
- */
+/** What it takes to make our routes exactly the wanted ones. What is foreign stays, even where it is in the way. */
 export function routeDifference(
-  wanted: readonly PeerRoute[],
+  wanted: readonly WantedRoute[],
   present: readonly InstalledRoute[],
   ownership: RouteOwnership,
-  formerLife: boolean,
+  leftovers: Leftovers,
 ): RouteDifference {
   const changes: Change[] = [];
   const obstacles = new Map<string, string>();
@@ -109,34 +166,47 @@ export function routeDifference(
   for (const route of wanted) {
     const text = formatPrefix(route.destination);
     const installed = candidates.get(text);
-    const words = `${routeWords(route, route.device)} proto ${ROUTE_PROTOCOL}`;
+    const words = routeWords(route);
     if (installed === undefined) {
       changes.push({ subject: text, command: `route add ${words}`, text: `added the route to ${text}${way(route)}` });
     } else if (!isOurs(installed, ownership) && !looksLikeFlannels(installed, ownership)) {
       obstacles.set(text, `${describe(installed)} is there already; remove it`);
     } else if (!isSame(installed, route)) {
       // A change of nothing but the mark is no repair worth a word.
-      const adopted = isSame({ ...installed, protocol: ROUTE_PROTOCOL }, route);
+      const adopted = isSame({ ...installed, protocol: route.protocol ?? installed.protocol }, route);
       const done = `changed the route to ${text}:${way(route)} instead of${way(installed)}`;
       changes.push({ subject: text, command: `route replace ${words}`, text: adopted ? '' : done });
     }
   }
-  for (const route of present) {
+  for (const route of leftovers === 'none' ? [] : present) {
     const text = formatPrefix(route.destination);
-    const stale = isOurs(route, ownership) || (formerLife && looksLikeFlannels(route, ownership));
+    const stale = isOurs(route, ownership) || (leftovers === 'any' && looksLikeFlannels(route, ownership));
     if (!stale || (wantedTexts.has(text) && candidates.get(text) === route)) continue;
     changes.push({ subject: text, command: deletion(route), text: `removed the route to ${text}${way(route)}` });
   }
   return { changes, obstacles };
 }
 
-function isSame(installed: InstalledRoute, wanted: PeerRoute): boolean {
+function isSame(installed: InstalledRoute, wanted: WantedRoute): boolean {
   return (
     installed.device === wanted.device &&
     installed.gateway === wanted.gateway &&
     (installed.onlink ?? false) === (wanted.onlink ?? false) &&
-    installed.protocol === ROUTE_PROTOCOL
+    (wanted.source === undefined || installed.source === wanted.source) &&
+    (wanted.protocol === undefined || installed.protocol === wanted.protocol)
   );
+}
+
+/** A route in the words of `ip route add`. */
+function routeWords({ destination, gateway, device, onlink, source, protocol }: WantedRoute): string {
+  return [
+    formatPrefix(destination),
+    ...(gateway === undefined ? [] : [`via ${formatIpv4(gateway)}`]),
+    `dev ${device}`,
+    ...(onlink ? ['onlink'] : []),
+    ...(source === undefined ? [] : [`src ${formatIpv4(source)}`]),
+    ...(protocol === undefined ? [] : [`proto ${protocol}`]),
+  ].join(' ');
 }
 
 /** Takes away this very route and no other. */

@@ -1,8 +1,8 @@
 import { contains, formatPrefix, type Prefix, parsePrefix } from '../../base/ipv4.js';
-import { ruleTarget, ruleWords, type SavedTable } from '../../routes/rules/iptables-save.js';
+import { refusesEverything, ruleTarget, ruleWords, type SavedTable } from '../../routes/rules/iptables-save.js';
 import type { NftablesBaseChain } from '../../routes/rules/nftables-ruleset.js';
-import type { HostFacts } from './doctor-facts.js';
 import { type Check, fail, ok, warn } from './finding.js';
+import type { HostFacts } from './host-facts.js';
 
 /**
  * Hints, not proof: a firewall can be written in more ways than can be judged here. A chain counts as closed when its
@@ -13,8 +13,8 @@ import { type Check, fail, ok, warn } from './finding.js';
 export const firewallInput: Check<HostFacts> = {
   id: 'firewall-input',
   evaluate: ({ question, iptables, nftables }) => {
-    if (question.backend === 'host-gw') return null;
     const { port } = question;
+    if (port === null) return null;
     const filter = iptables?.tables.get('filter');
     const table = filter !== undefined && isClosed(filter, 'INPUT') && !acceptsPort(filter, port) ? filter : undefined;
     if (table !== undefined) {
@@ -98,12 +98,7 @@ export const iptablesVariants: Check<HostFacts> = {
 /** Policy DROP, or a last rule that refuses without looking. */
 function isClosed(table: SavedTable, chain: string): boolean {
   const rules = table.rules.get(chain) ?? [];
-  return table.policies.get(chain) === 'DROP' || rules.some(refusesEverything);
-}
-
-function refusesEverything(rule: string): boolean {
-  const [, , jump, target] = ruleWords(rule);
-  return jump === '-j' && (target === 'DROP' || target === 'REJECT');
+  return table.policies.get(chain) === 'DROP' || rules.some((rule) => refusesEverything(rule, table));
 }
 
 function acceptsPort(table: SavedTable, port: number): boolean {
@@ -120,7 +115,7 @@ function acceptsPort(table: SavedTable, port: number): boolean {
 /** Is there, before the first rule of FORWARD that refuses everything, one that lets the network through? */
 function forwardsNetwork(table: SavedTable, network: Prefix): boolean {
   const rules = table.rules.get('FORWARD') ?? [];
-  const end = rules.findIndex(refusesEverything);
+  const end = rules.findIndex((rule) => refusesEverything(rule, table));
   return rules.slice(0, end < 0 ? rules.length : end).some((rule) => {
     const target = ruleTarget(rule);
     if (target === 'FLANNEL-FWD') return true;

@@ -1,18 +1,20 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { formatPrefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
+import type { RouteJson } from '../../../src/routes/ip.js';
 import {
   deletion,
+  type InstalledRoute,
+  installedRoute,
   isOurs,
+  type Leftovers,
   looksLikeFlannels,
-  type PeerRoute,
   ROUTE_PROTOCOL,
   type RouteOwnership,
   routeDifference,
-} from '../../../src/backend/kernel/peer-routes.js';
-import { formatPrefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
-import type { RouteJson } from '../../../src/routes/ip.js';
-import { type InstalledRoute, installedRoute } from '../../../src/routes/links.js';
-import { address, prefix } from './support.js';
+  type WantedRoute,
+} from '../../../src/routes/route-table.js';
+import { address, prefix } from '../backend/support.js';
 
 const ownership: RouteOwnership = {
   networks: [prefix('10.5.0.0/16')],
@@ -20,20 +22,21 @@ const ownership: RouteOwnership = {
   underlay: 'eth0',
   subnetLength: 24,
 };
-const direct = (number: number, host = number): PeerRoute => ({
+const direct = (number: number, host = number): WantedRoute => ({
   destination: prefix(`10.5.${number}.0/24`),
   gateway: address(`192.0.2.${host}`),
   device: 'eth0',
+  protocol: ROUTE_PROTOCOL,
 });
-const tunnelled = (number: number): PeerRoute => {
+const tunnelled = (number: number): WantedRoute => {
   const destination = prefix(`10.5.${number}.0/24`);
-  return { destination, gateway: destination.address, onlink: true, device: 'flannel.1' };
+  return { destination, gateway: destination.address, onlink: true, device: 'flannel.1', protocol: ROUTE_PROTOCOL };
 };
 const installed = (json: RouteJson): InstalledRoute => installedRoute(json)[0] as InstalledRoute;
 const ours = { dst: '10.5.2.0/24', gateway: '192.0.2.2', dev: 'eth0', protocol: ROUTE_PROTOCOL };
 const flannels = { ...ours, protocol: 'boot' };
-const difference = (wanted: PeerRoute[], present: RouteJson[], formerLife = false) => {
-  const { changes, obstacles } = routeDifference(wanted, present.map(installed), ownership, formerLife);
+const difference = (wanted: WantedRoute[], present: RouteJson[], leftovers: Leftovers = 'ours') => {
+  const { changes, obstacles } = routeDifference(wanted, present.map(installed), ownership, leftovers);
   return { commands: changes.map(({ command }) => command), texts: changes.map(({ text }) => text), obstacles };
 };
 
@@ -42,6 +45,13 @@ describe('routes to peers', () => {
     expect(difference([direct(2), tunnelled(3)], []).commands).toEqual([
       'route add 10.5.2.0/24 via 192.0.2.2 dev eth0 proto 84',
       'route add 10.5.3.0/24 via 10.5.3.0 dev flannel.1 onlink proto 84',
+    ]);
+  });
+
+  it('that no known peer has stay while there may be others', () => {
+    expect(difference([], [ours, flannels], 'none').commands).toEqual([]);
+    expect(difference([direct(3)], [ours], 'none').commands).toEqual([
+      'route add 10.5.3.0/24 via 192.0.2.3 dev eth0 proto 84',
     ]);
   });
 
@@ -77,8 +87,8 @@ describe('routes to peers', () => {
   });
 
   it("that no lease backs are removed at the start when they look like flannel's", () => {
-    expect(difference([], [flannels], false).commands).toEqual([]);
-    expect(difference([], [flannels], true).commands).toEqual([
+    expect(difference([], [flannels], 'ours').commands).toEqual([]);
+    expect(difference([], [flannels], 'any').commands).toEqual([
       'route del 10.5.2.0/24 via 192.0.2.2 dev eth0 proto boot',
     ]);
   });
@@ -96,9 +106,9 @@ describe('routes to peers', () => {
     ['that are blackholes', { type: 'blackhole', dst: '10.5.2.0/24', protocol: 'boot' }],
     ['that are ours by mark, but outside the overlay', { ...ours, dst: '10.6.2.0/24' }],
   ])('%s are never touched', (_name, route) => {
-    expect(difference([], [route], true).commands).toEqual([]);
+    expect(difference([], [route], 'any').commands).toEqual([]);
     const wanted = { ...direct(2), destination: prefix(route.dst) };
-    const { commands, obstacles } = difference([wanted], [route], true);
+    const { commands, obstacles } = difference([wanted], [route], 'any');
     if ((route.metric ?? 0) === 0) {
       expect(commands).toEqual([]);
       expect([...obstacles.values()].join()).toMatch(/is there already; remove it$/);
@@ -163,8 +173,8 @@ describe('whatever routes there are', () => {
 
   it('they become those of the peers, at once, and what is foreign stays', () => {
     fc.assert(
-      fc.property(wanted, tables, fc.boolean(), (peers, before, formerLife) => {
-        const { changes, obstacles } = routeDifference(peers, before, ownership, formerLife);
+      fc.property(wanted, tables, fc.constantFrom<Leftovers[]>('none', 'ours', 'any'), (peers, before, leftovers) => {
+        const { changes, obstacles } = routeDifference(peers, before, ownership, leftovers);
         const after = carryOut(
           before,
           changes.map(({ command }) => command),
@@ -179,12 +189,14 @@ describe('whatever routes there are', () => {
         }
         const texts = new Set(peers.map(({ destination }) => formatPrefix(destination)));
         for (const route of before) {
+          if (leftovers === 'none' && !texts.has(formatPrefix(route.destination))) expect(after).toContainEqual(route);
           if (!isOurs(route, ownership) && !looksLikeFlannels(route, ownership)) expect(after).toContainEqual(route);
         }
         for (const route of after) {
-          if (isOurs(route, ownership)) expect(texts).toContain(formatPrefix(route.destination));
+          if (leftovers !== 'none' && isOurs(route, ownership))
+            expect(texts).toContain(formatPrefix(route.destination));
         }
-        expect(routeDifference(peers, after, ownership, formerLife).changes).toEqual([]);
+        expect(routeDifference(peers, after, ownership, leftovers).changes).toEqual([]);
       }),
     );
   });

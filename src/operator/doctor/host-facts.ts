@@ -1,9 +1,12 @@
 import { access, constants, open, readFile } from 'node:fs/promises';
+import type { BackendKind } from '../../backend/select.js';
 import { ExecError, exec } from '../../base/exec.js';
 import type { Prefix } from '../../base/ipv4.js';
+import { kernelRelease } from '../../linux/kernel-quirks.js';
 import { type UdpTotals, udpTotals } from '../../routes/device-statistics.js';
 import { ipTool, type Run } from '../../routes/ip.js';
-import { type InstalledRoute, type LinkState, readLinks, readRoutes } from '../../routes/links.js';
+import { type LinkState, readLinks } from '../../routes/links.js';
+import { type InstalledRoute, readRoutes } from '../../routes/route-table.js';
 import { parseSavedRules, type SavedRules } from '../../routes/rules/iptables-save.js';
 import { type NftablesRuleset, parseNftablesRuleset } from '../../routes/rules/nftables-ruleset.js';
 import type { RulesMode } from '../../routes/rules/traffic-rules.js';
@@ -11,14 +14,13 @@ import type { Underlay } from '../../routes/underlay.js';
 
 /** What the host is to run: what the facts are judged by. */
 export interface DoctorQuestion {
-  /** `udp`, `vxlan` or `host-gw`. */
-  readonly backend: string;
-  /** Port of the overlay's datagrams. */
-  readonly port: number;
-  /** The overlay's device, such as `flannel0`; for host-gw the underlay's own. */
+  readonly backend: BackendKind;
+  /** UDP port of the overlay's datagrams; null when there are none. */
+  readonly port: number | null;
+  /** The overlay's device, such as `flannel0`; where it has none of its own, the underlay's. */
   readonly device: string;
-  /** Bytes that the backend adds to a packet: 28 for udp, 50 for vxlan, 0 for host-gw. */
-  readonly overhead: number;
+  /** Devices whose addresses and routes in the overlay are its own: today's, and the one that a daemon still serves. */
+  readonly ownDevices: readonly string[];
   /** Null while no configuration is known. */
   readonly network: Prefix | null;
   /** Null while no subnet is leased. */
@@ -59,6 +61,7 @@ export interface HostFacts {
   /** iptables-nft warns that legacy tables are there too, or the other way round. */
   readonly bothIptables: boolean;
   readonly nftables: NftablesRuleset | null;
+  /** The stable release behind the kernel's name. */
   readonly kernelRelease: string;
   readonly udp: UdpTotals;
 }
@@ -89,17 +92,16 @@ export async function gatherHostFacts(
 ): Promise<HostFacts> {
   const ip = ipTool(run);
   const sysctl = async (name: string) => [name, (await readText(`/proc/sys/${name}`))?.trim() ?? null] as const;
-  const [tun, status, uidMap, portHolders, sysctls, links, routes, iptables, nft, release, snmp] = await Promise.all([
+  const [tun, status, uidMap, portHolders, sysctls, links, routes, iptables, nft, snmp] = await Promise.all([
     probeTun(),
     readText('/proc/self/status'),
     readText('/proc/self/uid_map'),
-    output(run, ['ss', '-H', '-l', '-u', '-n', '-p', `sport = :${question.port}`]),
+    output(run, ['ss', '-H', '-l', '-u', '-n', '-p', `sport = :${question.port ?? 0}`]),
     Promise.all(sysctlsOf(question).map(sysctl)),
     readLinks(ip),
-    readRoutes(null, ip),
+    readRoutes(ip),
     output(run, ['iptables-save']),
     output(run, ['nft', '-j', 'list', 'ruleset']),
-    readText('/proc/sys/kernel/osrelease'),
     readText('/proc/net/snmp'),
   ]);
   return {
@@ -114,7 +116,7 @@ export async function gatherHostFacts(
     iptables: iptables === null ? null : parseSavedRules(iptables.stdout),
     bothIptables: /tables present, use iptables-\w+-save/.test(`${iptables?.stdout}${iptables?.stderr}`),
     nftables: nft === null ? null : parseNftablesRuleset(nft.stdout),
-    kernelRelease: release?.trim() ?? '',
+    kernelRelease: kernelRelease(),
     udp: udpTotals(snmp ?? ''),
   };
 }
