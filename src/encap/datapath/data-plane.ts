@@ -68,7 +68,9 @@ export class DataPlane {
     for (const [i, feature] of RUNTIME_FEATURES.entries()) {
       const off = this.control.turnedOff(feature) !== 0 && !this.control.offForGood(feature);
       this.#ticksOff[i] = off ? this.#ticksOff[i] + 1 : 0;
-      if (this.#ticksOff[i] > REARM_TICKS) this.control.turnOn(feature);
+      if (this.#ticksOff[i] <= REARM_TICKS) continue;
+      this.#ticksOff[i] = 0;
+      this.control.turnOn(feature);
     }
     for (const [thread, directions] of this.#shares.entries()) {
       const beat = this.control.beat(thread);
