@@ -1,8 +1,8 @@
 // Both forwarders over descriptors that never have anything to read; then the process is to end in one of several ways.
 // Runs the built code: a worker thread cannot load TypeScript. Usage:
 // node sleeping-forwarders.mjs stop|exit|throw|reject THREADS
-import { DataPlane } from '../../../../../dist/encap/datapath/data-plane.js';
-import { control } from '../../../../../dist/linux/libc.js';
+import { DataPlane } from '../../../../dist/encap/datapath/data-plane.js';
+import { control } from '../../../../dist/linux/libc.js';
 
 const plane = new DataPlane({ address: 0x64600000, length: 16 }, 8285);
 const options = {

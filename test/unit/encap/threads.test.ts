@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { forwarderThreads } from '../../../../src/encap/datapath/threads.js';
+import { forwarderThreads } from '../../../src/encap/datapath/threads.js';
 
 const script = fileURLToPath(new URL('support/sleeping-forwarders.mjs', import.meta.url));
 
