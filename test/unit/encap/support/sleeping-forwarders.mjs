@@ -1,17 +1,12 @@
 // Both forwarders over descriptors that never have anything to read; then the process is to end in one of several ways.
 // Runs the built code: a worker thread cannot load TypeScript. Usage:
 // node sleeping-forwarders.mjs stop|exit|throw|reject THREADS
-import { Forwarders } from '../../../../../dist/backend/udp/forwarders.js';
-import { ControlBlock } from '../../../../../dist/encap/forwarding/control-block.js';
-import { planLayout } from '../../../../../dist/encap/forwarding/layout.js';
-import { control } from '../../../../../dist/linux/libc.js';
-import { SharedMemory } from '../../../../../dist/linux/memory.js';
+import { DataPlane } from '../../../../dist/encap/datapath/data-plane.js';
+import { control } from '../../../../dist/linux/libc.js';
 
-const layout = planLayout({ address: 0x64600000, length: 16 });
-const memory = SharedMemory.create(layout.bytes);
-const block = new ControlBlock(memory.i32, layout.control);
+const plane = new DataPlane({ address: 0x64600000, length: 16 }, 8285);
 const options = {
-  layout,
+  layout: plane.layout,
   tun: control.eventfd(0, 0),
   socket: control.eventfd(0, 0),
   vnetHeader: true,
@@ -31,10 +26,10 @@ const options = {
   icmpPerSecond: 1,
   icmpBurst: 1,
 };
-const forwarders = await Forwarders.start(memory, block, options, Number(process.argv[3]), () => process.exit(9));
+await plane.start(options, Number(process.argv[3]), () => process.exit(9));
 switch (process.argv[2]) {
   case 'stop':
-    await forwarders.stop();
+    await plane.stop();
     break;
   case 'exit':
     process.exit(3);

@@ -1,10 +1,10 @@
-import type { ForwarderOptions } from '../../encap/datapath/options.js';
-import { type ForwarderThread, startForwarder } from '../../encap/datapath/thread.js';
-import type { ControlBlock, Direction } from '../../encap/forwarding/control-block.js';
 import { EFD_CLOEXEC, EFD_NONBLOCK } from '../../linux/constants.js';
 import { SystemCallError } from '../../linux/errno.js';
 import { control } from '../../linux/libc.js';
 import type { SharedMemory } from '../../linux/memory.js';
+import type { ControlBlock, Direction } from '../forwarding/control-block.js';
+import type { ForwarderOptions } from './options.js';
+import { type ForwarderThread, startForwarder } from './thread.js';
 
 /** Who serves what, by the number of threads. */
 export const SHARES: Readonly<Record<1 | 2, readonly (readonly Direction[])[]>> = {
@@ -22,7 +22,7 @@ export function forwarderThreads(wanted: 'auto' | 1 | 2, processors: number): 1 
 }
 
 /** The forwarder threads, and the eventfds by which they are woken. */
-export class Forwarders {
+export class ForwarderThreads {
   readonly #block: ControlBlock;
   readonly #wakes: readonly number[];
   readonly #threads: ForwarderThread[] = [];
@@ -49,27 +49,27 @@ export class Forwarders {
     options: ForwarderOptions,
     threads: 1 | 2,
     onEnd: (directions: readonly Direction[], error: Error | null) => void,
-  ): Promise<Forwarders> {
+  ): Promise<ForwarderThreads> {
     const shares = SHARES[threads];
     const wakes = shares.map(makeEventfd);
-    const forwarders = new Forwarders(block, wakes);
-    process.once('exit', forwarders.#atExit);
+    const all = new ForwarderThreads(block, wakes);
+    process.once('exit', all.#atExit);
     const started = await Promise.allSettled(
       shares.map((directions, i) => startForwarder(directions, memory, options, i, wakes[i])),
     );
     for (const [i, outcome] of started.entries()) {
       if (outcome.status === 'rejected') continue;
-      forwarders.#threads.push(outcome.value);
+      all.#threads.push(outcome.value);
       void outcome.value.ended.then((error) => {
         if (!block.stopRequested) onEnd(shares[i], error);
       });
     }
     const failed = started.find((outcome) => outcome.status === 'rejected');
     if (failed !== undefined) {
-      await forwarders.stop();
+      await all.stop();
       throw failed.reason;
     }
-    return forwarders;
+    return all;
   }
 
   /** Ends them and waits until they have; the descriptors that they used may be closed then. */

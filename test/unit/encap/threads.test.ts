@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { forwarderThreads } from '../../../../src/backend/udp/forwarders.js';
-import { assertBuilt } from '../../../support/built.js';
+import { forwarderThreads } from '../../../src/encap/datapath/threads.js';
+import { assertBuilt } from '../../support/built.js';
 
 const script = fileURLToPath(new URL('support/sleeping-forwarders.mjs', import.meta.url));
 
