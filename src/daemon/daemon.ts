@@ -9,6 +9,9 @@ import type { ServiceManager } from './notify.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, Leases, RegistryHandle, UnderlayChoice } from './parts.js';
 
+/** So long a forwarder may stand still with work to do before it counts as stuck. */
+const STUCK_SECONDS = 10;
+
 /** What the steps of the shut-down may take: systemd and people expect it to be over in 2 s. */
 const STEP_LIMITS_MS = { overlay: 1000, registry: 600, services: 100 } as const;
 
@@ -35,6 +38,10 @@ export class Daemon {
     this.#manager = manager;
     this.#log = log;
     this.#services = new Services(options, () => this.status(), log);
+    manager.watchOver(() => {
+      const seconds = this.#loop?.overlay.stuckFor ?? 0;
+      return seconds < STUCK_SECONDS ? '' : `a forwarder has not moved for ${seconds} s`;
+    });
   }
 
   status(): DaemonStatus {

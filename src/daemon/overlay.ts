@@ -74,6 +74,11 @@ export class Overlay {
     return this.#repairs;
   }
 
+  /** For how many seconds forwarding has not moved though there is work. */
+  get stuckFor(): number {
+    return this.#running?.backend.stuckFor?.() ?? 0;
+  }
+
   status(): BackendStatus | null {
     const status = this.#running?.backend.status();
     return status === undefined ? null : { ...status, refused: [...this.#refused, ...status.refused] };

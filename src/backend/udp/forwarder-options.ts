@@ -1,13 +1,11 @@
-import os from 'node:os';
 import { contains, netmask, type Prefix, prefixSize } from '../../base/ipv4.js';
 import type { ForwarderOptions } from '../../encap/datapath/options.js';
 import { MAX_RECEIVE_SLOTS } from '../../encap/datapath/rx.js';
 import type { Layout } from '../../encap/forwarding/layout.js';
 import type { Descriptors } from './descriptors.js';
 import { maxSegments } from './kernel-quirks.js';
+import { UDP_OVERHEAD } from './wire.js';
 
-/** Outer IPv4 and UDP headers. */
-export const OVERHEAD = 28;
 const ICMP_PER_SECOND = 100;
 const ICMP_BURST = 50;
 
@@ -39,8 +37,8 @@ export function forwarderOptions(settings: ForwardingSettings): ForwarderOptions
     subnet: subnet.address,
     subnetMask: netmask(subnet.length),
     port,
-    encapsulationOverhead: OVERHEAD,
-    maxSegments: socket.gso ? maxSegments(os.release()) : 1,
+    encapsulationOverhead: UDP_OVERHEAD,
+    maxSegments: socket.gso ? maxSegments() : 1,
     receiveSlots: settings.batch ? MAX_RECEIVE_SLOTS : 1,
     mergeTcp: merging.tcp,
     mergeUdp: merging.udp,

@@ -7,6 +7,7 @@
 import os from 'node:os';
 import { messageOf, TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
+import { Standing } from '../../base/standing.js';
 import { DataPlane, TICK_MS } from '../../encap/datapath/data-plane.js';
 import { forwarderThreads } from '../../encap/datapath/threads.js';
 import { receiveQueueDrops } from '../../encap/datapath/udp-socket.js';
@@ -21,12 +22,11 @@ import { removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.j
 import { hostKernel } from '../kernel/kernel.js';
 import { Descriptors } from './descriptors.js';
 import { featuresOf } from './features.js';
-import { forwarderOptions, OVERHEAD } from './forwarder-options.js';
+import { forwarderOptions } from './forwarder-options.js';
 import { segmentedSendDoubt } from './kernel-quirks.js';
 import { probeMergedWrite } from './merge-probe.js';
 import type { UdpBackendOptions } from './options.js';
-
-const DEFAULT_PORT = 8285;
+import { readUdpPort, UDP_OVERHEAD } from './wire.js';
 
 /** Everything that exists between `start` and `stop`. */
 interface Running {
@@ -46,13 +46,15 @@ export class UdpBackend implements Backend {
   readonly #port: number;
   #fail: (error: Error) => void = () => {};
   #running: Running | null = null;
-  readonly #reported = new Set<string>();
+  /** What is not as it was wanted. */
+  readonly #features: Standing;
 
   constructor(context: BackendContext, options: UdpBackendOptions) {
     this.#context = context;
     this.#options = options;
-    this.#port = readPort(context.config.backend.options.port);
-    this.mtu = context.underlay.mtu - OVERHEAD;
+    this.#port = readUdpPort(context.config.backend.options);
+    this.#features = new Standing(context.log);
+    this.mtu = context.underlay.mtu - UDP_OVERHEAD;
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
@@ -71,7 +73,7 @@ export class UdpBackend implements Backend {
       uso: offloads.tunUso,
       address: underlay.address,
       port: this.#port,
-      gso: offloads.udpGso === 'auto' && segmentedSendDoubt(os.release()) !== '' ? 'off' : offloads.udpGso,
+      gso: offloads.udpGso === 'auto' && segmentedSendDoubt() !== '' ? 'off' : offloads.udpGso,
       gro: offloads.udpGro,
       buffer: socketBuffer,
     });
@@ -136,11 +138,11 @@ export class UdpBackend implements Backend {
     const running = this.#running;
     if (running === null) return;
     running.plane.tick();
-    for (const { name, wanted, inForce, reason } of featuresOf(this.#options, running)) {
-      if (reason === '' || this.#reported.has(`${name}: ${reason}`)) continue;
-      this.#reported.add(`${name}: ${reason}`);
-      this.#context.log.warn({ feature: name, wanted, inForce }, `${name} is ${inForce}: ${reason}`);
-    }
+    const unwanted = featuresOf(this.#options, running).filter(({ reason }) => reason !== '');
+    this.#features.update(
+      new Map(unwanted.map(({ name, inForce, reason }) => [name, `${name} is ${inForce}: ${reason}`])),
+      'feature',
+    );
   }
 
   stuckFor(): number {
@@ -204,14 +206,4 @@ function probeMerging({ memory, layout, control }: DataPlane, { tun }: Descripto
   control.turnOff('merge_tcp', errno, true);
   control.turnOff('merge_udp', errno, true);
   return { tcp: false, udp: false };
-}
-
-/** `Backend.Port` of the network configuration. @throws TweedError */
-export function readPort(value: unknown): number {
-  if (value === undefined || value === null) return DEFAULT_PORT;
-  if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value < 65_536) return value;
-  throw new TweedError(
-    'CONFIG_INVALID',
-    `Backend.Port of the network config is ${JSON.stringify(value)}; give a number from 1 to 65535`,
-  );
 }
