@@ -30,6 +30,8 @@ export class HostGwBackend implements Backend {
   readonly #context: BackendContext;
   readonly #kernel: Kernel;
   readonly #ownership: RouteOwnership;
+  /** In former networks too; only until they are cleared, for they may be another overlay's by then. */
+  readonly #formerOwnership: RouteOwnership;
   readonly #peers: KernelPeers;
   #running = false;
 
@@ -48,11 +50,12 @@ export class HostGwBackend implements Backend {
     this.#peers = new KernelPeers(context.log);
     this.mtu = underlay.mtu;
     this.#ownership = {
-      networks: [config.network, ...formerNetworks],
+      networks: [config.network],
       ownDevice: null,
       underlay: underlay.name,
       subnetLength: config.subnetLength,
     };
+    this.#formerOwnership = { ...this.#ownership, networks: [config.network, ...formerNetworks] };
   }
 
   async attributes(): Promise<LeaseAttributes> {
@@ -69,13 +72,11 @@ export class HostGwBackend implements Backend {
     const { name } = this.#context.underlay;
     const { ip } = this.#kernel;
     const leftovers = this.#peers.leftovers(peers);
-    const removed = leftovers === 'any' ? await removeFormerDevices(this.#ownership, this.#kernel) : [];
+    const ownership = leftovers === 'any' ? this.#formerOwnership : this.#ownership;
+    const removed = leftovers === 'any' ? await removeFormerDevices(ownership, this.#kernel) : [];
     const troubles = new Map<string, string>();
     const addresses = [...new Set(peers.leases.map(({ attributes }) => attributes.publicIp))];
-    const [reach, present] = await Promise.all([
-      readReach(addresses, ip),
-      readNetworkRoutes(this.#ownership.networks, ip),
-    ]);
+    const [reach, present] = await Promise.all([readReach(addresses, ip), readNetworkRoutes(ownership.networks, ip)]);
     const wanted = peers.leases.flatMap(({ subnet, attributes: { publicIp } }) => {
       const reason = offLinkReason(reach.get(publicIp), publicIp, name);
       if (reason === '') return [{ destination: subnet, gateway: publicIp, device: name, protocol: ROUTE_PROTOCOL }];
@@ -83,7 +84,7 @@ export class HostGwBackend implements Backend {
       troubles.set(formatPrefix(subnet), `${reason}; ${advice}`);
       return [];
     });
-    const { changes, obstacles } = routeDifference(wanted, present, this.#ownership, leftovers);
+    const { changes, obstacles } = routeDifference(wanted, present, ownership, leftovers);
     const { done, failed } = await applyChanges(changes, ip);
     for (const [subject, text] of [...obstacles, ...failed]) troubles.set(subject, text);
     return [...removed, ...this.#peers.settle(peers, { troubles, wanted: JSON.stringify(wanted), done })];

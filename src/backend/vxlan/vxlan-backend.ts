@@ -53,6 +53,8 @@ export class VxlanBackend implements Backend {
   readonly #plan: Omit<WantedVtep, 'mac' | 'address'>;
   readonly #macFile: string;
   readonly #ownership: RouteOwnership;
+  /** In former networks too; only until they are cleared, for they may be another overlay's by then. */
+  readonly #formerOwnership: RouteOwnership;
   readonly #peers: KernelPeers;
   #mac: string | null = null;
   /** Null when it is not running. */
@@ -92,7 +94,13 @@ export class VxlanBackend implements Backend {
       networks,
     };
     this.#macFile = path.join(runDirectory, `${name}.mac`);
-    this.#ownership = { networks, ownDevice: name, underlay: underlay.name, subnetLength: config.subnetLength };
+    this.#ownership = {
+      networks: [config.network],
+      ownDevice: name,
+      underlay: underlay.name,
+      subnetLength: config.subnetLength,
+    };
+    this.#formerOwnership = { ...this.#ownership, networks };
   }
 
   async attributes(): Promise<LeaseAttributes> {
@@ -141,10 +149,11 @@ export class VxlanBackend implements Backend {
     const { ip, bridge } = this.#kernel;
     const leftovers = this.#peers.leftovers(peers);
     const { made, done: lines } = await ensureVtep(device, ip);
-    const removed = leftovers === 'any' ? await removeFormerDevices(this.#ownership, this.#kernel) : [];
+    const ownership = leftovers === 'any' ? this.#formerOwnership : this.#ownership;
+    const removed = leftovers === 'any' ? await removeFormerDevices(ownership, this.#kernel) : [];
     const troubles = new Map<string, string>();
     const { tunnelled, direct } = await this.#sortPeers(peers.leases, device.mac, troubles);
-    const { networks } = this.#ownership;
+    const { networks } = ownership;
     const [routes, neighbours, entries] = await Promise.all([
       readNetworkRoutes(networks, ip),
       ip.json<NeighbourJson[]>('-4', 'neigh', 'show', 'dev', device.name, 'nud', 'permanent'),
@@ -154,7 +163,7 @@ export class VxlanBackend implements Backend {
     const stale = leftovers === 'none' ? new Set<string>() : known;
     const neighbourWork = neighbourChanges(device.name, tunnelled, neighbours, networks);
     const wanted = [...tunnelled.map((peer) => tunnelRoute(peer, device.name)), ...direct];
-    const routeWork = routeDifference(wanted, routes, this.#ownership, leftovers);
+    const routeWork = routeDifference(wanted, routes, ownership, leftovers);
     const former = leftovers === 'none' ? [] : neighbourWork.remove;
     // The route last: by then everything that a packet on it needs is there.
     const first = await applyChanges(forwardingChanges(device.name, tunnelled, entries, stale), bridge);

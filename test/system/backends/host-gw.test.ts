@@ -234,6 +234,10 @@ describe('after a change of the backend type', () => {
     await first.start(hostGw, { formerNetworks: [prefix('10.6.0.0/16')] });
     await introduce(first, hosts);
     expect(await first.ip('route', 'show', 'root', '10.6.0.0/16')).toBe('');
+    // From now on it may be another overlay's.
+    await first.ip('route', 'add', '10.6.3.0/24', 'via', '192.0.2.3', 'dev', 'eth0', 'proto', '84');
+    expect(await introduce(first, hosts)).toEqual([]);
+    expect(await first.ip('route', 'show', 'root', '10.6.0.0/16')).toContain('192.0.2.3');
     expect(await first.routes()).toEqual([toSecond, toThird]);
   });
 
