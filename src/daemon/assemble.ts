@@ -11,7 +11,7 @@ import { LeaseManager } from '../subnet/leases/lease-manager.js';
 import { PeerCache } from '../subnet/leases/peer-cache.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import { openRegistry } from '../subnet/open-registry.js';
-import { type PreviousSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
+import { formerNetworks, type PreviousSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
 import { lockInstance } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, RegistryHandle } from './parts.js';
@@ -68,6 +68,7 @@ function createHostRules(
     masquerade: rules.masquerade,
     randomFully: rules.fullyRandom,
     forward: rules.forward,
+    formerNetworks: formerNetworks(past, config.network),
   };
   const traffic = createTrafficRules(mode, wanted, { run: (argv, options) => exec(argv, { ...options, signal }) });
   const lasting = createTrafficRules(mode, wanted);

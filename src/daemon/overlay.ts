@@ -1,11 +1,11 @@
 import type { Backend, BackendStatus } from '../backend/backend.js';
 import { messageOf, TweedError } from '../base/errors.js';
-import { formatPrefix, type Prefix, samePrefix } from '../base/ipv4.js';
+import { formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { Standing } from '../base/standing.js';
 import type { LeaseAttributes, PeerSet } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
-import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
+import { formerNetworks, type PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import type { Desired } from './desired.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, UnderlayChoice } from './parts.js';
@@ -168,9 +168,8 @@ export class Overlay {
     const { options, parts, past } = this.#context;
     const { type } = config.backend;
     const log = this.#context.log.child({ backend: type });
-    const { network } = past;
-    const formerNetworks: readonly Prefix[] = network === null || samePrefix(network, config.network) ? [] : [network];
-    return parts.createBackend(type, { log, underlay, publicIp, config, formerNetworks }, options);
+    const former = formerNetworks(past, config.network);
+    return parts.createBackend(type, { log, underlay, publicIp, config, formerNetworks: former }, options);
   }
 
   async #followRules({ config, lease }: Desired): Promise<void> {

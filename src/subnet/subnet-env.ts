@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { replaceFile } from '../base/atomic-file.js';
 import { parseEnvFile } from '../base/env-file.js';
 import { messageOf, TweedError } from '../base/errors.js';
-import { formatIpv4, formatPrefix, netmask, type Prefix, parsePrefix } from '../base/ipv4.js';
+import { formatIpv4, formatPrefix, netmask, type Prefix, parsePrefix, samePrefix } from '../base/ipv4.js';
 
 /** What flannel tells the container runtime, by a file of shell variables. */
 export interface SubnetEnv {
@@ -19,6 +19,11 @@ export interface PreviousSubnetEnv {
   readonly network: Prefix | null;
   /** What could not be used, in words. */
   readonly warnings: readonly string[];
+}
+
+/** The networks of the overlay before the present one: what is left of them on this host is ours to remove. */
+export function formerNetworks({ network }: PreviousSubnetEnv, present: Prefix): readonly Prefix[] {
+  return network === null || samePrefix(network, present) ? [] : [network];
 }
 
 export const DEFAULT_SUBNET_FILE = '/run/flannel/subnet.env';

@@ -90,8 +90,8 @@ export class UdpBackend implements Backend {
         networks: [network],
         routes: [{ destination: network }],
       };
-      await ensureLink(link);
       await this.#removeFormerLife();
+      await ensureLink(link);
       const options = forwarderOptions({
         layout: plane.layout,
         descriptors,
