@@ -27,37 +27,29 @@ export const commands: readonly Command[] = [
   ofYargs(
     'ping',
     'probe the way to a host, a subnet or a container, and say which half of it fails',
-    async () => (await import('./commands/ping.js')).pingCommand,
+    () => import('./commands/ping.js'),
   ),
   ofYargs(
     'doctor',
     'examine this host: device, rights, port, forwarding, firewall, MTU, kernel, registry, clock',
-    async () => (await import('./commands/doctor.js')).doctorCommand,
+    () => import('./commands/doctor.js'),
   ),
   ofYargs(
     'network',
     'show, change or check the network configuration of the cluster',
-    async () => (await import('./commands/network.js')).networkCommand,
+    () => import('./commands/network.js'),
   ),
-  ofYargs(
-    'leases',
-    'list the subnets that are leased, and to whom',
-    async () => (await import('./commands/leases.js')).leasesCommand,
-  ),
-  ofYargs(
-    'log-level',
-    'show or change how much the running daemon logs',
-    async () => (await import('./commands/log-level.js')).logLevelCommand,
-  ),
+  ofYargs('leases', 'list the subnets that are leased, and to whom', () => import('./commands/leases.js')),
+  ofYargs('log-level', 'show or change how much the running daemon logs', () => import('./commands/log-level.js')),
   ofYargs(
     'docker-opts',
     "write Docker's options for this host's subnet to a file, as mk-docker-opts.sh does",
-    async () => (await import('./commands/docker-opts.js')).dockerOptsCommand,
+    () => import('./commands/docker-opts.js'),
   ),
   ofYargs(
     'lab',
     'several hosts on this machine, in network namespaces, to try and to test',
-    async () => (await import('./commands/lab.js')).labCommand,
+    () => import('./commands/lab.js'),
   ),
   {
     name: 'bench',
@@ -70,9 +62,9 @@ export const commands: readonly Command[] = [
 // biome-ignore lint/suspicious/noExplicitAny: so it is in the signature of yargs' own `command`
 type AnyModule = CommandModule<object, any>;
 
-function ofYargs(name: string, summary: string, load: () => Promise<AnyModule>): Command {
+function ofYargs(name: string, summary: string, load: () => Promise<{ readonly command: AnyModule }>): Command {
   const run = async (argv: readonly string[]) => {
-    const [{ runByYargs }, command] = await Promise.all([import('./by-yargs.js'), load()]);
+    const [{ runByYargs }, { command }] = await Promise.all([import('./by-yargs.js'), load()]);
     return runByYargs({ ...command, describe: summary }, [name, ...argv]);
   };
   return { name, summary, run };

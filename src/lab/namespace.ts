@@ -52,7 +52,7 @@ export function execInside(namespace: string, argv: readonly string[], options?:
 /** Starts a program inside a namespace. */
 export function spawnInside(namespace: string, argv: readonly string[], options: SpawnOptions): ChildProcess {
   const [program, ...args] = inside(namespace, argv);
-  return spawn(program as string, args, options);
+  return spawn(program, args, options);
 }
 
 /** Runs many `ip` commands inside a namespace, in one process; the first that fails ends it. */

@@ -28,7 +28,7 @@ export async function startDetached(
   const log = await open(logPath, 'a');
   try {
     const [program, ...args] = inside(namespace, argv);
-    const child = spawn(program as string, args, {
+    const child = spawn(program, args, {
       detached: true,
       stdio: ['ignore', log.fd, log.fd],
       env: cleanEnvironment(),

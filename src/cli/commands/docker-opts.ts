@@ -14,7 +14,7 @@ interface DockerOptsArguments {
   readonly k: string;
 }
 
-export const dockerOptsCommand: CommandModule<object, DockerOptsArguments> = {
+export const command: CommandModule<object, DockerOptsArguments> = {
   command: 'docker-opts',
   builder: (args) =>
     args

@@ -20,7 +20,7 @@ const flagNames = [
   'run-dir',
 ];
 
-export const doctorCommand: CommandModule<object, DoctorArguments> = {
+export const command: CommandModule<object, DoctorArguments> = {
   command: 'doctor',
   builder: (args) =>
     withDaemonFlags(args, flagNames).option('json', { type: 'boolean', default: false, describe: 'print JSON' }),

@@ -8,7 +8,7 @@ interface LeasesArguments {
   readonly json: boolean;
 }
 
-export const leasesCommand: CommandModule<object, LeasesArguments> = {
+export const command: CommandModule<object, LeasesArguments> = {
   command: 'leases',
   builder: (args) =>
     withDaemonFlags(args, registryFlagNames).option('json', {

@@ -8,7 +8,7 @@ interface LogLevelArguments {
   readonly level: (typeof LOG_LEVELS)[number] | undefined;
 }
 
-export const logLevelCommand: CommandModule<object, LogLevelArguments> = {
+export const command: CommandModule<object, LogLevelArguments> = {
   command: 'log-level [level]',
   builder: (args) =>
     args

@@ -61,7 +61,7 @@ const check: CommandModule<object, NetworkArguments> = {
   },
 };
 
-export const networkCommand: CommandModule = {
+export const command: CommandModule = {
   command: 'network',
   builder: (args: Argv) =>
     withDaemonFlags(args, registryFlagNames)

@@ -14,7 +14,7 @@ interface PingArguments {
   readonly 'run-dir': string;
 }
 
-export const pingCommand: CommandModule<object, PingArguments> = {
+export const command: CommandModule<object, PingArguments> = {
   command: 'ping <target>',
   builder: (args) =>
     args

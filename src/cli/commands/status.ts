@@ -7,6 +7,8 @@ import { type Flag, resolveFlags } from '../flags.js';
 import { flagLines, orUsage } from '../usage.js';
 import { runDirectoryOption } from './shared.js';
 
+const yes = (name: string, help: string): Flag => ({ name, kind: 'boolean', default: false, group: 'command', help });
+
 const flags: readonly Flag[] = [
   {
     name: 'run-dir',
@@ -17,27 +19,9 @@ const flags: readonly Flag[] = [
     placeholder: 'DIR',
     help: runDirectoryOption.describe,
   },
-  {
-    name: 'json',
-    kind: 'boolean',
-    default: false,
-    group: 'command',
-    help: 'print JSON; its members are in docs/operations.md',
-  },
-  {
-    name: 'ready',
-    kind: 'boolean',
-    default: false,
-    group: 'command',
-    help: 'end with status 1 unless the overlay is up',
-  },
-  {
-    name: 'watch',
-    kind: 'boolean',
-    default: false,
-    group: 'command',
-    help: 'again every second, until interrupted',
-  },
+  yes('json', 'print JSON; its members are in docs/operations.md'),
+  yes('ready', 'end with status 1 unless the overlay is up'),
+  yes('watch', 'again every second, until interrupted'),
 ];
 
 const usage = () =>

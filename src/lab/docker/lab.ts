@@ -144,7 +144,7 @@ function inPlace(placeText: string, argv: readonly string[], options: readonly s
 /** Compose's own words go to the user: a build takes its time, and is worth looking at. */
 async function compose(words: readonly string[]): Promise<void> {
   const [program, ...first] = await composeCommand();
-  const child = spawn(program as string, [...first, ...words], { cwd: projectFolder, stdio: 'inherit' });
+  const child = spawn(program, [...first, ...words], { cwd: projectFolder, stdio: 'inherit' });
   const [status] = (await once(child, 'close')) as [number | null];
   if (status !== 0) throw new LabError('LAB_COMPOSE', `compose ${words[0]} failed; its messages are above`);
 }
