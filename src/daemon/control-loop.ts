@@ -121,17 +121,14 @@ export class ControlLoop {
   async #agreeOnConfig(signal: AbortSignal): Promise<{ config: NetworkConfig; attributes: LeaseAttributes }> {
     for (;;) {
       const config = await abortable(this.#context.leases.waitForConfig(), signal);
-      let attributes: LeaseAttributes | null = null;
-      await this.#complaints.attempt('waiting for a good network config', async () => {
-        try {
-          attributes = await this.overlay.attributes(config, this.#choice);
-        } catch (error) {
-          if (error instanceof TweedError && error.code === 'CONFIG_INVALID') throw error;
-          this.#end.abort(error);
-        }
-      });
-      signal.throwIfAborted();
-      if (attributes !== null) return { config, attributes };
+      try {
+        const attributes = await this.overlay.attributes(config, this.#choice);
+        this.#complaints.solved('the network config is good now');
+        return { config, attributes };
+      } catch (error) {
+        if (!(error instanceof TweedError) || error.code !== 'CONFIG_INVALID') throw error;
+        this.#complaints.problem(error.message, 'waiting for a good network config');
+      }
       await this.#pause(CONFIG_RETRY_MS, signal);
     }
   }

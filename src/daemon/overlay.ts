@@ -2,6 +2,7 @@ import type { Backend, BackendStatus } from '../backend/backend.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import { formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import { plural } from '../base/plural.js';
 import { Standing } from '../base/standing.js';
 import type { LeaseAttributes, PeerSet } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
@@ -213,6 +214,6 @@ export class Overlay {
 
 /** One line about what the host has, for the service manager. */
 export function summaryOf({ config, lease, peers }: Desired): string {
-  const count = peers.leases.length;
-  return `${formatPrefix(lease.subnet)} of ${formatPrefix(config.network)}, ${count} ${count === 1 ? 'peer' : 'peers'}`;
+  const peerCount = plural(peers.leases.length, 'peer');
+  return `${formatPrefix(lease.subnet)} of ${formatPrefix(config.network)}, ${peerCount}`;
 }
