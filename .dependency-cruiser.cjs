@@ -30,7 +30,7 @@ module.exports = {
       comment: 'nobody but the registry knows about etcd',
       severity: 'error',
       from: { path: '^src/', pathNot: '^src/subnet/' },
-      to: { path: 'node_modules/etcd3' },
+      to: { path: 'node_modules/(etcd3|@grpc)' },
     },
     {
       name: 'koffi-only-in-linux',

@@ -62,6 +62,7 @@ export class OwnLease {
   /** A version of our key with our value whose writer is not known yet; it came during a write of our own. */
   #unexplained = '';
   #twinNoted = false;
+  #absenceNoted = false;
   #restoredAt = Number.NEGATIVE_INFINITY;
   #restorePause = 0;
   /** When the next renewal is due, by both clocks; whichever is first. */
@@ -184,8 +185,10 @@ export class OwnLease {
       if (rival !== undefined) {
         throw new LeaseLostError(subnet, `it is gone, and another host holds ${formatPrefix(rival)}`);
       }
-      log.warn({ key }, 'the own lease has disappeared; taking it again');
+      if (!this.#absenceNoted) log.warn({ key }, 'the own lease has disappeared; taking it again');
+      this.#absenceNoted = true;
       this.#wrote(await registry.create(subnet, this.#wanted, ttlSeconds));
+      this.#absenceNoted = false;
       log.info({ key }, 'took the own subnet again');
       onLease(this.#lease, 're-acquired');
     } catch (error) {
