@@ -9,7 +9,7 @@ const below = {
   'encap/forwarding': ['base', 'linux'],
   'encap/datapath': ['base', 'linux', 'tun', 'encap/wire', 'encap/forwarding'],
   backend: ['base', 'linux', 'routes', 'subnet', 'tun', 'encap'],
-  observe: ['base', 'subnet', 'backend'],
+  observe: ['base', 'linux', 'subnet', 'backend'],
   daemon: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe'],
   operator: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe', 'daemon'],
   lab: ['base', 'linux', 'subnet', 'routes', 'observe', 'operator'],

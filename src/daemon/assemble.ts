@@ -7,6 +7,7 @@ import type { Logger } from '../base/log.js';
 import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
 import { createTrafficRules } from '../routes/rules/traffic-rules.js';
 import { findUnderlay } from '../routes/underlay.js';
+import { DEFAULT_ETCD_PREFIX } from '../subnet/keys.js';
 import { LeaseManager } from '../subnet/leases/lease-manager.js';
 import { PeerCache } from '../subnet/leases/peer-cache.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
@@ -37,7 +38,7 @@ export const realParts: DaemonParts = {
 async function openHostRegistry(options: DaemonOptions, log: Logger): Promise<RegistryHandle> {
   const registry = await openRegistry(options.registry, log);
   const { ttlSeconds, renewMarginSeconds, startFromCache } = options.lease;
-  const cache = new PeerCache(path.join(options.runDirectory, `${options.udp.deviceName}.cache.json`), log);
+  const cache = new PeerCache(peerCacheFile(options), log);
   return {
     createLeases: (publicIp, previousSubnet) =>
       new LeaseManager({
@@ -52,6 +53,12 @@ async function openHostRegistry(options: DaemonOptions, log: Logger): Promise<Re
       }),
     close: () => registry.close(),
   };
+}
+
+/** Daemons that share a run directory have different prefixes, or else different devices. */
+export function peerCacheFile({ runDirectory, udp, registry }: DaemonOptions): string {
+  const prefix = registry.prefix === DEFAULT_ETCD_PREFIX ? '' : `.${encodeURIComponent(registry.prefix)}`;
+  return path.join(runDirectory, `${udp.deviceName}${prefix}.cache.json`);
 }
 
 function createHostRules(

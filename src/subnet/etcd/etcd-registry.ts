@@ -8,7 +8,7 @@ import {
   LeaseGoneError,
   MalformedLeaseError,
 } from '../errors.js';
-import { decodeLeaseValue, encodeLeaseValue, formatSubnetKey } from '../keys.js';
+import { DEFAULT_ETCD_PREFIX, decodeLeaseValue, encodeLeaseValue, formatSubnetKey } from '../keys.js';
 import type { LeaseAttributes } from '../lease.js';
 import {
   interpret,
@@ -23,9 +23,6 @@ import {
 import { EtcdConnection, type EtcdOptions } from './etcd-connection.js';
 import { type EtcdClients, isTransient } from './etcd-endpoint.js';
 import { watchEtcd } from './etcd-watch.js';
-
-/** flannel's default place for everything. */
-export const DEFAULT_ETCD_PREFIX = '/coreos.com/network';
 
 export interface EtcdRegistryOptions extends EtcdOptions {
   readonly prefix?: string;
