@@ -81,6 +81,8 @@ export class EtcdEndpoint implements ICallable<unknown> {
   readonly #options: EtcdEndpointOptions;
   readonly #pool: ConnectionPool;
   #token: Promise<string> | null = null;
+  /** Streams that have brought something and have not ended. */
+  readonly #healthy = new Set<WatchStream>();
 
   constructor(options: EtcdEndpointOptions) {
     this.#options = options;
@@ -97,8 +99,12 @@ export class EtcdEndpoint implements ICallable<unknown> {
   }
 
   /** Opens a stream for watches that ends when this member loses touch with the cluster's leader. */
-  openWatch(): Promise<WatchStream> {
-    return new WatchClient(this).watch();
+  async openWatch(): Promise<WatchStream> {
+    const stream = await new WatchClient(this).watch();
+    stream.on('data', () => this.#healthy.add(stream));
+    stream.on('error', () => this.#healthy.delete(stream));
+    stream.on('end', () => this.#healthy.delete(stream));
+    return stream;
   }
 
   async exec<T>(service: Service, method: string, payload: unknown): Promise<T> {
@@ -127,18 +133,22 @@ export class EtcdEndpoint implements ICallable<unknown> {
   }
 
   /**
-   * The pool does not hear of a failure: it would close all channels, and with them a healthy watch, for a request that was
-   * only refused. Whether a connection is dead is for gRPC's pings to say, which also make another.
+   * The pool closes all channels when it hears of a failure, and with them every watch. So it hears only of failures that
+   * a connection can be at fault for, and only while no watch shows that ours is in order: gRPC's pings say when that
+   * dies. A connection that stays silent from its first moment they do not notice.
    */
   async #call<T>(service: Service, method: string, payload: unknown, token: string | null): Promise<T> {
     const answer = await this.#pool.withConnection(service, ({ client, metadata }) => {
       if (token !== null) metadata.set('token', token);
       const methods = client as unknown as Record<string, UnaryMethod>;
       const deadline = Date.now() + this.#options.callTimeoutMs;
-      return new Promise<{ error: Error } | { response: T }>((resolve) => {
-        (methods[method] as UnaryMethod).call(client, payload, metadata, { deadline }, (error, response) =>
-          resolve(error === null ? { response: response as T } : { error: castGrpcError(error) }),
-        );
+      return new Promise<{ error: Error } | { response: T }>((resolve, reject) => {
+        (methods[method] as UnaryMethod).call(client, payload, metadata, { deadline }, (thrown, response) => {
+          if (thrown === null) return resolve({ response: response as T });
+          const error = castGrpcError(thrown);
+          if (isTransient(error) && this.#healthy.size === 0) reject(error);
+          else resolve({ error });
+        });
       });
     });
     if ('error' in answer) throw answer.error;
