@@ -4,7 +4,9 @@ import { systemClock } from '../base/clock.js';
 import { exec } from '../base/exec.js';
 import { type Prefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import type { Run } from '../routes/ip.js';
 import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
+import { forwardRefusal, readFirewall } from '../routes/rules/forward-refusal.js';
 import { createTrafficRules } from '../routes/rules/traffic-rules.js';
 import { findUnderlay } from '../routes/underlay.js';
 import { DEFAULT_ETCD_PREFIX } from '../subnet/keys.js';
@@ -77,7 +79,8 @@ function createHostRules(
     forward: rules.forward,
     formerNetworks: formerNetworks(past, config.network),
   };
-  const traffic = createTrafficRules(mode, wanted, { run: (argv, options) => exec(argv, { ...options, signal }) });
+  const run: Run = (argv, options) => exec(argv, { ...options, signal });
+  const traffic = createTrafficRules(mode, wanted, { run });
   const lasting = createTrafficRules(mode, wanted);
   const blackhole = () => (rules.blackhole ? ensureBlackhole(subnet) : Promise.resolve([]));
   return {
@@ -87,6 +90,11 @@ function createHostRules(
       ...(await blackhole()),
     ],
     check: async () => [...(await traffic.check()), ...(await blackhole())],
+    obstacles: async () => {
+      if (!rules.forward) return []; // whoever makes these rules himself knows better
+      const refusal = forwardRefusal(config.network, mode, await readFirewall(run));
+      return refusal === null ? [] : [`forwarded packets are refused: ${refusal.text}; ${refusal.fix}`];
+    },
     remove: async () => [...(await lasting.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
   };
 }

@@ -27,6 +27,10 @@ const daemonChecks: readonly Check<DaemonFacts>[] = [
     },
   },
   {
+    id: 'daemon-warnings',
+    evaluate: ({ status }) => (status?.warnings ?? []).map((warning) => warn(warning, 'tweed status')),
+  },
+  {
     id: 'underlay',
     evaluate: ({ underlay }) =>
       typeof underlay === 'string'

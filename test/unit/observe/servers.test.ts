@@ -24,6 +24,7 @@ const status: DaemonStatus = {
   underlay: null,
   registry: { kind: 'etcd', endpoints: [], connected: true, error: '' },
   backend: null,
+  warnings: [],
   repairs: 0,
 };
 

@@ -21,6 +21,7 @@ const waiting: DaemonStatus = {
   underlay: null,
   registry: { kind: 'etcd', endpoints: ['http://10.0.0.9:2379'], connected: false, error: 'connection refused' },
   backend: null,
+  warnings: [],
   repairs: 0,
 };
 
@@ -117,6 +118,13 @@ features:
 tweed 1.2.3, process 4711, up 30 s, waiting: waiting for the network configuration
   registry  etcd http://10.0.0.9:2379, NOT connected: connection refused
 `);
+  });
+
+  it('tells of a lease that has expired, and of what else is amiss', () => {
+    const expired = { ...running, lease: { ...running.lease!, secondsLeft: 0 }, warnings: ['no way; make one'] };
+    const text = renderStatus(expired, now);
+    expect(text).toContain('100.96.0.0/16, expired\n');
+    expect(text).toContain('  warning    no way; make one\n');
   });
 
   it('tells of a reservation and of a lease from the cache', () => {
