@@ -11,9 +11,9 @@ const below = {
   backend: ['base', 'linux', 'routes', 'subnet', 'tun', 'encap'],
   observe: ['base', 'linux', 'subnet', 'backend'],
   daemon: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe'],
-  operator: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe', 'daemon'],
+  operator: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'observe', 'daemon'],
   lab: ['base', 'linux', 'subnet', 'routes', 'observe', 'operator'],
-  cli: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe', 'daemon', 'operator', 'lab'],
+  cli: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'observe', 'daemon', 'operator', 'lab'],
 };
 module.exports = {
   forbidden: [

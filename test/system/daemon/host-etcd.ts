@@ -9,6 +9,7 @@ export class HostEtcd {
   constructor(
     private readonly host: TestHost,
     private readonly directory: string,
+    private readonly flags: readonly string[] = [],
   ) {}
 
   /** Where daemons of all hosts find it. */
@@ -18,7 +19,15 @@ export class HostEtcd {
 
   start(): void {
     const url = ['http://127.0.0.1:2379', `http://${this.host.address}:2379`].join(',');
-    const flags = ['--data-dir', this.directory, '--listen-client-urls', url, '--advertise-client-urls', url];
+    const flags = [
+      '--data-dir',
+      this.directory,
+      '--listen-client-urls',
+      url,
+      '--advertise-client-urls',
+      url,
+      ...this.flags,
+    ];
     const argv = [
       'netns',
       'exec',

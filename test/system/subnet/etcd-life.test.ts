@@ -189,7 +189,10 @@ describe.skipIf(reason !== '')(`a lease manager lives with a real etcd ${reason}
     const complaints = a.lines.filter(({ level, message }) => level === 'warn' && message.includes('cannot be read'));
     expect(complaints).toHaveLength(2);
     // whose lease was written over puts it right
-    await vi.waitFor(() => expect(a.manager.status().malformed.map(({ key }) => key)).toEqual(['10.5.1.1-24']), PATIENCE);
+    await vi.waitFor(
+      () => expect(a.manager.status().malformed.map(({ key }) => key)).toEqual(['10.5.1.1-24']),
+      PATIENCE,
+    );
     expect(b.events).toContain('restored');
   });
 
