@@ -187,6 +187,7 @@ describe('the metrics', () => {
       `tweed_start_time_seconds ${Date.parse('2026-03-01T09:00:00Z') / 1000}`,
       'tweed_registry_connected{kind="etcd"} 1',
       'tweed_repairs_total 2',
+      'tweed_warnings 0',
       'tweed_lease_info{subnet="100.96.42.0/24",public_ip="203.0.113.7",network="100.96.0.0/16"} 1',
       `tweed_lease_expiry_time_seconds ${Date.parse('2026-03-02T11:00:00Z') / 1000}`,
       'tweed_device_mtu_bytes{device="flannel0",backend="udp"} 1472',
