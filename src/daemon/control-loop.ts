@@ -18,6 +18,7 @@ import { Standing } from '../base/standing.js';
 import type { Lease, LeaseAttributes } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
+import { coverageWarnings } from './coverage.js';
 import { DesiredState } from './desired.js';
 import type { InstanceLock } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
@@ -48,6 +49,7 @@ export class ControlLoop {
   readonly #end = new AbortController();
   readonly #locks: InstanceLock[] = [];
   #choice: UnderlayChoice;
+  #coverage: readonly string[] = [];
 
   constructor(context: ControlLoopContext, choice: UnderlayChoice) {
     const { options, parts, past, log } = context;
@@ -59,6 +61,11 @@ export class ControlLoop {
 
   get choice(): UnderlayChoice {
     return this.#choice;
+  }
+
+  /** What is amiss though the overlay is up. */
+  get warnings(): readonly string[] {
+    return [...this.#coverage, ...this.overlay.warnings];
   }
 
   /**
@@ -94,6 +101,7 @@ export class ControlLoop {
     onProgress('waiting for the network configuration');
     const { config, attributes } = await this.#agreeOnConfig(signal);
     await this.#lock(config);
+    this.#lookAtCoverage(config);
     onProgress('waiting for a lease');
     const lease = await abortable(leases.acquire(config, attributes), signal);
     onProgress(`bringing up ${formatPrefix(lease.subnet)}`);
@@ -147,6 +155,13 @@ export class ControlLoop {
     }
   }
 
+  /** Once the overlay has its routes it may be too late to hear of it from the registry. */
+  #lookAtCoverage({ network }: NetworkConfig): void {
+    const { options, log } = this.#context;
+    this.#coverage = coverageWarnings(network, this.#choice.underlay, options.registry.endpoints);
+    for (const warning of this.#coverage) log.warn(warning);
+  }
+
   /** Another interface, address or MTU; and if the public address is another one, another announcement. */
   async #followUnderlay(config: NetworkConfig, lease: Lease): Promise<void> {
     const { parts, options, leases, log } = this.#context;
@@ -167,6 +182,7 @@ export class ControlLoop {
     }
     const attributes = await this.overlay.attributes(config, choice);
     this.#choice = choice;
+    this.#lookAtCoverage(config);
     leases.announce(attributes);
   }
 }

@@ -1,9 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { messageOf, TweedError } from '../base/errors.js';
-import { EWOULDBLOCK, LOCK_EX, LOCK_NB } from '../linux/constants.js';
-import { SystemCallError } from '../linux/errno.js';
-import { control } from '../linux/libc.js';
+import { type FileLock, lockFile } from '../linux/file-lock.js';
 
 /** Where the locks are: one place for all daemons of a host, whatever their options say, that only root can write to. */
 export const LOCK_DIRECTORY = '/run/tweed';
@@ -25,9 +23,7 @@ export class LockError extends TweedError {
   }
 }
 
-export interface InstanceLock {
-  release(): void;
-}
+export type InstanceLock = FileLock;
 
 /**
  * Makes sure that one daemon at most serves something of this network namespace: `device flannel0`, or `network
@@ -41,49 +37,17 @@ export interface InstanceLock {
 export function lockInstance(name: string, directory = LOCK_DIRECTORY): InstanceLock {
   const namespace = fs.statSync('/proc/self/ns/net').ino;
   const file = path.join(directory, `${name.replaceAll(/[^\w.-]/g, '-')}.${namespace}.lock`);
-  for (;;) {
-    const fd = openLock(file);
-    try {
-      if (control.flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        const errno = control.errno();
-        if (errno !== EWOULDBLOCK) throw new SystemCallError(`flock ${file}`, errno, 'look at the file system');
-        throw new AlreadyRunningError(name, holderOf(fd));
-      }
-      // its holder removes the file: what was locked may be gone by now, and another file be there for others to lock
-      if (fs.fstatSync(fd).ino !== fs.statSync(file, { throwIfNoEntry: false })?.ino) {
-        fs.closeSync(fd);
-        continue;
-      }
-      fs.ftruncateSync(fd);
-      fs.writeSync(fd, `${process.pid}\n`, 0);
-    } catch (error) {
-      fs.closeSync(fd);
-      throw error;
-    }
-    return {
-      release: () => {
-        fs.rmSync(file, { force: true });
-        fs.closeSync(fd);
-      },
-    };
-  }
+  const lock = tryLock(file);
+  if ('holder' in lock) throw new AlreadyRunningError(name, lock.holder === '' ? '' : ` (process ${lock.holder})`);
+  return lock;
 }
 
-function openLock(file: string): number {
-  const { O_RDWR, O_CREAT, O_NOFOLLOW } = fs.constants;
+function tryLock(file: string): ReturnType<typeof lockFile> {
   try {
     const directory = path.dirname(file);
     if (!fs.existsSync(directory)) fs.mkdirSync(directory, { mode: 0o755 });
-    return fs.openSync(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
+    return lockFile(file);
   } catch (error) {
     throw new LockError(file, messageOf(error), { cause: error });
   }
-}
-
-/** ` (process 123)`, or nothing when the holder has not written it yet. */
-function holderOf(fd: number): string {
-  const text = Buffer.alloc(16);
-  const length = fs.readSync(fd, text, 0, text.length, 0);
-  const holder = text.toString('latin1', 0, length).trim();
-  return /^\d+$/.test(holder) ? ` (process ${holder})` : '';
 }

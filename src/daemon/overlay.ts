@@ -12,6 +12,9 @@ import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, UnderlayChoice } from './parts.js';
 import { Reconciler } from './reconciler.js';
 
+/** How often the rest of the host's firewall is looked at. */
+const FIREWALL_LOOK_MS = 60_000;
+
 /** Forwarding failed for good. */
 export class ForwardingFailedError extends TweedError {
   constructor(reason: unknown) {
@@ -47,6 +50,7 @@ export class Overlay {
   readonly #ending = new AbortController();
   readonly #complaints: Standing;
   readonly #refusals: Standing;
+  readonly #obstacles: Standing;
   /** Made for an underlay, but not started yet. */
   #candidate: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
   #running: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
@@ -56,11 +60,14 @@ export class Overlay {
   #writtenMtu: number | null = null;
   #refused: Desired['refused'] = [];
   #repairs = 0;
+  #warnings: readonly string[] = [];
+  #lookAgainAt = Number.NEGATIVE_INFINITY;
 
   constructor(context: OverlayContext) {
     this.#context = context;
     this.#complaints = new Standing(context.log, context.parts.clock);
     this.#refusals = new Standing(context.log, context.parts.clock);
+    this.#obstacles = new Standing(context.log, context.parts.clock);
     this.#backendPart = new Reconciler((desired) => this.#followBackend(desired));
     this.#rulesPart = new Reconciler((desired) => this.#followRules(desired));
   }
@@ -73,6 +80,11 @@ export class Overlay {
   /** How many things were put back after somebody took them away. */
   get repairs(): number {
     return this.#repairs;
+  }
+
+  /** What keeps the overlay's packets from their way, though rules and routes are in place. */
+  get warnings(): readonly string[] {
+    return this.#warnings;
   }
 
   /** For how many seconds forwarding has not moved though there is work. */
@@ -186,6 +198,7 @@ export class Overlay {
         for (const change of await rules.apply()) log.info(`traffic rules: ${change}`);
       });
     }
+    await this.#attempt('looking at the firewall', () => this.#lookAtFirewall(rules));
     const mtu = this.#running?.backend.mtu ?? null;
     if (this.#ending.signal.aborted || mtu === null || this.#writtenMtu === mtu) return;
     const content = { network: config.network, subnet: lease.subnet, mtu, ipMasq: options.rules.masquerade };
@@ -193,6 +206,15 @@ export class Overlay {
       parts.writeSubnetFile(options.subnetFile, content),
     );
     if (written) this.#writtenMtu = mtu;
+  }
+
+  /** Costs two processes, so not every time. */
+  async #lookAtFirewall(rules: HostRules): Promise<void> {
+    const now = this.#context.parts.clock.monotonic();
+    if (now < this.#lookAgainAt) return;
+    this.#lookAgainAt = now + FIREWALL_LOOK_MS;
+    this.#warnings = await rules.obstacles();
+    this.#obstacles.update(new Map(this.#warnings.map((text) => [text, text])), 'obstacle');
   }
 
   #noteRepair(text: string): void {

@@ -36,6 +36,8 @@ export interface HostRules {
   apply(): Promise<readonly string[]>;
   /** Puts back what is missing. */
   check(): Promise<readonly string[]>;
+  /** What on this host refuses the overlay's packets in spite of them, in words, each with what to do about it. */
+  obstacles(): Promise<readonly string[]>;
   /** Takes them all away. */
   remove(): Promise<readonly string[]>;
 }

@@ -14,6 +14,7 @@ import { listenToSignals } from './signals.js';
  */
 export async function runDaemon(options: DaemonOptions, log: Logger): Promise<void> {
   log.info({ version, node: process.version, process: process.pid }, 'tweed starts');
+  warningsGoTo(log);
   const manager = new ServiceManager(process.env, sendUnixDatagram, log);
   const daemon = new Daemon(options, realParts, manager, log);
   const signals = listenToSignals(() => daemon.status(), log);
@@ -23,4 +24,12 @@ export async function runDaemon(options: DaemonOptions, log: Logger): Promise<vo
   } finally {
     signals.letGo();
   }
+}
+
+/** What Node has to warn of goes into the log, and not between its lines in a form of its own. */
+function warningsGoTo(log: Logger): void {
+  process.removeAllListeners('warning');
+  process.on('warning', ({ name, message }) =>
+    log[name === 'DeprecationWarning' ? 'debug' : 'warn'](`Node: ${message}`),
+  );
 }

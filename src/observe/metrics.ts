@@ -70,6 +70,7 @@ function renderFamilies(status: DaemonStatus): Promise<string> {
     'Addresses, routes and rules put back after somebody removed them.',
     one(status.repairs),
   );
+  gauge('tweed_warnings', 'How many things are amiss though the daemon runs.', one(status.warnings.length));
   const { lease, underlay, backend } = status;
   if (lease !== null) {
     gauge('tweed_lease_info', 'The subnet of this host; always 1.', [

@@ -17,6 +17,7 @@ export interface StatusInput {
   readonly endpoints: readonly string[];
   readonly leases: LeaseManagerStatus | null;
   readonly backend: BackendStatus | null;
+  readonly warnings: readonly string[];
   readonly repairs: number;
 }
 
@@ -39,6 +40,7 @@ export function composeStatus(input: StatusInput): DaemonStatus {
       underlay === null ? null : { interface: underlay.name, address: formatIpv4(underlay.address), mtu: underlay.mtu },
     registry: composeRegistry(input.endpoints, leases),
     backend: input.backend,
+    warnings: input.warnings,
     repairs: input.repairs,
   };
 }

@@ -1,12 +1,11 @@
 import fs from 'node:fs/promises';
 import http from 'node:http';
-import net from 'node:net';
 import path from 'node:path';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { type FileLock, lockFile } from '../linux/file-lock.js';
+import { socketNames } from './socket-names.js';
 import type { StatusSource } from './status.js';
-
-export const SOCKET_NAME = 'tweed.sock';
 
 /** The status socket could not be made; the daemon goes on without. */
 export class StatusSocketError extends TweedError {
@@ -16,6 +15,8 @@ export class StatusSocketError extends TweedError {
 }
 
 export interface StatusServer {
+  /** Where it listens. */
+  readonly file: string;
   close(): Promise<void>;
 }
 
@@ -23,38 +24,58 @@ export interface StatusServer {
  * Answers `tweed status` and `tweed log-level` on a unix socket, in HTTP: `GET /status` gives the status as JSON,
  * `GET /log-level` and `PUT /log-level` read and set the log level. Root and the socket's group may connect.
  *
- * @throws StatusSocketError when the directory cannot be used or another daemon answers there.
+ * Daemons that share the directory have a socket each, and a lock beside it, so none takes another's for one that a killed
+ * daemon left.
+ *
+ * @throws StatusSocketError when the directory cannot be used.
  */
 export async function startStatusServer(
   runDirectory: string,
   status: StatusSource,
   log: Logger,
 ): Promise<StatusServer> {
-  const file = path.join(runDirectory, SOCKET_NAME);
   const server = http.createServer((request, response) => {
     answer(request, response, status, log).catch((error: unknown) => {
       response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(error)}\n`);
     });
   });
+  let file = path.join(runDirectory, socketNames[0] as string);
+  let lock: FileLock | undefined;
   try {
     await fs.mkdir(runDirectory, { recursive: true, mode: 0o755 });
-    if (await answers(file)) throw new Error('another daemon answers there');
+    ({ file, lock } = takeSocket(runDirectory));
     await fs.rm(file, { force: true }); // left by a daemon that was killed
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen(file, resolve));
     await fs.chmod(file, 0o660);
   } catch (error) {
     server.close();
+    lock?.release();
     throw new StatusSocketError(file, messageOf(error), { cause: error });
   }
+  const held = lock;
   server.on('error', (error) => log.warn({ err: error }, 'status socket failed'));
   server.unref();
   return {
+    file,
     close: () =>
       new Promise((resolve) => {
-        server.close(() => resolve()); // removes the file
+        server.close(() => {
+          held.release(); // after the socket's file is gone
+          resolve();
+        });
         server.closeAllConnections();
       }),
   };
+}
+
+/** The first socket that no other daemon has. */
+function takeSocket(runDirectory: string): { file: string; lock: FileLock } {
+  for (const name of socketNames) {
+    const file = path.join(runDirectory, name);
+    const lock = lockFile(`${file}.lock`);
+    if (!('holder' in lock)) return { file, lock };
+  }
+  throw new Error(`${socketNames.length} daemons have theirs there`);
 }
 
 async function answer(
@@ -88,16 +109,4 @@ async function bodyOf(request: http.IncomingMessage): Promise<string> {
     if (body.length > 1000) throw new Error('the request is too long');
   }
   return body;
-}
-
-/** Does someone listen at the socket? A file without a listener is what a killed daemon leaves. */
-function answers(file: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect(file);
-    socket.on('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on('error', () => resolve(false));
-  });
 }

@@ -43,6 +43,8 @@ export interface DaemonStatus {
   readonly underlay: { readonly interface: string; readonly address: string; readonly mtu: number } | null;
   readonly registry: RegistryStatus;
   readonly backend: BackendStatus | null;
+  /** What is amiss though the daemon runs, in words, each with what to do about it. */
+  readonly warnings: readonly string[];
   /** How often the reconcile loop put something back. */
   readonly repairs: number;
 }

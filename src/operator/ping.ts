@@ -92,7 +92,7 @@ export function judge({ peer, device, route, underlay, overlay, counted, drops }
   if ((counted?.txPackets ?? 0) === 0 && dropped.length > 0) {
     return { ok: false, verdict: `this host dropped the packets: ${dropped.join(', ')}` };
   }
-  const neverLeft = counted?.txPackets === 0 || overlay.error.includes('not permitted');
+  const neverLeft = counted?.txPackets === 0 || overlay.refusedHere;
   if (overlay.error !== '' && neverLeft) {
     return {
       ok: false,

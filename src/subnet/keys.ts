@@ -4,6 +4,9 @@ import { MalformedLeaseError } from './errors.js';
 import type { LeaseAttributes } from './lease.js';
 import { formatIpv6, type Ipv6Prefix, netmaskV6, parseIpv6 } from './network-config/ipv6.js';
 
+/** flannel's default place for everything. */
+export const DEFAULT_ETCD_PREFIX = '/coreos.com/network';
+
 /** What the last part of a lease's key says. */
 export interface SubnetKey {
   /** Null for a host without IPv4, which flannel writes as `0.0.0.0-0&…`. */

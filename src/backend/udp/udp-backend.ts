@@ -77,6 +77,9 @@ export class UdpBackend implements Backend {
       gro: offloads.udpGro,
       buffer: socketBuffer,
     });
+    if (descriptors.tun.adopted) {
+      this.#context.log.info({ device }, 'took over a device that nobody held; it goes when the daemon does');
+    }
     try {
       const { network } = config;
       const { subnet } = lease;

@@ -1,10 +1,12 @@
 import type { CommandModule } from 'yargs';
 import { daemonLogLevel } from '../../operator/status-client.js';
 import { LOG_LEVELS } from '../flag-table.js';
-import { runDirectoryOption } from './shared.js';
+import { daemonChoiceOptions } from './shared.js';
 
 interface LogLevelArguments {
   readonly 'run-dir': string;
+  readonly device: string;
+  readonly network: string;
   readonly level: (typeof LOG_LEVELS)[number] | undefined;
 }
 
@@ -13,8 +15,8 @@ export const command: CommandModule<object, LogLevelArguments> = {
   builder: (args) =>
     args
       .positional('level', { type: 'string', choices: LOG_LEVELS, describe: 'the new level' })
-      .option('run-dir', runDirectoryOption),
-  handler: async ({ 'run-dir': runDir, level }) => {
-    process.stdout.write(`${await daemonLogLevel(runDir, level)}\n`);
+      .options(daemonChoiceOptions),
+  handler: async ({ 'run-dir': runDir, level, ...choice }) => {
+    process.stdout.write(`${await daemonLogLevel(runDir, level, choice)}\n`);
   },
 };

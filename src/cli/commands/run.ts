@@ -1,5 +1,6 @@
 import { createLogger, type Logger } from '../../base/log.js';
 import { version } from '../../base/version.js';
+import { presentDevice, removalOf } from '../../tun/present.js';
 import { exitCodes } from '../exit.js';
 import { type RunRequest, readRunRequest } from '../options.js';
 import { effectiveSettings, renderConfig } from '../print-config.js';
@@ -20,7 +21,7 @@ export async function runDaemonCommand(program: string, argv: readonly string[])
       process.stdout.write(renderConfig(request));
       return exitCodes.done;
     case 'check':
-      process.stdout.write('the options are right\n');
+      process.stdout.write(`the options are right\n${deviceNote(request.options.udp.deviceName)}`);
       return exitCodes.done;
     case 'run':
       // Arguments are there for every user of the host to see in /proc; a title of our own takes their place.
@@ -28,6 +29,14 @@ export async function runDaemonCommand(program: string, argv: readonly string[])
       await (await import('../../daemon/run.js')).runDaemon(request.options, startLog(request));
       return exitCodes.done;
   }
+}
+
+/** Which backend will run stands in the registry, so what the device is like is no fault of the options. */
+function deviceNote(device: string): string {
+  const present = presentDevice(device);
+  const removal = removalOf(device, present);
+  if (removal !== '') return `${device} exists and cannot be used by the udp backend (${present}): ${removal}\n`;
+  return present === 'left over' ? `${device} was left without a process; the udp backend will take it over\n` : '';
 }
 
 /** The log, with what was asked for as its first line. */

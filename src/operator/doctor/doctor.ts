@@ -1,11 +1,11 @@
 import { backendKind, checkBackendConfig } from '../../backend/select.js';
 import { messageOf } from '../../base/errors.js';
-import { parsePrefix } from '../../base/ipv4.js';
+import { formatPrefix, parsePrefix } from '../../base/ipv4.js';
 import type { DaemonOptions } from '../../daemon/options.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { findUnderlay, type Underlay, type UnderlayOptions } from '../../routes/underlay.js';
 import type { BackendConfig, NetworkConfig } from '../../subnet/network-config/config.js';
-import { fetchStatus } from '../status-client.js';
+import { fetchStatuses } from '../status-client.js';
 import { type Check, type Finding, fail, ok, runChecks, warn } from './finding.js';
 import { hostChecks } from './host-checks.js';
 import { type DoctorQuestion, gatherHostFacts } from './host-facts.js';
@@ -27,6 +27,10 @@ const daemonChecks: readonly Check<DaemonFacts>[] = [
     },
   },
   {
+    id: 'daemon-warnings',
+    evaluate: ({ status }) => (status?.warnings ?? []).map((warning) => warn(warning, 'tweed status')),
+  },
+  {
     id: 'underlay',
     evaluate: ({ underlay }) =>
       typeof underlay === 'string'
@@ -39,11 +43,14 @@ const daemonChecks: readonly Check<DaemonFacts>[] = [
 export async function examineHost(
   options: Pick<DaemonOptions, 'registry' | 'underlay' | 'udp' | 'runDirectory'>,
 ): Promise<readonly Finding[]> {
-  const [status, underlay, registry] = await Promise.all([
-    fetchStatus(options.runDirectory).catch(() => null),
+  const [daemons, underlay, registry] = await Promise.all([
+    fetchStatuses(options.runDirectory),
     underlayOrReason(options.underlay),
     gatherRegistryFacts(options.registry),
   ]);
+  const network = registry.config === null ? null : formatPrefix(registry.config.network);
+  // One alone may serve a network that was another's in the registry until now.
+  const status = daemons.find((one) => one.network === network) ?? (daemons.length === 1 ? daemons[0] : null) ?? null;
   const host = await gatherHostFacts(question(options.udp, status, underlay, registry.config));
   return [
     ...runChecks(daemonChecks, { status, underlay }),

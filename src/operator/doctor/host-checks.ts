@@ -8,6 +8,7 @@ import { contains, formatIpv4, formatPrefix, overlaps, type Prefix, parsePrefix 
 import { quirksOf } from '../../linux/kernel-quirks.js';
 import type { LinkState } from '../../routes/links.js';
 import type { InstalledRoute } from '../../routes/route-table.js';
+import { removalOf } from '../../tun/present.js';
 import { type Check, type Finding, fail, ok, warn } from './finding.js';
 import { firewallForward, firewallInput, iptablesVariants } from './firewall-checks.js';
 import type { HostFacts } from './host-facts.js';
@@ -32,6 +33,23 @@ const tunDevice: Check<HostFacts> = {
       case 'broken':
         return fail('/dev/net/tun exists, but the kernel has no TUN driver behind it', 'modprobe tun');
     }
+  },
+};
+
+/** A device that is there already is the running daemon's, or it must be one that can be taken over. */
+const overlayDevice: Check<HostFacts> = {
+  id: 'overlay-device',
+  evaluate: ({ question, present }) => {
+    const { backend, device, daemonPid } = question;
+    if (backend.type !== 'udp') return null;
+    if (present === 'none') return ok(`nothing else is called ${device}`);
+    if (present === 'left over') return ok(`${device} was left without a process; the daemon will take it over`);
+    if (present === 'held') {
+      return daemonPid === null
+        ? fail(`another process holds ${device}`, 'stop the daemon (tweed or flanneld) that it belongs to')
+        : ok(`${device} is held by a process, as it is while the daemon runs`);
+    }
+    return fail(`${device} exists, and is no TUN device that could be used (${present})`, removalOf(device, present));
   },
 };
 
@@ -280,6 +298,7 @@ export const hostChecks: readonly Check<HostFacts>[] = [
   kernel,
   capability,
   tunDevice,
+  overlayDevice,
   udpPort,
   forwarding,
   reversePath,

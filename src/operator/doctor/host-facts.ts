@@ -11,6 +11,7 @@ import { parseSavedRules, type SavedRules } from '../../routes/rules/iptables-sa
 import { type NftablesRuleset, parseNftablesRuleset } from '../../routes/rules/nftables-ruleset.js';
 import type { RulesMode } from '../../routes/rules/traffic-rules.js';
 import type { Underlay } from '../../routes/underlay.js';
+import { type PresentDevice, presentDevice } from '../../tun/present.js';
 
 /** What the host is to run: what the facts are judged by. */
 export interface DoctorQuestion {
@@ -61,6 +62,8 @@ export interface HostFacts {
   /** iptables-nft warns that legacy tables are there too, or the other way round. */
   readonly bothIptables: boolean;
   readonly nftables: NftablesRuleset | null;
+  /** What stands under the overlay device's name. */
+  readonly present: PresentDevice;
   /** The stable release behind the kernel's name. */
   readonly kernelRelease: string;
   readonly udp: UdpTotals;
@@ -116,6 +119,7 @@ export async function gatherHostFacts(
     iptables: iptables === null ? null : parseSavedRules(iptables.stdout),
     bothIptables: /tables present, use iptables-\w+-save/.test(`${iptables?.stdout}${iptables?.stderr}`),
     nftables: nft === null ? null : parseNftablesRuleset(nft.stdout),
+    present: presentDevice(question.device),
     kernelRelease: kernelRelease(),
     udp: udpTotals(snmp ?? ''),
   };

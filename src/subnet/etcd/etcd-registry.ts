@@ -1,4 +1,4 @@
-import { type IEvent, type IKeyValue, isRecoverableError } from 'etcd3';
+import type { IEvent, IKeyValue } from 'etcd3';
 import type { Prefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
 import {
@@ -8,7 +8,7 @@ import {
   LeaseGoneError,
   MalformedLeaseError,
 } from '../errors.js';
-import { decodeLeaseValue, encodeLeaseValue, formatSubnetKey } from '../keys.js';
+import { DEFAULT_ETCD_PREFIX, decodeLeaseValue, encodeLeaseValue, formatSubnetKey } from '../keys.js';
 import type { LeaseAttributes } from '../lease.js';
 import {
   interpret,
@@ -21,11 +21,8 @@ import {
   type WatchOptions,
 } from '../registry.js';
 import { EtcdConnection, type EtcdOptions } from './etcd-connection.js';
-import type { EtcdClients } from './etcd-endpoint.js';
+import { type EtcdClients, isTransient } from './etcd-endpoint.js';
 import { watchEtcd } from './etcd-watch.js';
-
-/** flannel's default place for everything. */
-export const DEFAULT_ETCD_PREFIX = '/coreos.com/network';
 
 export interface EtcdRegistryOptions extends EtcdOptions {
   readonly prefix?: string;
@@ -240,7 +237,7 @@ export class EtcdRegistry implements Registry {
       if (response.succeeded) return response.header.revision;
     } catch (error) {
       // After a timeout the write may have happened or be happening still, and revoking would delete the key.
-      if (!(error instanceof Error && isRecoverableError(error))) await this.#revokeIfUnused(clients, lease);
+      if (!isTransient(error)) await this.#revokeIfUnused(clients, lease);
       throw error;
     }
     await this.#revokeIfUnused(clients, lease);

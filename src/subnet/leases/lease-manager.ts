@@ -50,6 +50,8 @@ export interface LeaseManagerStatus {
   readonly renewAt: number | null;
   /** True from a start with the last known state until the registry has been compared with it. */
   readonly fromCache: boolean;
+  /** Somebody else writes this host's lease as well. */
+  readonly hasTwin: boolean;
   readonly peers: PeerSet;
   readonly malformed: readonly { readonly key: string; readonly problem: string }[];
 }
@@ -118,6 +120,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
       lease: this.#own?.lease ?? null,
       renewAt: this.#own?.renewAt ?? null,
       fromCache: this.#cached !== null,
+      hasTwin: this.#own?.hasTwin ?? false,
       peers: this.peers,
       malformed: this.#follower?.malformed ?? [],
     };

@@ -119,6 +119,22 @@ describe('the life of a daemon', () => {
     await life;
   });
 
+  it('tells what is amiss though it is ready', async () => {
+    world.hasTwin = true;
+    world.obstacles = ['forwarded packets are refused: by somebody; ask him'];
+    const daemon = world.daemon('-etcd-endpoints=http://10.5.200.1:2379');
+    const life = daemon.run(stop.signal);
+    await told('READY=1');
+    await vi.waitFor(() => expect(daemon.status().warnings).toHaveLength(3));
+    expect(daemon.status().warnings).toEqual([
+      expect.stringContaining('another host has the same public address'),
+      expect.stringContaining('the overlay’s network 10.5.0.0/16 covers the way to the registry at http://10.5.200.1'),
+      'forwarded packets are refused: by somebody; ask him',
+    ]);
+    stop.abort();
+    await life;
+  });
+
   it('stops forwarding and ends with the reason when the lease is lost', async () => {
     const life = world.daemon().run(stop.signal);
     await told('READY=1');

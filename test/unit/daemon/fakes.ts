@@ -134,6 +134,7 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
       lease: this.#lease,
       renewAt: null,
       fromCache: false,
+      hasTwin: this.world.hasTwin,
       peers: this.#peers,
       malformed: [],
     };
@@ -205,6 +206,9 @@ export class World {
     reason: 'the test says so',
   };
   moved: UnderlayChoice | null = null;
+  hasTwin = false;
+  /** What the host's firewall refuses. */
+  obstacles: readonly string[] = [];
 
   /** Five times as fast as the real one: intervals are waited for here, never measured. */
   clock: Clock = { ...systemClock, sleep: (milliseconds, signal) => systemClock.sleep(milliseconds / 5, signal) };
@@ -255,6 +259,7 @@ export class World {
         this.host.rules = true;
         return gone ? ['the chains'] : [];
       },
+      obstacles: async () => this.obstacles,
       remove: async () => {
         events.push('rules removed');
         this.host.rules = false;

@@ -21,6 +21,7 @@ const waiting: DaemonStatus = {
   underlay: null,
   registry: { kind: 'etcd', endpoints: ['http://10.0.0.9:2379'], connected: false, error: 'connection refused' },
   backend: null,
+  warnings: [],
   repairs: 0,
 };
 
@@ -119,6 +120,13 @@ tweed 1.2.3, process 4711, up 30 s, waiting: waiting for the network configurati
 `);
   });
 
+  it('tells of a lease that has expired, and of what else is amiss', () => {
+    const expired = { ...running, lease: { ...running.lease!, secondsLeft: 0 }, warnings: ['no way; make one'] };
+    const text = renderStatus(expired, now);
+    expect(text).toContain('100.96.0.0/16, expired\n');
+    expect(text).toContain('  warning    no way; make one\n');
+  });
+
   it('tells of a reservation and of a lease from the cache', () => {
     const reserved = { ...running, lease: { ...running.lease!, expiresAt: null, secondsLeft: null, fromCache: true } };
     expect(renderStatus(reserved, now)).toContain('100.96.0.0/16, reserved, does not expire, from the cache\n');
@@ -179,6 +187,7 @@ describe('the metrics', () => {
       `tweed_start_time_seconds ${Date.parse('2026-03-01T09:00:00Z') / 1000}`,
       'tweed_registry_connected{kind="etcd"} 1',
       'tweed_repairs_total 2',
+      'tweed_warnings 0',
       'tweed_lease_info{subnet="100.96.42.0/24",public_ip="203.0.113.7",network="100.96.0.0/16"} 1',
       `tweed_lease_expiry_time_seconds ${Date.parse('2026-03-02T11:00:00Z') / 1000}`,
       'tweed_device_mtu_bytes{device="flannel0",backend="udp"} 1472',

@@ -88,6 +88,7 @@ const healthy: HostFacts = {
   iptables: parseSavedRules('*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT\n'),
   bothIptables: false,
   nftables: null,
+  present: 'none',
   kernelRelease: '6.18.44-cloud-amd64',
   udp: { received: 1_000_000, checksumErrors: 3 },
 };
@@ -115,6 +116,26 @@ describe('checksums', () => {
 
   it('do not matter without a tunnel', () => {
     expect(troubles(bad, hostGw)).toEqual([]);
+  });
+});
+
+describe('a device of the overlay’s name', () => {
+  it.each<[HostFacts['present'], number | null, string | null]>([
+    ['none', null, null],
+    ['left over', null, null],
+    ['held', 77, null],
+    ['held', null, 'another process holds flannel0'],
+    ['several queues', null, '→ ip tuntap del dev flannel0 mode tun multi_queue'],
+    ['no tun', 77, '→ ip link del flannel0'],
+  ])('is judged: %s, with daemon %s', (present, daemonPid, expected) => {
+    const found = troubles({ present }, { daemonPid }).filter(({ id }) => id === 'overlay-device');
+    expect(found.map(({ text, fix }) => `${text} → ${fix}`)).toEqual(
+      expected === null ? [] : [expect.stringContaining(expected)],
+    );
+  });
+
+  it('does not matter to a backend that makes another', () => {
+    expect(troubles({ present: 'no tun' }, vxlan)).toEqual([]);
   });
 });
 

@@ -192,6 +192,19 @@ describe('keeping the own lease', () => {
     expect(lost).toEqual([]);
   });
 
+  it('writes in answer to another host with the same public address, so that it notices too, and both stay calm', async () => {
+    const [one, other] = [await harness.running(), await harness.running()];
+    await clock.advance(MINUTE);
+    expect([one, other].map(({ manager }) => manager.status().hasTwin)).toEqual([true, true]);
+    const before = store.revision;
+    await clock.advance(HOUR);
+    expect(store.revision).toBe(before);
+    await other.manager.close();
+    await clock.advance(3 * 24 * HOUR);
+    expect(one.manager.status().hasTwin).toBe(false);
+    expect([...one.lost, ...other.lost]).toEqual([]);
+  });
+
   it('takes none of its own renewals for somebody else’s', async () => {
     await harness.running({ ttlSeconds: 60 });
     await clock.advance(HOUR);
