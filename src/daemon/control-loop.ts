@@ -108,9 +108,10 @@ export class ControlLoop {
     onUp();
     for (;;) {
       await this.#pause(options.rules.resyncSeconds * 1000, signal);
-      await this.#followUnderlay(config, lease);
+      await this.#complaints.attempt('following the underlay', () => this.#followUnderlay(config, lease));
       signal.throwIfAborted();
-      await Promise.all([this.overlay.forward(desired()), this.overlay.setUp(desired())]);
+      this.overlay.setUp(desired()).catch(fail); // not waited for: it may hang for minutes behind the lock of iptables
+      await this.overlay.forward(desired());
     }
   }
 
@@ -147,15 +148,15 @@ export class ControlLoop {
     }
   }
 
-  /** Another interface, address or MTU; and if the public address is another one, another announcement. */
+  /**
+   * Another interface, address or MTU; and if the public address is another one, another announcement. Until a backend
+   * takes the new underlay, the one in use stays.
+   */
   async #followUnderlay(config: NetworkConfig, lease: Lease): Promise<void> {
     const { parts, options, leases, log } = this.#context;
-    let moved: UnderlayChoice | null = null;
-    await this.#complaints.attempt('looking at the underlay', async () => {
-      moved = await parts.recheckUnderlay(this.#choice, options.underlay);
-    });
-    if (moved === null) return;
-    const choice: UnderlayChoice = moved;
+    const choice = await parts.recheckUnderlay(this.#choice, options.underlay);
+    if (choice === null) return;
+    const attributes = await this.overlay.attributes(config, choice);
     const { underlay, publicIp, reason } = choice;
     log.info({ interface: underlay.name, mtu: underlay.mtu, reason }, 'the underlay has moved');
     if (publicIp !== this.#choice.publicIp) {
@@ -165,7 +166,6 @@ export class ControlLoop {
         `the public address has changed; ${formatPrefix(lease.subnet)} stays`,
       );
     }
-    const attributes = await this.overlay.attributes(config, choice);
     this.#choice = choice;
     leases.announce(attributes);
   }
