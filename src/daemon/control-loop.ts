@@ -15,11 +15,11 @@ import { TweedError } from '../base/errors.js';
 import { formatIpv4, formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { Standing } from '../base/standing.js';
+import type { FileLock } from '../linux/file-lock.js';
 import type { Lease, LeaseAttributes } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import { DesiredState } from './desired.js';
-import type { InstanceLock } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
 import { Overlay, summaryOf } from './overlay.js';
 import type { DaemonParts, Leases, UnderlayChoice } from './parts.js';
@@ -46,7 +46,7 @@ export class ControlLoop {
   readonly #complaints: Standing;
   readonly #desired = new DesiredState();
   readonly #end = new AbortController();
-  readonly #locks: InstanceLock[] = [];
+  readonly #locks: FileLock[] = [];
   #choice: UnderlayChoice;
 
   constructor(context: ControlLoopContext, choice: UnderlayChoice) {

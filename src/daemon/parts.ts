@@ -2,12 +2,12 @@ import type { Backend, BackendContext } from '../backend/backend.js';
 import type { Clock } from '../base/clock.js';
 import type { Prefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import type { FileLock } from '../linux/file-lock.js';
 import type { UnderlayChoice, UnderlayOptions } from '../routes/underlay.js';
 import type { LeaseLostError } from '../subnet/errors.js';
 import type { LeaseManager } from '../subnet/leases/lease-manager.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv, SubnetEnv } from '../subnet/subnet-env.js';
-import type { InstanceLock } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
 
 export type { UnderlayChoice };
@@ -44,7 +44,7 @@ export interface HostRules {
 export interface DaemonParts {
   readonly clock: Clock;
   /** @param name of what one daemon at most may have in this network namespace */
-  lock(name: string): Promise<InstanceLock>;
+  lock(name: string): Promise<FileLock>;
   findUnderlay(options: UnderlayOptions): Promise<UnderlayChoice>;
   /** Another choice when the host has lost the one in use, or its MTU changed; null when all is as it was. */
   recheckUnderlay(current: UnderlayChoice, options: UnderlayOptions): Promise<UnderlayChoice | null>;

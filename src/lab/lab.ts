@@ -63,8 +63,7 @@ export class Lab {
     const options = completeOptions({ ...given, registry: given.registry ?? (await usualRegistry()) });
     await requirePrograms(['ip', 'tee', ...(options.registry === 'etcd' ? ['etcd'] : [])]);
     const files = await LabFiles.of(options.name);
-    const unlock = await files.lock();
-    try {
+    return files.locked(async () => {
       const state = await files.load();
       if (state?.complete) {
         const difference = firstDifference(state.options, given);
@@ -87,9 +86,7 @@ export class Lab {
       const lab = new Lab(files, { options, hosts: [], publications: [], complete: false });
       await lab.#build(progress, signal);
       return lab;
-    } finally {
-      await unlock();
-    }
+    });
   }
 
   /** The lab of that name, which must be up. */
@@ -114,12 +111,7 @@ export class Lab {
   static async down(name: string): Promise<boolean> {
     requireRoot();
     const files = await LabFiles.of(name);
-    const unlock = await files.lock();
-    try {
-      return await takeDown(name, files);
-    } finally {
-      await unlock();
-    }
+    return files.locked(() => takeDown(name, files));
   }
 
   async down(): Promise<void> {
@@ -227,7 +219,7 @@ export class Lab {
 
   /** Plugs one more host into the switch and starts its daemon. */
   addHost(settings: HostSettings = {}): Promise<HostState> {
-    return this.#change(async () => {
+    return this.files.locked(async () => {
       const used = new Set(this.hosts.map(({ name }) => name));
       let number = 1;
       while (used.has(hostName(number))) number++;
@@ -242,7 +234,7 @@ export class Lab {
 
   /** Pulls a host's plug: its daemon and containers vanish without a word. */
   removeHost(name: string): Promise<void> {
-    return this.#change(async () => {
+    return this.files.locked(async () => {
       const host = this.host(name);
       await removeHost(this.options, host);
       await rm(this.files.runFolder(name), { recursive: true, force: true });
@@ -253,7 +245,7 @@ export class Lab {
 
   /** Gives a host another address on the underlay. Its daemon is not told. */
   changeAddress(name: string, address: string): Promise<void> {
-    return this.#change(async () => {
+    return this.files.locked(async () => {
       const host = this.host(name);
       await changeHostAddress(this.options, name, host.address, address);
       await this.#saveHosts(this.hosts.map((other) => (other === host ? { ...host, address } : other)));
@@ -262,7 +254,7 @@ export class Lab {
 
   /** Makes a container's port reachable by its host's address, as `docker run -p` does. */
   publish(publication: Publication): Promise<void> {
-    return this.#change(async () => {
+    return this.files.locked(async () => {
       await publish(this.#state, this.files, publication);
       await this.#save({ publications: [...this.#state.publications, publication] });
     });
@@ -331,16 +323,6 @@ export class Lab {
       },
       () => (repaired.length === 0 ? 'nothing to do' : `started again: ${repaired.join(', ')}`),
     );
-  }
-
-  /** Runs a change of the lab's state, unless another command is changing it. */
-  async #change<T>(work: () => Promise<T>): Promise<T> {
-    const unlock = await this.files.lock();
-    try {
-      return await work();
-    } finally {
-      await unlock();
-    }
   }
 
   #saveHosts(hosts: readonly HostState[]): Promise<void> {

@@ -50,10 +50,6 @@ async function recordOf(pid: number): Promise<ProcessRecord> {
   return { pid, startTicks: (await readStat(pid))?.startTicks ?? ended };
 }
 
-export function ownRecord(): Promise<ProcessRecord> {
-  return recordOf(process.pid);
-}
-
 export async function readRecord(recordPath: string): Promise<ProcessRecord | null> {
   const text = await readIfThere(recordPath);
   return text === null || text === '' ? null : (JSON.parse(text) as ProcessRecord);
