@@ -5,6 +5,7 @@ import { exec } from '../base/exec.js';
 import { type Prefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
+import type { TrafficRules } from '../routes/rules/rules.js';
 import { createTrafficRules } from '../routes/rules/traffic-rules.js';
 import { findUnderlay } from '../routes/underlay.js';
 import { LeaseManager } from '../subnet/leases/lease-manager.js';
@@ -14,7 +15,7 @@ import { openRegistry } from '../subnet/open-registry.js';
 import { formerNetworks, type PreviousSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
 import { lockInstance } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
-import type { DaemonParts, HostRules, RegistryHandle } from './parts.js';
+import type { DaemonParts, RegistryHandle } from './parts.js';
 import { recheckUnderlay } from './underlay-watch.js';
 
 /** How long the registry may keep silent at start before the cache is used, where that is wanted. */
@@ -60,7 +61,7 @@ function createHostRules(
   subnet: Prefix,
   past: PreviousSubnetEnv,
   signal: AbortSignal,
-): HostRules {
+): TrafficRules {
   const mode = config.enableNftables ? 'nftables' : 'iptables';
   const wanted = {
     network: config.network,
@@ -80,7 +81,7 @@ function createHostRules(
       ...(await blackhole()),
     ],
     check: async () => [...(await traffic.check()), ...(await blackhole())],
-    remove: async () => [...(await lasting.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
+    cleanUp: async () => [...(await lasting.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
   };
 }
 

@@ -13,27 +13,20 @@
 import { abortable } from '../base/abortable.js';
 import { TweedError } from '../base/errors.js';
 import { formatIpv4, formatPrefix } from '../base/ipv4.js';
-import type { Logger } from '../base/log.js';
 import { Standing } from '../base/standing.js';
 import type { FileLock } from '../linux/file-lock.js';
 import type { Lease, LeaseAttributes } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
-import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import { DesiredState } from './desired.js';
-import type { DaemonOptions } from './options.js';
-import { Overlay, summaryOf } from './overlay.js';
-import type { DaemonParts, Leases, UnderlayChoice } from './parts.js';
+import { Overlay, type OverlayContext, summaryOf } from './overlay.js';
+import type { Leases, UnderlayChoice } from './parts.js';
 
 /** How often a configuration that the backend refused is looked at again. */
 const CONFIG_RETRY_MS = 1000;
 
 /** What the loop works with, and whom it tells. */
-export interface ControlLoopContext {
-  readonly options: DaemonOptions;
-  readonly parts: DaemonParts;
+export interface ControlLoopContext extends Omit<OverlayContext, 'onFailed'> {
   readonly leases: Leases;
-  readonly past: PreviousSubnetEnv;
-  readonly log: Logger;
   /** What it waits for or does now, in words. */
   onProgress(detail: string): void;
   /** The overlay is up for the first time. */
@@ -50,11 +43,10 @@ export class ControlLoop {
   #choice: UnderlayChoice;
 
   constructor(context: ControlLoopContext, choice: UnderlayChoice) {
-    const { options, parts, past, log } = context;
     this.#context = context;
     this.#choice = choice;
-    this.#complaints = new Standing(log, parts.clock);
-    this.overlay = new Overlay({ options, parts, past, log, onFailed: (reason) => this.#end.abort(reason) });
+    this.#complaints = new Standing(context.log, context.parts.clock);
+    this.overlay = new Overlay({ ...context, onFailed: (reason) => this.#end.abort(reason) });
   }
 
   get choice(): UnderlayChoice {

@@ -4,12 +4,13 @@ import { formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { plural } from '../base/plural.js';
 import { Standing } from '../base/standing.js';
+import type { TrafficRules } from '../routes/rules/rules.js';
 import type { LeaseAttributes, PeerSet } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import { formerNetworks, type PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import type { Desired } from './desired.js';
 import type { DaemonOptions } from './options.js';
-import type { DaemonParts, HostRules, UnderlayChoice } from './parts.js';
+import type { DaemonParts, UnderlayChoice } from './parts.js';
 import { Reconciler } from './reconciler.js';
 
 /** Forwarding failed for good. */
@@ -51,7 +52,7 @@ export class Overlay {
   #candidate: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
   #running: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
   #peers: PeerSet | null = null;
-  #rules: HostRules | null = null;
+  #rules: TrafficRules | null = null;
   #rulesApplied = false;
   #writtenMtu: number | null = null;
   #refused: Desired['refused'] = [];
@@ -115,7 +116,7 @@ export class Overlay {
     await this.#stopBackend(cleanUp);
     if (!cleanUp) return;
     await rulesAtRest;
-    await this.#complaints.once('removing the traffic rules', async () => this.#rules?.remove());
+    await this.#complaints.once('removing the traffic rules', async () => this.#rules?.cleanUp());
   }
 
   async #followBackend(desired: Desired): Promise<void> {

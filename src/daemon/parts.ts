@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.js';
 import type { Prefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import type { FileLock } from '../linux/file-lock.js';
+import type { TrafficRules } from '../routes/rules/rules.js';
 import type { UnderlayChoice, UnderlayOptions } from '../routes/underlay.js';
 import type { LeaseLostError } from '../subnet/errors.js';
 import type { LeaseManager } from '../subnet/leases/lease-manager.js';
@@ -27,19 +28,6 @@ export interface RegistryHandle {
   close(): Promise<void>;
 }
 
-/**
- * Masquerade, forward and blackhole rules. Each returns one line of text for each change, and may take many seconds while
- * another program holds the lock of iptables.
- */
-export interface HostRules {
-  /** Puts the rules in place, and removes those of an earlier network. */
-  apply(): Promise<readonly string[]>;
-  /** Puts back what is missing. */
-  check(): Promise<readonly string[]>;
-  /** Takes them all away. */
-  remove(): Promise<readonly string[]>;
-}
-
 /** What a daemon is put together from. Tests put in others. */
 export interface DaemonParts {
   readonly clock: Clock;
@@ -52,14 +40,19 @@ export interface DaemonParts {
   createBackend(type: string, context: BackendContext, options: DaemonOptions): Backend;
   /** The device that a backend makes for itself; null when it makes none. */
   deviceOf(config: NetworkConfig, options: DaemonOptions): string | null;
-  /** @param signal once it is aborted, `apply` and `check` end early and reject; `remove` does not */
+  /**
+   * Masquerade, forward and blackhole rules. Each call may take many seconds while another program holds the lock of
+   * iptables.
+   *
+   * @param signal once it is aborted, `apply` and `check` end early and reject; `cleanUp` does not
+   */
   createRules(
     options: DaemonOptions,
     config: NetworkConfig,
     subnet: Prefix,
     past: PreviousSubnetEnv,
     signal: AbortSignal,
-  ): HostRules;
+  ): TrafficRules;
   readSubnetFile(file: string): Promise<PreviousSubnetEnv>;
   writeSubnetFile(file: string, content: SubnetEnv): Promise<void>;
 }

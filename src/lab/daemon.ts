@@ -50,7 +50,7 @@ export async function startDaemon(
     throw new LabDaemonError(host.name, 'ended', await tailOf(files.log(host.name)));
   };
   try {
-    await waitFor('its subnet file', written, { timeoutMs: patienceMs, ...(signal && { signal }) });
+    await waitFor('its subnet file', written, { timeoutMs: patienceMs, signal });
   } catch (error) {
     if (!(error instanceof LabTimeoutError)) throw error;
     const told = `wrote no subnet file in ${patient(patienceMs) / 1000} s`;

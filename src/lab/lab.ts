@@ -27,7 +27,7 @@ import { changeHostAddress, makeUnderlay } from './underlay.js';
 export interface UpSettings {
   readonly progress?: Progress;
   /** Aborted: what was made so far is taken down, and `up` rejects with the signal's reason. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -280,9 +280,9 @@ export class Lab {
         await putNetworkConfig(options, files);
       });
       await step('daemons and containers', () =>
-        forEach(hosts, ({ name }) => this.startDaemon(name, settings(signal)), signal),
+        forEach(hosts, ({ name }) => this.startDaemon(name, { signal }), signal),
       );
-      await step('every host knows the others', () => this.waitForPeers(settings(signal)));
+      await step('every host knows the others', () => this.waitForPeers({ signal }));
       await this.#save({ complete: true });
     } catch (error) {
       const interrupted = signal?.aborted === true;
@@ -316,10 +316,10 @@ export class Lab {
         }
         for (const { name } of this.hosts) {
           if ((await this.daemonPid(name)) === null) repaired.push(`${name}'s daemon`);
-          await this.startDaemon(name, settings(signal));
+          await this.startDaemon(name, { signal });
         }
         for (const publication of this.#state.publications) await publish(this.#state, this.files, publication);
-        await this.waitForPeers(settings(signal));
+        await this.waitForPeers({ signal });
       },
       () => (repaired.length === 0 ? 'nothing to do' : `started again: ${repaired.join(', ')}`),
     );
@@ -333,10 +333,6 @@ export class Lab {
     this.#state = { ...this.#state, ...change };
     await this.files.save(this.#state);
   }
-}
-
-function settings(signal: AbortSignal | undefined): UpSettings {
-  return signal === undefined ? {} : { signal };
 }
 
 /** Where etcd is not installed, leases are kept in a directory, which needs no server. */

@@ -116,7 +116,7 @@ export async function waitForPeers(state: LabState, files: LabFiles, signal?: Ab
         const known = new Set(peers.map(({ subnet, publicIp }) => `${subnet} ${publicIp}`));
         return others.every(({ route }) => known.has(route));
       },
-      { ...(signal && { signal }) },
+      { signal },
     );
   }
 }

@@ -9,7 +9,8 @@ import { silentLogger } from '../../../src/base/log.js';
 import { readRunRequest } from '../../../src/cli/options.js';
 import { Daemon } from '../../../src/daemon/daemon.js';
 import { ServiceManager } from '../../../src/daemon/notify.js';
-import type { DaemonParts, HostRules, RegistryHandle, UnderlayChoice } from '../../../src/daemon/parts.js';
+import type { DaemonParts, RegistryHandle, UnderlayChoice } from '../../../src/daemon/parts.js';
+import type { TrafficRules } from '../../../src/routes/rules/rules.js';
 import { LeaseLostError } from '../../../src/subnet/errors.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../../src/subnet/lease.js';
 import type { LeaseManagerEvents, LeaseManagerStatus } from '../../../src/subnet/leases/lease-manager.js';
@@ -241,7 +242,7 @@ export class World {
       events.push('rules wait for the lock');
       await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
     };
-    const rules = (signal: AbortSignal): HostRules => ({
+    const rules = (signal: AbortSignal): TrafficRules => ({
       apply: async () => {
         await awaitLock(signal);
         if (this.rulesFail) throw new Error(this.rulesFail);
@@ -255,7 +256,7 @@ export class World {
         this.host.rules = true;
         return gone ? ['the chains'] : [];
       },
-      remove: async () => {
+      cleanUp: async () => {
         events.push('rules removed');
         this.host.rules = false;
         return [];
