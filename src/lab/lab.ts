@@ -15,7 +15,7 @@ import { createNamespaces, execInside, listNamespaces, readIfThere, spawnInside 
 import { completeOptions, firstDifference, type LabOptions, mostHosts } from './options.js';
 import { attachContainers, containersOf, fixedNamespaces } from './places.js';
 import { Probe, probeCommand } from './probe/client.js';
-import { cleanEnvironment, isAlive, readRecord, stopRecorded } from './process.js';
+import { cleanEnvironment, livePid, stopRecorded } from './process.js';
 import { type Progress, quietProgress } from './progress.js';
 import { publish } from './publish.js';
 import { putNetworkConfig, startEtcd } from './registry.js';
@@ -195,8 +195,7 @@ export class Lab {
 
   /** The pid of a host's daemon; null while it is not running. */
   async daemonPid(host: string): Promise<number | null> {
-    const record = await readRecord(this.files.record(this.host(host).name));
-    return record !== null && (await isAlive(record)) ? record.pid : null;
+    return livePid(this.files.record(this.host(host).name));
   }
 
   startEtcd(): Promise<void> {
@@ -207,9 +206,8 @@ export class Lab {
     return stopRecorded(this.files.record('etcd'), { signal });
   }
 
-  async etcdPid(): Promise<number | null> {
-    const record = await readRecord(this.files.record('etcd'));
-    return record !== null && (await isAlive(record)) ? record.pid : null;
+  etcdPid(): Promise<number | null> {
+    return livePid(this.files.record('etcd'));
   }
 
   /** Waits until the daemon of every host knows all the other hosts. */

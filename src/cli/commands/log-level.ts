@@ -3,12 +3,9 @@ import { daemonLogLevel } from '../../operator/status-client.js';
 import { LOG_LEVELS } from '../flag-table.js';
 import { runDirectoryOption } from './shared.js';
 
-interface LogLevelArguments {
-  readonly 'run-dir': string;
-  readonly level: (typeof LOG_LEVELS)[number] | undefined;
-}
+type Level = (typeof LOG_LEVELS)[number];
 
-export const command: CommandModule<object, LogLevelArguments> = {
+export const command: CommandModule<object, { 'run-dir': string; level: Level | undefined }> = {
   command: 'log-level [level]',
   builder: (args) =>
     args

@@ -5,16 +5,9 @@ import { findTarget, resolveTarget } from '../../operator/probe.js';
 import { fetchStatus } from '../../operator/status-client.js';
 import { exitCodes } from '../exit.js';
 import { OptionError } from '../flags.js';
-import { runDirectoryOption } from './shared.js';
+import { jsonOption, runDirectoryOption } from './shared.js';
 
-interface PingArguments {
-  readonly target: string;
-  readonly count: number;
-  readonly json: boolean;
-  readonly 'run-dir': string;
-}
-
-export const command: CommandModule<object, PingArguments> = {
+export const command: CommandModule<object, { target: string; count: number; json: boolean; 'run-dir': string }> = {
   command: 'ping <target>',
   builder: (args) =>
     args
@@ -24,7 +17,7 @@ export const command: CommandModule<object, PingArguments> = {
         describe: "a peer's public address or name, its subnet, or an address in the overlay",
       })
       .option('count', { type: 'number', alias: 'c', default: 3, describe: 'probes of each half' })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON' })
+      .option('json', jsonOption)
       .option('run-dir', runDirectoryOption),
   handler: async ({ target, count, json, 'run-dir': runDir }) => {
     if (!Number.isInteger(count) || count < 1 || count > 100)

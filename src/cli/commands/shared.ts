@@ -1,3 +1,5 @@
+export const jsonOption = { type: 'boolean', default: false, describe: 'print JSON' } as const;
+
 /** The option by which commands find the running daemon. */
 export const runDirectoryOption = {
   type: 'string',
