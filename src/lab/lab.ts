@@ -3,18 +3,17 @@ import { rm } from 'node:fs/promises';
 import { messageOf } from '../base/errors.js';
 import type { ExecOptions, ExecResult } from '../base/exec.js';
 import { plural } from '../base/plural.js';
-import { containerAddress } from './containers.js';
 import { readSubnet, startDaemon } from './daemon.js';
 import { takeDown } from './down.js';
 import { forEach } from './each.js';
 import { LabError, LabOptionError, LabPlaceError } from './errors.js';
 import { allExist, type HostSettings, isWhole, makeHost, planHost, removeHost } from './hosts.js';
-import { type MatrixPlace, type MatrixResult, type MatrixSettings, runMatrix } from './matrix.js';
 import { belongsTo, formatPlace, hostName, namespaceOf, type Publication, parsePlace } from './names.js';
 import { createNamespaces, execInside, listNamespaces, readIfThere, spawnInside } from './namespace.js';
 import { completeOptions, firstDifference, type LabOptions, mostHosts } from './options.js';
-import { attachContainers, containersOf, fixedNamespaces } from './places.js';
-import { Probe, probeCommand } from './probe/client.js';
+import { attachContainers, fixedNamespaces } from './places.js';
+import { probeCommand } from './probe/client.js';
+import { ProbedLab } from './probed-lab.js';
 import { cleanEnvironment, livePid, stopRecorded } from './process.js';
 import { type Progress, quietProgress } from './progress.js';
 import { publish } from './publish.js';
@@ -35,12 +34,12 @@ export interface UpSettings {
  *
  * A lab outlives the program that made it; `Lab.find` gets hold of it again. Commands and tests use the same methods.
  */
-export class Lab {
+export class Lab extends ProbedLab {
   readonly files: LabFiles;
   #state: LabState;
-  readonly #probes = new Map<string, Probe>();
 
   private constructor(files: LabFiles, state: LabState) {
+    super();
     this.files = files;
     this.#state = state;
   }
@@ -119,13 +118,6 @@ export class Lab {
     await Lab.down(this.name);
   }
 
-  /** Ends the probes of this object; the lab itself stays up. */
-  async close(): Promise<void> {
-    const probes = [...this.#probes.values()];
-    this.#probes.clear();
-    await Promise.allSettled(probes.map((probe) => probe.close()));
-  }
-
   /** The namespace of a place such as `host1`, `host1/c2`, `internet`, `etcd` or `switch`. */
   namespace(placeText: string): string {
     const place = parsePlace(placeText);
@@ -155,27 +147,14 @@ export class Lab {
     return spawnInside(this.namespace(place), argv, options);
   }
 
-  /** The probe of a place; started when it is first asked for, ended by `close`. */
-  probe(place: string): Probe {
-    let probe = this.#probes.get(place);
-    if (probe === undefined) {
-      probe = new Probe(place, this.spawn(place, probeCommand(), { stdio: 'pipe', env: cleanEnvironment() }));
-      this.#probes.set(place, probe);
-    }
-    return probe;
+  protected startProbe(place: string): ChildProcess {
+    return this.spawn(place, probeCommand(), { stdio: 'pipe', env: cleanEnvironment() });
   }
 
-  /** Checks every ordered pair of containers. */
-  async test(settings: MatrixSettings = {}): Promise<MatrixResult> {
-    const places: MatrixPlace[] = [];
-    for (const host of this.hosts) {
-      const subnet = await readSubnet(this.files, host.name);
-      for (const { name, number } of containersOf(this.name, host)) {
-        const place = `${host.name}/${name}`;
-        places.push({ name: place, address: containerAddress(subnet, number), probe: this.probe(place) });
-      }
+  protected async *layout() {
+    for (const { name, containers } of this.hosts) {
+      yield { host: name, subnet: await readSubnet(this.files, name), containers };
     }
-    return runMatrix(places, settings);
   }
 
   status(): Promise<LabStatus> {
