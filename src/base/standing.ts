@@ -42,11 +42,16 @@ export class Standing {
     private readonly clock: Pick<Clock, 'monotonic'> = systemClock,
   ) {}
 
-  /** Does what is done again and again; a failure is logged, not thrown. True when it succeeded. */
-  async attempt(what: string, work: () => Promise<unknown>): Promise<boolean> {
+  /**
+   * Does what is done again and again; a failure is logged, not thrown. True when it succeeded.
+   *
+   * @param signal once it is aborted, a failure is none: the work was broken off
+   */
+  async attempt(what: string, work: () => Promise<unknown>, signal?: AbortSignal): Promise<boolean> {
     try {
       await work();
     } catch (error) {
+      if (signal?.aborted) return false;
       const reason = messageOf(error);
       this.#write(this.#note(what, reason), [what], {}, `${what}: ${reason} (will be tried again)`);
       return false;

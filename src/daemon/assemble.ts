@@ -58,9 +58,13 @@ async function openHostRegistry(options: DaemonOptions, log: Logger): Promise<Re
 }
 
 /** Daemons that share a run directory have different prefixes, or else different devices. */
-export function peerCacheFile({ runDirectory, udp, registry }: DaemonOptions): string {
-  const prefix = registry.prefix === DEFAULT_ETCD_PREFIX ? '' : `.${encodeURIComponent(registry.prefix)}`;
-  return path.join(runDirectory, `${udp.deviceName}${prefix}.cache.json`);
+export function peerCacheFile({
+  runDirectory,
+  udp,
+  registry: { prefix = DEFAULT_ETCD_PREFIX },
+}: DaemonOptions): string {
+  const suffix = prefix === DEFAULT_ETCD_PREFIX ? '' : `.${encodeURIComponent(prefix)}`;
+  return path.join(runDirectory, `${udp.deviceName}${suffix}.cache.json`);
 }
 
 function createHostRules(
@@ -95,7 +99,7 @@ function createHostRules(
       const refusal = forwardRefusal(config.network, mode, await readFirewall(run));
       return refusal === null ? [] : [`forwarded packets are refused: ${refusal.text}; ${refusal.fix}`];
     },
-    remove: async () => [...(await lasting.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
+    cleanUp: async () => [...(await lasting.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
   };
 }
 

@@ -127,7 +127,7 @@ export class Overlay {
     await this.#stopBackend(cleanUp);
     if (!cleanUp) return;
     await rulesAtRest;
-    await this.#complaints.once('removing the traffic rules', async () => this.#rules?.remove());
+    await this.#complaints.once('removing the traffic rules', async () => this.#rules?.cleanUp());
   }
 
   async #followBackend(desired: Desired): Promise<void> {
@@ -139,16 +139,20 @@ export class Overlay {
     );
     const running = this.#running;
     if (running === null || running.choice !== desired.choice) return this.#startBackend(desired);
-    await this.#attempt('checking the backend', async () => {
-      const isNews = this.#peers !== desired.peers;
-      const lines = await running.backend.setPeers(desired.peers);
-      this.#peers = desired.peers;
-      if (isNews) log.info({ peers: desired.peers.leases.length }, 'peers updated');
-      for (const line of lines) {
-        if (isNews) log.debug(line);
-        else this.#noteRepair(line);
-      }
-    });
+    await this.#complaints.attempt(
+      'checking the backend',
+      async () => {
+        const isNews = this.#peers !== desired.peers;
+        const lines = await running.backend.setPeers(desired.peers);
+        this.#peers = desired.peers;
+        if (isNews) log.info({ peers: desired.peers.leases.length }, 'peers updated');
+        for (const line of lines) {
+          if (isNews) log.debug(line);
+          else this.#noteRepair(line);
+        }
+      },
+      this.#ending.signal,
+    );
   }
 
   /** The same lease and peers by another backend, where one runs already. */
@@ -187,25 +191,25 @@ export class Overlay {
 
   async #followRules({ config, lease }: Desired): Promise<void> {
     const { options, parts, past, log } = this.#context;
-    const rules = this.#rules ?? parts.createRules(options, config, lease.subnet, past, this.#ending.signal);
-    this.#rules = rules;
+    this.#rules ??= parts.createRules(options, config, lease.subnet, past, this.#ending.signal);
+    const rules = this.#rules;
+    const attempt = (what: string, work: () => Promise<unknown>) =>
+      this.#complaints.attempt(what, work, this.#ending.signal);
     if (this.#rulesApplied) {
-      await this.#attempt('checking the traffic rules', async () => {
+      await attempt('checking the traffic rules', async () => {
         for (const repair of await rules.check()) this.#noteRepair(repair);
       });
     } else {
-      this.#rulesApplied = await this.#attempt('setting up traffic rules', async () => {
+      this.#rulesApplied = await attempt('setting up traffic rules', async () => {
         for (const change of await rules.apply()) log.info(`traffic rules: ${change}`);
       });
     }
-    await this.#attempt('looking at the firewall', () => this.#lookAtFirewall(rules));
+    await attempt('looking at the firewall', () => this.#lookAtFirewall(rules));
     const mtu = this.#running?.backend.mtu ?? null;
     if (this.#ending.signal.aborted || mtu === null || this.#writtenMtu === mtu) return;
     const content = { network: config.network, subnet: lease.subnet, mtu, ipMasq: options.rules.masquerade };
-    const written = await this.#attempt(`writing ${options.subnetFile}`, () =>
-      parts.writeSubnetFile(options.subnetFile, content),
-    );
-    if (written) this.#writtenMtu = mtu;
+    const file = options.subnetFile;
+    if (await attempt(`writing ${file}`, () => parts.writeSubnetFile(file, content))) this.#writtenMtu = mtu;
   }
 
   /** Costs two processes, so not every time. */
@@ -220,17 +224,6 @@ export class Overlay {
   #noteRepair(text: string): void {
     this.#context.log.warn(`put back: ${text}`);
     this.#repairs++;
-  }
-
-  /** What fails is logged once, and tried again with the next pass. What `stop` breaks off is no failure. */
-  #attempt(what: string, work: () => Promise<unknown>): Promise<boolean> {
-    return this.#complaints.attempt(what, async () => {
-      try {
-        await work();
-      } catch (error) {
-        if (!this.#ending.signal.aborted) throw error;
-      }
-    });
   }
 }
 

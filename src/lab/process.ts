@@ -50,20 +50,21 @@ async function recordOf(pid: number): Promise<ProcessRecord> {
   return { pid, startTicks: (await readStat(pid))?.startTicks ?? ended };
 }
 
-export function ownRecord(): Promise<ProcessRecord> {
-  return recordOf(process.pid);
-}
-
-export async function readRecord(recordPath: string): Promise<ProcessRecord | null> {
+async function readRecord(recordPath: string): Promise<ProcessRecord | null> {
   const text = await readIfThere(recordPath);
   return text === null || text === '' ? null : (JSON.parse(text) as ProcessRecord);
 }
 
 /** Is the recorded process still there? A zombie is not: it only waits for its parent. */
-export async function isAlive(record: ProcessRecord | null): Promise<boolean> {
-  if (record === null) return false;
+export async function isAlive(record: ProcessRecord): Promise<boolean> {
   const stat = await readStat(record.pid);
   return stat !== null && stat.startTicks === record.startTicks && stat.state !== 'Z';
+}
+
+/** The pid of the recorded process; null while it is not running. */
+export async function livePid(recordPath: string): Promise<number | null> {
+  const record = await readRecord(recordPath);
+  return record !== null && (await isAlive(record)) ? record.pid : null;
 }
 
 /** Sends a signal to the recorded process and waits until it is gone; SIGKILL follows when it takes too long. */

@@ -5,7 +5,7 @@ import { spawnInside } from './namespace.js';
 import { etcdAddress, type LabOptions, networkConfigOf } from './options.js';
 import { patient } from './patience.js';
 import { Probe, probeCommand } from './probe/client.js';
-import { cleanEnvironment, isAlive, readRecord, startDetached } from './process.js';
+import { cleanEnvironment, livePid, startDetached } from './process.js';
 import type { LabFiles } from './state.js';
 
 /** Where the daemons find the registry. */
@@ -15,7 +15,7 @@ export function registryEndpoint(options: LabOptions, files: LabFiles): string {
 
 /** Starts etcd in its own namespace unless it is running. Its data survives a stop. */
 export async function startEtcd(options: LabOptions, files: LabFiles): Promise<void> {
-  if (await isAlive(await readRecord(files.record('etcd')))) return;
+  if ((await livePid(files.record('etcd'))) !== null) return;
   const clientUrl = `http://${etcdAddress}:2379`;
   const peerUrl = 'http://127.0.0.1:2380';
   const argv = ['etcd', '--name', 'lab', '--data-dir', files.etcdData];

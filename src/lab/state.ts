@@ -1,13 +1,12 @@
-import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, link, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { LabError } from './errors.js';
+import { type FileLock, LockHeldError, lockFile } from '../linux/file-lock.js';
+import { LabBusyError } from './errors.js';
 import type { Publication } from './names.js';
 import { readIfThere } from './namespace.js';
 import type { LabOptions } from './options.js';
-import { isAlive, ownRecord, readRecord } from './process.js';
 
 export interface HostState {
   readonly name: string;
@@ -104,51 +103,22 @@ export class LabFiles {
     }
   }
 
-  /** Keeps two commands from changing the same lab at once. Returns what gives the lock back. */
-  async lock(): Promise<() => Promise<void>> {
-    const path = `${this.folder}.lock`;
-    const own = `${path}.${randomUUID()}`;
+  /** Keeps two commands from changing the same lab at once, while the work is done. @throws LabBusyError */
+  async locked<Result>(work: () => Promise<Result>): Promise<Result> {
+    await mkdir(dirname(this.folder), { recursive: true });
+    const lock = this.#lock();
     try {
-      // A link appears with its content, so no other command can find a lock whose holder it cannot read.
-      while (!(await this.#writeOwn(own)) || !(await linkIfFree(own, path))) {
-        const holder = await readRecord(path);
-        if (holder === null) continue; // given back meanwhile
-        if (await isAlive(holder)) {
-          throw new LabError(
-            'LAB_BUSY',
-            `another command (pid ${holder.pid}) is changing this lab; wait for its end and try again`,
-          );
-        }
-        await rm(path, { force: true }); // its holder crashed
-      }
+      return await work();
     } finally {
-      await rm(own, { force: true });
+      lock.release();
     }
-    return async () => {
-      await rm(path, { force: true });
-      await rmdir(dirname(path)).catch(() => {}); // not empty while there are other labs
-    };
   }
 
-  /** False when the folder went away under it: the last other lab has just been taken down. */
-  async #writeOwn(own: string): Promise<boolean> {
+  #lock(): FileLock {
     try {
-      await mkdir(dirname(own), { recursive: true });
-      await writeFile(own, JSON.stringify(await ownRecord()));
-      return true;
+      return lockFile(`${this.folder}.lock`);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-      throw error;
+      throw error instanceof LockHeldError ? new LabBusyError(error.holder) : error;
     }
-  }
-}
-
-async function linkIfFree(from: string, to: string): Promise<boolean> {
-  try {
-    await link(from, to);
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw error;
   }
 }

@@ -3,7 +3,7 @@ import http from 'node:http';
 import path from 'node:path';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import { type FileLock, lockFile } from '../linux/file-lock.js';
+import { type FileLock, LockHeldError, lockFile } from '../linux/file-lock.js';
 import { socketNames } from './socket-names.js';
 import type { StatusSource } from './status.js';
 
@@ -72,8 +72,11 @@ export async function startStatusServer(
 function takeSocket(runDirectory: string): { file: string; lock: FileLock } {
   for (const name of socketNames) {
     const file = path.join(runDirectory, name);
-    const lock = lockFile(`${file}.lock`);
-    if (!('holder' in lock)) return { file, lock };
+    try {
+      return { file, lock: lockFile(`${file}.lock`) };
+    } catch (error) {
+      if (!(error instanceof LockHeldError)) throw error;
+    }
   }
   throw new Error(`${socketNames.length} daemons have theirs there`);
 }

@@ -72,7 +72,6 @@ export interface LinkJson {
   readonly flags: readonly string[];
   readonly mtu: number;
   readonly txqlen?: number;
-  readonly link_type?: string;
   readonly address?: string;
   /** `info_data` holds what only this kind of link has; switches that are off may be missing. */
   readonly linkinfo?: { readonly info_kind?: string; readonly info_data?: Readonly<Record<string, unknown>> };

@@ -18,7 +18,7 @@ import { deviceTotals } from '../../routes/device-statistics.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus } from '../backend.js';
-import { removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
+import { ownershipOf, removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
 import { Descriptors } from './descriptors.js';
 import { featuresOf } from './features.js';
@@ -118,11 +118,9 @@ export class UdpBackend implements Backend {
 
   /** A route to a peer that another backend left behind would win over ours for the whole network. */
   async #removeFormerLife(): Promise<void> {
-    const { config, underlay, log, formerNetworks = [] } = this.#context;
-    const networks = [config.network, ...formerNetworks];
-    const ownership = { networks, ownDevice: null, underlay: underlay.name, subnetLength: config.subnetLength };
-    for (const line of await removeFormerDevices(ownership, hostKernel)) log.info(line);
-    for (const line of await removeFormerRoutes(ownership, hostKernel)) log.info(line);
+    const { former } = ownershipOf(this.#context, null);
+    const devices = await removeFormerDevices(former, hostKernel);
+    for (const line of [...devices, ...(await removeFormerRoutes(former, hostKernel))]) this.#context.log.info(line);
   }
 
   #forwarderEnded(served: readonly Direction[], error: Error | null, { control }: DataPlane): void {

@@ -7,6 +7,7 @@ import { backendKinds, type LabOptions, registryKinds } from '../../lab/options.
 import { lineProgress } from '../../lab/progress.js';
 import { formatStatus } from '../../lab/status-text.js';
 import { labHostCommand } from './lab-host.js';
+import { jsonOption } from './shared.js';
 
 type Named = { name: string };
 
@@ -91,7 +92,7 @@ const down: CommandModule<Named, Named> = {
 const status: CommandModule<Named, Named & { json: boolean }> = {
   command: 'status',
   describe: 'Show hosts, daemons and containers; ends with 1 when something is missing',
-  builder: (yargs) => yargs.option('json', { type: 'boolean', default: false, describe: 'As JSON' }),
+  builder: (yargs) => yargs.option('json', jsonOption),
   handler: async ({ name, json }) => {
     const found = await withLab(name, (lab) => lab.status());
     print(json ? JSON.stringify(found, null, 2) : formatStatus(found));
@@ -102,7 +103,7 @@ const status: CommandModule<Named, Named & { json: boolean }> = {
 const test: CommandModule<Named, Named & { json: boolean }> = {
   command: 'test',
   describe: 'Check every ordered pair of containers; ends with 1 when a check fails',
-  builder: (yargs) => yargs.option('json', { type: 'boolean', default: false, describe: 'As JSON' }),
+  builder: (yargs) => yargs.option('json', jsonOption),
   handler: async ({ name, json }) => {
     const result = await withLab(name, (lab) => lab.test());
     print(json ? JSON.stringify(result, null, 2) : formatMatrix(result));

@@ -3,19 +3,11 @@ import { alignColumns, formatDuration } from '../../operator/format.js';
 import { type LeaseRow, leaseRows } from '../../subnet/network-config/network.js';
 import { registryFlagNames, withDaemonFlags } from '../shared-options.js';
 import { withRegistry } from '../with-registry.js';
+import { jsonOption } from './shared.js';
 
-interface LeasesArguments {
-  readonly json: boolean;
-}
-
-export const command: CommandModule<object, LeasesArguments> = {
+export const command: CommandModule<object, { json: boolean }> = {
   command: 'leases',
-  builder: (args) =>
-    withDaemonFlags(args, registryFlagNames).option('json', {
-      type: 'boolean',
-      default: false,
-      describe: 'print JSON',
-    }),
+  builder: (args) => withDaemonFlags(args, registryFlagNames).option('json', jsonOption),
   handler: async (args) => {
     const { rows, malformed } = await withRegistry(args, (registry) => leaseRows(registry, Date.now()));
     if (args.json) process.stdout.write(`${JSON.stringify({ leases: rows, malformed }, null, 2)}\n`);
@@ -24,10 +16,7 @@ export const command: CommandModule<object, LeasesArguments> = {
 };
 
 /** One line for each lease, and one for each key that cannot be read. */
-export function renderLeases(
-  rows: readonly LeaseRow[],
-  malformed: readonly { key: string; problem: string }[],
-): string {
+function renderLeases(rows: readonly LeaseRow[], malformed: readonly { key: string; problem: string }[]): string {
   const lines = alignColumns([
     ['subnet', 'public address', 'backend', 'time left', ''],
     ...rows.map((row) => [row.subnet, row.publicIp, row.backend, timeLeft(row), row.remarks.join('; ')]),

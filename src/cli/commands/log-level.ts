@@ -1,16 +1,11 @@
 import type { CommandModule } from 'yargs';
 import { daemonLogLevel } from '../../operator/status-client.js';
 import { LOG_LEVELS } from '../flag-table.js';
-import { daemonChoiceOptions } from './shared.js';
+import { type DaemonChoice, daemonChoiceOptions } from './shared.js';
 
-interface LogLevelArguments {
-  readonly 'run-dir': string;
-  readonly device: string;
-  readonly network: string;
-  readonly level: (typeof LOG_LEVELS)[number] | undefined;
-}
+type Level = (typeof LOG_LEVELS)[number];
 
-export const command: CommandModule<object, LogLevelArguments> = {
+export const command: CommandModule<object, DaemonChoice & { level: Level | undefined }> = {
   command: 'log-level [level]',
   builder: (args) =>
     args

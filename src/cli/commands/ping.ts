@@ -5,18 +5,9 @@ import { findTarget, resolveTarget } from '../../operator/probe.js';
 import { fetchStatus } from '../../operator/status-client.js';
 import { exitCodes } from '../exit.js';
 import { OptionError } from '../flags.js';
-import { daemonChoiceOptions } from './shared.js';
+import { type DaemonChoice, daemonChoiceOptions, jsonOption } from './shared.js';
 
-interface PingArguments {
-  readonly target: string;
-  readonly count: number;
-  readonly json: boolean;
-  readonly 'run-dir': string;
-  readonly device: string;
-  readonly network: string;
-}
-
-export const command: CommandModule<object, PingArguments> = {
+export const command: CommandModule<object, DaemonChoice & { target: string; count: number; json: boolean }> = {
   command: 'ping <target>',
   builder: (args) =>
     args
@@ -26,7 +17,7 @@ export const command: CommandModule<object, PingArguments> = {
         describe: "a peer's public address or name, its subnet, or an address in the overlay",
       })
       .option('count', { type: 'number', alias: 'c', default: 3, describe: 'probes of each half' })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON' })
+      .option('json', jsonOption)
       .options(daemonChoiceOptions),
   handler: async ({ target, count, json, 'run-dir': runDir, ...choice }) => {
     if (!Number.isInteger(count) || count < 1 || count > 100)

@@ -1,9 +1,18 @@
+export const jsonOption = { type: 'boolean', default: false, describe: 'print JSON' } as const;
+
 /** The option by which commands find the running daemon. */
 export const runDirectoryOption = {
   type: 'string',
   default: process.env.TWEED_RUN_DIR || '/run/tweed',
   describe: "the daemon's -run-dir (TWEED_RUN_DIR)",
 } as const;
+
+/** Which daemon a command asks. */
+export interface DaemonChoice {
+  readonly 'run-dir': string;
+  readonly device: string;
+  readonly network: string;
+}
 
 /** The options by which one of several daemons is chosen, for commands read by yargs. */
 export const daemonChoiceOptions = {

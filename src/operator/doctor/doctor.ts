@@ -6,7 +6,7 @@ import type { DaemonStatus } from '../../observe/status.js';
 import { findUnderlay, type Underlay, type UnderlayOptions } from '../../routes/underlay.js';
 import type { BackendConfig, NetworkConfig } from '../../subnet/network-config/config.js';
 import { fetchStatuses } from '../status-client.js';
-import { type Check, type Finding, fail, ok, runChecks, warn } from './finding.js';
+import { type Checks, type Finding, fail, ok, runChecks, warn } from './finding.js';
 import { hostChecks } from './host-checks.js';
 import { type DoctorQuestion, gatherHostFacts } from './host-facts.js';
 import { gatherRegistryFacts, registryChecks } from './registry-checks.js';
@@ -17,27 +17,18 @@ interface DaemonFacts {
   readonly underlay: Underlay | string;
 }
 
-const daemonChecks: readonly Check<DaemonFacts>[] = [
-  {
-    id: 'daemon',
-    evaluate: ({ status }) => {
-      if (status === null) return warn('no daemon answers here', 'systemctl start tweed, or tweed run');
-      if (status.ready) return ok(`the daemon (process ${status.process}) is ready: ${status.detail}`);
-      return warn(`the daemon (process ${status.process}) is not ready: ${status.detail}`, 'journalctl -u tweed');
-    },
+const daemonChecks: Checks<DaemonFacts> = {
+  daemon: ({ status }) => {
+    if (status === null) return warn('no daemon answers here', 'systemctl start tweed, or tweed run');
+    if (status.ready) return ok(`the daemon (process ${status.process}) is ready: ${status.detail}`);
+    return warn(`the daemon (process ${status.process}) is not ready: ${status.detail}`, 'journalctl -u tweed');
   },
-  {
-    id: 'daemon-warnings',
-    evaluate: ({ status }) => (status?.warnings ?? []).map((warning) => warn(warning, 'tweed status')),
-  },
-  {
-    id: 'underlay',
-    evaluate: ({ underlay }) =>
-      typeof underlay === 'string'
-        ? fail(underlay, 'ip address; then name an interface with -iface')
-        : ok(`packets between hosts go by ${underlay.name}, MTU ${underlay.mtu}`),
-  },
-];
+  'daemon-warnings': ({ status }) => (status?.warnings ?? []).map((warning) => warn(warning, 'tweed status')),
+  underlay: ({ underlay }) =>
+    typeof underlay === 'string'
+      ? fail(underlay, 'ip address; then name an interface with -iface')
+      : ok(`packets between hosts go by ${underlay.name}, MTU ${underlay.mtu}`),
+};
 
 /** Looks at this host, at its daemon if one runs, and at the registry. Changes nothing. */
 export async function examineHost(

@@ -1,7 +1,7 @@
 import { forwardRefusal, isClosed, isForeign } from '../../routes/rules/forward-refusal.js';
 import { ruleTarget, ruleWords, type SavedTable } from '../../routes/rules/iptables-save.js';
 import type { NftablesBaseChain } from '../../routes/rules/nftables-ruleset.js';
-import { type Check, fail, ok, warn } from './finding.js';
+import { fail, type Judge, ok, warn } from './finding.js';
 import type { HostFacts } from './host-facts.js';
 
 /**
@@ -10,64 +10,55 @@ import type { HostFacts } from './host-facts.js';
  */
 
 /** Datagrams of the overlay have to come in. */
-export const firewallInput: Check<HostFacts> = {
-  id: 'firewall-input',
-  evaluate: ({ question, iptables, nftables }) => {
-    const { port } = question;
-    if (port === null) return null;
-    const filter = iptables?.tables.get('filter');
-    const table = filter !== undefined && isClosed(filter, 'INPUT') && !acceptsPort(filter, port) ? filter : undefined;
-    if (table !== undefined) {
-      const ufw = [...table.rules.keys()].some((chain) => chain.startsWith('ufw-'));
-      return fail(
-        `the firewall's INPUT chain refuses what no rule accepts, and no rule accepts UDP port ${port}`,
-        ufw ? `ufw allow ${port}/udp` : `iptables -I INPUT -p udp --dport ${port} -j ACCEPT`,
-      );
-    }
-    const closed = nftables?.baseChains.find(
-      (chain) => isForeign(chain, 'input') && !nftAcceptsPort(nftables.acceptances, chain, port),
-    );
-    if (closed === undefined) return ok(`nothing found that would refuse UDP port ${port}`);
-    const { family, table: name, name: chain } = closed;
+export const firewallInput: Judge<HostFacts> = ({ question, iptables, nftables }) => {
+  const { port } = question;
+  if (port === null) return null;
+  const filter = iptables?.tables.get('filter');
+  const table = filter !== undefined && isClosed(filter, 'INPUT') && !acceptsPort(filter, port) ? filter : undefined;
+  if (table !== undefined) {
+    const ufw = [...table.rules.keys()].some((chain) => chain.startsWith('ufw-'));
     return fail(
-      `the nftables chain ${family} ${name} ${chain} refuses what no rule accepts, and no rule accepts UDP port ${port}`,
-      name === 'firewalld'
-        ? `firewall-cmd --permanent --add-port=${port}/udp && firewall-cmd --reload`
-        : `nft insert rule ${family} ${name} ${chain} udp dport ${port} accept`,
+      `the firewall's INPUT chain refuses what no rule accepts, and no rule accepts UDP port ${port}`,
+      ufw ? `ufw allow ${port}/udp` : `iptables -I INPUT -p udp --dport ${port} -j ACCEPT`,
     );
-  },
+  }
+  const closed = nftables?.baseChains.find(
+    (chain) => isForeign(chain, 'input') && !nftAcceptsPort(nftables.acceptances, chain, port),
+  );
+  if (closed === undefined) return ok(`nothing found that would refuse UDP port ${port}`);
+  const { family, table: name, name: chain } = closed;
+  return fail(
+    `the nftables chain ${family} ${name} ${chain} refuses what no rule accepts, and no rule accepts UDP port ${port}`,
+    name === 'firewalld'
+      ? `firewall-cmd --permanent --add-port=${port}/udp && firewall-cmd --reload`
+      : `nft insert rule ${family} ${name} ${chain} udp dport ${port} accept`,
+  );
 };
 
 /** Packets of containers have to be let through. */
-export const firewallForward: Check<HostFacts> = {
-  id: 'firewall-forward',
-  evaluate: ({ question, iptables, nftables }) => {
-    const { network, rulesMode } = question;
-    if (network === null) return null;
-    const refusal = forwardRefusal(network, rulesMode, { iptables, nftables });
-    if (refusal === null) return ok('nothing found that would refuse forwarded packets of the overlay');
-    return (refusal.isSure ? fail : warn)(refusal.text, refusal.fix);
-  },
+export const firewallForward: Judge<HostFacts> = ({ question, iptables, nftables }) => {
+  const { network, rulesMode } = question;
+  if (network === null) return null;
+  const refusal = forwardRefusal(network, rulesMode, { iptables, nftables });
+  if (refusal === null) return ok('nothing found that would refuse forwarded packets of the overlay');
+  return (refusal.isSure ? fail : warn)(refusal.text, refusal.fix);
 };
 
 /** Two firewalls at once is how rules come to be where nobody looks. */
-export const iptablesVariants: Check<HostFacts> = {
-  id: 'iptables-variants',
-  evaluate: ({ question, iptables, bothIptables }) => {
-    if (question.rulesMode === 'nftables') return null;
-    if (iptables === null) {
-      return fail(
-        'iptables-save is not installed or may not look, and the rules mode is iptables',
-        'apt-get install iptables',
-      );
-    }
-    return bothIptables
-      ? warn(
-          'rules by iptables-legacy and by iptables-nft are in force at once; a packet has to pass both',
-          'iptables-legacy-save; iptables-nft-save; then clear the one that nobody uses',
-        )
-      : ok('one variant of iptables is in use');
-  },
+export const iptablesVariants: Judge<HostFacts> = ({ question, iptables, bothIptables }) => {
+  if (question.rulesMode === 'nftables') return null;
+  if (iptables === null) {
+    return fail(
+      'iptables-save is not installed or may not look, and the rules mode is iptables',
+      'apt-get install iptables',
+    );
+  }
+  return bothIptables
+    ? warn(
+        'rules by iptables-legacy and by iptables-nft are in force at once; a packet has to pass both',
+        'iptables-legacy-save; iptables-nft-save; then clear the one that nobody uses',
+      )
+    : ok('one variant of iptables is in use');
 };
 
 function acceptsPort(table: SavedTable, port: number): boolean {

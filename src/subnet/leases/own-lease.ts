@@ -129,9 +129,7 @@ export class OwnLease {
     const key = event.kind === 'put' ? event.lease.key : event.kind === 'malformed' ? event.entry.key : event.key;
     if (key !== this.#lease.key) return false;
     if (event.kind !== 'put' || !this.#says(event.lease)) this.#raiseDoubt();
-    else {
-      this.#agree(event.lease);
-    }
+    else this.#agree(event.lease);
     return true;
   }
 
@@ -155,7 +153,7 @@ export class OwnLease {
         if (signal.aborted) return;
         if (error instanceof LeaseLostError) this.#lose(error);
         else if (error instanceof ForeignOwnerError) this.#lose(this.#lostTo(error.owner));
-        else if (error instanceof LeaseGoneError) this.#raiseDoubt();
+        else if (error instanceof LeaseGoneError || error instanceof LeaseExistsError) this.#raiseDoubt();
         else {
           this.#problems.problem(messageOf(error), 'cannot renew the own lease; traffic goes on, trying again', {
             key: this.#lease.key,
@@ -209,8 +207,8 @@ export class OwnLease {
       log.info({ key }, 'took the own subnet again');
       onLease(this.#lease, 're-acquired');
     } catch (error) {
-      this.#doubt = true;
-      if (!(error instanceof LeaseExistsError)) throw error; // else the next round sees whose it is
+      this.#doubt = true; // the next round sees whose it is
+      throw error;
     }
   }
 

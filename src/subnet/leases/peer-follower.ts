@@ -16,9 +16,9 @@ export interface PeerFollowerContext {
   readonly signal: AbortSignal;
   /** `peers` is another one than before. */
   readonly onPeers: () => void;
-  /** The stored config, as found at the start of every session and on every change. May throw at the start. */
+  /** The stored config, as found at the start of every session and on every change. */
   readonly onConfig: (json: string | null) => void;
-  /** Just before a full list is applied. */
+  /** Just before a full list is applied. May throw, which ends the following. */
   readonly onListed: () => void;
   readonly onUp: () => void;
   readonly onDown: (reason: string) => void;
@@ -70,7 +70,7 @@ export class PeerFollower {
     this.#peers = { leases: this.#claims.inForce, complete };
   }
 
-  /** Follows until the signal is aborted. Rejects with whatever `onConfig` throws. */
+  /** Follows until the signal is aborted. Rejects with whatever `onListed` throws. */
   async run(): Promise<void> {
     const { signal, clock, log, onUp, onDown } = this.#context;
     const backoff = new Backoff();

@@ -334,6 +334,29 @@ describe('reconciling', () => {
     });
   });
 
+  it('moves to another interface though the rules hang', async () => {
+    await whileReady([], async () => {
+      world.lockHeld = true;
+      await happened('rules wait for the lock');
+      world.moved = { ...world.underlay, underlay: anotherInterface };
+      await vi.waitFor(() => expect(world.host.device?.underlay).toBe('eth1'), { timeout: 5000 });
+    });
+  });
+
+  it('stays where it is for as long as no backend takes the new interface', async () => {
+    await whileReady([], async () => {
+      world.events.length = 0;
+      world.backendRefuses = new TweedError('HOST_GW_PUBLIC_IP', 'peers could not route to it');
+      world.moved = { ...world.underlay, underlay: anotherInterface };
+      world.repairs.push('the route');
+      await vi.waitFor(() => expect(world.moved === null && world.repairs.length === 0).toBe(true), { timeout: 5000 });
+      expect(world.host.device?.underlay).toBe('eth0');
+      world.backendRefuses = null;
+      world.moved = { ...world.underlay, underlay: anotherInterface };
+      await vi.waitFor(() => expect(world.host.device?.underlay).toBe('eth1'), { timeout: 5000 });
+    });
+  });
+
   it('is not ready any more once the lease has run out', async () => {
     world.leaseMs = 200;
     await whileReady([], (daemon) => vi.waitFor(() => expect(daemon.status().ready).toBe(false)));

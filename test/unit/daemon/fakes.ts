@@ -10,6 +10,7 @@ import { readRunRequest } from '../../../src/cli/options.js';
 import { Daemon } from '../../../src/daemon/daemon.js';
 import { ServiceManager } from '../../../src/daemon/notify.js';
 import type { DaemonParts, HostRules, RegistryHandle, UnderlayChoice } from '../../../src/daemon/parts.js';
+
 import { LeaseLostError } from '../../../src/subnet/errors.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../../src/subnet/lease.js';
 import type { LeaseManagerEvents, LeaseManagerStatus } from '../../../src/subnet/leases/lease-manager.js';
@@ -260,7 +261,7 @@ export class World {
         return gone ? ['the chains'] : [];
       },
       obstacles: async () => this.obstacles,
-      remove: async () => {
+      cleanUp: async () => {
         events.push('rules removed');
         this.host.rules = false;
         return [];
