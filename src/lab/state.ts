@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, link, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { access, link, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { makeDirectory } from '../base/atomic-file.js';
+import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
 import { LabError } from './errors.js';
 import type { Publication } from './names.js';
 import { readIfThere } from './namespace.js';
@@ -74,13 +76,13 @@ export class LabFiles {
   }
 
   async make(): Promise<void> {
-    await mkdir(this.logs, { recursive: true });
-    await mkdir(join(this.folder, 'run'), { recursive: true });
+    await makeDirectory(this.logs);
+    await makeDirectory(join(this.folder, 'run'));
   }
 
   async load(): Promise<LabState | null> {
     const text = await readIfThere(join(this.folder, 'lab.json'));
-    return text === null ? null : (JSON.parse(text) as LabState);
+    return text === null ? null : (parseJson(text, PROGRAM_LIMITS) as LabState);
   }
 
   async save(state: LabState): Promise<void> {
@@ -133,7 +135,7 @@ export class LabFiles {
   /** False when the folder went away under it: the last other lab has just been taken down. */
   async #writeOwn(own: string): Promise<boolean> {
     try {
-      await mkdir(dirname(own), { recursive: true });
+      await makeDirectory(dirname(own));
       await writeFile(own, JSON.stringify(await ownRecord()));
       return true;
     } catch (error) {

@@ -2,6 +2,7 @@ import fs from 'node:fs/promises';
 import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
+import { makeDirectory } from '../base/atomic-file.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { StatusSource } from './status.js';
@@ -37,7 +38,7 @@ export async function startStatusServer(
     });
   });
   try {
-    await fs.mkdir(runDirectory, { recursive: true, mode: 0o755 });
+    await makeDirectory(runDirectory);
     if (await answers(file)) throw new Error('another daemon answers there');
     await fs.rm(file, { force: true }); // left by a daemon that was killed
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen(file, resolve));

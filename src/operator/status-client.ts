@@ -1,6 +1,7 @@
 import http from 'node:http';
 import path from 'node:path';
 import { TweedError } from '../base/errors.js';
+import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
 import type { DaemonStatus } from '../observe/status.js';
 import { SOCKET_NAME } from '../observe/status-server.js';
 
@@ -13,7 +14,7 @@ export class StatusClientError extends TweedError {
 
 /** Asks the daemon whose socket is in the directory. @throws StatusClientError */
 export async function fetchStatus(runDirectory: string): Promise<DaemonStatus> {
-  return JSON.parse(await ask(runDirectory, 'GET', '/status')) as DaemonStatus;
+  return parseJson(await ask(runDirectory, 'GET', '/status'), PROGRAM_LIMITS) as DaemonStatus;
 }
 
 /** The level in force after the call; without a level it is only asked for. @throws StatusClientError */

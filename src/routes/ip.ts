@@ -1,4 +1,5 @@
 import { ExecError, type ExecResult, exec } from '../base/exec.js';
+import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
 
 /** Starts a program: `exec`, or a stand-in for it that puts words such as `ip netns exec NAME` in front. */
 export type Run = typeof exec;
@@ -34,7 +35,7 @@ export function ipTool(run: Run = exec, program: 'ip' | 'bridge' = 'ip'): IpTool
     run: (...words) => run([program, ...words]),
     async json<T>(...words: string[]): Promise<T> {
       const { stdout } = await run([program, '-json', ...words]);
-      return JSON.parse(stdout.trim() || '[]') as T;
+      return parseJson(stdout.trim() || '[]', PROGRAM_LIMITS) as T;
     },
     async batchAll(lines, ...flags) {
       if (lines.length === 0) return { stdout: '', failures: [] };

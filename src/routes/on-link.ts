@@ -1,4 +1,5 @@
 import { formatIpv4, parseIpv4 } from '../base/ipv4.js';
+import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
 import type { IpTool, RouteJson } from './ip.js';
 
 /** How this host would send a packet to an address; a text says why it cannot. */
@@ -21,7 +22,7 @@ export function parseReach(text: string): readonly (readonly [number, Reach])[] 
   return text
     .split('\n')
     .filter((line) => line.startsWith('['))
-    .flatMap((line) => JSON.parse(line) as RouteJson[])
+    .flatMap((line) => parseJson(line, PROGRAM_LIMITS) as RouteJson[])
     .flatMap((route) => {
       const address = parseIpv4(route.dst);
       const { dev = '', gateway = '', type } = route;

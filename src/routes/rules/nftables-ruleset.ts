@@ -1,5 +1,7 @@
 /** The firewall part of `nft -j list ruleset`, as far as doctor judges it. */
 
+import { nftObjects } from './nftables-json.js';
+
 export interface NftablesBaseChain {
   readonly family: string;
   readonly table: string;
@@ -34,7 +36,7 @@ interface RuleJson {
 }
 
 export function parseNftablesRuleset(text: string): NftablesRuleset {
-  const { nftables } = JSON.parse(text) as { nftables: readonly { chain?: Json; rule?: RuleJson }[] };
+  const nftables = nftObjects<{ chain?: Json; rule?: RuleJson }>(text);
   const rules = nftables.flatMap(({ rule }) => (rule === undefined ? [] : [rule]));
   const baseChains = nftables.flatMap(({ chain }) => {
     if (chain?.hook === undefined) return [];
