@@ -1,5 +1,6 @@
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { unforeseen } from '../base/unforeseen.js';
 
 /** Sends one datagram to the service manager. @throws when it cannot */
 export type SendNotification = (address: string, message: string) => void;
@@ -23,7 +24,7 @@ export class ServiceManager {
     const microseconds = Number(environment.WATCHDOG_USEC ?? 0);
     const forUs = environment.WATCHDOG_PID === undefined || Number(environment.WATCHDOG_PID) === process.pid;
     if (this.#address !== '' && microseconds > 0 && forUs) {
-      this.#watchdog = setInterval(() => this.#beat(), microseconds / 2000);
+      this.#watchdog = setInterval(() => unforeseen.guard('the watchdog', () => this.#beat()), microseconds / 2000);
       this.#watchdog.unref();
     }
   }

@@ -70,6 +70,11 @@ function renderFamilies(status: DaemonStatus): Promise<string> {
     'Addresses, routes and rules put back after somebody removed them.',
     one(status.repairs),
   );
+  counter(
+    'tweed_unforeseen_errors_total',
+    'Errors that nobody foresaw and that were survived; the log has their stacks.',
+    one(status.unforeseenErrors),
+  );
   const { lease, underlay, backend } = status;
   if (lease !== null) {
     gauge('tweed_lease_info', 'The subnet of this host; always 1.', [

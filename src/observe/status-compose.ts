@@ -18,6 +18,7 @@ export interface StatusInput {
   readonly leases: LeaseManagerStatus | null;
   readonly backend: BackendStatus | null;
   readonly repairs: number;
+  readonly unforeseenErrors: number;
 }
 
 /** The status as others see it. */
@@ -40,6 +41,7 @@ export function composeStatus(input: StatusInput): DaemonStatus {
     registry: composeRegistry(input.endpoints, leases),
     backend: input.backend,
     repairs: input.repairs,
+    unforeseenErrors: input.unforeseenErrors,
   };
 }
 

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { makeDirectory } from '../base/atomic-file.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { isUnforeseen, unforeseen } from '../base/unforeseen.js';
 import type { StatusSource } from './status.js';
 
 export const SOCKET_NAME = 'tweed.sock';
@@ -34,6 +35,7 @@ export async function startStatusServer(
   const file = path.join(runDirectory, SOCKET_NAME);
   const server = http.createServer((request, response) => {
     answer(request, response, status, log).catch((error: unknown) => {
+      if (isUnforeseen(error)) unforeseen.note('answering at the status socket', error);
       response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(error)}\n`);
     });
   });
@@ -86,7 +88,7 @@ async function bodyOf(request: http.IncomingMessage): Promise<string> {
   let body = '';
   for await (const chunk of request) {
     body += chunk;
-    if (body.length > 1000) throw new Error('the request is too long');
+    if (body.length > 1000) throw new TweedError('REQUEST_TOO_LONG', 'the request is too long; send a log level alone');
   }
   return body;
 }

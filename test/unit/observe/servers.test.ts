@@ -24,6 +24,7 @@ const status: DaemonStatus = {
   registry: { kind: 'etcd', endpoints: [], connected: true, error: '' },
   backend: null,
   repairs: 0,
+  unforeseenErrors: 0,
 };
 
 let directory: string;

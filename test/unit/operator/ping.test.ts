@@ -37,6 +37,7 @@ const status: DaemonStatus = {
     drops: {},
   },
   repairs: 0,
+  unforeseenErrors: 0,
 };
 
 describe('the target of a ping', () => {
