@@ -15,9 +15,9 @@ export function printable(text: string): string {
   return text.replace(UNPRINTABLE, escapeOne);
 }
 
-/** As {@link printable}, but lines stay lines: for a text that a command has put together of several. */
+/** As {@link printable}, but lines and tabs stay: for a text that a command has put together of several. */
 export function printableLines(text: string): string {
-  return text.replace(UNPRINTABLE, (character) => (character === '\n' ? character : escapeOne(character)));
+  return text.replace(UNPRINTABLE, (character) => (/[\n\t]/.test(character) ? character : escapeOne(character)));
 }
 
 /** JSON that means the same and has nothing a terminal would obey; what needs it stands only inside strings. */

@@ -1,4 +1,5 @@
 import { messageOf, TweedError } from '../base/errors.js';
+import { printableLines } from '../base/printable.js';
 import { OptionError } from './flags.js';
 
 /** What tweed's commands end with. docs/operations.md lists them. */
@@ -20,7 +21,8 @@ export async function endWith(program: string, command: () => Promise<number>): 
     status = await command();
   } catch (error) {
     status = error instanceof OptionError ? exitCodes.usage : exitCodes.failed;
-    process.stderr.write(`${program}: ${error instanceof TweedError ? error.message : describeBug(error)}\n`);
+    const text = error instanceof TweedError ? error.message : describeBug(error);
+    process.stderr.write(`${program}: ${printableLines(text)}\n`);
   }
   process.exit(status);
 }

@@ -1,6 +1,7 @@
 import type { CommandModule } from 'yargs';
 import { daemonLogLevel } from '../../operator/status-client.js';
 import { LOG_LEVELS } from '../flag-table.js';
+import { printText } from '../print.js';
 import { runDirectoryOption } from './shared.js';
 
 interface LogLevelArguments {
@@ -15,6 +16,6 @@ export const logLevelCommand: CommandModule<object, LogLevelArguments> = {
       .positional('level', { type: 'string', choices: LOG_LEVELS, describe: 'the new level' })
       .option('run-dir', runDirectoryOption),
   handler: async ({ 'run-dir': runDir, level }) => {
-    process.stdout.write(`${await daemonLogLevel(runDir, level)}\n`);
+    printText(`${await daemonLogLevel(runDir, level)}\n`);
   },
 };

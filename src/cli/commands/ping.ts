@@ -5,6 +5,7 @@ import { findTarget, resolveTarget } from '../../operator/probe.js';
 import { fetchStatus } from '../../operator/status-client.js';
 import { exitCodes } from '../exit.js';
 import { OptionError } from '../flags.js';
+import { printJson, printText } from '../print.js';
 import { runDirectoryOption } from './shared.js';
 
 interface PingArguments {
@@ -33,11 +34,12 @@ export const pingCommand: CommandModule<object, PingArguments> = {
     const found = findTarget(text, await fetchStatus(runDir));
     if (found.kind === 'unknown') throw new TweedError('NO_ROUTE', `${found.reason}; "tweed status" lists the peers`);
     if (found.kind === 'own') {
-      process.stdout.write(`${target} is in ${found.subnet}, this host's own subnet: no overlay is involved\n`);
+      printText(`${target} is in ${found.subnet}, this host's own subnet: no overlay is involved\n`);
       return;
     }
     const report = await pingPeer(() => fetchStatus(runDir), found.peer, found.overlayAddress, count);
-    process.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : renderPing(report));
+    if (json) printJson(report);
+    else printText(renderPing(report));
     if (!report.ok) process.exitCode = exitCodes.failed;
   },
 };
