@@ -86,6 +86,7 @@ export const control = {
   ) as (fd: number, level: number, name: number, value: Uint8Array, length: number[]) => number,
   flock: libc.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number,
   eventfd: libc.func('int eventfd(unsigned int initial, int flags)') as (initial: number, flags: number) => number,
+  strerror: libc.func('const char *strerror(int errno)') as (errno: number) => string,
   errno: koffi.errno as () => number,
 };
 

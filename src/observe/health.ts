@@ -54,7 +54,7 @@ export function startHealthServer(
   const listen = () => server.listen(port, address);
   server.on('listening', () => log.info({ address: server.address() }, 'health and metrics server listens'));
   server.on('error', (error) => {
-    log.warn({ err: error, address, port }, 'health and metrics server failed; trying again');
+    log.warn({ reason: messageOf(error), address, port }, 'health and metrics server failed; trying again');
     if (!server.listening) {
       retry = setTimeout(listen, retryMs);
       retry.unref();

@@ -49,7 +49,7 @@ export async function startStatusServer(
     server.close();
     throw new StatusSocketError(file, messageOf(error), { cause: error });
   }
-  server.on('error', (error) => log.warn({ err: error }, 'status socket failed'));
+  server.on('error', (error) => log.warn({ reason: messageOf(error) }, 'status socket failed'));
   server.unref();
   return {
     close: () =>

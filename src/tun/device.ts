@@ -30,7 +30,7 @@ import {
   TUNSETIFF,
   TUNSETOFFLOAD,
 } from '../linux/constants.js';
-import { errnoName, SystemCallError } from '../linux/errno.js';
+import { errnoText, SystemCallError } from '../linux/errno.js';
 import { control } from '../linux/libc.js';
 
 const IFREQ_BYTES = 40;
@@ -54,7 +54,7 @@ export class OffloadRefusedError extends TweedError {
   constructor(offload: string, errno: number) {
     super(
       'OFFLOAD_REFUSED',
-      `the kernel refuses ${offload} (${errnoName(errno)}), which is set to "on"; set it to "auto" or "off"`,
+      `the kernel refuses ${offload} (${errnoText(errno)}), which is set to "on"; set it to "auto" or "off"`,
     );
   }
 }
