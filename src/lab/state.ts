@@ -4,7 +4,8 @@ import { access, link, readdir, rename, rm, rmdir, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { makeDirectory } from '../base/atomic-file.js';
-import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
+import { JsonError, PROGRAM_LIMITS, parseJson } from '../base/json.js';
+import { membersOf } from '../base/members.js';
 import { LabError } from './errors.js';
 import type { Publication } from './names.js';
 import { readIfThere } from './namespace.js';
@@ -82,7 +83,7 @@ export class LabFiles {
 
   async load(): Promise<LabState | null> {
     const text = await readIfThere(join(this.folder, 'lab.json'));
-    return text === null ? null : (parseJson(text, PROGRAM_LIMITS) as LabState);
+    return text === null ? null : parseLabState(text);
   }
 
   async save(state: LabState): Promise<void> {
@@ -142,6 +143,22 @@ export class LabFiles {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
       throw error;
     }
+  }
+}
+
+/** @throws LabError when somebody changed the file, or another version wrote it */
+export function parseLabState(text: string): LabState {
+  try {
+    const state = membersOf(parseJson(text, PROGRAM_LIMITS));
+    const lists = [state?.get('hosts'), state?.get('publications')];
+    const whole = lists.every((list) => Array.isArray(list) && list.every((entry) => membersOf(entry) !== null));
+    if (state === null || membersOf(state.get('options')) === null || !whole) {
+      throw new JsonError('it lacks options, hosts or publications');
+    }
+    return Object.fromEntries(state) as unknown as LabState;
+  } catch (error) {
+    if (!(error instanceof JsonError)) throw error;
+    throw new LabError('LAB_STATE', `what is kept of this lab cannot be used: ${error.problem}; take the lab down`);
   }
 }
 

@@ -68,7 +68,8 @@ async function answer(
 ): Promise<void> {
   const asked = `${request.method} ${request.url}`;
   if (asked === 'GET /status') {
-    response.writeHead(200, { 'content-type': 'application/json' }).end(`${JSON.stringify(status())}\n`);
+    const text = `${JSON.stringify(status())}\n`; // before anything is sent, for it may fail
+    response.writeHead(200, { 'content-type': 'application/json' }).end(text);
   } else if (asked === 'GET /log-level') {
     response.writeHead(200, { 'content-type': 'text/plain' }).end(`${log.level}\n`);
   } else if (asked === 'PUT /log-level') {

@@ -1,7 +1,9 @@
 import http from 'node:http';
 import path from 'node:path';
 import { TweedError } from '../base/errors.js';
-import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
+import { JsonError, PROGRAM_LIMITS, parseJson } from '../base/json.js';
+import { membersOf } from '../base/members.js';
+import { shown } from '../base/printable.js';
 import type { DaemonStatus } from '../observe/status.js';
 import { SOCKET_NAME } from '../observe/status-server.js';
 
@@ -14,7 +16,19 @@ export class StatusClientError extends TweedError {
 
 /** Asks the daemon whose socket is in the directory. @throws StatusClientError */
 export async function fetchStatus(runDirectory: string): Promise<DaemonStatus> {
-  return parseJson(await ask(runDirectory, 'GET', '/status'), PROGRAM_LIMITS) as DaemonStatus;
+  const answer = await ask(runDirectory, 'GET', '/status');
+  const problem = (reason: string) =>
+    new StatusClientError(
+      `what answers in ${runDirectory} is no daemon of tweed: ${reason}; is it the right --run-dir?`,
+    );
+  try {
+    const status = parseJson(answer, PROGRAM_LIMITS);
+    const schema = membersOf(status)?.get('schema');
+    if (schema !== 1) throw problem(`its status has the schema ${shown(schema)}, not 1`);
+    return status as DaemonStatus;
+  } catch (error) {
+    throw error instanceof JsonError ? problem(error.problem) : error;
+  }
 }
 
 /** The level in force after the call; without a level it is only asked for. @throws StatusClientError */
@@ -31,6 +45,7 @@ function ask(runDirectory: string, method: string, url: string, body = ''): Prom
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => {
         text += chunk;
+        if (text.length > PROGRAM_LIMITS.length) request.destroy(new Error('the answer does not end'));
       });
       response.on('end', () => {
         if (response.statusCode === 200) resolve(text);

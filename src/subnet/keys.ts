@@ -6,6 +6,9 @@ import { MalformedLeaseError } from './errors.js';
 import type { LeaseAttributes } from './lease.js';
 import { formatIpv6, type Ipv6Prefix, netmaskV6, parseIpv6 } from './network-config/ipv6.js';
 
+/** flannel's longest, tencent-vpc, has eleven characters. */
+const LONGEST_TYPE = 64;
+
 /** What the last part of a lease's key says. */
 export interface SubnetKey {
   /** Null for a host without IPv4, which flannel writes as `0.0.0.0-0&…`. */
@@ -90,7 +93,9 @@ export function decodeLeaseValue(key: string, text: string): LeaseAttributes {
     throw new MalformedLeaseError(key, `PublicIPv6 ${shown(publicIpv6)} is no IPv6 address`);
   }
   const backendType = members.get('backendtype') ?? '';
-  if (typeof backendType !== 'string') throw new MalformedLeaseError(key, 'BackendType is no string');
+  if (typeof backendType !== 'string' || backendType.length > LONGEST_TYPE) {
+    throw new MalformedLeaseError(key, `BackendType ${shown(backendType)} is no name of a backend`);
+  }
   const backendData = members.get('backenddata');
   const backendV6Data = members.get('backendv6data');
   return {
