@@ -40,6 +40,9 @@ export async function daemonLogLevel(runDirectory: string, level?: string): Prom
 function ask(runDirectory: string, method: string, url: string, body = ''): Promise<string> {
   const socketPath = path.join(runDirectory, SOCKET_NAME);
   return new Promise((resolve, reject) => {
+    const fail = (error: NodeJS.ErrnoException) => {
+      reject(new StatusClientError(explain(error, socketPath), { cause: error }));
+    };
     const request = http.request({ socketPath, method, path: url, timeout: 5000, agent: false }, (response) => {
       let text = '';
       response.setEncoding('utf8');
@@ -51,12 +54,10 @@ function ask(runDirectory: string, method: string, url: string, body = ''): Prom
         if (response.statusCode === 200) resolve(text);
         else reject(new StatusClientError(`the daemon at ${socketPath} refused: ${text.trim()}`));
       });
-      response.on('error', reject);
+      response.on('error', fail); // cut off in the middle
     });
     request.on('timeout', () => request.destroy(new Error('no answer within 5 s')));
-    request.on('error', (error: NodeJS.ErrnoException) => {
-      reject(new StatusClientError(`${explain(error, socketPath)}`, { cause: error }));
-    });
+    request.on('error', fail);
     request.end(body);
   });
 }
