@@ -30,7 +30,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['test/unit/**/*.test.ts'],
+          include: ['test/{unit,fuzz}/**/*.test.ts'],
           globalSetup: ['test/support/unit-setup.ts'],
           testTimeout: patient(20_000),
           sequence: { groupOrder: 0 },

@@ -12,6 +12,7 @@
 import { type Clock, systemClock } from './clock.js';
 import { messageOf } from './errors.js';
 import type { Logger } from './log.js';
+import { isUnforeseen, unforeseen } from './unforeseen.js';
 
 interface Trouble {
   /** As it was last reported. */
@@ -53,7 +54,9 @@ export class Standing {
     } catch (error) {
       if (signal?.aborted) return false;
       const reason = messageOf(error);
-      this.#write(this.#note(what, reason), [what], {}, `${what}: ${reason} (will be tried again)`);
+      const word = this.#note(what, reason);
+      if (word === 'news' && isUnforeseen(error)) unforeseen.note(what, error); // with its stack
+      this.#write(word, [what], {}, `${what}: ${reason} (will be tried again)`);
       return false;
     }
     this.#over([what], {}, `${what}: works again`);
@@ -66,6 +69,7 @@ export class Standing {
       await work();
       return true;
     } catch (error) {
+      if (isUnforeseen(error)) unforeseen.note(what, error);
       this.log.warn(`${what}: ${messageOf(error)}`);
       return false;
     }

@@ -1,5 +1,6 @@
 import { isIP, isIPv6 } from 'node:net';
 import { parseIpv4 } from '../base/ipv4.js';
+import { shown } from '../base/printable.js';
 import { REDACTED, redactUrls } from '../base/redact.js';
 import type { Flag } from './flags.js';
 
@@ -15,7 +16,13 @@ const oneOf =
 
 const ipv4Address = (text: string) => (parseIpv4(text) === null ? 'must be an IPv4 address such as 192.0.2.1' : null);
 const ipv6Address = (text: string) => (isIPv6(text) ? null : 'must be an IPv6 address such as 2001:db8::1');
-const anyAddress = (text: string) => (isIP(text) ? null : 'must be an IPv4 or IPv6 address');
+const anyAddress = (text: string) =>
+  isIP(text) || text === '' ? null : 'must be an IPv4 or IPv6 address, or empty for all of them';
+const anyPath = (text: string) => (text === '' ? 'must be the name of a file' : null);
+const oneInterface = (text: string) =>
+  text.includes(',') || text === ''
+    ? 'must be the name or the address of one interface; repeat it to give another'
+    : null;
 const absolutePath = (text: string) => (text.startsWith('/') ? null : 'must be an absolute path');
 
 /** Go writes "ignore case" into the pattern, JavaScript beside it; the interface choice knows both. */
@@ -34,21 +41,32 @@ const deviceName = (text: string) =>
     : 'must be a name for a network device: 1 to 15 characters without space, slash, colon or percent sign';
 
 const endpoints = (text: string) => {
-  const list = text.split(',').map((part) => part.trim());
+  const list = splitEndpoints(text);
   const directories = list.filter((endpoint) => endpoint.startsWith('file://'));
   if (directories.length > 0 && list.length > 1) return 'must be either one file:// directory or a list of etcd URLs';
   if (list.some((endpoint) => endpoint.includes('@'))) {
     return 'must be without user and password; give them as -etcd-username and FLANNELD_ETCD_PASSWORD';
   }
-  if (list.every(isEndpoint)) return null;
-  return 'must be a comma-separated list of http:// or https:// URLs with host and port, or file:///DIRECTORY';
+  const rule = 'must be a comma-separated list of etcd servers such as http://10.0.0.1:2379, or file:///DIRECTORY';
+  if (list.length === 0) return rule;
+  const bad = list.find((endpoint) => !isEndpoint(endpoint));
+  return bad === undefined ? null : `${rule}; ${shown(bad)} is none`;
 };
 
+/** The entries of the list; those that are empty, as behind a last comma, do not count, as with flanneld. */
+export function splitEndpoints(text: string): string[] {
+  return text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
+}
+
+/** etcd clients take a URL, and a host with or without its port. */
 function isEndpoint(text: string): boolean {
   if (text.startsWith('file://')) return /^file:\/\/\/[^/]/.test(text);
-  const url = tryUrl(text);
-  if (url !== null && /^https?:$/.test(url.protocol)) return url.hostname !== '' && /^\/?$/.test(url.pathname);
-  return /^[a-z\d.-]+:\d{1,5}$/i.test(text); // etcd clients also take host:port
+  const url = tryUrl(/^[a-z]+:\/\//i.test(text) ? text : `http://${text}`);
+  if (url === null || !/^https?:$/.test(url.protocol) || url.hostname === '') return false;
+  return /^\/?$/.test(url.pathname) && url.search === '' && url.hash === '' && !/\s/.test(text);
 }
 
 function tryUrl(text: string): URL | null {
@@ -105,6 +123,7 @@ const flannelFlags: readonly Row[] = [
     'iface',
     'NAME|IP',
     'interface for traffic between hosts; repeat it to name others to fall back to (default: that of the default route)',
+    { rule: oneInterface },
   ),
   list('iface-regex', 'REGEX', 'like -iface, by a pattern matched against addresses, then names; after all -iface', {
     rule: regularExpression,
@@ -113,7 +132,7 @@ const flannelFlags: readonly Row[] = [
     rule: ipv4Address,
   }),
   text('subnet-file', 'FILE', '/run/flannel/subnet.env', 'where to write the subnet and MTU for Docker or CNI', {
-    rule: absolutePath,
+    rule: anyPath,
   }),
   text('public-ip', 'IP', '', "address under which other hosts reach this one (default: the interface's)", {
     rule: ipv4Address,

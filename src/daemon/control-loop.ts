@@ -14,6 +14,7 @@ import { abortable } from '../base/abortable.js';
 import { TweedError } from '../base/errors.js';
 import { formatIpv4, formatPrefix } from '../base/ipv4.js';
 import { Standing } from '../base/standing.js';
+import { unforeseen } from '../base/unforeseen.js';
 import type { FileLock } from '../linux/file-lock.js';
 import type { Lease, LeaseAttributes } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
@@ -87,9 +88,7 @@ export class ControlLoop {
 
   async #live(signal: AbortSignal): Promise<never> {
     const { leases, options, onProgress, onUp } = this.#context;
-    const fail = (error: unknown) => this.#end.abort(error);
-    leases.on('lost', fail);
-    leases.on('failed', fail);
+    leases.on('lost', (error) => this.#end.abort(error));
     onProgress('waiting for the network configuration');
     const { config, attributes } = await this.#agreeOnConfig(signal);
     await this.#lock(config);
@@ -100,7 +99,10 @@ export class ControlLoop {
     const desired = () => this.#desired.compose(config, this.#choice, lease, leases.peers);
     await this.overlay.forward(desired());
     leases.on('peers', () => {
-      this.overlay.forward(desired()).then(() => onProgress(summaryOf(desired())), fail);
+      void this.#pass(async () => {
+        await this.overlay.forward(desired());
+        onProgress(summaryOf(desired()));
+      });
     });
     await Promise.all([this.overlay.forward(desired()), this.overlay.setUp(desired())]);
     signal.throwIfAborted();
@@ -108,10 +110,24 @@ export class ControlLoop {
     onUp();
     for (;;) {
       await this.#pause(options.rules.resyncSeconds * 1000, signal);
-      await this.#complaints.attempt('following the underlay', () => this.#followUnderlay(config, lease));
+      await this.#pass(async () => {
+        await this.#complaints.attempt('following the underlay', () => this.#followUnderlay(config, lease));
+        signal.throwIfAborted();
+        void this.#pass(() => this.overlay.setUp(desired())); // may hang for minutes behind the lock of iptables
+        await this.overlay.forward(desired());
+      });
       signal.throwIfAborted();
-      this.overlay.setUp(desired()).catch(fail); // not waited for: it may hang for minutes behind the lock of iptables
-      await this.overlay.forward(desired());
+    }
+  }
+
+  /** One time round. What is thrown ends the daemon if it was meant to; what nobody foresaw costs this pass. */
+  async #pass(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (this.#end.signal.aborted) return;
+      if (error instanceof TweedError) this.#end.abort(error);
+      else unforeseen.note('bringing the host to what it should be', error);
     }
   }
 

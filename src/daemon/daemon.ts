@@ -1,6 +1,7 @@
 import { messageOf } from '../base/errors.js';
 import { formatIpv4 } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import { unforeseen } from '../base/unforeseen.js';
 import { Services } from '../observe/services.js';
 import type { DaemonPhase, DaemonStatus } from '../observe/status.js';
 import { composeStatus } from '../observe/status-compose.js';
@@ -62,6 +63,7 @@ export class Daemon {
       backend: overlay?.status() ?? null,
       warnings: [...(leases?.hasTwin ? [TWIN_WARNING] : []), ...(this.#loop?.warnings ?? [])],
       repairs: overlay?.repairs ?? 0,
+      unforeseenErrors: unforeseen.count,
     });
   }
 

@@ -18,7 +18,6 @@ export interface Leases
   extends Pick<LeaseManager, 'waitForConfig' | 'acquire' | 'peers' | 'announce' | 'status' | 'close' | 'release'> {
   on(event: 'peers', listener: () => void): unknown;
   on(event: 'lost', listener: (error: LeaseLostError) => void): unknown;
-  on(event: 'failed', listener: (error: unknown) => void): unknown;
 }
 
 /** The registry, open. */

@@ -1,4 +1,5 @@
 import type { Logger } from '../base/log.js';
+import { unforeseen } from '../base/unforeseen.js';
 import { version } from '../base/version.js';
 import { sendUnixDatagram } from '../linux/unix-datagram.js';
 import { realParts } from './assemble.js';
@@ -18,11 +19,14 @@ export async function runDaemon(options: DaemonOptions, log: Logger): Promise<vo
   const manager = new ServiceManager(process.env, sendUnixDatagram, log);
   const daemon = new Daemon(options, realParts, manager, log);
   const signals = listenToSignals(() => daemon.status(), log);
+  unforeseen.logTo(log);
+  const letGo = unforeseen.catchAll();
   try {
     await daemon.run(signals.stop);
     log.info('tweed has stopped');
   } finally {
     signals.letGo();
+    letGo();
   }
 }
 

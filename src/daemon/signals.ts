@@ -1,4 +1,5 @@
 import type { Logger } from '../base/log.js';
+import { unforeseen } from '../base/unforeseen.js';
 import type { StatusSource } from '../observe/status.js';
 
 /**
@@ -20,7 +21,7 @@ export function listenToSignals(status: StatusSource, log: Logger): { stop: Abor
   };
   handlers.set('SIGTERM', onStop);
   handlers.set('SIGINT', onStop);
-  handlers.set('SIGUSR1', () => log.info({ status: status() }, 'status'));
+  handlers.set('SIGUSR1', () => unforeseen.guard('writing the status', () => log.info({ status: status() }, 'status')));
   handlers.set('SIGHUP', () => log.info('SIGHUP: nothing to read again, going on'));
   for (const [signal, handler] of handlers) process.on(signal, handler);
   return {

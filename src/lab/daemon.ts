@@ -1,5 +1,6 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { makeDirectory } from '../base/atomic-file.js';
 import type { DaemonStatus } from '../observe/status.js';
 import { fetchStatus } from '../operator/status-client.js';
 import { type HostSubnet, parseSubnetFile } from './containers.js';
@@ -39,7 +40,7 @@ export async function startDaemon(
 ): Promise<void> {
   const recordPath = files.record(host.name);
   if ((await livePid(recordPath)) !== null) return;
-  await mkdir(files.runFolder(host.name), { recursive: true });
+  await makeDirectory(files.runFolder(host.name));
   const before = await stampOf(files.subnetFile(host.name));
   const namespace = namespaceOf(options.name, { kind: 'host', host: host.name });
   const argv = daemonCommand(options, files, host);

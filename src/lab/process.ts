@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { open, readFile, rm, writeFile } from 'node:fs/promises';
+import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
 import { LabTimeoutError } from './errors.js';
 import { inside, readIfThere } from './namespace.js';
 import { waitFor } from './wait.js';
@@ -52,7 +53,7 @@ async function recordOf(pid: number): Promise<ProcessRecord> {
 
 async function readRecord(recordPath: string): Promise<ProcessRecord | null> {
   const text = await readIfThere(recordPath);
-  return text === null || text === '' ? null : (JSON.parse(text) as ProcessRecord);
+  return text === null || text === '' ? null : (parseJson(text, PROGRAM_LIMITS) as ProcessRecord);
 }
 
 /** Is the recorded process still there? A zombie is not: it only waits for its parent. */

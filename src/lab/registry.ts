@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { makeDirectory } from '../base/atomic-file.js';
 import { LabError } from './errors.js';
 import { namespaceOf } from './names.js';
 import { spawnInside } from './namespace.js';
@@ -28,7 +28,7 @@ export async function startEtcd(options: LabOptions, files: LabFiles): Promise<v
 
 /** Writes the network's configuration, waiting for an etcd that is still starting. */
 export async function putNetworkConfig(options: LabOptions, files: LabFiles): Promise<void> {
-  if (options.registry === 'directory') await mkdir(files.directoryRegistry, { recursive: true });
+  if (options.registry === 'directory') await makeDirectory(files.directoryRegistry);
   const child = spawnInside(namespaceOf(options.name, { kind: 'etcd' }), probeCommand(), {
     stdio: 'pipe',
     env: cleanEnvironment(),

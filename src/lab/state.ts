@@ -1,9 +1,12 @@
 import { constants } from 'node:fs';
-import { access, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { access, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { makeDirectory } from '../base/atomic-file.js';
+import { JsonError, PROGRAM_LIMITS, parseJson } from '../base/json.js';
+import { membersOf } from '../base/members.js';
 import { type FileLock, LockHeldError, lockFile } from '../linux/file-lock.js';
-import { LabBusyError } from './errors.js';
+import { LabBusyError, LabError } from './errors.js';
 import type { Publication } from './names.js';
 import { readIfThere } from './namespace.js';
 import type { LabOptions } from './options.js';
@@ -73,13 +76,13 @@ export class LabFiles {
   }
 
   async make(): Promise<void> {
-    await mkdir(this.logs, { recursive: true });
-    await mkdir(join(this.folder, 'run'), { recursive: true });
+    await makeDirectory(this.logs);
+    await makeDirectory(join(this.folder, 'run'));
   }
 
   async load(): Promise<LabState | null> {
     const text = await readIfThere(join(this.folder, 'lab.json'));
-    return text === null ? null : (JSON.parse(text) as LabState);
+    return text === null ? null : parseLabState(text);
   }
 
   async save(state: LabState): Promise<void> {
@@ -105,7 +108,7 @@ export class LabFiles {
 
   /** Keeps two commands from changing the same lab at once, while the work is done. @throws LabBusyError */
   async locked<Result>(work: () => Promise<Result>): Promise<Result> {
-    await mkdir(dirname(this.folder), { recursive: true });
+    await makeDirectory(dirname(this.folder));
     const lock = this.#lock();
     try {
       return await work();
@@ -120,5 +123,21 @@ export class LabFiles {
     } catch (error) {
       throw error instanceof LockHeldError ? new LabBusyError(error.holder) : error;
     }
+  }
+}
+
+/** @throws LabError when somebody changed the file, or another version wrote it */
+export function parseLabState(text: string): LabState {
+  try {
+    const state = membersOf(parseJson(text, PROGRAM_LIMITS));
+    const lists = [state?.get('hosts'), state?.get('publications')];
+    const whole = lists.every((list) => Array.isArray(list) && list.every((entry) => membersOf(entry) !== null));
+    if (state === null || membersOf(state.get('options')) === null || !whole) {
+      throw new JsonError('it lacks options, hosts or publications');
+    }
+    return Object.fromEntries(state) as unknown as LabState;
+  } catch (error) {
+    if (!(error instanceof JsonError)) throw error;
+    throw new LabError('LAB_STATE', `what is kept of this lab cannot be used: ${error.problem}; take the lab down`);
   }
 }

@@ -72,6 +72,7 @@ export const control = {
   ),
   flock: call<[fd: number, operation: number]>('int flock(int fd, int operation)'),
   eventfd: call<[initial: number, flags: number]>('int eventfd(unsigned int initial, int flags)'),
+  strerror: libc.func('const char *strerror(int errno)') as (errno: number) => string,
   errno: koffi.errno as () => number,
 };
 

@@ -71,6 +71,11 @@ function renderFamilies(status: DaemonStatus): Promise<string> {
     one(status.repairs),
   );
   gauge('tweed_warnings', 'How many things are amiss though the daemon runs.', one(status.warnings.length));
+  counter(
+    'tweed_unforeseen_errors_total',
+    'Errors that nobody foresaw and that were survived; the log has their stacks.',
+    one(status.unforeseenErrors),
+  );
   const { lease, underlay, backend } = status;
   if (lease !== null) {
     gauge('tweed_lease_info', 'The subnet of this host; always 1.', [

@@ -5,7 +5,10 @@ import { version } from '../base/version.js';
 import type { LeaseManagerStatus } from '../subnet/leases/lease-manager.js';
 import type { DaemonStatus, LeaseStatus, RegistryStatus } from './status.js';
 
-type Told = Pick<DaemonStatus, 'phase' | 'detail' | 'ready' | 'logLevel' | 'backend' | 'warnings' | 'repairs'>;
+type Told = Pick<
+  DaemonStatus,
+  'phase' | 'detail' | 'ready' | 'logLevel' | 'backend' | 'warnings' | 'repairs' | 'unforeseenErrors'
+>;
 
 /** What the daemon knows of itself, in its own types. */
 export interface StatusInput extends Told {

@@ -1,8 +1,10 @@
 import fs from 'node:fs/promises';
 import http from 'node:http';
 import path from 'node:path';
+import { makeDirectory } from '../base/atomic-file.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { isUnforeseen, unforeseen } from '../base/unforeseen.js';
 import { type FileLock, LockHeldError, lockFile } from '../linux/file-lock.js';
 import { socketNames } from './socket-names.js';
 import type { StatusSource } from './status.js';
@@ -36,13 +38,14 @@ export async function startStatusServer(
 ): Promise<StatusServer> {
   const server = http.createServer((request, response) => {
     answer(request, response, status, log).catch((error: unknown) => {
+      if (isUnforeseen(error)) unforeseen.note('answering at the status socket', error);
       response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(error)}\n`);
     });
   });
   let file = path.join(runDirectory, socketNames[0] as string);
   let lock: FileLock | undefined;
   try {
-    await fs.mkdir(runDirectory, { recursive: true, mode: 0o755 });
+    await makeDirectory(runDirectory);
     ({ file, lock } = takeSocket(runDirectory));
     await fs.rm(file, { force: true }); // left by a daemon that was killed
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen(file, resolve));
@@ -53,7 +56,7 @@ export async function startStatusServer(
     throw new StatusSocketError(file, messageOf(error), { cause: error });
   }
   const held = lock;
-  server.on('error', (error) => log.warn({ err: error }, 'status socket failed'));
+  server.on('error', (error) => log.warn({ reason: messageOf(error) }, 'status socket failed'));
   server.unref();
   return {
     file,
@@ -89,7 +92,8 @@ async function answer(
 ): Promise<void> {
   const asked = `${request.method} ${request.url}`;
   if (asked === 'GET /status') {
-    response.writeHead(200, { 'content-type': 'application/json' }).end(`${JSON.stringify(status())}\n`);
+    const text = `${JSON.stringify(status())}\n`; // before anything is sent, for it may fail
+    response.writeHead(200, { 'content-type': 'application/json' }).end(text);
   } else if (asked === 'GET /log-level') {
     response.writeHead(200, { 'content-type': 'text/plain' }).end(`${log.level}\n`);
   } else if (asked === 'PUT /log-level') {
@@ -109,7 +113,7 @@ async function bodyOf(request: http.IncomingMessage): Promise<string> {
   let body = '';
   for await (const chunk of request) {
     body += chunk;
-    if (body.length > 1000) throw new Error('the request is too long');
+    if (body.length > 1000) throw new TweedError('REQUEST_TOO_LONG', 'the request is too long; send a log level alone');
   }
   return body;
 }

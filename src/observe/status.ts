@@ -47,6 +47,8 @@ export interface DaemonStatus {
   readonly warnings: readonly string[];
   /** How often the reconcile loop put something back. */
   readonly repairs: number;
+  /** Errors that nobody foresaw: each is a bug that cost one thing and was survived. The log has their stacks. */
+  readonly unforeseenErrors: number;
 }
 
 /** Anything that can be asked for the daemon's status: the socket, the metrics, the dump to the log. */

@@ -2,6 +2,9 @@ import { readdir } from 'node:fs/promises';
 import http from 'node:http';
 import path from 'node:path';
 import { TweedError } from '../base/errors.js';
+import { JsonError, PROGRAM_LIMITS, parseJson } from '../base/json.js';
+import { membersOf } from '../base/members.js';
+import { shown } from '../base/printable.js';
 import { SOCKET_NAME, socketNames } from '../observe/socket-names.js';
 import type { DaemonStatus } from '../observe/status.js';
 
@@ -72,7 +75,7 @@ async function askAll(runDirectory: string): Promise<{ found: readonly Daemon[];
   const answers = await Promise.allSettled(
     names.map(async (name) => {
       const socketPath = path.join(runDirectory, name);
-      return { socketPath, status: JSON.parse(await ask(socketPath, 'GET', '/status')) as DaemonStatus };
+      return { socketPath, status: readStatus(await ask(socketPath, 'GET', '/status'), socketPath) };
     }),
   );
   const found = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
@@ -80,24 +83,40 @@ async function askAll(runDirectory: string): Promise<{ found: readonly Daemon[];
   return { found, failure };
 }
 
+/** @throws StatusClientError */
+function readStatus(answer: string, socketPath: string): DaemonStatus {
+  const problem = (reason: string) =>
+    new StatusClientError(`what answers at ${socketPath} is no daemon of tweed: ${reason}; is it the right --run-dir?`);
+  try {
+    const status = parseJson(answer, PROGRAM_LIMITS);
+    const schema = membersOf(status)?.get('schema');
+    if (schema !== 1) throw problem(`its status has the schema ${shown(schema)}, not 1`);
+    return status as DaemonStatus;
+  } catch (error) {
+    throw error instanceof JsonError ? problem(error.problem) : error;
+  }
+}
+
 function ask(socketPath: string, method: string, url: string, body = ''): Promise<string> {
   return new Promise((resolve, reject) => {
+    const fail = (error: NodeJS.ErrnoException) => {
+      reject(new StatusClientError(explain(error, socketPath), { cause: error }));
+    };
     const request = http.request({ socketPath, method, path: url, timeout: 5000, agent: false }, (response) => {
       let text = '';
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => {
         text += chunk;
+        if (text.length > PROGRAM_LIMITS.length) request.destroy(new Error('the answer does not end'));
       });
       response.on('end', () => {
         if (response.statusCode === 200) resolve(text);
         else reject(new StatusClientError(`the daemon at ${socketPath} refused: ${text.trim()}`));
       });
-      response.on('error', reject);
+      response.on('error', fail); // cut off in the middle
     });
     request.on('timeout', () => request.destroy(new Error('no answer within 5 s')));
-    request.on('error', (error: NodeJS.ErrnoException) => {
-      reject(new StatusClientError(`${explain(error, socketPath)}`, { cause: error }));
-    });
+    request.on('error', fail);
     request.end(body);
   });
 }

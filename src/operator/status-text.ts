@@ -33,6 +33,9 @@ function facts(status: DaemonStatus): string[] {
   rows.push(['registry', `${registry.kind} ${registry.endpoints.join(', ')}, ${state}`]);
   for (const warning of status.warnings) rows.push(['warning', warning]);
   if (status.repairs > 0) rows.push(['repairs', formatCount(status.repairs)]);
+  // a daemon of an earlier version does not tell
+  if (status.unforeseenErrors > 0)
+    rows.push(['bugs', `${formatCount(status.unforeseenErrors)}, survived; see the log`]);
   return alignColumns(rows.map(([name, value]) => [`  ${name}`, value]));
 }
 

@@ -10,7 +10,7 @@ export type RegistryOptions = EtcdRegistryOptions;
 
 /**
  * Opens the registry that the endpoints name: `file:///path` for the embedded one (alone), anything else for etcd.
- * An empty text counts as not given, as with flanneld's flags. Nothing is contacted yet. The code of the other kind is not
+ * An empty text counts as not given, as with flanneld's flags; but for the prefix, where it is a place like others. Nothing is contacted yet. The code of the other kind is not
  * loaded: etcd's alone takes longer than all the rest.
  *
  * @throws RegistryOptionsError when the options contradict each other.
@@ -35,5 +35,8 @@ export async function openRegistry(given: RegistryOptions, log: Logger): Promise
 
 function withoutEmpty(options: RegistryOptions): RegistryOptions {
   const { endpoints, ...others } = options;
-  return { endpoints, ...Object.fromEntries(Object.entries(others).filter(([, value]) => value !== '')) };
+  return {
+    endpoints,
+    ...Object.fromEntries(Object.entries(others).filter(([name, value]) => name === 'prefix' || value !== '')),
+  };
 }

@@ -31,7 +31,7 @@ import {
   TUNSETOFFLOAD,
   TUNSETPERSIST,
 } from '../linux/constants.js';
-import { errnoName, SystemCallError } from '../linux/errno.js';
+import { errnoText, SystemCallError } from '../linux/errno.js';
 import { control } from '../linux/libc.js';
 import { type PresentDevice, presentDevice, removalOf } from './present.js';
 
@@ -59,7 +59,7 @@ export class OffloadRefusedError extends TweedError {
   constructor(offload: string, errno: number) {
     super(
       'OFFLOAD_REFUSED',
-      `the kernel refuses ${offload} (${errnoName(errno)}), which is set to "on"; set it to "auto" or "off"`,
+      `the kernel refuses ${offload} (${errnoText(errno)}), which is set to "on"; set it to "auto" or "off"`,
     );
   }
 }

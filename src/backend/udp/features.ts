@@ -1,7 +1,7 @@
 import os from 'node:os';
 import type { DataPlane } from '../../encap/datapath/data-plane.js';
 import type { RuntimeFeature } from '../../encap/forwarding/control-block.js';
-import { errnoName } from '../../linux/errno.js';
+import { errnoText } from '../../linux/errno.js';
 import type { Switch } from '../../tun/device.js';
 import type { FeatureStatus } from '../backend.js';
 import type { Descriptors } from './descriptors.js';
@@ -19,13 +19,13 @@ export function featuresOf(
   { offloads, socketBuffer, forwarderThreads }: UdpBackendOptions,
   { descriptors: { tun, socket }, plane: { control }, threads }: InForce,
 ): FeatureStatus[] {
-  const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoName(errno)})`);
+  const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoText(errno)})`);
   const lacks = (wanted: Switch, has: boolean, other: string) => (wanted === 'off' || has ? '' : `needs ${other}`);
   const atRunTime = (feature: RuntimeFeature) => {
     const errno = control.turnedOff(feature);
     if (errno === 0) return '';
     const until = control.offForGood(feature) ? 'for good' : 'for a minute';
-    return `turned off ${until} after ${errnoName(errno)}`;
+    return `turned off ${until} after ${errnoText(errno)}`;
   };
   const doubt = offloads.udpGso === 'auto' ? segmentedSendDoubt(os.release()) : '';
   const feature = (name: string, wanted: string, on: boolean, reason: string): FeatureStatus => ({

@@ -13,7 +13,7 @@ import { forwarderThreads } from '../../encap/datapath/threads.js';
 import { receiveQueueDrops } from '../../encap/datapath/udp-socket.js';
 import type { Direction } from '../../encap/forwarding/control-block.js';
 import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
-import { errnoName } from '../../linux/errno.js';
+import { errnoText } from '../../linux/errno.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
@@ -125,7 +125,7 @@ export class UdpBackend implements Backend {
 
   #forwarderEnded(served: readonly Direction[], error: Error | null, { control }: DataPlane): void {
     const failed = served.filter((direction) => control.failed(direction) !== 0);
-    const why = error === null ? failed.map((one) => errnoName(control.failed(one))).join(', ') : messageOf(error);
+    const why = error === null ? failed.map((one) => errnoText(control.failed(one))).join(', ') : messageOf(error);
     this.#fail(
       new TweedError(
         'FORWARDER_FAILED',

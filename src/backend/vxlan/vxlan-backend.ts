@@ -5,11 +5,11 @@
  * and writes the difference, in a few processes however many peers there are.
  */
 
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { replaceFile } from '../../base/atomic-file.js';
 import { messageOf } from '../../base/errors.js';
 import { formatPrefix } from '../../base/ipv4.js';
+import { readTextFile } from '../../base/text-file.js';
 import { applyChanges } from '../../routes/changes.js';
 import { countsOf, deviceTotals, udpTotals } from '../../routes/device-statistics.js';
 import { readLink } from '../../routes/links.js';
@@ -103,7 +103,7 @@ export class VxlanBackend implements Backend {
   async #formerMac(): Promise<string> {
     const present = await readLink(this.#plan.name, this.#kernel.ip);
     const ofDevice = present?.kind === 'vxlan' ? parseMac(present.hardwareAddress) : null;
-    const known = ofDevice ?? parseMac((await readFile(this.#macFile, 'utf8').catch(() => '')).trim());
+    const known = ofDevice ?? parseMac((await readTextFile(this.#macFile).catch(() => '')).trim());
     return known !== null && isStationMac(known) ? known : randomMac();
   }
 

@@ -2,6 +2,7 @@ import fs from 'node:fs/promises';
 import type { CommandModule } from 'yargs';
 import { parseEnvFile } from '../../base/env-file.js';
 import { FileError } from '../../base/errors.js';
+import { readTextFile } from '../../base/text-file.js';
 import { dockerOptions } from '../docker-opts.js';
 import { OptionError } from '../flags.js';
 
@@ -34,7 +35,7 @@ export const command: CommandModule<object, Record<'f' | 'd' | 'k', string> & Re
 
 /** A missing subnet file gives no options, as with the script: Docker then starts with its own defaults. */
 function readIfThere(file: string): Promise<string> {
-  return fs.readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+  return readTextFile(file).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw new FileError(error, 'choose another with -f');
     process.stderr.write(`tweed: ${file} does not exist yet; start the daemon first\n`);
     return '';

@@ -3,6 +3,7 @@ import { examineHost, renderFindings } from '../../operator/doctor/doctor.js';
 import { exitCodes } from '../exit.js';
 import { runFlags } from '../flag-table.js';
 import { daemonOptions } from '../options.js';
+import { printJson, printText } from '../print.js';
 import { daemonFlags, registryFlagNames, withDaemonFlags } from '../shared-options.js';
 import { jsonOption } from './shared.js';
 
@@ -15,7 +16,8 @@ export const command: CommandModule<object, { json: boolean }> = {
   handler: async (args) => {
     const given = daemonFlags(args as unknown as Record<string, unknown>, flagNames, runFlags);
     const findings = await examineHost(daemonOptions(given));
-    process.stdout.write(args.json ? `${JSON.stringify(findings, null, 2)}\n` : renderFindings(findings));
+    if (args.json) printJson(findings);
+    else printText(renderFindings(findings));
     if (findings.some(({ level }) => level === 'fail')) process.exitCode = exitCodes.failed;
   },
 };

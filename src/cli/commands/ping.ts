@@ -5,6 +5,7 @@ import { findTarget, resolveTarget } from '../../operator/probe.js';
 import { fetchStatus } from '../../operator/status-client.js';
 import { exitCodes } from '../exit.js';
 import { OptionError } from '../flags.js';
+import { printJson, printText } from '../print.js';
 import { type DaemonChoice, daemonChoiceOptions, jsonOption } from './shared.js';
 
 export const command: CommandModule<object, DaemonChoice & { target: string; count: number; json: boolean }> = {
@@ -27,11 +28,12 @@ export const command: CommandModule<object, DaemonChoice & { target: string; cou
     const found = findTarget(text, await status());
     if (found.kind === 'unknown') throw new TweedError('NO_ROUTE', `${found.reason}; "tweed status" lists the peers`);
     if (found.kind === 'own') {
-      process.stdout.write(`${target} is in ${found.subnet}, this host's own subnet: no overlay is involved\n`);
+      printText(`${target} is in ${found.subnet}, this host's own subnet: no overlay is involved\n`);
       return;
     }
     const report = await pingPeer(status, found.peer, found.overlayAddress, count);
-    process.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : renderPing(report));
+    if (json) printJson(report);
+    else printText(renderPing(report));
     if (!report.ok) process.exitCode = exitCodes.failed;
   },
 };

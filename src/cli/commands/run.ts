@@ -3,6 +3,7 @@ import { version } from '../../base/version.js';
 import { presentDevice, removalOf } from '../../tun/present.js';
 import { exitCodes } from '../exit.js';
 import { type RunRequest, readRunRequest } from '../options.js';
+import { printText } from '../print.js';
 import { effectiveSettings, renderConfig } from '../print-config.js';
 import { orUsage, runUsage } from '../usage.js';
 
@@ -18,7 +19,7 @@ export async function runDaemonCommand(program: string, argv: readonly string[])
       process.stderr.write(`${version}\n`); // standard error, as flanneld does
       return exitCodes.done;
     case 'print-config':
-      process.stdout.write(renderConfig(request));
+      printText(renderConfig(request));
       return exitCodes.done;
     case 'check':
       process.stdout.write(`the options are right\n${deviceNote(request.options.udp.deviceName)}`);

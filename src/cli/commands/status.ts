@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../base/errors.js';
+import { printable, printableJson, printableLines } from '../../base/printable.js';
 import { fetchStatus } from '../../operator/status-client.js';
 import { renderStatus } from '../../operator/status-text.js';
 import { exitCodes } from '../exit.js';
@@ -57,7 +58,7 @@ export async function runStatusCommand(argv: readonly string[]): Promise<number>
   const show = async () => {
     const status = await fetchStatus(runDir as string, { device: device as string, network: network as string });
     exitCode = ready && !status.ready ? exitCodes.failed : exitCodes.done;
-    return json ? `${JSON.stringify(status, null, watch ? 0 : 2)}\n` : renderStatus(status, Date.now());
+    return json ? `${printableJson(status, watch ? 0 : 2)}\n` : printableLines(renderStatus(status, Date.now()));
   };
   if (!watch) {
     process.stdout.write(await show());
@@ -65,7 +66,7 @@ export async function runStatusCommand(argv: readonly string[]): Promise<number>
   }
   for (;;) {
     // A daemon that restarts comes back; watching goes on meanwhile.
-    const screen = await show().catch((error: unknown) => `${messageOf(error)}\n`);
+    const screen = await show().catch((error: unknown) => `${printable(messageOf(error))}\n`);
     process.stdout.write(process.stdout.isTTY && !json ? CLEAR_SCREEN + screen : screen);
     await sleep(REFRESH_MS);
   }

@@ -3,6 +3,7 @@ import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { ExecOptions, ExecResult } from '../../base/exec.js';
+import { PROGRAM_LIMITS, parseJson } from '../../base/json.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { DEFAULT_SUBNET_FILE } from '../../subnet/subnet-env.js';
 import { type HostSubnet, parseSubnetFile } from '../containers.js';
@@ -92,7 +93,7 @@ export class DockerLab extends ProbedLab {
   /** What the daemon of a host says of itself; null when none answers. */
   async status(host: string): Promise<DaemonStatus | null> {
     const { status, stdout } = await this.exec(host, ['tweed', 'status', '--json'], { tolerate: true });
-    return status === 0 ? (JSON.parse(stdout) as DaemonStatus) : null;
+    return status === 0 ? (parseJson(stdout, PROGRAM_LIMITS) as DaemonStatus) : null;
   }
 
   /** Waits until the daemon of every host is ready and knows all the other hosts. */

@@ -1,6 +1,7 @@
 import { backendKind, checkBackendConfig } from '../../backend/select.js';
 import { messageOf } from '../../base/errors.js';
 import { formatPrefix, parsePrefix } from '../../base/ipv4.js';
+import { printable } from '../../base/printable.js';
 import type { DaemonOptions } from '../../daemon/options.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { findUnderlay, type Underlay, type UnderlayOptions } from '../../routes/underlay.js';
@@ -99,8 +100,8 @@ const marks = { ok: 'ok   ', warn: 'warn ', fail: 'FAIL ' } as const;
 /** One line for each finding, and the command that mends it below. */
 export function renderFindings(findings: readonly Finding[]): string {
   const lines = findings.flatMap(({ id, level, text, fix }) => [
-    `${marks[level]} ${id}: ${text}`,
-    ...(fix === '' ? [] : [`        mend it: ${fix}`]),
+    `${marks[level]} ${id}: ${printable(text)}`,
+    ...(fix === '' ? [] : [`        mend it: ${printable(fix)}`]),
   ]);
   const count = (level: Finding['level']) => findings.filter((finding) => finding.level === level).length;
   return `${lines.join('\n')}\n${count('fail')} failures, ${count('warn')} warnings, ${count('ok')} in order\n`;

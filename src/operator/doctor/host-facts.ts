@@ -1,7 +1,8 @@
-import { access, constants, open, readFile } from 'node:fs/promises';
+import { access, constants, open } from 'node:fs/promises';
 import type { BackendKind } from '../../backend/select.js';
 import { ExecError, exec } from '../../base/exec.js';
 import type { Prefix } from '../../base/ipv4.js';
+import { readTextFile } from '../../base/text-file.js';
 import { kernelRelease } from '../../linux/kernel-quirks.js';
 import { type UdpTotals, udpTotals } from '../../routes/device-statistics.js';
 import { ipTool, type Run } from '../../routes/ip.js';
@@ -127,7 +128,7 @@ export async function gatherHostFacts(
 
 async function readTextOrNull(path: string): Promise<string | null> {
   try {
-    return await readFile(path, 'utf8');
+    return await readTextFile(path);
   } catch {
     return null;
   }

@@ -1,9 +1,12 @@
-import { readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { replaceFile } from '../../base/atomic-file.js';
 import type { Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
 import { formatPrefix, parsePrefix } from '../../base/ipv4.js';
+import { type JsonLimits, parseJson } from '../../base/json.js';
 import type { Logger } from '../../base/log.js';
+import { shown } from '../../base/printable.js';
+import { readTextFile } from '../../base/text-file.js';
 import { decodeLeaseValue, encodeLeaseValue } from '../keys.js';
 import { type NetworkConfig, parseNetworkConfig } from '../network-config/config.js';
 import type { StoredLease } from '../registry.js';
@@ -20,6 +23,8 @@ export interface CachedState {
 }
 
 const FORMAT = 1;
+/** Some 200,000 peers, each in three levels; more is not ours. */
+const LIMITS: JsonLimits = { length: 1 << 26, depth: 4 };
 /** The state on disk may be this old. */
 const SAVE_DELAY_MS = 2_000;
 
@@ -34,13 +39,13 @@ export class PeerCache {
   async load(): Promise<CachedState | null> {
     let text: string;
     try {
-      text = await readFile(this.path, 'utf8');
+      text = await readTextFile(this.path, LIMITS.length);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.#reject(messageOf(error));
       return null;
     }
     try {
-      return parseState(JSON.parse(text));
+      return parseState(parseJson(text, LIMITS));
     } catch (error) {
       this.#reject(messageOf(error));
       return null;
@@ -124,7 +129,7 @@ function formatLease(lease: KeyedLease): Record<string, unknown> {
 
 function parseState(value: unknown): CachedState {
   const state = object(value, 'the file');
-  if (state.format !== FORMAT) throw new Error(`format ${JSON.stringify(state.format)} is unknown`);
+  if (state.format !== FORMAT) throw new Error(`format ${shown(state.format)} is unknown`);
   if (typeof state.config !== 'string') throw new Error('config is missing');
   if (!Array.isArray(state.peers)) throw new Error('peers is no list');
   const own = object(state.own, 'own');
@@ -146,7 +151,7 @@ function parseLease(value: Record<string, unknown>): KeyedLease {
     throw new Error('a lease lacks key, subnet or value');
   }
   const prefix = parsePrefix(subnet, { maskHostBits: true });
-  if (prefix === null) throw new Error(`${JSON.stringify(subnet)} is no subnet`);
+  if (prefix === null) throw new Error(`${shown(subnet)} is no subnet`);
   return { key, subnet: prefix, attributes: decodeLeaseValue(key, encoded), expiresAt: null };
 }
 

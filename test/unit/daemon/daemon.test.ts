@@ -149,20 +149,6 @@ describe('the life of a daemon', () => {
     ]);
   });
 
-  it('stops forwarding and ends with the reason when following the registry fails', async () => {
-    const life = world.daemon().run(stop.signal);
-    await told('READY=1');
-    world.leases[0]?.emit('failed', new TypeError('undefined is not a lease'));
-    await expect(life).rejects.toThrow(new TypeError('undefined is not a lease'));
-    expect(world.events.slice(-5)).toEqual([
-      'backend stop',
-      'unlock network 10.5.0.0/16',
-      'unlock device flannel0',
-      'leases closed',
-      'registry closed',
-    ]);
-  });
-
   it('ends with the reason when forwarding fails', async () => {
     const life = world.daemon().run(stop.signal);
     await told('READY=1');
@@ -275,6 +261,15 @@ describe('peers', () => {
         expect.objectContaining({ subnet: '10.5.9.0/24', reason: expect.stringContaining('lies inside the overlay') }),
         expect.objectContaining({ subnet: '10.5.10.0/24', reason: expect.stringContaining('loopback') }),
       ]);
+    });
+  });
+
+  it('that nobody can make sense of cost that change and no more: it is counted, and the next one is taken', async () => {
+    await whileReady([], async (daemon) => {
+      world.leases[0]?.setPeers([null as never]);
+      await vi.waitFor(() => expect(daemon.status().unforeseenErrors).toBeGreaterThan(0));
+      world.leases[0]?.setPeers([peer('10.5.8.0/24', '192.0.2.2')]);
+      await vi.waitFor(() => expect(world.host.peers).toBe('10.5.8.0/24'));
     });
   });
 

@@ -26,6 +26,7 @@ const status: DaemonStatus = {
   backend: null,
   warnings: [],
   repairs: 0,
+  unforeseenErrors: 0,
 };
 
 let directory: string;

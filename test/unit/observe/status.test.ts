@@ -23,6 +23,7 @@ const waiting: DaemonStatus = {
   backend: null,
   warnings: [],
   repairs: 0,
+  unforeseenErrors: 0,
 };
 
 const running: DaemonStatus = {
@@ -81,6 +82,7 @@ const running: DaemonStatus = {
     drops: { tx_no_route: 5, rx_short: 0 },
   },
   repairs: 2,
+  unforeseenErrors: 1,
 };
 
 describe('the status on a screen', () => {
@@ -92,6 +94,7 @@ tweed 1.2.3, process 4711, up 3 h, ready
   underlay   eth0, 192.168.77.1, MTU 1500, public address 203.0.113.7
   registry   etcd http://10.0.0.9:2379, connected
   repairs    2
+  bugs       1, survived; see the log
 
 peers: 2
   subnet           public address  received          sent                     last packet
@@ -188,6 +191,7 @@ describe('the metrics', () => {
       'tweed_registry_connected{kind="etcd"} 1',
       'tweed_repairs_total 2',
       'tweed_warnings 0',
+      'tweed_unforeseen_errors_total 1',
       'tweed_lease_info{subnet="100.96.42.0/24",public_ip="203.0.113.7",network="100.96.0.0/16"} 1',
       `tweed_lease_expiry_time_seconds ${Date.parse('2026-03-02T11:00:00Z') / 1000}`,
       'tweed_device_mtu_bytes{device="flannel0",backend="udp"} 1472',

@@ -38,6 +38,7 @@ const status: DaemonStatus = {
   },
   warnings: [],
   repairs: 0,
+  unforeseenErrors: 0,
 };
 
 describe('the target of a ping', () => {

@@ -153,9 +153,9 @@ describe('openTun', () => {
       'auto',
       'on',
       { offloads: without(USO, EINVAL) },
-      /tun-uso \(EINVAL\).*"auto" or "off"/,
+      /tun-uso \(EINVAL: Invalid argument\).*"auto" or "off"/,
     ],
-    ['TSO is demanded and refused', 'on', 'auto', { offloads: () => EINVAL }, /tun-tso \(EINVAL\)/],
+    ['TSO is demanded and refused', 'on', 'auto', { offloads: () => EINVAL }, /tun-tso \(EINVAL: Invalid argument\)/],
     ['USO is demanded with TSO off', 'off', 'on', {}, /tun-uso without tun-tso/],
   ])('closes the device again when %s', (_, tso, uso, refusals, message) => {
     const { calls, closed } = scripted(refusals);
@@ -199,7 +199,7 @@ describe('openTun', () => {
     const { calls, closed } = scripted({ attach: EPERM });
     const open = () => openTun('flannel0', wanted('auto', 'auto'), calls);
     expect(open).toThrow(SystemCallError);
-    expect(open).toThrow(/TUNSETIFF flannel0: EPERM; run as root or give CAP_NET_ADMIN/);
+    expect(open).toThrow(/TUNSETIFF flannel0: EPERM: Operation not permitted; run as root or give CAP_NET_ADMIN/);
     expect(closed()).toBe(2);
   });
 

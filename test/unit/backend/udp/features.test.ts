@@ -34,11 +34,11 @@ describe('an offload that the kernel refuses while it is used', () => {
   it('is shown as off, with the reason and for how long, and as on when it is tried again', () => {
     expect(stateOf('udp_gso')).toEqual(['on', '']);
     plane.control.turnOff('udp_gso', EINVAL, false);
-    expect(stateOf('udp_gso')).toEqual(['off', 'turned off for a minute after EINVAL']);
+    expect(stateOf('udp_gso')).toEqual(['off', 'turned off for a minute after EINVAL: Invalid argument']);
     expect(stateOf('merge_tcp')).toEqual(['on', '']);
     plane.control.turnOn('udp_gso');
     expect(stateOf('udp_gso')).toEqual(['on', '']);
     plane.control.turnOff('udp_gso', EIO, true);
-    expect(stateOf('udp_gso')).toEqual(['off', 'turned off for good after EIO']);
+    expect(stateOf('udp_gso')).toEqual(['off', 'turned off for good after EIO: Input/output error']);
   });
 });
