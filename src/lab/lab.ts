@@ -2,6 +2,7 @@ import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { messageOf } from '../base/errors.js';
 import type { ExecOptions, ExecResult } from '../base/exec.js';
+import { cleanEnvironment } from '../base/exec.js';
 import { plural } from '../base/plural.js';
 import { containerAddress } from './containers.js';
 import { readSubnet, startDaemon } from './daemon.js';
@@ -15,7 +16,7 @@ import { createNamespaces, execInside, listNamespaces, readIfThere, spawnInside 
 import { completeOptions, firstDifference, type LabOptions, mostHosts } from './options.js';
 import { attachContainers, containersOf, fixedNamespaces } from './places.js';
 import { Probe, probeCommand } from './probe/client.js';
-import { cleanEnvironment, isAlive, readRecord, stopRecorded } from './process.js';
+import { isAlive, readRecord, stopRecorded } from './process.js';
 import { type Progress, quietProgress } from './progress.js';
 import { publish } from './publish.js';
 import { putNetworkConfig, startEtcd } from './registry.js';

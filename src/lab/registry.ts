@@ -1,11 +1,12 @@
 import { mkdir } from 'node:fs/promises';
+import { cleanEnvironment } from '../base/exec.js';
 import { LabError } from './errors.js';
 import { namespaceOf } from './names.js';
 import { spawnInside } from './namespace.js';
 import { etcdAddress, type LabOptions, networkConfigOf } from './options.js';
 import { patient } from './patience.js';
 import { Probe, probeCommand } from './probe/client.js';
-import { cleanEnvironment, isAlive, readRecord, startDetached } from './process.js';
+import { isAlive, readRecord, startDetached } from './process.js';
 import type { LabFiles } from './state.js';
 
 /** Where the daemons find the registry. */
