@@ -20,9 +20,14 @@ export async function endWith(program: string, command: () => Promise<number>): 
     status = await command();
   } catch (error) {
     status = error instanceof OptionError ? exitCodes.usage : exitCodes.failed;
-    process.stderr.write(`${program}: ${error instanceof TweedError ? error.message : describeBug(error)}\n`);
+    process.stderr.write(errorLine(program, error));
   }
   process.exit(status);
+}
+
+/** What a command says when it fails. */
+export function errorLine(program: string, error: unknown): string {
+  return `${program}: ${error instanceof TweedError ? error.message : describeBug(error)}\n`;
 }
 
 function describeBug(error: unknown): string {

@@ -1,6 +1,6 @@
 import { messageOf } from '../base/errors.js';
 import { formatIpv4 } from '../base/ipv4.js';
-import type { Logger } from '../base/log.js';
+import { type Logger, logState } from '../base/log.js';
 import { Services } from '../observe/services.js';
 import type { DaemonPhase, DaemonStatus } from '../observe/status.js';
 import { composeStatus } from '../observe/status-compose.js';
@@ -60,6 +60,7 @@ export class Daemon {
       leases,
       backend: overlay?.status() ?? null,
       repairs: overlay?.repairs ?? 0,
+      log: logState(this.#log),
     });
   }
 

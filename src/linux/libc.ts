@@ -84,7 +84,46 @@ export const control = {
   getsockopt: libc.func(
     'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ unsigned int *length)',
   ) as (fd: number, level: number, name: number, value: Uint8Array, length: number[]) => number,
+  /** poll(2). @param fds an array of `struct pollfd` */
+  poll: libc.func('int poll(_Inout_ uint8_t *fds, unsigned long count, int timeoutMs)') as (
+    fds: Uint8Array,
+    count: number,
+    timeoutMs: number,
+  ) => number,
   flock: libc.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number,
+  /** fcntl(2) with a plain number. */
+  fcntl: libc.func('int fcntl(int fd, int command, long argument)') as (
+    fd: number,
+    command: number,
+    argument: number,
+  ) => number,
+  /** faccessat(2). */
+  faccessat: libc.func('int faccessat(int directory, const char *path, int mode, int flags)') as (
+    directory: number,
+    path: string,
+    mode: number,
+    flags: number,
+  ) => number,
+  prctl: libc.func('int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)') as (
+    option: number,
+    a: number,
+    b: number,
+    c: number,
+    d: number,
+  ) => number,
+  /** capset(2), of the calling thread. @param header `struct __user_cap_header_struct`; @param data two of `__user_cap_data_struct` */
+  capset: libc.func('int capset(const void *header, const void *data)') as (
+    header: Uint8Array,
+    data: Uint8Array,
+  ) => number,
+  /** signal(2). @param handler 1: ignore */
+  signal: libc.func('uintptr_t signal(int signal, uintptr_t handler)') as (signal: number, handler: number) => number,
+  /** execve(2). Both lists end with null. */
+  execve: libc.func('int execve(const char *path, const char **argv, const char **environment)') as (
+    path: string,
+    argv: readonly (string | null)[],
+    environment: readonly (string | null)[],
+  ) => number,
   eventfd: libc.func('int eventfd(unsigned int initial, int flags)') as (initial: number, flags: number) => number,
   errno: koffi.errno as () => number,
 };

@@ -1,6 +1,7 @@
-import http from 'node:http';
+import type http from 'node:http';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { closeGuestServer, guestServer } from './guests.js';
 import { Metrics } from './metrics.js';
 import type { StatusSource } from './status.js';
 
@@ -23,7 +24,7 @@ export function startHealthServer(
   retryMs = 5000,
 ): HealthServer {
   const metrics = new Metrics(status);
-  const server = http.createServer((request, response) => {
+  const server = guestServer((request, response) => {
     const path = request.url?.replace(/\?.*$/, '');
     if (request.method !== 'GET' && request.method !== 'HEAD') response.writeHead(405).end();
     else if (path === '/healthz') plain(response, 200, 'flanneld is running');
@@ -54,12 +55,10 @@ export function startHealthServer(
       const bound = server.address();
       return typeof bound === 'object' && bound !== null ? bound.port : 0;
     },
-    close: () =>
-      new Promise((resolve) => {
-        clearTimeout(retry);
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
+    close: () => {
+      clearTimeout(retry);
+      return closeGuestServer(server);
+    },
   };
 }
 

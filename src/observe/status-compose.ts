@@ -1,5 +1,6 @@
 import type { BackendStatus, Underlay } from '../backend/backend.js';
 import { formatIpv4, formatPrefix } from '../base/ipv4.js';
+import type { LogState } from '../base/log-output.js';
 import { redactUrls } from '../base/redact.js';
 import { version } from '../base/version.js';
 import type { LeaseManagerStatus } from '../subnet/leases/lease-manager.js';
@@ -18,6 +19,7 @@ export interface StatusInput {
   readonly leases: LeaseManagerStatus | null;
   readonly backend: BackendStatus | null;
   readonly repairs: number;
+  readonly log: LogState;
 }
 
 /** The status as others see it. */
@@ -40,6 +42,7 @@ export function composeStatus(input: StatusInput): DaemonStatus {
     registry: composeRegistry(input.endpoints, leases),
     backend: input.backend,
     repairs: input.repairs,
+    log: input.log,
   };
 }
 

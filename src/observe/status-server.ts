@@ -1,9 +1,10 @@
 import fs from 'node:fs/promises';
-import http from 'node:http';
+import type http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { closeGuestServer, guestServer } from './guests.js';
 import type { StatusSource } from './status.js';
 
 export const SOCKET_NAME = 'tweed.sock';
@@ -31,7 +32,7 @@ export async function startStatusServer(
   log: Logger,
 ): Promise<StatusServer> {
   const file = path.join(runDirectory, SOCKET_NAME);
-  const server = http.createServer((request, response) => {
+  const server = guestServer((request, response) => {
     answer(request, response, status, log).catch((error: unknown) => {
       response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(error)}\n`);
     });
@@ -48,13 +49,7 @@ export async function startStatusServer(
   }
   server.on('error', (error) => log.warn({ err: error }, 'status socket failed'));
   server.unref();
-  return {
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve()); // removes the file
-        server.closeAllConnections();
-      }),
-  };
+  return { close: () => closeGuestServer(server) }; // removes the file
 }
 
 async function answer(

@@ -1,4 +1,5 @@
 import type { BackendStatus } from '../backend/backend.js';
+import type { LogState } from '../base/log-output.js';
 
 /** Where the daemon is in its life. */
 export type DaemonPhase = 'starting' | 'waiting' | 'running' | 'stopping';
@@ -45,6 +46,8 @@ export interface DaemonStatus {
   readonly backend: BackendStatus | null;
   /** How often the reconcile loop put something back. */
   readonly repairs: number;
+  /** How the log on standard error fares. */
+  readonly log: LogState;
 }
 
 /** Anything that can be asked for the daemon's status: the socket, the metrics, the dump to the log. */

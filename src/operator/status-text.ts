@@ -33,6 +33,11 @@ function facts(status: DaemonStatus): string[] {
   const state = registry.connected ? 'connected' : `NOT connected: ${registry.error}`;
   rows.push(['registry', `${registry.kind} ${registry.endpoints.join(', ')}, ${state}`]);
   if (status.repairs > 0) rows.push(['repairs', formatCount(status.repairs)]);
+  const { lost, waiting, error } = status.log;
+  if (lost > 0 || error !== '') {
+    const why = error === '' ? '' : ` (${error})`;
+    rows.push(['log', `${formatCount(lost)} lines lost, ${formatCount(waiting)} wait${why}`]);
+  }
   return alignColumns(rows.map(([name, value]) => [`  ${name}`, value]));
 }
 

@@ -22,6 +22,7 @@ const waiting: DaemonStatus = {
   registry: { kind: 'etcd', endpoints: ['http://10.0.0.9:2379'], connected: false, error: 'connection refused' },
   backend: null,
   repairs: 0,
+  log: { lost: 0, waiting: 0, error: '' },
 };
 
 const running: DaemonStatus = {
@@ -80,6 +81,7 @@ const running: DaemonStatus = {
     drops: { tx_no_route: 5, rx_short: 0 },
   },
   repairs: 2,
+  log: { lost: 0, waiting: 0, error: '' },
 };
 
 describe('the status on a screen', () => {

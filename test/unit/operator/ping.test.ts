@@ -37,6 +37,7 @@ const status: DaemonStatus = {
     drops: {},
   },
   repairs: 0,
+  log: { lost: 0, waiting: 0, error: '' },
 };
 
 describe('the target of a ping', () => {
