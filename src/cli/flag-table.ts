@@ -342,6 +342,12 @@ const tweedFlags: readonly Row[] = [
     help: 'when etcd cannot be reached at start, begin with the last known lease and peers',
   },
   {
+    name: 'drop-privileges',
+    kind: 'boolean',
+    default: true,
+    help: 'keep only the capabilities for network devices, routes and rules; turn it off where iptables has to load modules',
+  },
+  {
     name: 'log-level',
     kind: 'string',
     default: '',

@@ -104,6 +104,7 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
     subnetFile: text('subnet-file'),
     runDirectory: text('run-dir').replace(/(?<=.)\/+$/, ''),
     health: { address: text('healthz-ip'), port: number('healthz-port') },
+    dropPrivileges: yes('drop-privileges'),
     logLevel: text('log-level') || levelOfVerbosity(number('v')),
   };
 }

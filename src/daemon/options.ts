@@ -47,5 +47,6 @@ export interface DaemonOptions {
   readonly subnetFile: string;
   readonly runDirectory: string;
   readonly health: { readonly address: string /** 0: none. */; readonly port: number };
+  readonly dropPrivileges: boolean;
   readonly logLevel: string;
 }
