@@ -37,11 +37,11 @@ const MARK = 'TWEED_STARTED_ANEW';
  * @param written directories that will be written to, or that will be made
  * @throws SystemCallError
  */
-export function dropPrivileges(
+export async function dropPrivileges(
   { read, written }: { readonly read: readonly string[]; readonly written: readonly string[] },
   calls: PrivilegeCalls = control,
   has: Privileges = ownPrivileges(),
-): void {
+): Promise<void> {
   const again = process.env[MARK] !== undefined;
   delete process.env[MARK];
   if (again || !exceeds(has, setOf(NEEDED))) return protectMemory(calls);
@@ -54,7 +54,7 @@ export function dropPrivileges(
   const set = setOf(kept);
   if (!exceeds(has, set)) return protectMemory(calls);
   lowerTo(set, has, calls);
-  startAnew({ [MARK]: '1' }, calls);
+  await startAnew({ [MARK]: '1' }, calls);
 }
 
 /** One line about what the process may do. */

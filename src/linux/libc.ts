@@ -116,7 +116,7 @@ export const control = {
     header: Uint8Array,
     data: Uint8Array,
   ) => number,
-  /** signal(2). @param handler 1: ignore */
+  /** signal(2). @param handler 0: what the kernel does; 1: ignore */
   signal: libc.func('uintptr_t signal(int signal, uintptr_t handler)') as (signal: number, handler: number) => number,
   /** execve(2). Both lists end with null. */
   execve: libc.func('int execve(const char *path, const char **argv, const char **environment)') as (

@@ -36,6 +36,7 @@ const AT_FDCWD = -100;
 const AT_EACCESS = 0x200;
 const F_SETFD = 2;
 
+const SIG_DFL = 0;
 const SIG_IGN = 1;
 
 /** What a thread may do, as sets of bits. */
@@ -121,15 +122,22 @@ function capset(
 }
 
 /**
- * Runs this program again in place of itself: same process id, same arguments, all threads new. SIGUSR1 is ignored on the
- * way, until Node holds it back (bin/tweed does the same).
+ * Runs this program again in place of itself: same process id, same arguments, all threads new. On the way SIGUSR1 is
+ * ignored, until Node holds it back (bin/tweed does the same); SIGTERM and SIGINT end the process, and one that has come but
+ * was not told to its handler yet is told before.
  *
  * @param environment what is to be added to it
  * @throws SystemCallError; else it does not return
  */
-export function startAnew(environment: Readonly<Record<string, string>>, calls: PrivilegeCalls = control): never {
+export async function startAnew(
+  environment: Readonly<Record<string, string>>,
+  calls: PrivilegeCalls = control,
+): Promise<never> {
   for (const fd of [0, 1, 2]) calls.fcntl(fd, F_SETFD, 0); // Node lets them close
-  calls.signal(constants.signals.SIGUSR1, SIG_IGN);
+  const { SIGUSR1, SIGTERM, SIGINT } = constants.signals;
+  calls.signal(SIGUSR1, SIG_IGN);
+  for (const signal of [SIGTERM, SIGINT]) calls.signal(signal, SIG_DFL);
+  await new Promise((resolve) => setImmediate(() => setImmediate(resolve))); // a turn of the event loop from its start
   const variables = Object.entries({ ...process.env, ...environment }).map(([name, value]) => `${name}=${value}`);
   const argv = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   calls.execve(process.execPath, [...argv, null], [...variables, null]);

@@ -35,7 +35,7 @@ async function run(program: string, request: RunRequest): Promise<number> {
   const { options } = request;
   if (options.dropPrivileges) {
     const { dropPrivileges, filesOf } = await import('../../daemon/privileges.js');
-    dropPrivileges(filesOf(options));
+    await dropPrivileges(filesOf(options));
   }
   const { hasRoom } = await import('../../linux/room.js');
   // Arguments are there for every user of the host to see in /proc; a title of our own takes their place.

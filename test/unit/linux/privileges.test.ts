@@ -110,14 +110,16 @@ describe('privileges', () => {
 });
 
 describe('starting anew', () => {
-  it('keeps the standard descriptors, lets no SIGUSR1 through, and says why it did not work', () => {
+  it('keeps the standard descriptors, lets no SIGUSR1 through, and says why it did not work', async () => {
     const { calls, scripted } = kernel();
-    expect(() => startAnew({ A: '1' }, scripted)).toThrow(/^execve .*: ENOMEM; /);
+    await expect(startAnew({ A: '1' }, scripted)).rejects.toThrow(/^execve .*: ENOMEM; /);
     expect(calls).toEqual([
       ['fcntl', 0, 2, 0],
       ['fcntl', 1, 2, 0],
       ['fcntl', 2, 2, 0],
       ['signal', 10, 1],
+      ['signal', 15, 0],
+      ['signal', 2, 0],
       ['execve', process.execPath],
     ]);
   });
