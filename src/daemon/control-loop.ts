@@ -153,12 +153,13 @@ export class ControlLoop {
   /** Another interface, address or MTU; and if the public address is another one, another announcement. */
   async #followUnderlay(config: NetworkConfig, lease: Lease): Promise<void> {
     const { parts, options, leases, log } = this.#context;
-    let moved: UnderlayChoice | null = null;
+    let moved: { choice: UnderlayChoice; attributes: LeaseAttributes } | null = null;
     await this.#complaints.attempt('looking at the underlay', async () => {
-      moved = await parts.recheckUnderlay(this.#choice, options.underlay);
+      const choice = await parts.recheckUnderlay(this.#choice, options.underlay);
+      if (choice !== null) moved = { choice, attributes: await this.overlay.attributes(config, choice) };
     });
     if (moved === null) return;
-    const choice: UnderlayChoice = moved;
+    const { choice, attributes }: { choice: UnderlayChoice; attributes: LeaseAttributes } = moved;
     const { underlay, publicIp, reason } = choice;
     log.info({ interface: underlay.name, mtu: underlay.mtu, reason }, 'the underlay has moved');
     if (publicIp !== this.#choice.publicIp) {
@@ -168,7 +169,6 @@ export class ControlLoop {
         `the public address has changed; ${formatPrefix(lease.subnet)} stays`,
       );
     }
-    const attributes = await this.overlay.attributes(config, choice);
     this.#choice = choice;
     leases.announce(attributes);
   }

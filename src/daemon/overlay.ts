@@ -49,6 +49,8 @@ export class Overlay {
   /** Made for an underlay, but not started yet. */
   #candidate: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
   #running: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
+  /** Forwarding has been begun once: from then on nothing that fails here is tried only once. */
+  #begun = false;
   #peers: PeerSet | null = null;
   #rules: HostRules | null = null;
   #rulesApplied = false;
@@ -125,7 +127,11 @@ export class Overlay {
       'subnet',
     );
     const running = this.#running;
-    if (running === null || running.choice !== desired.choice) return this.#startBackend(desired);
+    if (running === null || running.choice !== desired.choice) {
+      if (!this.#begun) return this.#startBackend(desired);
+      await this.#attempt('starting the backend again', () => this.#startBackend(desired));
+      return;
+    }
     await this.#attempt('checking the backend', async () => {
       const isNews = this.#peers !== desired.peers;
       const lines = await running.backend.setPeers(desired.peers);
@@ -141,16 +147,12 @@ export class Overlay {
   /** The same lease and peers by another backend, where one runs already. */
   async #startBackend(desired: Desired): Promise<void> {
     const { choice, config, lease, peers } = desired;
-    const isMove = this.#running !== null;
     const backend = this.#candidate?.choice === choice ? this.#candidate.backend : this.#make(config, choice);
     this.#candidate = null;
     await this.#stopBackend(false);
     if (this.#ending.signal.aborted) return;
-    try {
-      await backend.start(lease, peers);
-    } catch (error) {
-      throw isMove ? new ForwardingFailedError(error) : error;
-    }
+    await backend.start(lease, peers);
+    this.#begun = true;
     this.#running = { choice, backend };
     this.#peers = peers;
     backend.failed.then((reason) => {
