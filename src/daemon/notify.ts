@@ -1,6 +1,9 @@
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 
+const READY = 'READY=1';
+const RETRY_MS = 1000;
+
 /** Sends one datagram to the service manager. @throws when it cannot */
 export type SendNotification = (address: string, message: string) => void;
 
@@ -34,7 +37,7 @@ export class ServiceManager {
   }
 
   ready(): void {
-    this.#tell('READY=1');
+    this.#tell(READY);
   }
 
   stopping(): void {
@@ -59,6 +62,7 @@ export class ServiceManager {
       this.send(this.#address, message);
     } catch (error) {
       this.log.debug(`service manager: ${messageOf(error)}`);
+      if (message === READY) setTimeout(() => this.ready(), RETRY_MS).unref(); // it would wait for this for ever
     }
   }
 }

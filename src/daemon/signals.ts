@@ -1,3 +1,4 @@
+import { messageOf } from '../base/errors.js';
 import { handOverStop } from '../base/first-signals.js';
 import type { Logger } from '../base/log.js';
 import type { StatusSource } from '../observe/status.js';
@@ -21,7 +22,13 @@ export function listenToSignals(status: StatusSource, log: Logger): { stop: Abor
   };
   handlers.set('SIGTERM', onStop);
   handlers.set('SIGINT', onStop);
-  handlers.set('SIGUSR1', () => log.info({ status: status() }, 'status'));
+  handlers.set('SIGUSR1', () => {
+    try {
+      log.info({ status: status() }, 'status');
+    } catch (error) {
+      log.warn(`no status: ${messageOf(error)}`);
+    }
+  });
   handlers.set('SIGHUP', () => log.info('SIGHUP: nothing to read again, going on'));
   for (const [signal, handler] of handlers) process.on(signal, handler);
   handOverStop();

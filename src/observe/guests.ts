@@ -1,6 +1,7 @@
 /** What the daemon's HTTP servers have in common: guests that cost little, whoever they are and however many. */
 import http from 'node:http';
 import type net from 'node:net';
+import { messageOf } from '../base/errors.js';
 
 /** Connections that a server keeps. More than all who may ask at a time; few beside the descriptors of the overlay. */
 export const GUEST_LIMIT = 16;
@@ -24,7 +25,13 @@ export function guestServer(answer: http.RequestListener, limit = GUEST_LIMIT): 
       keepAliveTimeout: REQUEST_MS,
       maxHeaderSize: 8192,
     },
-    answer,
+    (request, response) => {
+      try {
+        answer(request, response);
+      } catch (error) {
+        response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(error)}\n`);
+      }
+    },
   );
   server.timeout = SILENCE_MS;
   const guests = new Set<net.Socket>();

@@ -121,7 +121,9 @@ describe('a second daemon on one device', () => {
     const before = await host.ready();
     const second = host.start([network.endpoint]);
     expect(await second.exited).toBe(1);
-    expect(second.output).toContain(`another tweed (process ${before.process}) already serves the network 100.96.0.0/16`);
+    expect(second.output).toContain(
+      `another tweed (process ${before.process}) already serves the network 100.96.0.0/16`,
+    );
     expect((await host.status()).process).toBe(before.process);
     expect((await host.run('ip', 'link', 'show', 'flannel0')).status).toBe(0);
   });
