@@ -22,10 +22,14 @@ export async function endWith(program: string, command: () => Promise<number>): 
     status = await command();
   } catch (error) {
     status = error instanceof OptionError ? exitCodes.usage : exitCodes.failed;
-    const text = isUnforeseen(error) ? describeBug(error) : messageOf(error);
-    process.stderr.write(`${program}: ${printableLines(text)}\n`);
+    process.stderr.write(errorLine(program, error));
   }
   process.exit(status);
+}
+
+/** What a command says when it fails. */
+export function errorLine(program: string, error: unknown): string {
+  return `${program}: ${printableLines(isUnforeseen(error) ? describeBug(error) : messageOf(error))}\n`;
 }
 
 function describeBug(error: unknown): string {

@@ -215,6 +215,11 @@ const tweedFlags: readonly Row[] = [
     'on exit remove devices, routes and rules, which otherwise stay so that a restart interrupts nothing',
   ),
   yesOrNo('start-from-cache', false, 'when etcd cannot be reached at start, begin with the last known lease and peers'),
+  yesOrNo(
+    'drop-privileges',
+    true,
+    'keep only the capabilities for network devices, routes and rules; turn it off where iptables has to load modules',
+  ),
   text('log-level', LOG_LEVELS.join('|'), '', 'log level; goes before -v', { rule: logLevel }),
   integer('subnet-ttl', 'SECONDS', 86_400, 'life of a lease; flannel has 86400, tests take less', {
     hidden: true,

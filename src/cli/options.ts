@@ -102,6 +102,7 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
     subnetFile: path.resolve(text('subnet-file')),
     runDirectory: text('run-dir').replace(/(?<=.)\/+$/, ''),
     health: { address: text('healthz-ip'), port: number('healthz-port') },
+    dropPrivileges: yes('drop-privileges'),
     logLevel: text('log-level') || levelOfVerbosity(number('v')),
   };
 }

@@ -1,6 +1,6 @@
 import { messageOf } from '../base/errors.js';
 import { formatIpv4 } from '../base/ipv4.js';
-import type { Logger } from '../base/log.js';
+import { type Logger, logState } from '../base/log.js';
 import { unforeseen } from '../base/unforeseen.js';
 import { Services } from '../observe/services.js';
 import type { DaemonPhase, DaemonStatus } from '../observe/status.js';
@@ -64,6 +64,7 @@ export class Daemon {
       warnings: [...(leases?.hasTwin ? [TWIN_WARNING] : []), ...(this.#loop?.warnings ?? [])],
       repairs: overlay?.repairs ?? 0,
       unforeseenErrors: unforeseen.count,
+      log: logState(this.#log),
     });
   }
 

@@ -5,6 +5,9 @@ import { unforeseen } from '../base/unforeseen.js';
 /** A timer of Node's that is longer than this rings at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
+const READY = 'READY=1';
+const RETRY_MS = 1000;
+
 /** Sends one datagram to the service manager. @throws when it cannot */
 export type SendNotification = (address: string, message: string) => void;
 
@@ -41,7 +44,7 @@ export class ServiceManager {
   }
 
   ready(): void {
-    this.#tell('READY=1');
+    this.#tell(READY);
   }
 
   stopping(): void {
@@ -66,6 +69,7 @@ export class ServiceManager {
       this.send(this.#address, message);
     } catch (error) {
       this.log.debug(`service manager: ${messageOf(error)}`);
+      if (message === READY) setTimeout(() => this.ready(), RETRY_MS).unref(); // it would wait for this for ever
     }
   }
 }

@@ -23,5 +23,6 @@ export interface DaemonOptions extends BackendOptions {
   readonly cleanUpOnExit: boolean;
   readonly subnetFile: string;
   readonly health: { readonly address: string /** 0: none. */; readonly port: number };
+  readonly dropPrivileges: boolean;
   readonly logLevel: string;
 }

@@ -54,6 +54,8 @@ export class Overlay {
   /** Made for an underlay, but not started yet. */
   #candidate: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
   #running: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
+  /** Forwarding has been begun once: from then on nothing that fails here is tried only once. */
+  #begun = false;
   #peers: PeerSet | null = null;
   #rules: HostRules | null = null;
   #rulesApplied = false;
@@ -138,36 +140,34 @@ export class Overlay {
       'subnet',
     );
     const running = this.#running;
-    if (running === null || running.choice !== desired.choice) return this.#startBackend(desired);
-    await this.#complaints.attempt(
-      'checking the backend',
-      async () => {
-        const isNews = this.#peers !== desired.peers;
-        const lines = await running.backend.setPeers(desired.peers);
-        this.#peers = desired.peers;
-        if (isNews) log.info({ peers: desired.peers.leases.length }, 'peers updated');
-        for (const line of lines) {
-          if (isNews) log.debug(line);
-          else this.#noteRepair(line);
-        }
-      },
-      this.#ending.signal,
-    );
+    const attempt = (what: string, work: () => Promise<unknown>) =>
+      this.#complaints.attempt(what, work, this.#ending.signal);
+    if (running === null || running.choice !== desired.choice) {
+      if (!this.#begun) return this.#startBackend(desired);
+      await attempt('starting the backend again', () => this.#startBackend(desired));
+      return;
+    }
+    await attempt('checking the backend', async () => {
+      const isNews = this.#peers !== desired.peers;
+      const lines = await running.backend.setPeers(desired.peers);
+      this.#peers = desired.peers;
+      if (isNews) log.info({ peers: desired.peers.leases.length }, 'peers updated');
+      for (const line of lines) {
+        if (isNews) log.debug(line);
+        else this.#noteRepair(line);
+      }
+    });
   }
 
   /** The same lease and peers by another backend, where one runs already. */
   async #startBackend(desired: Desired): Promise<void> {
     const { choice, config, lease, peers } = desired;
-    const isMove = this.#running !== null;
     const backend = this.#candidate?.choice === choice ? this.#candidate.backend : this.#make(config, choice);
     this.#candidate = null;
     await this.#stopBackend(false);
     if (this.#ending.signal.aborted) return;
-    try {
-      await backend.start(lease, peers);
-    } catch (error) {
-      throw isMove ? new ForwardingFailedError(error) : error;
-    }
+    await backend.start(lease, peers);
+    this.#begun = true;
     this.#running = { choice, backend };
     this.#peers = peers;
     backend.failed.then((reason) => {

@@ -6,6 +6,7 @@ import { realParts } from './assemble.js';
 import { Daemon } from './daemon.js';
 import { ServiceManager } from './notify.js';
 import type { DaemonOptions } from './options.js';
+import { logPrivileges } from './privileges.js';
 import { listenToSignals } from './signals.js';
 
 /**
@@ -16,6 +17,7 @@ import { listenToSignals } from './signals.js';
 export async function runDaemon(options: DaemonOptions, log: Logger): Promise<void> {
   log.info({ version, node: process.version, process: process.pid }, 'tweed starts');
   warningsGoTo(log);
+  logPrivileges(log);
   const manager = new ServiceManager(process.env, sendUnixDatagram, log);
   const daemon = new Daemon(options, realParts, manager, log);
   const signals = listenToSignals(() => daemon.status(), log);

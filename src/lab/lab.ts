@@ -2,6 +2,7 @@ import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { messageOf } from '../base/errors.js';
 import type { ExecOptions, ExecResult } from '../base/exec.js';
+import { cleanEnvironment } from '../base/exec.js';
 import { plural } from '../base/plural.js';
 import { readSubnet, startDaemon } from './daemon.js';
 import { takeDown } from './down.js';
@@ -14,7 +15,7 @@ import { completeOptions, firstDifference, type LabOptions, mostHosts } from './
 import { attachContainers, fixedNamespaces } from './places.js';
 import { probeCommand } from './probe/client.js';
 import { ProbedLab } from './probed-lab.js';
-import { cleanEnvironment, livePid, stopRecorded } from './process.js';
+import { livePid, stopRecorded } from './process.js';
 import { type Progress, quietProgress } from './progress.js';
 import { publish } from './publish.js';
 import { putNetworkConfig, startEtcd } from './registry.js';

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { open, readFile, rm, writeFile } from 'node:fs/promises';
+import { cleanEnvironment } from '../base/exec.js';
 import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
 import { LabTimeoutError } from './errors.js';
 import { inside, readIfThere } from './namespace.js';
@@ -10,13 +11,6 @@ export interface ProcessRecord {
   readonly pid: number;
   /** Clock ticks since boot, /proc/PID/stat field 22. */
   readonly startTicks: string;
-}
-
-/** Variables of the caller that would change the daemons' and etcd's behaviour. */
-const foreignVariable = /^(ETCD|ETCDCTL|FLANNELD|TWEED)_|^(NOTIFY_SOCKET|WATCHDOG_USEC|WATCHDOG_PID|NODE_OPTIONS)$/;
-
-export function cleanEnvironment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreignVariable.test(name)));
 }
 
 /** Starts a program inside a namespace, detached, its output appended to a log; its record is written to `recordPath`. */

@@ -1,11 +1,12 @@
 import { makeDirectory } from '../base/atomic-file.js';
+import { cleanEnvironment } from '../base/exec.js';
 import { LabError } from './errors.js';
 import { namespaceOf } from './names.js';
 import { spawnInside } from './namespace.js';
 import { etcdAddress, type LabOptions, networkConfigOf } from './options.js';
 import { patient } from './patience.js';
 import { Probe, probeCommand } from './probe/client.js';
-import { cleanEnvironment, livePid, startDetached } from './process.js';
+import { livePid, startDetached } from './process.js';
 import type { LabFiles } from './state.js';
 
 /** Where the daemons find the registry. */

@@ -70,7 +70,27 @@ export const control = {
   getsockopt: call<[...Option, value: Uint8Array, length: number[]]>(
     'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ unsigned int *length)',
   ),
+  /** poll(2). @param fds an array of `struct pollfd` */
+  poll: call<[fds: Uint8Array, count: number, timeoutMs: number]>(
+    'int poll(_Inout_ uint8_t *fds, unsigned long count, int timeoutMs)',
+  ),
   flock: call<[fd: number, operation: number]>('int flock(int fd, int operation)'),
+  /** fcntl(2) with a plain number. */
+  fcntl: call<[fd: number, command: number, argument: number]>('int fcntl(int fd, int command, long argument)'),
+  faccessat: call<[directory: number, path: string, mode: number, flags: number]>(
+    'int faccessat(int directory, const char *path, int mode, int flags)',
+  ),
+  prctl: call<[option: number, a: number, b: number, c: number, d: number]>(
+    'int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
+  ),
+  /** capset(2), of the calling thread. @param header `struct __user_cap_header_struct`; @param data two of `__user_cap_data_struct` */
+  capset: call<[header: Uint8Array, data: Uint8Array]>('int capset(const void *header, const void *data)'),
+  /** signal(2). @param handler 0: what the kernel does; 1: ignore */
+  signal: call<[signal: number, handler: number]>('uintptr_t signal(int signal, uintptr_t handler)'),
+  /** execve(2). Both lists end with null. */
+  execve: call<[path: string, argv: readonly (string | null)[], environment: readonly (string | null)[]]>(
+    'int execve(const char *path, const char **argv, const char **environment)',
+  ),
   eventfd: call<[initial: number, flags: number]>('int eventfd(unsigned int initial, int flags)'),
   strerror: libc.func('const char *strerror(int errno)') as (errno: number) => string,
   errno: koffi.errno as () => number,

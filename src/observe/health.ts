@@ -1,7 +1,8 @@
-import http from 'node:http';
+import type http from 'node:http';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { unforeseen } from '../base/unforeseen.js';
+import { closeGuestServer, guestServer } from './guests.js';
 import { Metrics } from './metrics.js';
 import type { StatusSource } from './status.js';
 
@@ -41,7 +42,7 @@ export function startHealthServer(
       );
     } else plain(response, 404, 'there are /healthz, /readyz and /metrics');
   };
-  const server = http.createServer((request, response) => {
+  const server = guestServer((request, response) => {
     if (
       !unforeseen.guard('answering at the health port', () => {
         answer(request, response);
@@ -67,12 +68,10 @@ export function startHealthServer(
       const bound = server.address();
       return typeof bound === 'object' && bound !== null ? bound.port : 0;
     },
-    close: () =>
-      new Promise((resolve) => {
-        clearTimeout(retry);
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
+    close: () => {
+      clearTimeout(retry);
+      return closeGuestServer(server);
+    },
   };
 }
 

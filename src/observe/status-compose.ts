@@ -7,7 +7,7 @@ import type { DaemonStatus, LeaseStatus, RegistryStatus } from './status.js';
 
 type Told = Pick<
   DaemonStatus,
-  'phase' | 'detail' | 'ready' | 'logLevel' | 'backend' | 'warnings' | 'repairs' | 'unforeseenErrors'
+  'phase' | 'detail' | 'ready' | 'logLevel' | 'backend' | 'warnings' | 'repairs' | 'unforeseenErrors' | 'log'
 >;
 
 /** What the daemon knows of itself, in its own types. */

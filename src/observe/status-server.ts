@@ -1,11 +1,12 @@
 import fs from 'node:fs/promises';
-import http from 'node:http';
+import type http from 'node:http';
 import path from 'node:path';
 import { makeDirectory } from '../base/atomic-file.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { isUnforeseen, unforeseen } from '../base/unforeseen.js';
 import { type FileLock, LockHeldError, lockFile } from '../linux/file-lock.js';
+import { closeGuestServer, guestServer } from './guests.js';
 import { socketNames } from './socket-names.js';
 import type { StatusSource } from './status.js';
 
@@ -36,7 +37,7 @@ export async function startStatusServer(
   status: StatusSource,
   log: Logger,
 ): Promise<StatusServer> {
-  const server = http.createServer((request, response) => {
+  const server = guestServer((request, response) => {
     answer(request, response, status, log).catch((error: unknown) => {
       if (isUnforeseen(error)) unforeseen.note('answering at the status socket', error);
       response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(error)}\n`);
@@ -60,14 +61,10 @@ export async function startStatusServer(
   server.unref();
   return {
     file,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => {
-          held.release(); // after the socket's file is gone
-          resolve();
-        });
-        server.closeAllConnections();
-      }),
+    close: async () => {
+      await closeGuestServer(server); // removes the file
+      held.release();
+    },
   };
 }
 

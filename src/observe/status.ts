@@ -1,4 +1,5 @@
 import type { BackendStatus } from '../backend/backend.js';
+import type { LogState } from '../base/log-output.js';
 
 /** Where the daemon is in its life. */
 export type DaemonPhase = 'starting' | 'waiting' | 'running' | 'stopping';
@@ -49,6 +50,8 @@ export interface DaemonStatus {
   readonly repairs: number;
   /** Errors that nobody foresaw: each is a bug that cost one thing and was survived. The log has their stacks. */
   readonly unforeseenErrors: number;
+  /** How the log on standard error fares. */
+  readonly log: LogState;
 }
 
 /** Anything that can be asked for the daemon's status: the socket, the metrics, the dump to the log. */

@@ -36,6 +36,11 @@ function facts(status: DaemonStatus): string[] {
   // a daemon of an earlier version does not tell
   if (status.unforeseenErrors > 0)
     rows.push(['bugs', `${formatCount(status.unforeseenErrors)}, survived; see the log`]);
+  const { lost, waiting, error } = status.log;
+  if (lost > 0 || error !== '') {
+    const why = error === '' ? '' : ` (${error})`;
+    rows.push(['log', `${formatCount(lost)} lines lost, ${formatCount(waiting)} wait${why}`]);
+  }
   return alignColumns(rows.map(([name, value]) => [`  ${name}`, value]));
 }
 

@@ -7,8 +7,8 @@
 
 import path from 'node:path';
 import { replaceFile } from '../../base/atomic-file.js';
-import { messageOf } from '../../base/errors.js';
 import { formatPrefix } from '../../base/ipv4.js';
+import { Standing } from '../../base/standing.js';
 import { readTextFile } from '../../base/text-file.js';
 import { applyChanges } from '../../routes/changes.js';
 import { countsOf, deviceTotals, udpTotals } from '../../routes/device-statistics.js';
@@ -53,7 +53,10 @@ export class VxlanBackend implements Backend {
   readonly #macFile: string;
   readonly #ownership: Ownership;
   readonly #peers: KernelPeers;
+  readonly #files: Standing;
   #mac: string | null = null;
+  /** What the file holds. */
+  #keptMac = '';
   /** Null when it is not running. */
   #device: WantedVtep | null = null;
   /** MACs that this process made forwarding entries for. */
@@ -76,6 +79,7 @@ export class VxlanBackend implements Backend {
     this.#ownership = ownershipOf(context, name);
     this.#context = context;
     this.#kernel = kernel;
+    this.#files = new Standing(log);
     this.#peers = new KernelPeers(log);
     this.#options = options;
     this.mtu = underlayMtu - VXLAN_OVERHEAD;
@@ -125,11 +129,15 @@ export class VxlanBackend implements Backend {
       if (isNew) await ip.run('link', 'del', device.name).catch(() => {}); // it may never have come to be
       throw error;
     }
-    try {
-      await replaceFile(this.#macFile, `${mac}\n`);
-    } catch (error) {
-      log.warn(`cannot keep the MAC address of ${device.name}: ${messageOf(error)}; make the directory writable`);
-    }
+  }
+
+  /** For the next device after this one. What cannot be written now is tried again with the next check. */
+  async #keepMac(mac: string): Promise<void> {
+    if (this.#keptMac === mac) return;
+    const kept = await this.#files.attempt(`keeping the MAC address in ${this.#macFile}`, () =>
+      replaceFile(this.#macFile, `${mac}\n`),
+    );
+    if (kept) this.#keptMac = mac;
   }
 
   /** Makes the device and all it knows of the peers what it is to be, whatever it is now. */
@@ -161,6 +169,7 @@ export class VxlanBackend implements Backend {
     for (const [subject, text] of [...routeWork.obstacles, ...first.failed, ...second.failed]) {
       troubles.set(subject, text);
     }
+    await this.#keepMac(device.mac);
     const macs = tunnelled.map(({ mac }) => mac);
     this.#entryMacs = new Set(first.failed.size > 0 || leftovers === 'none' ? [...known, ...macs] : macs);
     const done = [...first.done, ...second.done];

@@ -6,6 +6,7 @@ import { formatPrefix, parsePrefix } from '../../base/ipv4.js';
 import { type JsonLimits, parseJson } from '../../base/json.js';
 import type { Logger } from '../../base/log.js';
 import { shown } from '../../base/printable.js';
+import { Standing } from '../../base/standing.js';
 import { readTextFile } from '../../base/text-file.js';
 import { decodeLeaseValue, encodeLeaseValue } from '../keys.js';
 import { type NetworkConfig, parseNetworkConfig } from '../network-config/config.js';
@@ -27,13 +28,19 @@ const FORMAT = 1;
 const LIMITS: JsonLimits = { length: 1 << 26, depth: 4 };
 /** The state on disk may be this old. */
 const SAVE_DELAY_MS = 2_000;
+/** What could not be saved is tried again so often. */
+const RETRY_MS = 10_000;
 
 /** The last known state on disk: one JSON file, replaced atomically. */
 export class PeerCache {
+  readonly #complaints: Standing;
+
   constructor(
     readonly path: string,
     private readonly log: Logger,
-  ) {}
+  ) {
+    this.#complaints = new Standing(log);
+  }
 
   /** Null when there is none, or none that can be trusted; the reason is logged. */
   async load(): Promise<CachedState | null> {
@@ -52,13 +59,11 @@ export class PeerCache {
     }
   }
 
-  /** A failure is logged and no more: the cache is a convenience. */
-  async save(state: Omit<CachedState, 'config'>): Promise<void> {
-    try {
-      await replaceFile(this.path, `${JSON.stringify(formatState(state))}\n`, 0o600);
-    } catch (error) {
-      this.log.warn({ path: this.path, reason: messageOf(error) }, 'cannot save the last known state');
-    }
+  /** A failure is logged once, and no more: the cache is a convenience. @returns whether it was saved */
+  save(state: Omit<CachedState, 'config'>): Promise<boolean> {
+    return this.#complaints.attempt(`saving the last known state in ${this.path}`, () =>
+      replaceFile(this.path, `${JSON.stringify(formatState(state))}\n`, 0o600),
+    );
   }
 
   /** Forgets the state: it must not be started from any more. */
@@ -104,11 +109,14 @@ export class CacheWriter {
   }
 
   async #run(): Promise<void> {
+    let delay = SAVE_DELAY_MS;
     while (this.#dirty) {
-      await this.clock.sleep(SAVE_DELAY_MS, this.#stop.signal);
+      await this.clock.sleep(delay, this.#stop.signal);
       this.#dirty = false;
       const state = this.state();
-      if (state !== null) await this.cache.save(state);
+      if (state === null || (await this.cache.save(state))) continue;
+      delay = RETRY_MS;
+      this.#dirty = !this.#stop.signal.aborted;
     }
   }
 }

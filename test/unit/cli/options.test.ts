@@ -26,6 +26,7 @@ describe('options of the daemon', () => {
         txQueueLength: 1000,
       },
       cleanUpOnExit: false,
+      dropPrivileges: true,
       subnetFile: '/run/flannel/subnet.env',
       runDirectory: '/run/tweed',
       health: { address: '0.0.0.0', port: 0 },

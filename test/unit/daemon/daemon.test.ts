@@ -309,6 +309,17 @@ describe('reconciling', () => {
     });
   });
 
+  it('tries again when the backend cannot be started on the other interface', async () => {
+    await whileReady([], async (daemon) => {
+      world.backendStartFails = 'socket: EMFILE';
+      world.moved = { ...world.underlay, underlay: anotherInterface };
+      await vi.waitFor(() => expect(daemon.status().ready).toBe(false), { timeout: 5000 });
+      world.backendStartFails = '';
+      await happened('subnet file 10.5.7.0/24 1372');
+      await vi.waitFor(() => expect(daemon.status().ready).toBe(true), { timeout: 5000 });
+    });
+  });
+
   it('keeps lease and network when its public address has changed, and announces the new one', async () => {
     world.peers = [peer('10.5.8.0/24', '192.0.2.2')];
     world.former = prefix('10.5.70.0/24');

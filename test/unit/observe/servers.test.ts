@@ -4,6 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
+import { GUEST_LIMIT } from '../../../src/observe/guests.js';
 import { startHealthServer } from '../../../src/observe/health.js';
 import { SOCKET_NAME } from '../../../src/observe/socket-names.js';
 import type { DaemonStatus } from '../../../src/observe/status.js';
@@ -27,6 +28,7 @@ const status: DaemonStatus = {
   warnings: [],
   repairs: 0,
   unforeseenErrors: 0,
+  log: { lost: 0, waiting: 0, error: '' },
 };
 
 let directory: string;
@@ -166,5 +168,54 @@ describe('the health server', () => {
     await new Promise((resolve) => other.close(resolve));
     await vi.waitFor(() => expect(server.port).toBe(port), { timeout: 5000 });
     expect((await get(port, '/healthz'))[0]).toBe(200);
+  });
+});
+
+describe('guests', () => {
+  /** Connects so many times, says nothing, and keeps what the server keeps. */
+  async function crowd(target: net.NetConnectOpts, size: number): Promise<Set<net.Socket>> {
+    const open = new Set<net.Socket>();
+    for (let i = 0; i < size; i++) {
+      const socket = net.connect(target);
+      socket.resume();
+      socket.on('error', () => {}).on('close', () => open.delete(socket));
+      await new Promise<void>((resolve) => socket.once('connect', resolve).once('error', () => resolve()));
+      open.add(socket);
+    }
+    return open;
+  }
+
+  it('who say nothing, however many, keep nobody out of the status socket, and are few', async () => {
+    const server = await serve();
+    const silent = await crowd({ path: path.join(directory, SOCKET_NAME) }, 400);
+    expect(await fetchStatus(directory)).toEqual(status);
+    await vi.waitFor(() => expect(silent.size).toBeLessThanOrEqual(GUEST_LIMIT));
+    await server.close();
+    await vi.waitFor(() => expect(silent.size).toBe(0));
+  });
+
+  it('nor out of the health server; those who began a request are sent away, too', { timeout: 30_000 }, async () => {
+    const server = startHealthServer('127.0.0.1', 0, () => status, silentLogger());
+    closing.push(() => server.close());
+    await vi.waitFor(() => expect(server.port).toBeGreaterThan(0));
+    const silent = await crowd({ port: server.port, host: '127.0.0.1' }, 400);
+    expect((await fetch(`http://127.0.0.1:${server.port}/healthz`)).status).toBe(200);
+    await vi.waitFor(() => expect(silent.size).toBeLessThanOrEqual(GUEST_LIMIT));
+    for (const socket of silent) socket.write('GET /healthz HTTP/1.1\r\nHost: ');
+    await vi.waitFor(() => expect(silent.size).toBe(0), { timeout: 20_000, interval: 200 });
+  });
+
+  it('who send long headers or long bodies are refused', async () => {
+    await serve();
+    await expect(daemonLogLevel(directory, 'x'.repeat(5000))).rejects.toThrow('the request is too long');
+    const socket = net.connect(path.join(directory, SOCKET_NAME));
+    let answer = '';
+    socket.on('data', (chunk) => {
+      answer += chunk;
+    });
+    socket.on('error', () => {});
+    socket.write(`GET /status HTTP/1.1\r\nHost: x\r\nX: ${'y'.repeat(20_000)}\r\n\r\n`);
+    await vi.waitFor(() => expect(answer).toContain('431'));
+    socket.destroy();
   });
 });

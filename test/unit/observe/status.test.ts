@@ -24,6 +24,7 @@ const waiting: DaemonStatus = {
   warnings: [],
   repairs: 0,
   unforeseenErrors: 0,
+  log: { lost: 0, waiting: 0, error: '' },
 };
 
 const running: DaemonStatus = {
@@ -83,6 +84,7 @@ const running: DaemonStatus = {
   },
   repairs: 2,
   unforeseenErrors: 1,
+  log: { lost: 0, waiting: 0, error: '' },
 };
 
 describe('the status on a screen', () => {

@@ -39,6 +39,7 @@ const status: DaemonStatus = {
   warnings: [],
   repairs: 0,
   unforeseenErrors: 0,
+  log: { lost: 0, waiting: 0, error: '' },
 };
 
 describe('the target of a ping', () => {
