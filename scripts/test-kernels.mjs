@@ -1,16 +1,24 @@
 // npm run test:kernels: the built checkout on stock kernels of Debian, in machines of QEMU without KVM.
 // Each boots, runs test/kernels/ and some of the system tests, and tells what failed; nothing is mounted, the guest has no network.
 // The last line is `N passed, N failed, N skipped`; TWEED_SUMMARY_FILE: it goes to this file instead.
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { fetchKernels, makeInitrd } from './support/kernels/debian-kernel.mjs';
-import { copyCheckout, copyGuest, copySystem, makeImage } from './support/kernels/guest-root.mjs';
+import { DebianArchive } from './support/kernels/debian-archive.mjs';
+import { makeInitrd, unpackKernel } from './support/kernels/debian-kernel.mjs';
+import {
+  copyCheckout,
+  copyGuest,
+  copyNode,
+  makeImage,
+  rootSuites,
+  unpackSystem,
+} from './support/kernels/guest-root.mjs';
 import { runMachine } from './support/kernels/machine.mjs';
 import { findProgram, project, SetupError, say } from './support/run.mjs';
 import { main, setupProject } from './support/setup.mjs';
-import { ensureTools, packagesFor } from './support/tools.mjs';
+import { ensureTools } from './support/tools.mjs';
 import { judgeResults } from './support/vitest-results.mjs';
 
 const usage = `usage: npm run test:kernels -- [--smoke] [--kernel NAME]… [--keep] [FILE…]
@@ -64,46 +72,69 @@ async function step(title, work) {
   return result;
 }
 
-async function setup() {
-  if (process.arch !== 'x64') throw new SetupError('the machines are x86-64, and take their programs from this one');
+async function setup(architectures) {
+  if (process.arch !== 'x64') throw new SetupError('the tests are built for machines that run on x86-64');
   if (findProgram('apt-get') === null) throw new SetupError('the kernels are Debian’s, and need its apt');
   await setupProject();
-  const problems = await ensureTools('kernels');
-  if (problems.length > 0) throw new SetupError(problems.join('\n✗ '));
+  const purposes = ['kernels', ...(architectures.includes('arm64') ? ['arm64'] : [])];
+  for (const purpose of purposes) {
+    const problems = await ensureTools(purpose);
+    if (problems.length > 0) throw new SetupError(problems.join('\n✗ '));
+  }
 }
 
-async function test(args, folder, signal, add) {
-  const plan = readArguments(args);
-  await step('tools and build', setup);
+async function test(plan, folder, signal, add) {
+  const architectures = [...new Set(plan.kernels.map(({ architecture }) => architecture))];
+  await step('tools and build', () => setup(architectures));
+  for (const architecture of architectures) {
+    const kernels = plan.kernels.filter((kernel) => kernel.architecture === architecture);
+    await testOn(architecture, { ...plan, kernels }, join(folder, architecture), signal, add);
+  }
+}
+
+/** Makes one disk for all kernels of an architecture, and boots each with it. */
+async function testOn(architecture, plan, folder, signal, add) {
+  mkdirSync(folder);
   const root = join(folder, 'root');
-  await step('programs', () => copySystem(root, packagesFor('kernels')));
-  await step('checkout', () => copyCheckout(root));
-  const unpacked = await step('kernels', () => fetchKernels(plan.kernels, folder));
-  const backends = plan.smoke ? { TWEED_KERNELS_BACKENDS: smoke.backends } : {};
-  copyGuest(root, { TWEED_PATIENCE: PATIENCE, TWEED_WORDS: plan.files.join(' '), ...backends });
-  for (const { modules } of unpacked.values()) {
-    cpSync(modules, join(root, 'usr/lib/modules', basename(modules)), { recursive: true, verbatimSymlinks: true });
+  const archive = (name, suites) => new DebianArchive(join(folder, name), suites, architecture);
+  await step('programs', () => unpackSystem(root, archive('apt', rootSuites)));
+  await step('checkout', async () => {
+    await copyNode(root, architecture);
+    await copyCheckout(root, architecture);
+  });
+  const unpacked = await step('kernels', () => {
+    const suites = [...new Set(plan.kernels.flatMap((kernel) => kernel.suites))];
+    const kernelArchive = archive('apt-kernels', suites);
+    return plan.kernels.map((kernel) => unpackKernel(kernel, kernelArchive, join(folder, kernel.name)));
+  });
+  copyGuest(root, { TWEED_PATIENCE: PATIENCE, ...(plan.smoke && { TWEED_KERNELS_BACKENDS: smoke.backends }) });
+  for (const { modules } of unpacked) {
+    const target = join(root, 'usr/lib/modules', basename(modules));
+    cpSync(modules, target, { recursive: true, verbatimSymlinks: true });
   }
   const image = await step('image', () => makeImage(root));
   const { floors, skips } = JSON.parse(readFileSync(join(project, '.ci/tests.json'), 'utf8'));
-  for (const kernel of plan.kernels) {
-    if (signal.aborted) break;
-    const { image: bzImage, version, modules } = unpacked.get(kernel.name);
+  for (const [i, kernel] of plan.kernels.entries()) {
+    if (signal.aborted) return;
+    const { version } = unpacked[i];
     say(`\n── Linux ${version} (${kernel.what})`);
+    const initrd = { init: join(project, 'test/kernels/guest/initrd'), busybox: join(root, 'usr/bin/busybox') };
+    const files = plan.files ?? kernel.files ?? chosen;
     const { results, trouble } = await step(`Linux ${version}`, () =>
       runMachine({
         name: kernel.name,
-        image: bzImage,
-        initrd: makeInitrd({ modules }, join(project, 'test/kernels/guest/initrd')),
+        architecture,
+        image: unpacked[i].image,
+        initrd: makeInitrd(unpacked[i], initrd),
         root: image,
         folder,
         minutes: plan.smoke ? smoke.minutes : MINUTES,
-        parameters: { TWEED_KERNEL: kernel.name, TWEED_KERNEL_VERSION: version },
+        parameters: { TWEED_KERNEL: kernel.name, TWEED_KERNEL_VERSION: version, TWEED_FILES: files.join(',') },
         signal,
       }),
     );
     if (trouble !== null) say(`✗ ${trouble}`);
-    const floor = plan.whole ? (plan.smoke ? smoke.floor : floors.kernels) : 1;
+    const floor = plan.smoke ? smoke.floor : plan.files === null ? floors.kernels : 1;
     add(judge(results, { floor, skips, trouble }));
   }
 }
@@ -131,7 +162,7 @@ await main(async (args) => {
   for (const name of ['SIGINT', 'SIGTERM']) process.on(name, () => stopping.abort());
   const total = { passed: 0, failed: 0, skipped: 0 };
   try {
-    await test(args, folder, stopping.signal, (counts) => {
+    await test(readArguments(args), folder, stopping.signal, (counts) => {
       for (const key of Object.keys(total)) total[key] += counts[key];
     });
     if (stopping.signal.aborted) throw new SetupError('stopped');

@@ -10,7 +10,9 @@ import { findProgram, rootAccess, run, say } from './run.mjs';
  * @property {string} [without] what is done without it; a tool that has this is not insisted on
  */
 
-/** @type {Record<'lab' | 'test' | 'bench' | 'docker' | 'kernels', Tool[]>} */
+/** @typedef {'lab' | 'test' | 'bench' | 'docker' | 'kernels' | 'arm64'} Purpose */
+
+/** @type {Record<Purpose, Tool[]>} */
 const tools = {
   lab: [
     { program: 'ip', package: 'iproute2' },
@@ -43,36 +45,24 @@ const tools = {
     { program: 'qemu-system-x86_64', package: 'qemu-system-x86' },
     { program: 'mke2fs', package: 'e2fsprogs' },
     { program: 'depmod', package: 'kmod' },
-    { program: 'busybox', package: 'busybox-static' },
     { program: 'cpio', package: 'cpio' },
     { program: 'xz', package: 'xz-utils' },
-    { program: 'iperf3', package: 'iperf3' },
-    { program: 'etcdctl', package: 'etcd-client' },
-    { program: 'openssl', package: 'openssl' },
-    { program: 'ethtool', package: 'ethtool' },
-    { program: 'sysctl', package: 'procps' },
   ],
+  arm64: [{ program: 'qemu-system-aarch64', package: 'qemu-system-arm' }],
 };
 
-/** What `ensureTools` installs for the purpose, as far as it insists on it. @returns {string[]} Debian packages */
-export function packagesFor(purpose) {
-  return toolsFor(purpose)
-    .filter((tool) => !tool.without || tool.program === 'etcd')
-    .map((tool) => tool.package);
-}
-
-function toolsFor(purpose) {
-  return purpose === 'lab' ? tools.lab : [...tools.lab, ...tools[purpose]];
-}
+/** These run in machines of their own, which bring the lab's tools and a TUN of their own. */
+const inMachines = ['kernels', 'arm64'];
 
 /**
  * Makes sure that the tools for a purpose are installed, by apt where there is apt.
  *
- * @param {'lab' | 'test' | 'bench' | 'docker' | 'kernels'} purpose all but the first need the lab's tools as well
+ * @param {Purpose} purpose most need the lab's tools as well
  * @returns {Promise<string[]>} what is missing all the same, and how to get it
  */
 export async function ensureTools(purpose) {
-  const wanted = toolsFor(purpose);
+  const own = purpose === 'lab' || inMachines.includes(purpose);
+  const wanted = own ? tools[purpose] : [...tools.lab, ...tools[purpose]];
   const isMissing = (tool) => findProgram(tool.program) === null;
   let missing = wanted.filter(isMissing);
   if (missing.length > 0) {
@@ -86,8 +76,7 @@ export async function ensureTools(purpose) {
     const list = needed.map((tool) => `${tool.program} (package ${tool.package})`).join(', ');
     problems.push(`not installed: ${list}; get them from your system's packages and run the command again`);
   }
-  // A kernel of its own has a TUN of its own.
-  if (purpose !== 'kernels' && !existsSync('/dev/net/tun')) {
+  if (!inMachines.includes(purpose) && !existsSync('/dev/net/tun')) {
     problems.push(
       '/dev/net/tun is missing, and without it there is no TUN device. As root: modprobe tun; if the file is still ' +
         'not there: mkdir -p /dev/net && mknod /dev/net/tun c 10 200. In a container, start it with --device /dev/net/tun',

@@ -1,146 +1,97 @@
-// The root of the guest: programs of this machine's own Debian, Node and the built checkout, as an image of a disk.
-// Copied rather than bootstrapped: that takes seconds instead of minutes, and everything is there already.
-import { spawnSync } from 'node:child_process';
+// The root of the guest: programs of Debian 12 that are unpacked and not installed, Node, and the built checkout, as the
+// image of a disk. No script of a package runs, nothing is mounted and no rights are needed.
 import {
   chmodSync,
   cpSync,
   existsSync,
-  lstatSync,
   mkdirSync,
   readdirSync,
-  readlinkSync,
   realpathSync,
+  rmSync,
   statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { project, SetupError } from '../run.mjs';
+import { ensureNode } from '../nodes.mjs';
+import { npm, project, run, SetupError } from '../run.mjs';
+import { unpack } from './debian-archive.mjs';
 import { output } from './output.mjs';
 
-/** Debian packages that the guest needs besides the tools of the tests, each with what it depends on. */
-const basics = ['bash', 'coreutils', 'util-linux', 'mount', 'grep', 'sed', 'mawk', 'findutils', 'hostname', 'kmod'];
-const unneeded = /^\/usr\/share\/(doc|man|locale|info|lintian|bash-completion|zoneinfo|i18n|common-licenses)\//;
+export const rootSuites = ['bookworm', 'bookworm-security'];
+const basics = ['bash', 'coreutils', 'util-linux', 'mount', 'grep', 'sed', 'hostname', 'kmod', 'procps', 'netbase'];
+const network = ['iproute2', 'iptables', 'nftables', 'iputils-ping', 'tcpdump', 'ethtool', 'iperf3'];
+const others = ['etcd-server', 'etcd-client', 'openssl', 'busybox-static', 'libstdc++6', 'libatomic1'];
+const unneeded = ['doc', 'man', 'locale', 'info', 'lintian', 'bash-completion', 'zoneinfo', 'i18n', 'perl'];
+
+/** Names that Debian's own scripts would link. */
+const links = ['iptables', 'iptables-save', 'iptables-restore', 'ip6tables', 'ip6tables-save', 'ip6tables-restore'];
+
+/** The newest Node that is an npm package for it and that the project supports. */
+const nodeForArm64 = '22';
+
+/** @param {import('./debian-archive.mjs').DebianArchive} archive of `rootSuites` */
+export function unpackSystem(root, archive) {
+  for (const name of ['bin', 'sbin', 'lib']) {
+    mkdirSync(join(root, 'usr', name), { recursive: true });
+    symlinkSync(`usr/${name}`, join(root, name));
+  }
+  mkdirSync(join(root, 'usr/lib64'));
+  symlinkSync('usr/lib64', join(root, 'lib64'));
+  const excluded = unneeded.map((name) => `./usr/share/${name}`);
+  for (const deb of archive.fetch([...basics, ...network, ...others])) unpack(deb, root, excluded);
+  for (const name of links) symlinkSync(name.replace('tables', 'tables-nft'), join(root, 'usr/sbin', name));
+  for (const name of ['proc', 'sys', 'dev', 'run', 'tmp', 'results', 'root', 'opt', 'usr/lib/modules']) {
+    mkdirSync(join(root, name), { recursive: true });
+  }
+  writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/bash\n');
+  writeFileSync(join(root, 'etc/group'), 'root:x:0:\n');
+  writeFileSync(join(root, 'etc/hosts'), '127.0.0.1 localhost\n');
+}
+
+/** Copies the Node of this process with what it is linked to, or one for the other architecture. */
+export async function copyNode(root, architecture) {
+  if (architecture === 'arm64') {
+    cpSync(await ensureNode(nodeForArm64, 'arm64'), join(root, 'usr/bin/node'));
+    return;
+  }
+  cpSync(process.execPath, join(root, 'usr/bin/node'), { dereference: true });
+  for (const [, path] of output(['ldd', process.execPath]).matchAll(/(\/\S+) \(0x/g)) {
+    const target = join(root, path);
+    if (existsSync(target)) continue;
+    mkdirSync(dirname(target), { recursive: true });
+    cpSync(path, target, { dereference: true });
+  }
+}
+
+const copied = ['.ci', 'bench', 'dist', 'docs', 'packaging', 'scripts', 'src', 'test'];
+const copiedFiles = ['package-lock.json', 'package.json', 'tsconfig.json', 'tsconfig.test.json', 'vitest.config.ts'];
 /** Large, and no test in the guest looks at them. */
 const unneededModules = ['@biomejs', '@observablehq', 'assemblyscript', 'binaryen', 'dependency-cruiser', 'typescript'];
 
-/**
- * @param {string} root folder that is made
- * @param {string[]} packages of Debian, which must be installed here
- */
-export function copySystem(root, packages) {
-  mkdirSync(root);
-  for (const name of ['bin', 'sbin', 'lib', 'lib64']) {
-    if (existsSync(`/${name}`) && lstatSync(`/${name}`).isSymbolicLink()) symlinkSync(`usr/${name}`, join(root, name));
-  }
-  const files = output(['dpkg-query', '-L', ...closure([...basics, ...packages])]).split('\n');
-  copyFiles(root, [...files.filter((path) => path.startsWith('/') && !unneeded.test(path)), ...alternatives()]);
-  for (const name of ['protocols', 'services', 'passwd', 'group', 'nsswitch.conf', 'hosts', 'alternatives']) {
-    if (existsSync(`/etc/${name}`))
-      cpSync(`/etc/${name}`, join(root, 'etc', name), { recursive: true, verbatimSymlinks: true });
-  }
-  // Node may be no package of Debian's, so the loader itself is asked what it needs.
-  const libraries = output(['ldd', process.execPath]).matchAll(/(\/\S+) \(0x/g);
-  copyFiles(
-    root,
-    [...libraries].flatMap(([, path]) => [path, realpathSync(path)]),
-  );
-  cpSync(process.execPath, join(root, 'usr/bin/node'), { dereference: true });
-  for (const name of ['proc', 'sys', 'dev', 'run', 'tmp', 'results', 'root', 'opt', 'var/lib', 'usr/lib/modules']) {
-    mkdirSync(join(root, name), { recursive: true });
-  }
-}
-
-/** The packages with all that they depend on, as far as it is installed. */
-function closure(wanted) {
-  const format = '${Status}\t${binary:Package}\t${Provides}\t${Pre-Depends}, ${Depends}\n';
-  const names = (list) =>
-    list
-      .split(/[,|]/)
-      .map((one) => one.trim().replace(/[ (:].*$/, ''))
-      .filter(Boolean);
-  const installed = new Map();
-  for (const line of output(['dpkg-query', '-W', '-f', format]).split('\n')) {
-    const [status = '', name = '', provides = '', depends = ''] = line.split('\t');
-    if (!status.endsWith(' installed')) continue;
-    for (const known of [name.replace(/:.*/, ''), ...names(provides)]) {
-      installed.set(known, [...(installed.get(known) ?? []), { name, depends: names(depends) }]);
-    }
-  }
-  const missing = wanted.filter((name) => !installed.has(name));
-  if (missing.length > 0) throw new SetupError(`not installed: ${missing.join(', ')}`);
-  const found = new Set();
-  const visit = (wantedName) => {
-    for (const { name, depends } of installed.get(wantedName) ?? []) {
-      if (found.has(name)) continue;
-      found.add(name);
-      depends.forEach(visit);
-    }
-  };
-  wanted.forEach(visit);
-  return [...found];
-}
-
-/** Names such as iptables, which belong to no package. */
-function alternatives() {
-  return ['/usr/bin', '/usr/sbin'].flatMap((folder) =>
-    readdirSync(folder, { withFileTypes: true })
-      .filter((entry) => entry.isSymbolicLink())
-      .map(({ name }) => join(folder, name))
-      .filter((path) => readlinkSync(path).startsWith('/etc/alternatives/')),
-  );
-}
-
-/** Copies files and links to the same place below `root`. */
-function copyFiles(root, paths) {
-  const real = new Set();
-  for (const path of paths) {
-    try {
-      const own = join(realpathSync(dirname(path)), basename(path));
-      if (!lstatSync(own).isDirectory()) real.add(own);
-    } catch {} // a file that the machine's owner has removed, such as documentation
-  }
-  const input = [...real].map((path) => path.slice(1)).join('\0');
-  const packed = spawnSync('tar', ['-C', '/', '-c', '--null', '--no-recursion', '-T', '-'], {
-    input,
-    maxBuffer: 2 ** 31 - 1,
-  });
-  output(['tar', '-C', root, '-x'], { input: packed.stdout });
-}
-
-/** Copies the built checkout to /opt/tweed of the guest. */
-export async function copyCheckout(root) {
+/** Copies the built checkout to /opt/tweed of the guest, with the node packages of its architecture. */
+export async function copyCheckout(root, architecture) {
   const target = join(root, 'opt/tweed');
   mkdirSync(target);
-  for (const name of [
-    '.ci',
-    'bench',
-    'dist',
-    'docs',
-    'package-lock.json',
-    'package.json',
-    'packaging',
-    'scripts',
-    'src',
-    'test',
-    'tsconfig.json',
-    'tsconfig.test.json',
-    'vitest.config.ts',
-  ]) {
+  for (const name of [...copied, ...copiedFiles]) {
     cpSync(join(project, name), join(target, name), { recursive: true, preserveTimestamps: true });
   }
-  const modules = realpathSync(join(project, 'node_modules'));
-  mkdirSync(join(target, 'node_modules'));
-  for (const name of readdirSync(modules).filter((one) => !one.startsWith('.') && !unneededModules.includes(one))) {
-    cpSync(join(modules, name), join(target, 'node_modules', name), { recursive: true, verbatimSymlinks: true });
+  if (architecture === 'arm64') {
+    const words = ['ci', '--ignore-scripts', '--cpu=arm64', '--os=linux', '--libc=glibc', '--no-audit', '--no-fund'];
+    const status = await run(npm(...words, '--loglevel=error'), { cwd: target });
+    if (status !== 0) throw new SetupError('npm ci for arm64 failed; its messages are above');
+  } else {
+    const modules = realpathSync(join(project, 'node_modules'));
+    cpSync(modules, join(target, 'node_modules'), { recursive: true, verbatimSymlinks: true });
   }
+  for (const name of unneededModules) rmSync(join(target, 'node_modules', name), { recursive: true, force: true });
   // mke2fs keeps whole seconds only, by which the tests would take the build for an older one.
   const stamp = await import(pathToFileURL(join(target, 'scripts/support/build-stamp.mjs')).href);
   for (const path of Object.keys(stamp.listSources())) {
-    const { mtimeMs } = statSync(join(target, path));
-    utimesSync(join(target, path), Math.floor(mtimeMs / 1000), Math.floor(mtimeMs / 1000));
+    const seconds = Math.floor(statSync(join(target, path)).mtimeMs / 1000);
+    utimesSync(join(target, path), seconds, seconds);
   }
   stamp.writeStamp(stamp.listSources(), true);
 }
@@ -154,10 +105,11 @@ export function copyGuest(root, settings) {
   writeFileSync(join(folder, 'settings'), lines.join(''));
 }
 
-/** @returns {string} the path of the image, without mounting anything */
+/** @returns {string} the path of the image */
 export function makeImage(root) {
   const image = `${root}.img`;
   const kibibytes = Number(output(['du', '-sk', root]).split('\t')[0]);
-  output(['mke2fs', '-q', '-t', 'ext4', '-d', root, image, `${Math.ceil((kibibytes * 1.25) / 1024) + 256}M`]);
+  const size = `${Math.ceil((kibibytes * 1.25) / 1024) + 256}M`;
+  output(['mke2fs', '-q', '-t', 'ext4', '-d', root, image, size]);
   return image;
 }

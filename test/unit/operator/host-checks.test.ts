@@ -111,6 +111,8 @@ describe('checksums', () => {
   it('that are wrong are told, with the device to mend on the hosts that send', () => {
     expect(trouble(bad)).toMatch(/60 datagrams came with a wrong UDP checksum.* → ethtool -K eth0 tx-checksum-ip-gen/);
     expect(trouble(bad, vxlan)).toContain('ethtool -K flannel.1 tx-checksum');
+    expect(trouble(bad)).toMatch(/Linux 7\.0 to 7\.1\.4 .*virtual machines.* → .*--udp-gso=off/);
+    expect(trouble(bad, vxlan)).not.toContain('udp-gso');
   });
 
   it('do not matter without a tunnel', () => {
@@ -323,6 +325,16 @@ describe('the kernel', () => {
   ])('%s', (kernelRelease, fix) => {
     if (fix === null) expect(troubles({ kernelRelease })).toEqual([]);
     else expect(trouble({ kernelRelease })).toContain(fix);
+  });
+
+  it('is told with what it has less of, which needs no mending', () => {
+    const told = (kernelRelease: string) =>
+      runChecks(hostChecks, { ...healthy, kernelRelease }).find(({ id }) => id === 'kernel');
+    expect(told('6.1.192')).toMatchObject({
+      level: 'ok',
+      text: expect.stringMatching(/no UDP super-packets.*64 datagrams/),
+    });
+    expect(told('6.18.44')?.text).not.toContain(';');
   });
 });
 
