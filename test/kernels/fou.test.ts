@@ -7,6 +7,7 @@
  * by turning that offload off at the tunnel's device. See docs/compatibility.md.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { exec } from '../../src/base/exec.js';
 import { address, leaseOf } from '../system/datapath/support/host.js';
 import { connect, Namespace } from '../system/datapath/support/namespace.js';
 import { useSite } from '../system/datapath/support/site.js';
@@ -20,6 +21,7 @@ let kernel: Namespace;
 let end: End;
 
 beforeAll(async () => {
+  for (const name of ['fou', 'ipip']) await exec(['modprobe', name]);
   kernel = new Namespace();
   end = { namespace: kernel, address: address(far.address) };
   await connect(site().switch, 'port9', kernel, 'eth0', MTU);

@@ -36,7 +36,7 @@ export async function runMachine({ name, architecture, image, initrd, root, fold
     ...['-drive', `file=${root},if=virtio,format=raw,snapshot=on`, '-drive', `file=${disk},if=virtio,format=raw`],
   ];
   const limit = AbortSignal.any([signal, AbortSignal.timeout(minutes * 60_000)]);
-  const child = spawn('nice', ['-n', '19', ...argv], {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'nice', '-n', '19', ...argv], {
     stdio: ['ignore', 'pipe', 'pipe'],
     signal: limit,
     killSignal: 'SIGKILL',

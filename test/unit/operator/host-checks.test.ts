@@ -425,6 +425,31 @@ describe('nftables firewall', () => {
     );
   });
 
+  it('lets a network through by the chain to which its packets go', () => {
+    const to = (target: string, ...accepting: unknown[]) =>
+      troubles({
+        nftables: parseNftablesRuleset(
+          JSON.stringify({
+            nftables: [
+              { chain: { family: 'inet', table: 't', name: 'c', hook: 'forward', policy: 'drop', type: 'filter' } },
+              { rule: { family: 'inet', table: 't', chain: 'trusted', expr: accepting } },
+              {
+                rule: {
+                  family: 'inet',
+                  table: 't',
+                  chain: 'c',
+                  expr: [match('saddr', '10.5.0.0/16'), { goto: { target } }],
+                },
+              },
+            ],
+          }),
+        ),
+      });
+    expect(to('trusted', { accept: null })).toEqual([]);
+    expect(to('elsewhere', { accept: null })).toHaveLength(1);
+    expect(to('trusted', match('dport', 22), { accept: null })).toHaveLength(1);
+  });
+
   it('forwards the network, or not', () => {
     expect(trouble(ruleset('mine', 'forward', 'drop'))).toContain(
       'nft insert rule inet mine c ip saddr 10.5.0.0/16 accept',
