@@ -106,11 +106,11 @@ async function testOn(architecture, plan, folder, signal, add) {
     await copyNode(root, architecture);
     await copyCheckout(root, architecture);
   });
-  const unpacked = await step('kernels', () => {
-    const suites = [...new Set(plan.kernels.flatMap((kernel) => kernel.suites))];
-    const kernelArchive = archive('apt-kernels', suites);
-    return plan.kernels.map((kernel) => unpackKernel(kernel, kernelArchive, join(folder, kernel.name)));
-  });
+  const unpacked = await step('kernels', () =>
+    plan.kernels.map((kernel) =>
+      unpackKernel(kernel, archive(`apt-${kernel.name}`, kernel.suites), join(folder, kernel.name)),
+    ),
+  );
   copyGuest(root, { TWEED_PATIENCE: PATIENCE, ...(plan.smoke && { TWEED_KERNELS_BACKENDS: smoke.backends }) });
   for (const { modules } of unpacked) {
     const target = join(root, 'usr/lib/modules', basename(modules));

@@ -40,6 +40,8 @@ export class DebianArchive {
       'APT::Install-Recommends': 'false',
       'Acquire::Languages': 'none',
       'Debug::NoLocking': 'true',
+      // Of backports apt takes only what it is told to.
+      ...(suites.at(-1)?.endsWith('-backports') && { 'APT::Default-Release': suites.at(-1) }),
     };
     this.#words = ['-q', ...Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`])];
     this.#apt('apt-get', 'update');
@@ -56,21 +58,14 @@ export class DebianArchive {
     return found.sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
   }
 
-  /** The first package that one depends on. */
-  dependency(name, version) {
-    const described = this.#apt('apt-cache', 'show', `${name}=${version}`);
-    const found = /^Depends: (\S+)/m.exec(described)?.[1];
-    if (found === undefined) throw new SetupError(`${name} ${version} depends on nothing`);
-    return found;
-  }
-
   /**
-   * Fetches packages, with all that they depend on unless `alone`.
+   * Fetches packages with all that they depend on.
    *
    * @param {string[]} packages names, or NAME=VERSION
+   * @param {RegExp} [only] of these names
    * @returns {string[]} paths of .deb files
    */
-  fetch(packages, { alone = false } = {}) {
+  fetch(packages, only = /^/) {
     const plan = this.#apt('apt-get', 'install', '--simulate', '--yes', ...packages);
     const planned = [...plan.matchAll(/^Inst (\S+) \((\S+) .*\[(\S+)\]\)/gm)].map(
       ([, name, version, architecture]) => ({
@@ -79,8 +74,7 @@ export class DebianArchive {
         path: join(cache, `${name}_${version.replaceAll(':', '%3a')}_${architecture}.deb`),
       }),
     );
-    const names = packages.map((one) => one.replace(/=.*/, ''));
-    const wanted = alone ? planned.filter(({ name }) => names.includes(name)) : planned;
+    const wanted = planned.filter(({ name }) => only.test(name));
     const missing = wanted.filter(({ path }) => !existsSync(path));
     if (missing.length > 0)
       output(['apt-get', ...this.#words, 'download', ...missing.map(({ words }) => words)], { cwd: cache });

@@ -30,9 +30,9 @@ import { output } from './output.mjs';
 export function unpackKernel({ branch, package: meta, suites }, archive, folder) {
   const version = archive.versions(meta).findLast((one) => one.startsWith(`${branch}.`));
   if (version === undefined) throw new SetupError(`${suites.join(' and ')} have no ${meta} ${branch}`);
-  const [deb] = archive.fetch([archive.dependency(meta, version)], { alone: true });
   mkdirSync(folder);
-  unpack(deb, folder);
+  // Image and modules can be packages of their own; all have the release in their name.
+  for (const deb of archive.fetch([`${meta}=${version}`], /^linux-[a-z]+-\d/)) unpack(deb, folder);
   // Since Debian 13 packages name the folder where it really is, and depmod looks in /lib.
   if (!existsSync(join(folder, 'lib'))) renameSync(join(folder, 'usr/lib'), join(folder, 'lib'));
   const [release = ''] = readdirSync(join(folder, 'lib/modules'));
