@@ -230,17 +230,29 @@ const checksums: Judge<HostFacts> = ({ question, udp: { received, checksumErrors
   if (port === null) return null;
   if (checksumErrors * TOLERABLE_CHECKSUMS <= received) return ok('datagrams arrive with right UDP checksums');
   const sender = backend.type === 'vxlan' ? device : (underlay?.name ?? 'eth0');
+  // Below a virtual machine is another kernel, whose release its own does not tell.
+  const [cause, cure] =
+    backend.type === 'udp'
+      ? [
+          ', and Linux 7.0 to 7.1.4 breaks segmented sends, also those of virtual machines on it',
+          ', or tweed run --udp-gso=off',
+        ]
+      : ['', ''];
   return warn(
     `${checksumErrors} datagrams came with a wrong UDP checksum and were dropped, beside ${received} good ones: ` +
-      'some network cards fail to sum tunnelled packets',
-    `ethtool -K ${sender} tx-checksum-ip-generic off (on the hosts that send)`,
+      `some network cards fail to sum tunnelled packets${cause}`,
+    `ethtool -K ${sender} tx-checksum-ip-generic off${cure} (on the hosts that send)`,
   );
 };
 
 const kernel: Judge<HostFacts> = ({ question, kernelRelease }) => {
   if (question.backend.type !== 'udp') return null;
-  const troubles = quirksOf(kernelRelease).filter(({ advice }) => advice !== '');
-  if (troubles.length === 0) return ok(`kernel ${kernelRelease} has no known bug that matters here`);
+  const quirks = quirksOf(kernelRelease);
+  const troubles = quirks.filter(({ advice }) => advice !== '');
+  if (troubles.length === 0) {
+    const limits = quirks.map(({ why, follows }) => `; it ${why}: ${follows}`).join('');
+    return ok(`kernel ${kernelRelease} has no known bug that matters here${limits}`);
+  }
   return troubles.map(({ why, follows, advice, ranges }) => {
     const ends = ranges.map(({ until }) => until.join('.')).join(', ');
     return warn(`kernel ${kernelRelease} ${why}; ${follows}`, `${advice} (mended in ${ends})`);

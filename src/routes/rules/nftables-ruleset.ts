@@ -11,7 +11,7 @@ export interface NftablesBaseChain {
   readonly closed: boolean;
 }
 
-/** A rule that accepts, with what it names. */
+/** A rule that accepts, or leads to a chain that accepts whatever comes to it, with what it names. */
 export interface NftablesAcceptance {
   readonly family: string;
   readonly table: string;
@@ -48,9 +48,21 @@ export function parseNftablesRuleset(text: string): NftablesRuleset {
       last?.expr.some((part) => 'drop' in part || 'reject' in part) && !last.expr.some((part) => 'match' in part);
     return [{ family, table, name, hook, closed: chain.policy === 'drop' || refuses === true }];
   });
-  const acceptances = rules
-    .filter(({ expr }) => expr.some((part) => 'accept' in part))
-    .map(({ family, table, expr }) => ({ family, table, ...named(expr) }));
+  const acceptsAll = ({ family, table }: RuleJson, chain: string) =>
+    rules.some(
+      (rule) =>
+        rule.family === family &&
+        rule.table === table &&
+        rule.chain === chain &&
+        rule.expr.some((part) => 'accept' in part) &&
+        !rule.expr.some((part) => 'match' in part),
+    );
+  const accepts = (rule: RuleJson) =>
+    rule.expr.some((part) => {
+      const { target } = (part.goto ?? part.jump ?? {}) as { target?: string };
+      return 'accept' in part || (target !== undefined && acceptsAll(rule, target));
+    });
+  const acceptances = rules.filter(accepts).map(({ family, table, expr }) => ({ family, table, ...named(expr) }));
   return { baseChains, acceptances };
 }
 

@@ -112,6 +112,8 @@ describe('checksums', () => {
   it('that are wrong are told, with the device to mend on the hosts that send', () => {
     expect(trouble(bad)).toMatch(/60 datagrams came with a wrong UDP checksum.* → ethtool -K eth0 tx-checksum-ip-gen/);
     expect(trouble(bad, vxlan)).toContain('ethtool -K flannel.1 tx-checksum');
+    expect(trouble(bad)).toMatch(/Linux 7\.0 to 7\.1\.4 .*virtual machines.* → .*--udp-gso=off/);
+    expect(trouble(bad, vxlan)).not.toContain('udp-gso');
   });
 
   it('do not matter without a tunnel', () => {
@@ -345,6 +347,16 @@ describe('the kernel', () => {
     if (fix === null) expect(troubles({ kernelRelease })).toEqual([]);
     else expect(trouble({ kernelRelease })).toContain(fix);
   });
+
+  it('is told with what it has less of, which needs no mending', () => {
+    const told = (kernelRelease: string) =>
+      runChecks(hostChecks, { ...healthy, kernelRelease }).find(({ id }) => id === 'kernel');
+    expect(told('6.1.192')).toMatchObject({
+      level: 'ok',
+      text: expect.stringMatching(/no UDP super-packets.*64 datagrams/),
+    });
+    expect(told('6.18.44')?.text).not.toContain(';');
+  });
 });
 
 describe('iptables firewall', () => {
@@ -432,6 +444,31 @@ describe('nftables firewall', () => {
     expect(trouble(ruleset('firewalld', 'forward', 'accept', reject))).toContain(
       '--zone=trusted --add-source=10.5.0.0/16',
     );
+  });
+
+  it('lets a network through by the chain to which its packets go', () => {
+    const to = (target: string, ...accepting: unknown[]) =>
+      troubles({
+        nftables: parseNftablesRuleset(
+          JSON.stringify({
+            nftables: [
+              { chain: { family: 'inet', table: 't', name: 'c', hook: 'forward', policy: 'drop', type: 'filter' } },
+              { rule: { family: 'inet', table: 't', chain: 'trusted', expr: accepting } },
+              {
+                rule: {
+                  family: 'inet',
+                  table: 't',
+                  chain: 'c',
+                  expr: [match('saddr', '10.5.0.0/16'), { goto: { target } }],
+                },
+              },
+            ],
+          }),
+        ),
+      });
+    expect(to('trusted', { accept: null })).toEqual([]);
+    expect(to('elsewhere', { accept: null })).toHaveLength(1);
+    expect(to('trusted', match('dport', 22), { accept: null })).toHaveLength(1);
   });
 
   it('forwards the network, or not', () => {

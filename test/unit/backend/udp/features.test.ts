@@ -42,3 +42,18 @@ describe('an offload that the kernel refuses while it is used', () => {
     expect(stateOf('udp_gso')).toEqual(['off', 'turned off for good after EIO: Input/output error']);
   });
 });
+
+describe('UDP super-packets that the kernel does not have', () => {
+  const plane = new DataPlane(NETWORK, 8285, planLayout(NETWORK, { peers: 1, subnetNodes: 1, senderNodes: 1 }));
+  const without = { ...descriptors, tun: { ...descriptors.tun, uso: false, usoErrno: EINVAL } } as Descriptors;
+  const reasonOn = (release: string) =>
+    featuresOf(options, { descriptors: without, plane, threads: 1 }, release).find(({ name }) => name === 'tun_uso')
+      ?.reason;
+
+  it('are explained where it is too old for them, and left as they are elsewhere', () => {
+    expect(reasonOn('6.1.192')).toBe(
+      'refused by the kernel (EINVAL): Linux 6.1.192 has no UDP super-packets on TUN devices',
+    );
+    expect(reasonOn('6.18.44')).toBe('refused by the kernel (EINVAL)');
+  });
+});
