@@ -52,8 +52,8 @@ describe('UDP super-packets that the kernel does not have', () => {
 
   it('are explained where it is too old for them, and left as they are elsewhere', () => {
     expect(reasonOn('6.1.192')).toBe(
-      'refused by the kernel (EINVAL): Linux 6.1.192 has no UDP super-packets on TUN devices',
+      'refused by the kernel (EINVAL: Invalid argument): Linux 6.1.192 has no UDP super-packets on TUN devices',
     );
-    expect(reasonOn('6.18.44')).toBe('refused by the kernel (EINVAL)');
+    expect(reasonOn('6.18.44')).toBe('refused by the kernel (EINVAL: Invalid argument)');
   });
 });
