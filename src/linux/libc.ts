@@ -28,6 +28,15 @@ export interface Syscalls {
 
 const libc = koffi.load(null);
 
+const syscall = libc.func('syscall', 'long', ['long', 'int', 'uintptr_t', 'unsigned int']) as (
+  number: number,
+  command: number,
+  attributes: number,
+  size: number,
+) => number;
+/** asm/unistd_64.h, asm-generic/unistd.h */
+const SYS_BPF = process.arch === 'arm64' ? 280 : 321;
+
 export const syscalls: Syscalls = {
   poll: libc.func('int poll(uintptr_t fds, unsigned long count, int timeout)'),
   read: libc.func('intptr_t read(int fd, uintptr_t buffer, size_t length)'),
@@ -85,6 +94,8 @@ export const control = {
     'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ unsigned int *length)',
   ) as (fd: number, level: number, name: number, value: Uint8Array, length: number[]) => number,
   eventfd: libc.func('int eventfd(unsigned int initial, int flags)') as (initial: number, flags: number) => number,
+  /** bpf(2), for which libc has no function. @param attributes address of a `union bpf_attr` */
+  bpf: (command: number, attributes: number, size: number): number => syscall(SYS_BPF, command, attributes, size),
   errno: koffi.errno as () => number,
 };
 
