@@ -1,0 +1,213 @@
+/**
+ * The kernel path: packets of the `udp` backend that never leave the kernel.
+ *
+ * Theory of operation. Two programs shorten the way of ordinary packets: one on flannel0's way out, one on the underlay's way
+ * in. User space runs all the same, on the same TUN and the same port, and gets whatever the programs do not take; the wire
+ * format is one. So the kernel path can come, refuse, or go at any moment, and costs no packet: at worst it is slower again.
+ *
+ * Owned by the control thread, which tells the same peers to this and to the forwarding table.
+ */
+import { readFileSync } from 'node:fs';
+import { messageOf, TweedError } from '../base/errors.js';
+import { exec } from '../base/exec.js';
+import type { Prefix } from '../base/ipv4.js';
+import { BPF_PROG_TYPE_SCHED_CLS } from '../linux/bpf.js';
+import { type Attachment, attach, type Device, detachFormer, type Run, type Way } from './attachment.js';
+import { Bpf } from './bpf.js';
+import { type Capacity, closeMaps, createMaps, DEFAULT_CAPACITY, type Drop, type Maps, type Total } from './maps.js';
+import { decapProgram } from './programs/decap.js';
+import { encapProgram } from './programs/encap.js';
+import type { InboundMode } from './programs/settings.js';
+import { selfTest } from './self-test.js';
+import { type KernelContainer, type KernelPeer, type KernelPeerCounters, KernelTable, type Refusal } from './table.js';
+
+/** Why there is no kernel path. User space shows it and goes on alone. `cause` is the error behind it, if there is one. */
+export class KernelPathRefusedError extends TweedError {
+  constructor(
+    readonly stage: 'underlay' | 'maps' | 'programs' | 'self-test' | 'attach',
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super('KERNEL_PATH_REFUSED', message, options);
+  }
+}
+
+/** Addresses in host order. All of it holds until `stop`: when one changes, stop and start. */
+export interface KernelPathOptions {
+  readonly underlay: Device & { readonly address: number };
+  readonly tun: Device;
+  readonly network: Prefix;
+  /** This host's lease. */
+  readonly subnet: Prefix;
+  readonly port: number;
+  readonly mode: InboundMode;
+  readonly capacity?: Capacity;
+  /** How programs are attached; `auto` prefers TCX links. */
+  readonly way?: Way | 'auto';
+}
+
+export interface KernelPathStatus {
+  readonly mode: InboundMode;
+  readonly way: Way;
+  readonly peers: number;
+  readonly containers: number;
+  /** False while a peer is missing in the maps: foreign datagrams are judged by user space then. */
+  readonly complete: boolean;
+}
+
+/** What it needs of the system; a test scripts it. */
+export interface KernelPathSystem {
+  bpf(): Bpf;
+  run: Run;
+  /** Processors that the kernel reckons with, present or not. */
+  processors(): number;
+}
+
+const system: KernelPathSystem = {
+  bpf: () => new Bpf(),
+  run: (argv, tolerate = false) => exec(argv, { tolerate }),
+  processors: () => countProcessors(readFileSync('/sys/devices/system/cpu/possible', 'utf8')),
+};
+
+/** How many a list such as `0-3,8` names. */
+export function countProcessors(list: string): number {
+  return list
+    .trim()
+    .split(',')
+    .reduce((sum, range) => {
+      const [first = 0, last = first] = range.split('-').map(Number);
+      return sum + last - first + 1;
+    }, 0);
+}
+
+export class KernelPath {
+  readonly #bpf: Bpf;
+  readonly #maps: Maps;
+  readonly #table: KernelTable;
+  readonly #options: KernelPathOptions;
+  readonly #programs: number[] = [];
+  readonly #attachments: Attachment[] = [];
+  #stopped = false;
+
+  private constructor(bpf: Bpf, maps: Maps, processors: number, options: KernelPathOptions) {
+    this.#bpf = bpf;
+    this.#maps = maps;
+    this.#options = options;
+    const { underlay, port, capacity = DEFAULT_CAPACITY } = options;
+    this.#table = new KernelTable(bpf, maps, { address: underlay.address, port, capacity: capacity.peers, processors });
+  }
+
+  /**
+   * Loads, tests and attaches the programs. Without peers they take nothing, so this may come before or after the first
+   * `setPeers` of the forwarding table.
+   *
+   * @throws KernelPathRefusedError, with nothing left behind
+   */
+  static async start(options: KernelPathOptions, sys: KernelPathSystem = system): Promise<KernelPath> {
+    await requireEthernet(options.underlay.name, sys.run);
+    const bpf = sys.bpf();
+    const maps = await stage('maps', () => createMaps(bpf, options.capacity));
+    const path = new KernelPath(bpf, maps, sys.processors(), options);
+    try {
+      await path.#attach(sys.run);
+      return path;
+    } catch (error) {
+      await path.stop();
+      throw error;
+    }
+  }
+
+  async #attach(run: Run): Promise<void> {
+    const { underlay, tun, mode, way } = this.#options;
+    const { network, subnet, port } = this.#options;
+    const settings = {
+      network,
+      subnet,
+      port,
+      address: underlay.address,
+      underlayIfindex: underlay.index,
+      tunIfindex: tun.index,
+    };
+    const load = (program: ReturnType<typeof encapProgram>) => {
+      const descriptor = this.#bpf.load(program.name, BPF_PROG_TYPE_SCHED_CLS, program.bytes(this.#maps));
+      this.#programs.push(descriptor);
+      return descriptor;
+    };
+    const [encap, decap] = await stage('programs', () => [
+      load(encapProgram(settings)),
+      load(decapProgram(settings, mode)),
+    ]);
+    await stage('self-test', () => selfTest(this.#bpf, this.#maps, this.#table, decap as number, settings));
+    await stage('attach', async () => {
+      await detachFormer(underlay, 'ingress', run);
+      // the way in first: a peer that answers at once is answered
+      this.#attachments.push(await attach(this.#bpf, decap as number, underlay, 'ingress', way, run));
+      this.#attachments.push(await attach(this.#bpf, encap as number, tun, 'egress', way, run));
+    });
+  }
+
+  /**
+   * These are the peers, all of them.
+   *
+   * @returns those that the kernel did not take; they go through user space
+   */
+  setPeers(peers: readonly KernelPeer[]): readonly Refusal[] {
+    return this.#table.replaceAll(peers);
+  }
+
+  /** These are the containers that mode `direct` may deliver to, all of them. The others are reached by route. */
+  setContainers(containers: readonly KernelContainer[]): readonly Refusal[] {
+    return this.#table.setContainers(containers);
+  }
+
+  /** To be added to the forwarders' totals and drops of the same names. */
+  counters(): {
+    readonly totals: Record<keyof typeof Total, number>;
+    readonly drops: Record<keyof typeof Drop, number>;
+  } {
+    return this.#table.counters();
+  }
+
+  /** To be added to the forwarding table's counters of the same peers. */
+  peers(): readonly KernelPeerCounters[] {
+    return [...this.#table.entries()];
+  }
+
+  status(): KernelPathStatus {
+    return {
+      mode: this.#options.mode,
+      way: this.#attachments[0]?.way ?? 'tcx',
+      peers: this.#table.peers,
+      containers: this.#table.containers,
+      complete: this.#table.complete,
+    };
+  }
+
+  /** Takes the programs off, then everything else. From then on user space carries all. May be called twice. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    // what goes out last is answered through user space
+    for (const attachment of this.#attachments.splice(0).reverse()) await attachment.detach();
+    for (const program of this.#programs.splice(0)) this.#bpf.close(program);
+    closeMaps(this.#bpf, this.#maps);
+  }
+}
+
+async function requireEthernet(name: string, run: Run): Promise<void> {
+  await stage('underlay', async () => {
+    const { stdout } = await run(['ip', '-json', 'link', 'show', 'dev', name]);
+    const [link] = JSON.parse(stdout) as { readonly link_type?: string }[];
+    if (link?.link_type !== 'ether') {
+      throw new Error(`${name} is no Ethernet device but ${link?.link_type}; the kernel path needs one`);
+    }
+  });
+}
+
+async function stage<T>(name: KernelPathRefusedError['stage'], work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw new KernelPathRefusedError(name, `no kernel path (${name}): ${messageOf(error)}`, { cause: error });
+  }
+}
