@@ -128,6 +128,9 @@ export class KernelTable {
     if (!peers.every((peer) => this.#peers.get(keyOf(peer.subnet))?.peer.publicIp === peer.publicIp)) {
       this.#setComplete(false);
     }
+    // what is gone makes room first
+    for (const key of [...this.#peers.keys()]) if (!wanted.has(key)) this.#removePeer(key);
+    this.#keepSenders(peers);
     for (const [key, { peer, index }] of wanted) {
       try {
         this.#addSender(peer.publicIp);
@@ -137,9 +140,7 @@ export class KernelTable {
         this.#removePeer(key); // better by user space than to where it was
       }
     }
-    for (const key of [...this.#peers.keys()]) if (!wanted.has(key)) this.#removePeer(key);
-    const addresses = new Set([...this.#peers.values()].map(({ peer }) => peer.publicIp));
-    for (const address of [...this.#senders]) if (!addresses.has(address)) this.#removeSender(address);
+    this.#keepSenders([...this.#peers.values()].map(({ peer }) => peer));
     this.#setComplete(refused.length === 0);
     return refused;
   }
@@ -251,9 +252,14 @@ export class KernelTable {
     this.#senders.add(address);
   }
 
-  #removeSender(address: number): void {
-    this.#bpf.delete(this.#maps.senders, networkOrder(address));
-    this.#senders.delete(address);
+  /** Removes the senders that none of these peers has. */
+  #keepSenders(peers: readonly KernelPeer[]): void {
+    const addresses = new Set(peers.map(({ publicIp }) => publicIp));
+    for (const address of [...this.#senders]) {
+      if (addresses.has(address)) continue;
+      this.#bpf.delete(this.#maps.senders, networkOrder(address));
+      this.#senders.delete(address);
+    }
   }
 
   #setComplete(complete: boolean): void {
