@@ -8,7 +8,6 @@ export const HELPERS = {
   redirect: { number: 23, takes: 2 },
   skb_pull_data: { number: 39, takes: 2 },
   skb_change_head: { number: 43, takes: 3 },
-  xdp_adjust_head: { number: 44, takes: 2 },
   skb_adjust_room: { number: 50, takes: 4 },
   csum_level: { number: 135, takes: 2 },
   redirect_neigh: { number: 152, takes: 4 },
@@ -39,14 +38,6 @@ export const SK_BUFF = {
 } as const satisfies Context;
 /** Bytes of `struct __sk_buff`, of which a test run may be given and returns a copy. */
 export const SK_BUFF_BYTES = 192;
-
-/** `struct xdp_md`, of which a program of XDP sees a driver's packet. */
-export const XDP_MD = {
-  data: { offset: 0, size: 4 },
-  data_end: { offset: 4, size: 4 },
-  data_meta: { offset: 8, size: 4 },
-  ingress_ifindex: { offset: 12, size: 4 },
-} as const satisfies Context;
 
 /** What a program of tc may return (linux/pkt_cls.h): no opinion, so the next program or filter has its turn. */
 export const TC_ACT_UNSPEC = -1;

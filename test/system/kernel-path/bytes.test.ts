@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { altered, fixHeaderChecksum, icmp, payload, tcp, udp } from '../../unit/encap/support/packets.js';
 import { datagram, delivered, forwarded, inboundTcp, inboundUdp } from '../../unit/encap/support/receiving.js';
-import { faults, plainSum } from '../../unit/encap/support/reference.js';
+import { faults, plainSum, word } from '../../unit/encap/support/reference.js';
 import { address, host, subnet, workbench } from '../../unit/encap/support/workbench.js';
 import { ByteBench, ethernet, outer } from './support/bytes.js';
 import { expectNoLeftovers } from './support/leftovers.js';
@@ -176,6 +176,29 @@ describe('what comes in', () => {
     expect(bench.decap(ethernet(outer(altered(good, { 10: 0 }))), 60).verdict).toBe('left');
     expect(bench.dropped()).toEqual({});
   });
+
+  it.each([0xfefe, 0xfeff, 0xff00, 0xfffe, 0x0000, 0x00ff])(
+    'is patched as user space patches it where the header checksum is %i, in both directions',
+    (checksum) => {
+      const ids = Array.from({ length: 65_536 }, (_, id) => id);
+      const withChecksum = (packet: Uint8Array) => {
+        const found = ids
+          .map((id) => fixHeaderChecksum(altered(packet, { 4: id >> 8, 5: id & 255 })))
+          .find((one) => word(one, 10) === checksum);
+        if (found === undefined) throw new Error('no identification makes this checksum');
+        return found;
+      };
+      const inbound = withChecksum(inboundUdp({ payload: payload(4) }));
+      const wanted = new Oracle().receive(inbound, host(2), 8285);
+      expect(Buffer.from(bench.decap(ethernet(outer(inbound))).packet).equals(wanted as Uint8Array)).toBe(true);
+      const outbound = withChecksum(udp({ source: [1, 2], destination: [2, 2], payload: payload(4) }));
+      const bySpace = workbench({ vnetHeader: false });
+      bySpace.kernel.tunReads.push({ packet: outbound });
+      bySpace.tx().turn();
+      const { packet } = bench.encap(outbound);
+      expect(Buffer.from(packet.subarray(28)).equals(bySpace.kernel.datagrams[0] as Uint8Array)).toBe(true);
+    },
+  );
 
   it('is judged by user space as long as not every peer is in the maps', () => {
     const other = new ByteBench();

@@ -43,6 +43,8 @@ async function everything(there: Site): Promise<void> {
   stream.sendSegmented(500, 20, 33);
   stream.sendEmpty();
   await stream.complete();
+  // in fragments, which go through user space
+  await ping(one.container, two.containerIp, 4000, 2);
 }
 
 /** Packets that user space has carried in both directions. */

@@ -40,9 +40,11 @@ export class KernelDriver {
   #calls = 0;
   #log = '';
 
-  constructor(host: Host) {
+  /** @param launcher a command to start it by, such as one that takes rights away */
+  constructor(host: Host, launcher: readonly string[] = []) {
     this.#host = host;
-    this.#child = host.namespace.spawn(process.execPath, [program], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+    const [command, ...args] = [...launcher, process.execPath, program];
+    this.#child = host.namespace.spawn(command as string, args, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       this.#log += chunk.toString();
     });
