@@ -106,8 +106,9 @@ export class KernelPath {
   static async start(options: KernelPathOptions, sys: KernelPathSystem = system): Promise<KernelPath> {
     await requireEthernet(options.underlay.name, sys.run);
     const bpf = sys.bpf();
+    const processors = sys.processors();
     const maps = await stage('maps', () => createMaps(bpf, options.capacity));
-    const path = new KernelPath(bpf, maps, sys.processors(), options);
+    const path = new KernelPath(bpf, maps, processors, options);
     try {
       await path.#attach(sys.run);
       return path;
@@ -187,10 +188,13 @@ export class KernelPath {
   async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
-    // what goes out last is answered through user space
-    for (const attachment of this.#attachments.splice(0).reverse()) await attachment.detach();
-    for (const program of this.#programs.splice(0)) this.#bpf.close(program);
-    closeMaps(this.#bpf, this.#maps);
+    try {
+      // what went out last is answered through user space
+      for (const attachment of this.#attachments.reverse()) await attachment.detach();
+    } finally {
+      for (const program of this.#programs) this.#bpf.close(program);
+      closeMaps(this.#bpf, this.#maps);
+    }
   }
 }
 

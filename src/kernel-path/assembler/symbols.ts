@@ -7,6 +7,7 @@ export const HELPERS = {
   skb_store_bytes: { number: 9, takes: 5 },
   redirect: { number: 23, takes: 2 },
   skb_pull_data: { number: 39, takes: 2 },
+  set_hash_invalid: { number: 41, takes: 1 },
   skb_change_head: { number: 43, takes: 3 },
   skb_adjust_room: { number: 50, takes: 4 },
   csum_level: { number: 135, takes: 2 },

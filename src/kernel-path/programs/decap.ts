@@ -210,7 +210,10 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
     .alu(r3, '=', ADJ_ROOM_MAC)
     .alu(r4, '=', ADJ_ROOM_FIXED_GSO)
     .call('skb_adjust_room')
-    .jumpIf(r0, '!=', 0, dropLabel('rx_tun_write_error'));
+    .jumpIf(r0, '!=', 0, dropLabel('rx_tun_write_error'))
+    .remark('what spreads flows over processors shall not take all flows of a peer for one')
+    .alu(r1, '=', r6)
+    .call('set_hash_invalid');
   if (mode === 'direct') {
     asm.jumpIf(r7, '==', 0, 'to_the_tun').remark('straight to the container, past bridge, routes and firewall');
     for (let at = 0; at < 2 * MAC_BYTES; at += 4) {
