@@ -19,7 +19,14 @@ import { decapProgram } from './programs/decap.js';
 import { encapProgram } from './programs/encap.js';
 import type { InboundMode } from './programs/settings.js';
 import { selfTest } from './self-test.js';
-import { type KernelContainer, type KernelPeer, type KernelPeerCounters, KernelTable, type Refusal } from './table.js';
+import {
+  type KernelContainer,
+  type KernelPeer,
+  type KernelPeerCounters,
+  KernelTable,
+  RECEIVE_ONLY,
+  type Refusal,
+} from './table.js';
 
 /** Why there is no kernel path. User space shows it and goes on alone. `cause` is the error behind it, if there is one. */
 export class KernelPathRefusedError extends TweedError {
@@ -46,9 +53,16 @@ export interface KernelPathOptions {
   readonly way?: Way | 'auto';
 }
 
+/** A peer, and whether it is known to run a kernel path as well. */
+export interface PathPeer extends KernelPeer {
+  readonly kernelPath?: boolean;
+}
+
 export interface KernelPathStatus {
   readonly mode: InboundMode;
   readonly way: Way;
+  /** False where nothing is sent to peers that are not known to have a kernel path. */
+  readonly finishesPackets: boolean;
   readonly peers: number;
   readonly containers: number;
   /** False while a peer is missing in the maps: foreign datagrams are judged by user space then. */
@@ -85,12 +99,15 @@ export class KernelPath {
   readonly #maps: Maps;
   readonly #table: KernelTable;
   readonly #options: KernelPathOptions;
+  /** See `finishesPackets`. */
+  readonly #finishes: boolean;
   readonly #programs: number[] = [];
   readonly #attachments: Attachment[] = [];
   #stopped = false;
 
-  private constructor(bpf: Bpf, maps: Maps, processors: number, options: KernelPathOptions) {
+  private constructor(bpf: Bpf, maps: Maps, processors: number, finishes: boolean, options: KernelPathOptions) {
     this.#bpf = bpf;
+    this.#finishes = finishes;
     this.#maps = maps;
     this.#options = options;
     const { underlay, port, capacity = DEFAULT_CAPACITY } = options;
@@ -104,11 +121,11 @@ export class KernelPath {
    * @throws KernelPathRefusedError, with nothing left behind
    */
   static async start(options: KernelPathOptions, sys: KernelPathSystem = system): Promise<KernelPath> {
-    await requireEthernet(options.underlay.name, sys.run);
+    const finishes = await finishesPackets(options.underlay.name, sys.run);
     const bpf = sys.bpf();
     const processors = sys.processors();
     const maps = await stage('maps', () => createMaps(bpf, options.capacity));
-    const path = new KernelPath(bpf, maps, processors, options);
+    const path = new KernelPath(bpf, maps, processors, finishes, options);
     try {
       await path.#attach(sys.run);
       return path;
@@ -148,12 +165,14 @@ export class KernelPath {
   }
 
   /**
-   * These are the peers, all of them.
+   * These are the peers, all of them. Where the underlay hands packets on unfinished, what goes to a peer that is not known to
+   * have a kernel path goes through user space, which finishes them.
    *
    * @returns those that the kernel did not take; they go through user space
    */
-  setPeers(peers: readonly KernelPeer[]): readonly Refusal[] {
-    return this.#table.replaceAll(peers);
+  setPeers(peers: readonly PathPeer[]): readonly Refusal[] {
+    const sendable = (peer: PathPeer) => this.#finishes || peer.kernelPath === true;
+    return this.#table.replaceAll(peers.map((peer) => (sendable(peer) ? peer : { ...peer, pathMtu: RECEIVE_ONLY })));
   }
 
   /** These are the containers that mode `direct` may deliver to, all of them. The others are reached by route. */
@@ -178,6 +197,7 @@ export class KernelPath {
     return {
       mode: this.#options.mode,
       way: this.#attachments[0]?.way ?? 'tcx',
+      finishesPackets: this.#finishes,
       peers: this.#table.peers,
       containers: this.#table.containers,
       complete: this.#table.complete,
@@ -198,13 +218,22 @@ export class KernelPath {
   }
 }
 
-async function requireEthernet(name: string, run: Run): Promise<void> {
-  await stage('underlay', async () => {
-    const { stdout } = await run(['ip', '-json', 'link', 'show', 'dev', name]);
-    const [link] = JSON.parse(stdout) as { readonly link_type?: string }[];
+/**
+ * Does the underlay complete checksums and cut super-packets before they leave this machine? Hardware does. A veth, and
+ * whatever is built on such devices, hands both over undone to whoever is at the other end: a kernel path there knows what
+ * it gets, a UDP socket does not, and its containers would see wrong checksums.
+ */
+async function finishesPackets(name: string, run: Run): Promise<boolean> {
+  return stage('underlay', async () => {
+    const { stdout } = await run(['ip', '-json', '-details', 'link', 'show', 'dev', name]);
+    const [link] = JSON.parse(stdout) as {
+      readonly link_type?: string;
+      readonly linkinfo?: { readonly info_kind?: string };
+    }[];
     if (link?.link_type !== 'ether') {
       throw new Error(`${name} is no Ethernet device but ${link?.link_type}; the kernel path needs one`);
     }
+    return link.linkinfo?.info_kind === undefined;
   });
 }
 

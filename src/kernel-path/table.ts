@@ -36,9 +36,12 @@ import {
 export interface KernelPeer {
   readonly subnet: Prefix;
   readonly publicIp: number;
-  /** The longest datagram, its IPv4 header included, that goes to it in one piece. */
+  /** The longest datagram, its IPv4 header included, that goes to it in one piece; RECEIVE_ONLY to send by user space. */
   readonly pathMtu: number;
 }
+
+/** For `pathMtu`: no packet is as short, so all that goes out is left to user space. */
+export const RECEIVE_ONLY = 0;
 
 /** A container that can be reached without the host's bridge and routes. */
 export interface KernelContainer {

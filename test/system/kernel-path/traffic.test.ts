@@ -19,7 +19,12 @@ afterEach(async () => {
 });
 
 /** Starts the kernel path of these hosts; the others do without. */
-async function engage(there: Site, numbers: readonly number[], options: Partial<KernelPathOptions>): Promise<void> {
+async function engage(
+  there: Site,
+  numbers: readonly number[],
+  options: Partial<KernelPathOptions>,
+  othersToo = true,
+): Promise<void> {
   for (const number of numbers) {
     const host = there.host(number);
     const driver = new KernelDriver(host);
@@ -27,7 +32,7 @@ async function engage(there: Site, numbers: readonly number[], options: Partial<
     await driver.start(options);
     if (options.mode === 'direct') expect(await driver.setContainers([await containerOf(host)])).toEqual([]);
     const others = there.hosts.filter((other) => other !== host);
-    await introduce([host, ...others], [driver], there.mtu);
+    await introduce([host, ...others], [driver], there.mtu, othersToo);
   }
 }
 
@@ -92,6 +97,17 @@ it('talks to a host that has only user space, where datagrams cross one by one a
   await everything(there);
   const { totals } = await (drivers[0] as KernelDriver).counters();
   expect(totals.tx_packets).toBeGreaterThan(1000);
+});
+
+it('sends by user space to a host that has only user space, where the underlay hands packets on unfinished', async () => {
+  const there = site();
+  await there.setUnderlaySegmentation(true);
+  await there.start();
+  await engage(there, [1], { mode: 'route' }, false);
+  await everything(there);
+  const { totals, drops } = await (drivers[0] as KernelDriver).counters();
+  expect(totals.tx_packets).toBe(0);
+  expect(drops).toEqual(Object.fromEntries(Object.keys(drops).map((name) => [name, 0])));
 });
 
 it('leaves nothing behind when its process is killed, and user space goes on', async () => {

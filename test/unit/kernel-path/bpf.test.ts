@@ -8,6 +8,7 @@ import {
   KernelPathRefusedError,
   type KernelPathSystem,
 } from '../../../src/kernel-path/kernel-path.js';
+import { PEER_MAX_PACKET } from '../../../src/kernel-path/maps.js';
 import {
   BPF_LINK_CREATE,
   BPF_MAP_CREATE,
@@ -185,7 +186,14 @@ describe('KernelPath', () => {
     const path = await KernelPath.start(options, system());
     const links = () => [...fake.open.values()].filter((what) => what.startsWith('link'));
     expect(links()).toEqual([`link 2 ${BPF_TCX_INGRESS}`, `link 3 ${BPF_TCX_EGRESS}`]);
-    expect(path.status()).toEqual({ mode: 'route', way: 'tcx', peers: 0, containers: 0, complete: false });
+    expect(path.status()).toEqual({
+      mode: 'route',
+      way: 'tcx',
+      finishesPackets: true,
+      peers: 0,
+      containers: 0,
+      complete: false,
+    });
     path.setPeers([{ subnet: { address: 0x0a050200, length: 24 }, publicIp: 0xc0000202, pathMtu: 1500 }]);
     expect(path.status()).toMatchObject({ peers: 1, complete: true });
     await path.stop();
@@ -216,6 +224,20 @@ describe('KernelPath', () => {
     fake.refuse = (command) => (command === BPF_PROG_TEST_RUN ? EPERM : 0);
     await expect(KernelPath.start(wider, system())).rejects.toMatchObject({ stage: 'self-test' });
     expect(fake.open.size).toBe(0);
+  });
+
+  it.each([
+    ['hardware', '', [1472, 1472]],
+    ['a veth', ',"linkinfo":{"info_kind":"veth"}', [0, 1472]],
+  ])('sends over %s to the peers that it can', async (_, linkinfo, longest) => {
+    const run: Run = async () => ({ ...ok, stdout: `[{"link_type":"ether"${linkinfo}}]` });
+    const path = await KernelPath.start(options, system(run));
+    const peer = (n: number) => ({ subnet: { address: 0x0a050000 + n * 256, length: 24 }, publicIp: n, pathMtu: 1500 });
+    path.setPeers([peer(2), { ...peer(3), kernelPath: true }]);
+    const records = [...fake.map('subnets').entries.values()];
+    expect(records.map(({ buffer }) => new DataView(buffer).getUint32(PEER_MAX_PACKET, true))).toEqual(longest);
+    expect(path.status().peers).toBe(2);
+    await path.stop();
   });
 
   it('refuses an underlay that is no Ethernet, before it makes anything', async () => {

@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { KernelPathOptions, KernelPathStatus } from '../../../../src/kernel-path/kernel-path.js';
-import type { KernelPeer, KernelPeerCounters, Refusal } from '../../../../src/kernel-path/table.js';
+import type { KernelPathOptions, KernelPathStatus, PathPeer } from '../../../../src/kernel-path/kernel-path.js';
+import type { KernelPeerCounters, Refusal } from '../../../../src/kernel-path/table.js';
 import { address, NETWORK, PORT } from '../../datapath/support/host.js';
 import type { Namespace } from '../../datapath/support/namespace.js';
 import type { Host } from '../../datapath/support/site.js';
@@ -90,7 +90,7 @@ export class KernelDriver {
     });
   }
 
-  setPeers(peers: readonly KernelPeer[]): Promise<readonly Refusal[]> {
+  setPeers(peers: readonly PathPeer[]): Promise<readonly Refusal[]> {
     return this.#call('setPeers', peers);
   }
 
@@ -135,11 +135,12 @@ async function macOf(namespace: Namespace, device: string): Promise<number[]> {
   return (link?.address ?? '').split(':').map((octet) => Number.parseInt(octet, 16));
 }
 
-/** Tells every host's kernel path about the other hosts. */
+/** Tells the kernel paths about the other hosts. @param kernelPath whether those have one too */
 export async function introduce(
   hosts: readonly Host[],
   drivers: readonly KernelDriver[],
   pathMtu: number,
+  kernelPath = true,
 ): Promise<void> {
   for (const [i, driver] of drivers.entries()) {
     const peers = hosts
@@ -148,6 +149,7 @@ export async function introduce(
         subnet: { address: address(`10.5.${number}.0`), length: 24 },
         publicIp,
         pathMtu,
+        kernelPath,
       }));
     const refused = await driver.setPeers(peers);
     if (refused.length > 0) throw new Error(`refused: ${JSON.stringify(refused)}`);
