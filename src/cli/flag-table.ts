@@ -324,6 +324,14 @@ const tweedFlags: readonly Row[] = [
     rule: within(1, 1_000_000),
   },
   {
+    name: 'kernel-path',
+    kind: 'string',
+    default: 'off',
+    placeholder: 'off|route|direct|auto',
+    help: 'let packets of the udp backend stay in the kernel (eBPF): in by route, or direct to the container; auto: the best that is safe here',
+    rule: oneOf('off', 'route', 'direct', 'auto'),
+  },
+  {
     name: 'release-on-exit',
     kind: 'boolean',
     default: false,

@@ -41,6 +41,7 @@ export interface DaemonOptions {
     readonly socketBuffer: number;
     /** Packets. */
     readonly txQueueLength: number;
+    readonly kernelPath: 'off' | 'route' | 'direct' | 'auto';
   };
   /** Leave no device, route or rule behind. */
   readonly cleanUpOnExit: boolean;

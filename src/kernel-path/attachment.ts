@@ -23,6 +23,8 @@ export type Way = 'tcx' | 'clsact';
 
 export interface Attachment {
   readonly way: Way;
+  /** False when somebody took it off. */
+  isThere(): Promise<boolean>;
   /** Takes the program off; packets go on without it. */
   detach(): Promise<void>;
 }
@@ -47,7 +49,7 @@ export async function attach(
   if (way !== 'clsact') {
     try {
       const link = bpf.createLink(program, device.index, direction === 'ingress' ? BPF_TCX_INGRESS : BPF_TCX_EGRESS);
-      return { way: 'tcx', detach: async () => bpf.close(link) };
+      return { way: 'tcx', isThere: async () => bpf.isAttached(link), detach: async () => bpf.close(link) };
     } catch (error) {
       const unknown = error instanceof BpfError && (error.errno === EINVAL || error.errno === EOPNOTSUPP);
       if (!unknown || way === 'tcx') throw error;
@@ -78,6 +80,7 @@ async function attachFilter(
   }
   return {
     way: 'clsact',
+    isThere: () => hasFilter(name, direction, runs),
     async detach() {
       // tolerated: a device that is gone took its filters along
       await runs(['tc', 'filter', 'del', ...filter], true);
@@ -88,9 +91,13 @@ async function attachFilter(
 
 /** Removes a filter of an earlier life, which would send packets to a device that is gone. */
 export async function detachFormer({ name }: Device, direction: Direction, runs: Run = run): Promise<void> {
-  const shown = await runs(['tc', 'filter', 'show', 'dev', name, direction, 'pref', PREFERENCE], true);
-  if (!/\btweed_/.test(shown.stdout)) return;
+  if (!(await hasFilter(name, direction, runs))) return;
   await runs(['tc', 'filter', 'del', 'dev', name, direction, 'pref', PREFERENCE], true);
+}
+
+async function hasFilter(name: string, direction: Direction, runs: Run): Promise<boolean> {
+  const { stdout } = await runs(['tc', 'filter', 'show', 'dev', name, direction, 'pref', PREFERENCE], true);
+  return /\btweed_/.test(stdout);
 }
 
 async function pinned(

@@ -27,6 +27,7 @@ import {
   BY_ID,
   INFO,
   LINK_CREATE,
+  LINK_INFO_IFINDEX,
   LINK_INFO_PROGRAM,
   MAP_CREATE,
   MAP_ELEMENT,
@@ -283,6 +284,12 @@ export class Bpf {
     return this.#call(BPF_LINK_CREATE, `link to interface ${ifindex}`);
   }
 
+  /** Is a link to a device still on it? Somebody may have taken it off, or the device away. */
+  isAttached(link: number): boolean {
+    this.#describe(link);
+    return this.#memory.view.getUint32(this.#info + LINK_INFO_IFINDEX, true) !== 0;
+  }
+
   /** Keeps an object under a path of a bpffs. */
   pin(descriptor: number, path: string): void {
     this.#clear();
@@ -334,15 +341,20 @@ export class Bpf {
       this.#u32(BY_ID.id, id);
       const descriptor = this.#try(open);
       if (descriptor < 0) continue;
-      this.#clear();
-      this.#memory.u8.fill(0, this.#info, this.#info + INFO_BYTES);
-      this.#u32(INFO.descriptor, descriptor);
-      this.#u32(INFO.length, INFO_BYTES);
-      this.#pointer(INFO.info, this.#info);
-      const known = this.#try(BPF_OBJ_GET_INFO_BY_FD) >= 0;
+      const known = this.#describe(descriptor);
       this.#calls.close(descriptor);
       if (known) found.push({ id, name: nameOf(this.#info) });
     }
+  }
+
+  /** Asks what an object is; zeros where the kernel does not say. */
+  #describe(descriptor: number): boolean {
+    this.#clear();
+    this.#memory.u8.fill(0, this.#info, this.#info + INFO_BYTES);
+    this.#u32(INFO.descriptor, descriptor);
+    this.#u32(INFO.length, INFO_BYTES);
+    this.#pointer(INFO.info, this.#info);
+    return this.#try(BPF_OBJ_GET_INFO_BY_FD) >= 0;
   }
 
   #element(map: number, key: Uint8Array): void {

@@ -12,12 +12,21 @@ import { messageOf, TweedError } from '../base/errors.js';
 import { exec } from '../base/exec.js';
 import type { Prefix } from '../base/ipv4.js';
 import { BPF_PROG_TYPE_SCHED_CLS } from '../linux/bpf.js';
-import { type Attachment, attach, type Device, detachFormer, type Run, type Way } from './attachment.js';
+import {
+  type Attachment,
+  attach,
+  type Device,
+  type Direction,
+  detachFormer,
+  type Run,
+  type Way,
+} from './attachment.js';
 import { Bpf } from './bpf.js';
+import { conntrackPlaces, type ReadTypes, readTypes } from './conntrack.js';
 import { type Capacity, closeMaps, createMaps, DEFAULT_CAPACITY, type Drop, type Maps, type Total } from './maps.js';
 import { decapProgram } from './programs/decap.js';
 import { encapProgram } from './programs/encap.js';
-import type { InboundMode } from './programs/settings.js';
+import type { ConntrackPlaces, InboundMode } from './programs/settings.js';
 import { selfTest } from './self-test.js';
 import {
   type KernelContainer,
@@ -27,6 +36,7 @@ import {
   RECEIVE_ONLY,
   type Refusal,
 } from './table.js';
+import { readLinkFacts } from './underlay-device.js';
 
 /** Why there is no kernel path. User space shows it and goes on alone. `cause` is the error behind it, if there is one. */
 export class KernelPathRefusedError extends TweedError {
@@ -75,12 +85,14 @@ export interface KernelPathSystem {
   run: Run;
   /** Processors that the kernel reckons with, present or not. */
   processors(): number;
+  types: ReadTypes;
 }
 
 const system: KernelPathSystem = {
   bpf: () => new Bpf(),
   run: (argv, tolerate = false) => exec(argv, { tolerate }),
   processors: () => countProcessors(readFileSync('/sys/devices/system/cpu/possible', 'utf8')),
+  types: readTypes,
 };
 
 /** How many a list such as `0-3,8` names. */
@@ -94,6 +106,13 @@ export function countProcessors(list: string): number {
     }, 0);
 }
 
+/** Where a program is to hang. */
+interface Place {
+  readonly program: number;
+  readonly device: Device;
+  readonly direction: Direction;
+}
+
 export class KernelPath {
   readonly #bpf: Bpf;
   readonly #maps: Maps;
@@ -102,11 +121,21 @@ export class KernelPath {
   /** See `finishesPackets`. */
   readonly #finishes: boolean;
   readonly #programs: number[] = [];
+  readonly #places: Place[] = [];
   readonly #attachments: Attachment[] = [];
+  readonly #run: Run;
   #stopped = false;
 
-  private constructor(bpf: Bpf, maps: Maps, processors: number, finishes: boolean, options: KernelPathOptions) {
+  private constructor(
+    bpf: Bpf,
+    maps: Maps,
+    processors: number,
+    finishes: boolean,
+    options: KernelPathOptions,
+    run: Run,
+  ) {
     this.#bpf = bpf;
+    this.#run = run;
     this.#finishes = finishes;
     this.#maps = maps;
     this.#options = options;
@@ -124,10 +153,12 @@ export class KernelPath {
     const finishes = await finishesPackets(options.underlay.name, sys.run);
     const bpf = sys.bpf();
     const processors = sys.processors();
-    const maps = await stage('maps', () => createMaps(bpf, options.capacity));
-    const path = new KernelPath(bpf, maps, processors, finishes, options);
+    const places = options.mode === 'direct' ? await stage('programs', () => conntrackPlaces(sys.types)) : null;
+    const { capacity = DEFAULT_CAPACITY } = options;
+    const maps = await stage('maps', () => createMaps(bpf, places === null ? { ...capacity, flows: 1 } : capacity));
+    const path = new KernelPath(bpf, maps, processors, finishes, options, sys.run);
     try {
-      await path.#attach(sys.run);
+      await path.#attach(places);
       return path;
     } catch (error) {
       await path.stop();
@@ -135,8 +166,8 @@ export class KernelPath {
     }
   }
 
-  async #attach(run: Run): Promise<void> {
-    const { underlay, tun, mode, way } = this.#options;
+  async #attach(places: ConntrackPlaces | null): Promise<void> {
+    const { underlay, tun, mode } = this.#options;
     const { network, subnet, port } = this.#options;
     const settings = {
       network,
@@ -152,16 +183,39 @@ export class KernelPath {
       return descriptor;
     };
     const [encap, decap] = await stage('programs', () => [
-      load(encapProgram(settings)),
+      load(encapProgram(settings, places)),
       load(decapProgram(settings, mode)),
     ]);
-    await stage('self-test', () => selfTest(this.#bpf, this.#maps, this.#table, decap as number, settings));
+    await stage('self-test', () => selfTest(this.#bpf, this.#maps, this.#table, decap as number, settings, places));
     await stage('attach', async () => {
-      await detachFormer(underlay, 'ingress', run);
+      await detachFormer(underlay, 'ingress', this.#run);
       // the way in first: a peer that answers at once is answered
-      this.#attachments.push(await attach(this.#bpf, decap as number, underlay, 'ingress', way, run));
-      this.#attachments.push(await attach(this.#bpf, encap as number, tun, 'egress', way, run));
+      this.#places.push({ program: decap as number, device: underlay, direction: 'ingress' });
+      this.#places.push({ program: encap as number, device: tun, direction: 'egress' });
+      for (const place of this.#places) this.#attachments.push(await this.#hang(place));
     });
+  }
+
+  #hang({ program, device, direction }: Place): Promise<Attachment> {
+    return attach(this.#bpf, program, device, direction, this.#options.way, this.#run);
+  }
+
+  /** Puts programs back that somebody took off. @returns one line for each. @throws BpfError, ExecError */
+  async mend(): Promise<readonly string[]> {
+    const lines: string[] = [];
+    for (const [i, place] of this.#places.entries()) {
+      const attachment = this.#attachments[i];
+      if (attachment === undefined || (await attachment.isThere())) continue;
+      await attachment.detach();
+      this.#attachments[i] = await this.#hang(place);
+      lines.push(`the kernel path's program on the ${place.direction} of ${place.device.name}`);
+    }
+    return lines;
+  }
+
+  /** All flows go by route until their next packet out: the rules of the host have changed. */
+  forgetFlows(): void {
+    this.#table.forgetFlows();
   }
 
   /**
@@ -218,22 +272,12 @@ export class KernelPath {
   }
 }
 
-/**
- * Does the underlay complete checksums and cut super-packets before they leave this machine? Hardware does. A veth, and
- * whatever is built on such devices, hands both over undone to whoever is at the other end: a kernel path there knows what
- * it gets, a UDP socket does not, and its containers would see wrong checksums.
- */
+/** Whether the underlay finishes what it carries, see underlay-device.ts. */
 async function finishesPackets(name: string, run: Run): Promise<boolean> {
   return stage('underlay', async () => {
-    const { stdout } = await run(['ip', '-json', '-details', 'link', 'show', 'dev', name]);
-    const [link] = JSON.parse(stdout) as {
-      readonly link_type?: string;
-      readonly linkinfo?: { readonly info_kind?: string };
-    }[];
-    if (link?.link_type !== 'ether') {
-      throw new Error(`${name} is no Ethernet device but ${link?.link_type}; the kernel path needs one`);
-    }
-    return link.linkinfo?.info_kind === undefined;
+    const { ethernet, finishesPackets, linkType } = await readLinkFacts(name, run);
+    if (!ethernet) throw new Error(`${name} is no Ethernet device but ${linkType}; the kernel path needs one`);
+    return finishesPackets;
   });
 }
 

@@ -9,6 +9,7 @@ import {
   BPF_MAP_TYPE_ARRAY,
   BPF_MAP_TYPE_HASH,
   BPF_MAP_TYPE_LPM_TRIE,
+  BPF_MAP_TYPE_LRU_HASH,
   BPF_MAP_TYPE_PERCPU_ARRAY,
 } from '../linux/bpf.js';
 import type { Bpf, MapShape } from './bpf.js';
@@ -49,6 +50,19 @@ export const CONTAINER_IFINDEX = 0;
 /** Destination MAC (the container's) and source MAC. */
 export const CONTAINER_MACS = 4;
 
+/**
+ * `flows`: what may go straight to a container, see programs/flows.ts. The key is the flow as it comes in: the remote and the
+ * container's address, their ports (of ICMP the echo's identifier and 0), the protocol. Network order.
+ */
+export const FLOW_KEY_BYTES = 16;
+export const FLOW_REMOTE = 0;
+export const FLOW_CONTAINER = 4;
+export const FLOW_REMOTE_PORT = 8;
+export const FLOW_CONTAINER_PORT = 10;
+export const FLOW_PROTOCOL = 12;
+/** Nanoseconds of the monotonic clock when the container last sent something of it. */
+export const FLOW_BYTES = 8;
+
 /** `peer_counters`: 64-bit numbers for each peer and processor. */
 export const PeerCount = {
   txPackets: 0,
@@ -87,17 +101,19 @@ export const STATE_BYTES = 4;
 /** Not 0 when every peer is in the maps, so that who is not is none. */
 export const STATE_COMPLETE = 0;
 
-export type MapName = 'state' | 'subnets' | 'senders' | 'containers' | 'counters' | 'peer_counters';
+export type MapName = 'state' | 'subnets' | 'senders' | 'containers' | 'flows' | 'counters' | 'peer_counters';
 export type Maps = Readonly<Record<MapName, number>>;
 
 /** How many peers and containers the kernel path takes; those beyond go through user space. */
 export interface Capacity {
   readonly peers: number;
   readonly containers: number;
+  /** Flows that go straight to a container; of those beyond, the ones longest silent go by route. */
+  readonly flows: number;
 }
-export const DEFAULT_CAPACITY: Capacity = { peers: 16_384, containers: 16_384 };
+export const DEFAULT_CAPACITY: Capacity = { peers: 16_384, containers: 16_384, flows: 65_536 };
 
-function shapes({ peers, containers }: Capacity): Readonly<Record<MapName, Omit<MapShape, 'name'>>> {
+function shapes({ peers, containers, flows }: Capacity): Readonly<Record<MapName, Omit<MapShape, 'name'>>> {
   return {
     subnets: {
       type: BPF_MAP_TYPE_LPM_TRIE,
@@ -120,6 +136,7 @@ function shapes({ peers, containers }: Capacity): Readonly<Record<MapName, Omit<
       maxEntries: containers,
       flags: BPF_F_NO_PREALLOC,
     },
+    flows: { type: BPF_MAP_TYPE_LRU_HASH, keyBytes: FLOW_KEY_BYTES, valueBytes: FLOW_BYTES, maxEntries: flows },
     state: { type: BPF_MAP_TYPE_ARRAY, keyBytes: 4, valueBytes: STATE_BYTES, maxEntries: 1 },
     counters: { type: BPF_MAP_TYPE_PERCPU_ARRAY, keyBytes: 4, valueBytes: COUNTER_BYTES, maxEntries: 1 },
     peer_counters: {

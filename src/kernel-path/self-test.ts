@@ -9,7 +9,7 @@ import { TC_ACT_REDIRECT } from './assembler/symbols.js';
 import type { Bpf } from './bpf.js';
 import { ETHERNET_BYTES, type Maps, OUTER_BYTES, OUTER_IPV4 } from './maps.js';
 import { encapProgram } from './programs/encap.js';
-import type { ProgramSettings } from './programs/settings.js';
+import type { ConntrackPlaces, ProgramSettings } from './programs/settings.js';
 import type { KernelTable } from './table.js';
 
 export class SelfTestError extends TweedError {
@@ -27,7 +27,14 @@ const TTL = 17;
  * @param decap descriptor of the loaded program
  * @throws SelfTestError, BpfError
  */
-export function selfTest(bpf: Bpf, maps: Maps, table: KernelTable, decap: number, settings: ProgramSettings): void {
+export function selfTest(
+  bpf: Bpf,
+  maps: Maps,
+  table: KernelTable,
+  decap: number,
+  settings: ProgramSettings,
+  places: ConntrackPlaces | null,
+): void {
   const { network, subnet } = settings;
   const other = neighbourOf(subnet, network);
   if (other === null) return; // an overlay of one host has nothing to carry
@@ -40,7 +47,7 @@ export function selfTest(bpf: Bpf, maps: Maps, table: KernelTable, decap: number
   if (refused[0] !== undefined) throw new SelfTestError(refused[0].reason);
   try {
     // on a device with Ethernet, for a test run knows no other; the rest of the program is the same
-    const program = encapProgram(settings, ETHERNET_BYTES);
+    const program = encapProgram(settings, places, ETHERNET_BYTES);
     const encap = bpf.load(program.name, BPF_PROG_TYPE_SCHED_CLS, program.bytes(maps));
     try {
       const out = bpf.testRun(encap, inEthernet(innerPacket(ours, theirs, TTL)));
@@ -56,6 +63,7 @@ export function selfTest(bpf: Bpf, maps: Maps, table: KernelTable, decap: number
     table.replaceAll([]);
     table.suspend();
     table.resetCounters();
+    table.forgetFlows();
   }
 }
 

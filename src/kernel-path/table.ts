@@ -13,6 +13,7 @@ import {
   CONTAINER_MACS,
   COUNTER_BYTES,
   Drop,
+  FLOW_KEY_BYTES,
   type Maps,
   OUTER_BYTES,
   OUTER_IPV4,
@@ -205,6 +206,11 @@ export class KernelTable {
       const silentForMs = last === 0n ? null : Math.max(0, Number(nowNanoseconds - last) / 1e6);
       yield { subnet: peer.subnet, publicIp: peer.publicIp, txPackets, txBytes, rxPackets, rxBytes, silentForMs };
     }
+  }
+
+  /** All flows begin anew: the next packet of each goes by route. */
+  forgetFlows(): void {
+    for (const key of [...this.#bpf.keys(this.#maps.flows, FLOW_KEY_BYTES)]) this.#bpf.delete(this.#maps.flows, key);
   }
 
   /** Sets all totals and drops to 0. */

@@ -26,6 +26,7 @@ export const BPF_LINK_GET_NEXT_ID = 31;
 export const BPF_MAP_TYPE_HASH = 1;
 export const BPF_MAP_TYPE_ARRAY = 2;
 export const BPF_MAP_TYPE_PERCPU_ARRAY = 6;
+export const BPF_MAP_TYPE_LRU_HASH = 9;
 export const BPF_MAP_TYPE_LPM_TRIE = 11;
 /** Map flag: memory is taken for an entry when it comes. A prefix trie wants it. */
 export const BPF_F_NO_PREALLOC = 1;
@@ -73,3 +74,5 @@ export const LINK_CREATE = { program: 0, ifindex: 4, attachType: 8, flags: 12 } 
 export const PROG_INFO_NAME = 64;
 export const MAP_INFO_NAME = 24;
 export const LINK_INFO_PROGRAM = 8;
+/** Of a TCX link: its device; 0 once it has been taken off. */
+export const LINK_INFO_IFINDEX = 16;

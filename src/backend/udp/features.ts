@@ -5,6 +5,7 @@ import { errnoName } from '../../linux/errno.js';
 import type { Switch } from '../../tun/device.js';
 import type { FeatureStatus } from '../backend.js';
 import type { Descriptors } from './descriptors.js';
+import type { KernelPathKeeper } from './kernel-path-keeper.js';
 import { segmentedSendDoubt } from './kernel-quirks.js';
 import type { UdpBackendOptions } from './options.js';
 
@@ -12,12 +13,13 @@ interface InForce {
   readonly descriptors: Descriptors;
   readonly plane: DataPlane;
   readonly threads: 1 | 2;
+  readonly kernelPath: Pick<KernelPathKeeper, 'feature'>;
 }
 
 /** What was wanted of offloads, threads and buffers, what is in force, and why the two differ. */
 export function featuresOf(
   { offloads, socketBuffer, forwarderThreads }: UdpBackendOptions,
-  { descriptors: { tun, socket }, plane: { control }, threads }: InForce,
+  { descriptors: { tun, socket }, plane: { control }, threads, kernelPath }: InForce,
 ): FeatureStatus[] {
   const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoName(errno)})`);
   const lacks = (wanted: Switch, has: boolean, other: string) => (wanted === 'off' || has ? '' : `needs ${other}`);
@@ -61,5 +63,6 @@ export function featuresOf(
     { name: 'forwarder_threads', wanted: String(forwarderThreads), inForce: String(threads), reason: '' },
     buffer('send_buffer', socket.sendBuffer),
     buffer('receive_buffer', socket.receiveBuffer),
+    kernelPath.feature(),
   ];
 }

@@ -27,6 +27,7 @@ import {
   Jump,
   LOAD_64,
   MODE_MEMORY,
+  PSEUDO_KERNEL_CALL,
   PSEUDO_MAP_FD,
   SIZE_BITS,
   type Size,
@@ -193,6 +194,11 @@ export class Assembler<C extends Context> {
 
   call(helper: Helper): this {
     return this.#add(Class.JMP | JUMP_CALL, 0, 0, 0, HELPERS[helper].number);
+  }
+
+  /** Calls a function of the kernel that is no helper, with one argument. @param number see Btf.functionNumber */
+  callKernel(number: number): this {
+    return this.#add(Class.JMP | JUMP_CALL, 0, PSEUDO_KERNEL_CALL, 0, number);
   }
 
   exit(): this {

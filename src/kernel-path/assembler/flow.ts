@@ -10,6 +10,7 @@ import {
   JUMP_CALL,
   JUMP_EXIT,
   LOAD_64,
+  PSEUDO_KERNEL_CALL,
 } from './instruction.js';
 import { HELPERS } from './symbols.js';
 
@@ -86,7 +87,7 @@ function reads({ opcode, destination, source, immediate }: Instruction): number 
         case JUMP_EXIT:
           return 1;
         case JUMP_CALL:
-          return argumentsOf(immediate);
+          return source === PSEUDO_KERNEL_CALL ? 1 << 1 : argumentsOf(immediate);
         default:
           return first | ((opcode & FROM_REGISTER) !== 0 ? second : 0);
       }

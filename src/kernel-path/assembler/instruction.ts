@@ -80,6 +80,8 @@ export const JUMP_EXIT = 0x90;
 export const LOAD_64 = Class.LD | SIZE_BITS[8] | MODE_IMMEDIATE;
 /** Source register of LOAD_64: the immediate is a map's descriptor. */
 export const PSEUDO_MAP_FD = 1;
+/** Source register of a call: the immediate is the number of a function of the kernel. Those called here take one argument. */
+export const PSEUDO_KERNEL_CALL = 2;
 
 export function encode(instructions: readonly Instruction[]): Uint8Array {
   const bytes = new Uint8Array(instructions.length * INSTRUCTION_BYTES);

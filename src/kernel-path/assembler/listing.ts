@@ -10,6 +10,7 @@ import {
   JUMP_EXIT,
   Jump,
   LOAD_64,
+  PSEUDO_KERNEL_CALL,
   PSEUDO_MAP_FD,
 } from './instruction.js';
 import { HELPERS } from './symbols.js';
@@ -91,6 +92,7 @@ function jump({ opcode, destination, source, offset, immediate }: Instruction): 
   const kind = opcode & 0xf0;
   if (kind === JUMP_ALWAYS) return `goto pc${signed(offset)}`;
   if (kind === JUMP_EXIT) return 'exit';
+  if (kind === JUMP_CALL && source === PSEUDO_KERNEL_CALL) return `call kernel-function#${immediate}`;
   if (kind === JUMP_CALL) return `call bpf_${helperNames.get(immediate) ?? 'unknown'}#${immediate}`;
   const comparison = comparisons.get(kind);
   if (comparison === undefined) return unknown(opcode);

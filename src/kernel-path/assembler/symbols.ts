@@ -3,6 +3,8 @@
 /** The helpers: their numbers, and how many arguments each takes. */
 export const HELPERS = {
   map_lookup_elem: { number: 1, takes: 2 },
+  map_update_elem: { number: 2, takes: 4 },
+  map_delete_elem: { number: 3, takes: 2 },
   ktime_get_ns: { number: 5, takes: 0 },
   skb_store_bytes: { number: 9, takes: 5 },
   redirect: { number: 23, takes: 2 },
@@ -10,6 +12,7 @@ export const HELPERS = {
   set_hash_invalid: { number: 41, takes: 1 },
   skb_change_head: { number: 43, takes: 3 },
   skb_adjust_room: { number: 50, takes: 4 },
+  probe_read_kernel: { number: 113, takes: 3 },
   csum_level: { number: 135, takes: 2 },
   redirect_neigh: { number: 152, takes: 4 },
   redirect_peer: { number: 155, takes: 2 },

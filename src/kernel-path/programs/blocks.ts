@@ -34,7 +34,7 @@ export const IP = {
 export const VERSION_4_WITHOUT_OPTIONS = 0x45;
 const TCP_DATA_OFFSET = 12;
 const TCP_HEADER = 20;
-const PROTOCOL_TCP = 6;
+export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 /** All of the fragment word but DF, which says nothing about this packet: as the word lies in memory. */
 export const FRAGMENT_BITS = swap16(0xbfff);

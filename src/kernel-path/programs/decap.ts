@@ -30,6 +30,7 @@ import {
   CONTAINER_MACS,
   Drop,
   ETHERNET_BYTES,
+  FLOW_CONTAINER,
   OUTER_BYTES,
   OUTER_IPV4,
   PEER_ADDRESS,
@@ -55,6 +56,7 @@ import {
   takeSlots,
   VERSION_4_WITHOUT_OPTIONS,
 } from './blocks.js';
+import { checkFlow, takeFlowSlots } from './flows.js';
 import type { InboundMode, ProgramSettings } from './settings.js';
 
 const ETH_P_IP = 0x0800;
@@ -82,6 +84,7 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
   const asm = new Assembler('tweed_decap', SK_BUFF);
   const slots = takeSlots(asm);
   const macs = asm.slot(2 * MAC_BYTES);
+  const flow = takeFlowSlots(asm);
   const { network, subnet } = settings;
 
   asm
@@ -177,7 +180,7 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
     .jumpIf(r1, '==', 1, 'leave');
   measure(asm, INNER, slots, 'leave');
 
-  asm.remark('from here on it is ours');
+  asm.remark('from here on it is ours').store(8, r10, flow.time, 0);
   decrementTtl(asm, INNER, 'patched');
   count(
     asm,
@@ -192,16 +195,15 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
       [PeerCount.rxBytes, slots.bytes],
     ],
     () => {
-      asm.alu(r7, '=', r0).call('ktime_get_ns').store(8, r7, PeerCount.lastReceived, r0);
+      asm.alu(r7, '=', r0).call('ktime_get_ns').store(8, r7, PeerCount.lastReceived, r0).store(8, r10, flow.time, r0);
     },
   );
   if (mode === 'direct') {
-    asm
-      .remark('r7: where the container is, 0 if nobody knows')
-      .load(4, r1, r9, INNER + IP.destination)
-      .store(4, r10, slots.key, r1);
+    asm.remark('r7: where the container is, 0 if nobody knows or the packet has to go by route').alu(r7, '=', 0);
+    checkFlow(asm, INNER, flow, 'by_route');
+    asm.load(4, r1, r10, flow.key + FLOW_CONTAINER).store(4, r10, slots.key, r1);
     lookUp(asm, 'containers', slots.key);
-    asm.alu(r7, '=', r0);
+    asm.alu(r7, '=', r0).label('by_route');
   }
   asm
     .remark('the outer headers off; a super-packet keeps the size of its segments')

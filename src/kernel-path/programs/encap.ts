@@ -48,7 +48,8 @@ import {
   takeSlots,
   VERSION_4_WITHOUT_OPTIONS,
 } from './blocks.js';
-import type { ProgramSettings } from './settings.js';
+import { noteFlow, takeFlowSlots } from './flows.js';
+import type { ConntrackPlaces, ProgramSettings } from './settings.js';
 
 /** The longest packet whose datagram's length fits 16 bits. */
 const MAX_PACKET = 65_535 - OUTER_BYTES;
@@ -57,9 +58,14 @@ const ETH_P_IP = 0x0800;
 const UDP_LENGTH = OUTER_IPV4 + 4;
 
 /**
+ * @param places in mode `direct`: flows whose answers may go straight to their container are noted; null: none is
  * @param linkHeader 0 on a device without link header, as a TUN is; ETHERNET_BYTES on one with Ethernet
  */
-export function encapProgram(settings: ProgramSettings, linkHeader: 0 | typeof ETHERNET_BYTES = 0): Program {
+export function encapProgram(
+  settings: ProgramSettings,
+  places: ConntrackPlaces | null,
+  linkHeader: 0 | typeof ETHERNET_BYTES = 0,
+): Program {
   const asm = new Assembler('tweed_encap', SK_BUFF);
   const slots = takeSlots(asm);
   // the EtherType and the outer headers as they are stored, so that the headers begin at a multiple of eight
@@ -98,6 +104,10 @@ export function encapProgram(settings: ProgramSettings, linkHeader: 0 | typeof E
   measure(asm, ip, slots, 'leave');
   asm.load(8, r1, r10, slots.longest).load(4, r2, r7, PEER_MAX_PACKET).jumpIf(r1, '>', r2, 'leave');
 
+  if (places !== null) {
+    noteFlow(asm, ip, takeFlowSlots(asm), settings.subnet, places);
+    reach(asm, ip + IP.header, 'leave', 'again');
+  }
   asm.remark('from here on it is ours');
   decrementTtl(asm, ip, 'patched');
   if (linkHeader === 0) {

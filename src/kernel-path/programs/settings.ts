@@ -14,5 +14,14 @@ export interface ProgramSettings {
   readonly tunIfindex: number;
 }
 
+/** How to learn what connection tracking knows of a packet; differs from kernel to kernel. */
+export interface ConntrackPlaces {
+  /** Number of `bpf_cast_to_kern_ctx`. */
+  readonly castToKernel: number;
+  /** Bytes from the beginning of `struct sk_buff` and `struct nf_conn`. */
+  readonly connectionInPacket: number;
+  readonly statusInConnection: number;
+}
+
 /** How a decapsulated packet goes on: as if the TUN had delivered it, or straight to the container where that is known. */
 export type InboundMode = 'route' | 'direct';

@@ -222,23 +222,84 @@ describe('what comes in', () => {
     }
   });
 
-  it('goes to the container’s link with its addresses where that is known, else by route', () => {
-    const direct = new ByteBench('direct');
-    try {
-      const mac = Uint8Array.of(2, 1, 2, 3, 4, 5);
-      const gatewayMac = Uint8Array.of(2, 9, 8, 7, 6, 5);
+  describe('straight to the container', () => {
+    const mac = Uint8Array.of(2, 1, 2, 3, 4, 5);
+    const gatewayMac = Uint8Array.of(2, 9, 8, 7, 6, 5);
+    let direct: ByteBench;
+    beforeEach(() => {
+      direct = new ByteBench('direct');
       direct.table.setContainers([{ address: address('10.5.1.2'), ifindex: 1, mac, gatewayMac }]);
-      const known = direct.decap(ethernet(outer(good)));
-      expect(known.verdict).toBe('taken');
-      expect([...known.frame.subarray(0, 14)]).toEqual([...mac, ...gatewayMac, 8, 0]);
-      const other = inboundUdp({ destination: [1, 3] });
-      const unknown = direct.decap(ethernet(outer(other)));
-      expect([unknown.verdict, ...unknown.frame.subarray(0, 12)]).toEqual(['taken', ...new Array(12).fill(0)]);
-      expect(Buffer.from(unknown.packet).equals(forwarded(other))).toBe(true);
-      expect(Buffer.from(known.packet).equals(forwarded(good))).toBe(true);
-    } finally {
-      direct.close();
-    }
+    });
+    afterEach(() => direct.close());
+
+    /** Whether it went there; either way it is the packet that user space would have made of it. */
+    const wentStraight = (packet: Uint8Array): boolean => {
+      const { verdict, frame, packet: out } = direct.decap(ethernet(outer(packet)));
+      expect(verdict).toBe('taken');
+      expect(Buffer.from(out).equals(forwarded(packet))).toBe(true);
+      const macs = [...frame.subarray(0, 12)];
+      if (macs.every((byte) => byte === 0)) return false;
+      expect(macs).toEqual([...mac, ...gatewayMac]);
+      return true;
+    };
+    const out = { source: [1, 2], destination: [2, 2] } as const;
+    const ports = { sourcePort: 1000, destinationPort: 2000 };
+    const back = { sourcePort: 2000, destinationPort: 1000 };
+    const ACK = 0x10;
+
+    it('goes what answers a flow that the container has sent something of, by its addresses, and no other', () => {
+      expect(wentStraight(inboundUdp(back))).toBe(false);
+      expect(direct.encap(udp({ ...out, ...ports })).verdict).toBe('taken');
+      expect(wentStraight(inboundUdp(back))).toBe(true);
+      expect(wentStraight(inboundUdp({ ...back, sourcePort: 2001 }))).toBe(false);
+      expect(wentStraight(inboundUdp({ ...back, destinationPort: 1001 }))).toBe(false);
+      expect(wentStraight(inboundUdp({ ...back, source: [2, 3] }))).toBe(false);
+      expect(wentStraight(inboundTcp({ ...back, flags: ACK }))).toBe(false);
+    });
+
+    it('goes no packet to a container that nobody knows', () => {
+      direct.encap(udp({ source: [1, 3], destination: [2, 2], ...ports }));
+      expect(wentStraight(inboundUdp({ ...back, destination: [1, 3] }))).toBe(false);
+    });
+
+    it('goes nothing that begins or ends a connection', () => {
+      direct.encap(tcp({ ...out, ...ports, flags: 0x02 }));
+      expect(wentStraight(inboundTcp({ ...back, flags: ACK }))).toBe(true);
+      for (const flags of [0x02, 0x12, 0x11, 0x04, 0x14])
+        expect(wentStraight(inboundTcp({ ...back, flags }))).toBe(false);
+    });
+
+    it('is not begun by TCP in the middle of a connection that nobody tracks', () => {
+      direct.encap(tcp({ ...out, ...ports, flags: ACK }));
+      expect(wentStraight(inboundTcp({ ...back, flags: ACK }))).toBe(false);
+    });
+
+    it('go echoes by their identifier, and no other ICMP', () => {
+      // icmp() makes all with the identifier 1
+      const back = { source: [2, 2], destination: [1, 2] } as const;
+      direct.encap(icmp(8, out));
+      expect(wentStraight(icmp(0, back))).toBe(true);
+      expect(wentStraight(icmp(8, back))).toBe(true);
+      expect(wentStraight(altered(icmp(0, back), { 25: 2 }))).toBe(false);
+      expect(wentStraight(icmp(3, back))).toBe(false);
+    });
+
+    it('goes nothing any more once the flows are forgotten, or the container is', () => {
+      direct.encap(udp({ ...out, ...ports }));
+      direct.table.forgetFlows();
+      expect(wentStraight(inboundUdp(back))).toBe(false);
+      direct.encap(udp({ ...out, ...ports }));
+      expect(wentStraight(inboundUdp(back))).toBe(true);
+      direct.table.setContainers([]);
+      expect(wentStraight(inboundUdp(back))).toBe(false);
+    });
+
+    it('goes no packet that is too short to have a flow', () => {
+      const tiny = fixHeaderChecksum(altered(inboundUdp({ ...back, payload: payload(0) }), { 9: 6 }));
+      expect(wentStraight(tiny)).toBe(false);
+      const bare = fixHeaderChecksum(altered(tiny.slice(0, 20), { 2: 0, 3: 20 }));
+      expect(wentStraight(bare)).toBe(false);
+    });
   });
 
   it('is never accepted wrongly, a million hostile datagrams long', () => {

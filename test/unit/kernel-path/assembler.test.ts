@@ -278,9 +278,12 @@ describe('the programs', () => {
     tunIfindex: 3,
   };
 
+  const places = { castToKernel: 40_000, connectionInPacket: 104, statusInConnection: 128 };
+
   it.each([
-    ['encapsulation', () => encapProgram(settings)],
-    ['encapsulation on Ethernet', () => encapProgram(settings, 14)],
+    ['encapsulation', () => encapProgram(settings, null)],
+    ['encapsulation on Ethernet', () => encapProgram(settings, null, 14)],
+    ['encapsulation that notes flows', () => encapProgram(settings, places)],
     ['decapsulation by route', () => decapProgram(settings, 'route')],
     ['decapsulation to the container', () => decapProgram(settings, 'direct')],
   ])('%s can be assembled, and has no instruction that the listing does not know', (_, make) => {
@@ -296,7 +299,7 @@ describe('the programs', () => {
     fc.assert(
       fc.property(prefix, prefix, address, fc.integer({ min: 1, max: 65_535 }), (network, subnet, own, port) => {
         const any = { ...settings, network, subnet, address: own, port };
-        expect(encapProgram(any).instructions.length).toBeLessThan(400);
+        expect(encapProgram(any, places).instructions.length).toBeLessThan(400);
         expect(decapProgram(any, 'direct').instructions.length).toBeLessThan(400);
       }),
     );

@@ -41,7 +41,7 @@ function runs(fails: readonly string[] = [], shown = ''): Run {
       if (!tolerate) throw new Error(`${line}: refused`);
       return failed;
     }
-    if (line.startsWith('ip -json')) return { ...ok, stdout: '[{"link_type":"ether"}]' };
+    if (line.startsWith('ip -json')) return { ...ok, stdout: '[{"link_type":"ether","parentbus":"pci"}]' };
     return { ...ok, stdout: shown };
   };
 }
@@ -180,6 +180,7 @@ describe('KernelPath', () => {
     bpf: () => fake.thin,
     run,
     processors: () => PROCESSORS,
+    types: () => null,
   });
 
   it('attaches the way in first, and detaches it last', async () => {
@@ -227,7 +228,9 @@ describe('KernelPath', () => {
   });
 
   it.each([
-    ['hardware', '', [1472, 1472]],
+    ['hardware', ',"parentbus":"pci"', [1472, 1472]],
+    ['a virtual machine’s card', ',"parentbus":"virtio"', [0, 1472]],
+    ['whatever it is', '', [0, 1472]],
     ['a veth', ',"linkinfo":{"info_kind":"veth"}', [0, 1472]],
   ])('sends over %s to the peers that it can', async (_, linkinfo, longest) => {
     const run: Run = async () => ({ ...ok, stdout: `[{"link_type":"ether"${linkinfo}}]` });

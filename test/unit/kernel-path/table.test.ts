@@ -34,7 +34,7 @@ let maps: Maps;
 let table: KernelTable;
 beforeEach(() => {
   fake = new FakeBpf();
-  maps = createMaps(fake.thin, { peers: CAPACITY, containers: 3 });
+  maps = createMaps(fake.thin, { peers: CAPACITY, containers: 3, flows: 4 });
   table = new KernelTable(fake.thin, maps, {
     address: address('192.0.2.1'),
     port: 8285,

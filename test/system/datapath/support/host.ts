@@ -25,6 +25,7 @@ export const OPTIONS: UdpBackendOptions = {
   forwarderThreads: 'auto',
   socketBuffer: 7_340_032,
   txQueueLength: 1000,
+  kernelPath: 'off',
 };
 
 export function address(text: string): number {

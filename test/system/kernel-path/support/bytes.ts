@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { SK_BUFF, SK_BUFF_BYTES, TC_ACT_REDIRECT, TC_ACT_SHOT } from '../../../../src/kernel-path/assembler/symbols.js';
 import { Bpf } from '../../../../src/kernel-path/bpf.js';
+import { conntrackPlaces } from '../../../../src/kernel-path/conntrack.js';
 import { countProcessors } from '../../../../src/kernel-path/kernel-path.js';
 import { closeMaps, createMaps, ETHERNET_BYTES, type Maps } from '../../../../src/kernel-path/maps.js';
 import { decapProgram } from '../../../../src/kernel-path/programs/decap.js';
@@ -26,7 +27,7 @@ export interface Outcome {
 /** The same host 1 with peers 2 and 3 that the workbench of user space has. */
 export class ByteBench {
   readonly bpf = new Bpf();
-  readonly maps: Maps = createMaps(this.bpf, { peers: 64, containers: 64 });
+  readonly maps: Maps = createMaps(this.bpf, { peers: 64, containers: 64, flows: 64 });
   readonly table: KernelTable;
   readonly #decap: number;
   readonly #encap: number;
@@ -45,7 +46,7 @@ export class ByteBench {
       bpf.load(program.name, BPF_PROG_TYPE_SCHED_CLS, program.bytes(maps));
     this.#decap = load(decapProgram(settings, mode));
     // a test run knows only devices with Ethernet
-    this.#encap = load(encapProgram(settings, ETHERNET_BYTES));
+    this.#encap = load(encapProgram(settings, mode === 'direct' ? conntrackPlaces() : null, ETHERNET_BYTES));
     const processors = countProcessors(readFileSync('/sys/devices/system/cpu/possible', 'utf8'));
     this.table = new KernelTable(bpf, maps, { address: host(1), port: PORT, capacity: 64, processors });
     this.table.replaceAll([2, 3].map((n) => ({ subnet: subnet(n), publicIp: host(n), pathMtu })));
