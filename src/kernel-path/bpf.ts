@@ -7,6 +7,7 @@
 import {
   BPF_ATTR_BYTES,
   BPF_LINK_CREATE,
+  BPF_LINK_DETACH,
   BPF_LINK_GET_FD_BY_ID,
   BPF_LINK_GET_NEXT_ID,
   BPF_MAP_CREATE,
@@ -282,6 +283,20 @@ export class Bpf {
     this.#u32(LINK_CREATE.ifindex, ifindex);
     this.#u32(LINK_CREATE.attachType, attachType);
     return this.#call(BPF_LINK_CREATE, `link to interface ${ifindex}`);
+  }
+
+  /** Takes a link off its device, whoever holds it. */
+  detachLink(id: number): void {
+    this.#clear();
+    this.#u32(BY_ID.id, id);
+    const link = this.#call(BPF_LINK_GET_FD_BY_ID, `link ${id}`);
+    this.#clear();
+    this.#u32(0, link);
+    try {
+      this.#call(BPF_LINK_DETACH, `detach link ${id}`);
+    } finally {
+      this.#calls.close(link);
+    }
   }
 
   /** Is a link to a device still on it? Somebody may have taken it off, or the device away. */

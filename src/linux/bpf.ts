@@ -22,6 +22,7 @@ export const BPF_OBJ_GET_INFO_BY_FD = 15;
 export const BPF_LINK_CREATE = 28;
 export const BPF_LINK_GET_FD_BY_ID = 30;
 export const BPF_LINK_GET_NEXT_ID = 31;
+export const BPF_LINK_DETACH = 34;
 
 export const BPF_MAP_TYPE_HASH = 1;
 export const BPF_MAP_TYPE_ARRAY = 2;

@@ -191,18 +191,14 @@ export class KernelPathKeeper {
     return { name: 'kernel_path', wanted: this.#options.wanted, inForce: this.#mode, reason: this.#reason };
   }
 
-  /** Counters by the names that the forwarders have, and those of peers by their subnet; nothing while it is off. */
+  /** Counters by the names that the forwarders have, to be added to theirs; and the kernel path's own share of the packets. */
   counted(): { totals: Readonly<Record<string, number>>; drops: Readonly<Record<string, number>> } {
-    return this.#path?.counters() ?? { totals: {}, drops: {} };
+    const { totals, drops } = this.#path?.counters() ?? { totals: {}, drops: {} };
+    const { tx_packets = 0, rx_packets = 0 } = totals as Readonly<Record<string, number>>;
+    return { totals: { ...totals, kernel_tx_packets: tx_packets, kernel_rx_packets: rx_packets }, drops };
   }
 
   peers(): ReturnType<KernelPath['peers']> {
     return this.#path?.peers() ?? [];
-  }
-
-  /** How many peers are sent to and containers delivered to, for status. */
-  status(): { readonly peers: number; readonly containers: number } | null {
-    const status = this.#path?.status();
-    return status === undefined ? null : { peers: status.peers, containers: status.containers };
   }
 }
