@@ -8,7 +8,7 @@ import { trafficSuite } from './traffic-suite.js';
 const SUITE = 'ladder';
 
 /** From below: the same wire format handled better and better, then the kernel, for scale. */
-export const RUNGS = ['dgram', 'tweed-off', 'batched', 'tweed', 'vxlan', 'direct'];
+export const RUNGS = ['dgram', 'tweed-off', 'batched', 'tweed', 'kernel-route', 'kernel-direct', 'vxlan', 'direct'];
 
 const COSTS: readonly Metric[] = [
   { id: 'callsPerPacket', title: 'system calls', unit: 'per packet', better: 'less', digits: 3 },

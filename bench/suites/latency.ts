@@ -23,7 +23,7 @@ function plans({ quick, rounds, seconds }: Settings): SuitePlan<Place>[] {
       suite: SUITE,
       underlay: 'whole',
       rounds,
-      contenders: ['direct', 'vxlan', 'tweed', 'tweed-off'],
+      contenders: ['direct', 'vxlan', 'kernel-direct', 'kernel-route', 'tweed', 'tweed-off'],
       measurements: quick ? measurements.slice(0, 1) : measurements,
       twice: { contender: 'tweed', measurements: ['udp-rr'] },
     },

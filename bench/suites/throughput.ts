@@ -4,7 +4,7 @@ import { flood, idlePing, type Place, type TrafficMeasurement, tcp, udp } from '
 import { trafficSuite } from './traffic-suite.js';
 
 const SUITE = 'throughput';
-const CONTENDERS = ['direct', 'vxlan', 'tweed', 'tweed-off', 'c-loop'];
+const CONTENDERS = ['direct', 'vxlan', 'kernel-direct', 'kernel-route', 'tweed', 'tweed-off', 'c-loop'];
 /** Who is fast enough for the order of super-packets to matter. */
 const ORDERED = ['direct', 'vxlan', 'tweed'];
 const ORDERED_SECONDS = 10;
@@ -17,7 +17,7 @@ export function throughputSuite(site: Site): Suite<Place> {
 function plans({ quick, rounds, seconds, underlays }: Settings): SuitePlan<Place>[] {
   const all = measurements(seconds, quick);
   const quickly = ['tcp-1', 'flood-64', 'ping'];
-  const segmented = ['tcp-1', 'tcp-1-reverse', 'tcp-4', 'udp-1400'];
+  const segmented = ['tcp-1', 'tcp-1-reverse', 'tcp-4', 'udp-1400', 'flood-64', 'ping'];
   const plans: SuitePlan<Place>[] = underlays.map((underlay) => {
     const wanted = underlay === 'segmented' ? segmented : all.map(({ id }) => id);
     return {

@@ -3,10 +3,10 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { exec } from '../../../src/base/exec.js';
 import { Bpf } from '../../../src/kernel-path/bpf.js';
 import { OBJECT_PREFIX } from '../../../src/kernel-path/maps.js';
-import { leaseOf, PORT } from '../datapath/support/host.js';
-import type { Namespace } from '../datapath/support/namespace.js';
+import { address, leaseOf, PORT } from '../datapath/support/host.js';
+import { connect, Namespace } from '../datapath/support/namespace.js';
 import { type Site, useSite } from '../datapath/support/site.js';
-import { Udp } from '../datapath/support/sockets.js';
+import { Sniffer, Udp } from '../datapath/support/sockets.js';
 import { file, NumberedStream, ping, sendFile } from '../datapath/support/transfer.js';
 import { until } from '../datapath/support/until.js';
 import { carriedByKernel, expectInForce, featureOf } from './support/by.js';
@@ -157,6 +157,77 @@ describe.each(MODES)('in mode %s', (mode) => {
     });
     await one.process.setPeers([leaseOf(2, two.publicIp, mode)]);
     await ping(one.container, two.containerIp, 56);
+  });
+});
+
+describe('mode direct', () => {
+  /** Packets that the host's own devices saw coming in by the overlay, while a file went to its container. */
+  const seenByHost = async (there: Site): Promise<number> => {
+    const [one, two] = [there.host(1), there.host(2)];
+    const sniffer = new Sniffer(two.namespace, 'flannel0', 'in');
+    await sendFile(one.end, two.end, file(4 * MIB, 1));
+    const seen = sniffer.drain().length;
+    sniffer.close();
+    return seen;
+  };
+
+  it('shows the host the beginning and the end of a connection, and nothing in between', async () => {
+    const there = site();
+    await there.setUnderlaySegmentation(false);
+    await there.start({ kernelPath: 'route' });
+    expect(await seenByHost(there)).toBeGreaterThan(2000);
+    await there.stop();
+    await there.start({ kernelPath: 'direct' });
+    await ping(there.host(2).container, there.host(1).containerIp, 56, 1);
+    await there.host(2).process.reconcile();
+    expect(await seenByHost(there)).toBeLessThan(50);
+  });
+
+  it('finds a container again that was replaced by another of the same address', async () => {
+    const there = site();
+    await there.start({ kernelPath: 'direct' });
+    const [one, two] = [there.host(1), there.host(2)];
+    await ping(one.container, two.containerIp, 56);
+    const successor = new Namespace();
+    await two.namespace.ip('link delete vc');
+    await connect(two.namespace, 'vc', successor, 'eth0');
+    await two.namespace.ip('link set vc master br0 mtu 1472');
+    await successor.ip('link set eth0 mtu 1472', 'address add 10.5.2.2/24 dev eth0', 'route add default via 10.5.2.1');
+    await ping(successor, one.containerIp, 56);
+    await sendFile(one.end, { namespace: successor, address: two.containerIp }, file(MIB, 1));
+    // and the first one's link again, for the tests to come
+    await two.namespace.ip('link delete vc');
+    await connect(two.namespace, 'vc', two.container, 'eth0');
+    await two.namespace.ip('link set vc master br0 mtu 1472');
+    await two.container.ip(
+      'link set eth0 mtu 1472',
+      'address add 10.5.2.2/24 dev eth0',
+      'route add default via 10.5.2.1',
+    );
+    await ping(one.container, two.containerIp, 56);
+    await everything(there);
+    successor.close();
+  });
+
+  it('follows an address from container to container', async () => {
+    const there = site();
+    await there.start({ kernelPath: 'direct' });
+    const [one, two] = [there.host(1), there.host(2)];
+    const other = new Namespace();
+    await connect(two.namespace, 'vd', other, 'eth0');
+    await two.namespace.ip('link set vd master br0 mtu 1472');
+    await other.ip('link set eth0 mtu 1472', 'address add 10.5.2.3/24 dev eth0', 'route add default via 10.5.2.1');
+    const shared = address('10.5.2.9');
+    for (const holder of [two.container, other, two.container]) {
+      await holder.ip('address add 10.5.2.9/24 dev eth0');
+      // the holder says so to the bridge, as one does who takes over an address
+      await ping(holder, address('10.5.2.1'), 8, 1);
+      await two.namespace.ip('neighbour flush dev br0');
+      await sendFile(one.end, { namespace: holder, address: shared }, file(MIB, 1));
+      await holder.ip('address del 10.5.2.9/24 dev eth0');
+    }
+    await two.namespace.ip('link delete vd');
+    other.close();
   });
 });
 
