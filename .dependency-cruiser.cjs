@@ -12,7 +12,7 @@ const below = {
   backend: ['base', 'linux', 'routes', 'subnet', 'tun', 'encap', 'kernel-path'],
   observe: ['base', 'subnet', 'backend'],
   daemon: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe'],
-  operator: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe', 'daemon'],
+  operator: ['base', 'linux', 'routes', 'subnet', 'backend', 'kernel-path', 'observe', 'daemon'],
   lab: ['base', 'linux', 'subnet', 'routes', 'observe', 'operator'],
   cli: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe', 'daemon', 'operator', 'lab'],
 };

@@ -9,6 +9,7 @@ import { fetchStatus } from '../status-client.js';
 import { type Check, type Finding, fail, ok, runChecks, warn } from './finding.js';
 import { hostChecks } from './host-checks.js';
 import { type DoctorQuestion, gatherHostFacts } from './host-facts.js';
+import { gatherKernelPathFacts, kernelPathChecks, renderPrograms } from './kernel-path.js';
 import { gatherRegistryFacts, registryChecks } from './registry-checks.js';
 
 /** What the checks of the daemon itself are judged by. */
@@ -34,6 +35,18 @@ const daemonChecks: readonly Check<DaemonFacts>[] = [
         : ok(`packets between hosts go by ${underlay.name}, MTU ${underlay.mtu}`),
   },
 ];
+
+/** The kernel path: what there is to say, and the programs themselves. Changes nothing. */
+export async function examineKernel(
+  options: Pick<DaemonOptions, 'underlay' | 'runDirectory'>,
+): Promise<{ readonly findings: readonly Finding[]; readonly programs: string }> {
+  const [status, underlay] = await Promise.all([
+    fetchStatus(options.runDirectory).catch(() => null),
+    underlayOrReason(options.underlay),
+  ]);
+  const facts = await gatherKernelPathFacts(status, typeof underlay === 'string' ? null : underlay.name);
+  return { findings: runChecks(kernelPathChecks, facts), programs: renderPrograms(facts.reports) };
+}
 
 /** Looks at this host, at its daemon if one runs, and at the registry. Changes nothing. */
 export async function examineHost(
