@@ -12,7 +12,7 @@ const below = {
   backend: ['base', 'linux', 'routes', 'subnet', 'tun', 'encap', 'kernel-path'],
   observe: ['base', 'linux', 'subnet', 'backend'],
   daemon: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe'],
-  operator: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'observe', 'daemon'],
+  operator: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'kernel-path', 'observe', 'daemon'],
   lab: ['base', 'linux', 'subnet', 'routes', 'observe', 'operator'],
   cli: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'observe', 'daemon', 'operator', 'lab'],
 };

@@ -5,6 +5,8 @@ import { trafficSuite } from './traffic-suite.js';
 
 const SUITE = 'throughput';
 const CONTENDERS = ['direct', 'vxlan', 'kernel-direct', 'kernel-route', 'tweed', 'tweed-off', 'c-loop'];
+/** Who is left out of a quick run. */
+const SLOWLY = ['c-loop', 'kernel-direct', 'kernel-route'];
 /** Who is fast enough for the order of super-packets to matter. */
 const ORDERED = ['direct', 'vxlan', 'tweed'];
 const ORDERED_SECONDS = 10;
@@ -17,14 +19,14 @@ export function throughputSuite(site: Site): Suite<Place> {
 function plans({ quick, rounds, seconds, underlays }: Settings): SuitePlan<Place>[] {
   const all = measurements(seconds, quick);
   const quickly = ['tcp-1', 'flood-64', 'ping'];
-  const segmented = ['tcp-1', 'tcp-1-reverse', 'tcp-4', 'udp-1400', 'flood-64', 'ping'];
+  const segmented = ['tcp-1', 'tcp-1-reverse', 'tcp-4', 'udp-1400'];
   const plans: SuitePlan<Place>[] = underlays.map((underlay) => {
     const wanted = underlay === 'segmented' ? segmented : all.map(({ id }) => id);
     return {
       suite: SUITE,
       underlay,
       rounds,
-      contenders: quick ? CONTENDERS.filter((id) => id !== 'c-loop') : CONTENDERS,
+      contenders: CONTENDERS.filter((id) => (quick ? !SLOWLY.includes(id) : id !== 'c-loop' || underlay === 'whole')),
       measurements: all.filter(({ id }) => wanted.includes(id) && (!quick || quickly.includes(id))),
       twice: { contender: 'tweed', measurements: ['tcp-1', 'ping'] },
     };

@@ -28,12 +28,14 @@ import type { DaemonOptions } from './options.js';
 const NEEDED: readonly Capability[] = ['NET_ADMIN', 'NET_RAW', 'NET_BIND_SERVICE'];
 
 /**
- * Of a kernel path. Its programs read what connection tracking knows of a packet, which is the kernel's memory: CAP_PERFMON.
+ * Of a kernel path. Mode `direct` reads what connection tracking knows of a packet, which is the kernel's memory: CAP_PERFMON.
  * Before Linux 6.6 a program comes to its device by a mounted bpffs, and before 5.8 the two were part of CAP_SYS_ADMIN.
  */
-function neededByKernelPath(release: string): readonly Capability[] {
+function neededByKernelPath(wish: DaemonOptions['udp']['kernelPath'], release: string): readonly Capability[] {
+  if (wish === 'off') return [];
   const [major, minor] = parseRelease(release);
-  return major > 6 || (major === 6 && minor >= 6) ? ['BPF', 'PERFMON'] : ['BPF', 'PERFMON', 'SYS_ADMIN'];
+  const needed: Capability[] = wish === 'route' ? ['BPF'] : ['BPF', 'PERFMON'];
+  return major > 6 || (major === 6 && minor >= 6) ? needed : [...needed, 'SYS_ADMIN'];
 }
 
 /** What the daemon will do that takes privileges. */
@@ -92,7 +94,7 @@ export function needsOf(options: DaemonOptions, release = kernelRelease()): Need
       (file) => file !== '' && fs.existsSync(file),
     ),
     written: [options.runDirectory, path.dirname(options.subnetFile), ...directories],
-    also: options.udp.kernelPath === 'off' ? [] : neededByKernelPath(release),
+    also: neededByKernelPath(options.udp.kernelPath, release),
   };
 }
 

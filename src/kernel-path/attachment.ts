@@ -95,6 +95,11 @@ export async function detachFormer({ name }: Device, direction: Direction, runs:
   await runs(['tc', 'filter', 'del', 'dev', name, direction, 'pref', PREFERENCE], true);
 }
 
+/** Does a filter of ours hang on the device's way in? */
+export function hasFormerFilter(name: string, runs: Run = run): Promise<boolean> {
+  return hasFilter(name, 'ingress', runs);
+}
+
 async function hasFilter(name: string, direction: Direction, runs: Run): Promise<boolean> {
   const { stdout } = await runs(['tc', 'filter', 'show', 'dev', name, direction, 'pref', PREFERENCE], true);
   return /\btweed_/.test(stdout);

@@ -219,28 +219,37 @@ export class Bpf {
    * @returns a descriptor
    */
   load(name: string, type: number, code: Uint8Array): number {
-    const attempt = (log: boolean) => {
-      this.#clear();
-      this.#memory.u8.set(code, this.#code);
-      this.#u32(PROG_LOAD.type, type);
-      this.#u32(PROG_LOAD.instructionCount, code.length / INSTRUCTION_BYTES);
-      this.#pointer(PROG_LOAD.instructions, this.#code);
-      this.#pointer(PROG_LOAD.license, this.#license);
-      this.#name(PROG_LOAD.name, name);
-      if (log) {
-        this.#memory.u8[this.#log] = 0;
-        this.#u32(PROG_LOAD.logLevel, 1);
-        this.#u32(PROG_LOAD.logSize, LOG_BYTES);
-        this.#pointer(PROG_LOAD.log, this.#log);
-      }
-      return this.#try(BPF_PROG_LOAD);
-    };
-    const descriptor = attempt(false);
+    const descriptor = this.#load(name, type, code, 0);
     if (descriptor >= 0) return descriptor;
     const errno = this.#calls.errno();
-    const second = attempt(true);
+    const second = this.#load(name, type, code, 1);
     if (second >= 0) return second;
     throw new BpfError(`program ${name}`, errno, this.#text(this.#log, LOG_BYTES));
+  }
+
+  /** What the verifier says about a program; nothing is left loaded. The log's end is cut off where it is very long. */
+  verify(name: string, type: number, code: Uint8Array): { readonly accepted: boolean; readonly log: string } {
+    const descriptor = this.#load(name, type, code, 1);
+    if (descriptor >= 0) this.#calls.close(descriptor);
+    return { accepted: descriptor >= 0, log: this.#text(this.#log, LOG_BYTES) };
+  }
+
+  /** @returns a descriptor, or less than 0 */
+  #load(name: string, type: number, code: Uint8Array, logLevel: number): number {
+    this.#clear();
+    this.#memory.u8.set(code, this.#code);
+    this.#u32(PROG_LOAD.type, type);
+    this.#u32(PROG_LOAD.instructionCount, code.length / INSTRUCTION_BYTES);
+    this.#pointer(PROG_LOAD.instructions, this.#code);
+    this.#pointer(PROG_LOAD.license, this.#license);
+    this.#name(PROG_LOAD.name, name);
+    if (logLevel > 0) {
+      this.#memory.u8[this.#log] = 0;
+      this.#u32(PROG_LOAD.logLevel, logLevel);
+      this.#u32(PROG_LOAD.logSize, LOG_BYTES);
+      this.#pointer(PROG_LOAD.log, this.#log);
+    }
+    return this.#try(BPF_PROG_LOAD);
   }
 
   /**

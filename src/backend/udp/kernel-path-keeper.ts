@@ -7,7 +7,7 @@ import { exec } from '../../base/exec.js';
 import type { Logger } from '../../base/log.js';
 import { pathMtu } from '../../encap/datapath/udp-socket.js';
 import type { Run } from '../../kernel-path/attachment.js';
-import { ContainerWatch } from '../../kernel-path/containers.js';
+import { ContainerWatch, type ContainerWatchOptions } from '../../kernel-path/containers.js';
 import { doubtAboutDirect, type Firewall, obstacleToDirect, readFirewall } from '../../kernel-path/firewall.js';
 import { KernelPath, type KernelPathOptions } from '../../kernel-path/kernel-path.js';
 import type { InboundMode } from '../../kernel-path/programs/settings.js';
@@ -36,6 +36,8 @@ export interface KernelPathTools {
   pathMtu: typeof pathMtu;
   /** Milliseconds of a clock that only goes forward. */
   now(): number;
+  /** Tells of changes of containers; the watch's own if not given. */
+  readonly monitor?: ContainerWatchOptions['monitor'];
 }
 
 const tools: KernelPathTools = {
@@ -143,6 +145,7 @@ export class KernelPathKeeper {
     this.#containers = new ContainerWatch({
       subnet: options.subnet,
       run: this.#tools.run,
+      ...(this.#tools.monitor && { monitor: this.#tools.monitor }),
       onContainers: (containers) => {
         try {
           if (this.#path === path) path.setContainers(containers);

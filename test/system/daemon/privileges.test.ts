@@ -57,23 +57,20 @@ describe('the privileges of a running daemon', () => {
     },
   );
 
-  it.each(['route', 'direct'])(
-    'are two more with a kernel path (before Linux 6.6 three), and %s works with them',
-    async (wanted) => {
-      network = await TestNetwork.create();
-      const also = needsOf(readRunRequest([`-kernel-path=${wanted}`], {}).options).also;
-      await network.startBoth(`-kernel-path=${wanted}`);
-      const [host, other] = network.hosts;
-      const { process: pid } = await host.status();
-      for (const thread of threadsOf(pid)) expect(thread.effective).toBe(kept | setOf(also));
-      await eventually(async () => {
-        const { backend } = await host.status();
-        const { inForce, reason } = backend?.features.find(({ name }) => name === 'kernel_path') ?? {};
-        expect([inForce, reason]).toEqual([wanted, '']);
-      });
-      await host.reaches(deviceAddress(await other.status()));
-    },
-  );
+  it.each(['route', 'direct'])('are more with a kernel path, and %s works with them', async (wanted) => {
+    network = await TestNetwork.create();
+    const also = needsOf(readRunRequest([`-kernel-path=${wanted}`], {}).options).also;
+    await network.startBoth(`-kernel-path=${wanted}`);
+    const [host, other] = network.hosts;
+    const { process: pid } = await host.status();
+    for (const thread of threadsOf(pid)) expect(thread.effective).toBe(kept | setOf(also));
+    await eventually(async () => {
+      const { backend } = await host.status();
+      const { inForce, reason } = backend?.features.find(({ name }) => name === 'kernel_path') ?? {};
+      expect([inForce, reason]).toEqual([wanted, '']);
+    });
+    await host.reaches(deviceAddress(await other.status()));
+  });
 
   it('are all of them where the option says so', async () => {
     network = await TestNetwork.create();
