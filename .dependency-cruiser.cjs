@@ -3,6 +3,7 @@ const below = {
   base: [],
   linux: ['base'],
   tun: ['base', 'linux'],
+  wireguard: ['base', 'linux'],
   routes: ['base', 'linux'],
   subnet: ['base'],
   'encap/wire': ['base', 'linux', 'tun'],
