@@ -10,7 +10,8 @@
  * came under it, until then it is the next one. The previous one stays for what is still under way. All end after
  * REJECT_AFTER_TIME.
  *
- * An initiation of our own stays valid while we answer one of the peer's, so of two that cross at least one succeeds.
+ * An initiation of our own stays valid while we answer one of the peer's, so of two that cross at least one succeeds. When
+ * both do, one end renews its session a little later, so that they do not cross for ever.
  */
 import {
   KEEPALIVE_TIMEOUT,
@@ -46,6 +47,8 @@ interface Keypair {
   readonly index: number;
   readonly initiator: boolean;
   readonly createdAt: number;
+  /** When its initiator asks for another as it sends. */
+  readonly renewAt: number;
 }
 
 /** What may be changed about a peer while it lives. */
@@ -163,7 +166,9 @@ export class Peer implements RemoteIdentity {
     const session = consumeResponse(this.#context.privateKey, this, pending, message);
     if (session === undefined) return 'bad_response';
     this.#pending = undefined;
-    const keypair = this.#install(pending.senderIndex, session.remoteIndex, session.keys, true, now);
+    const crossed = this.#next !== undefined && Buffer.compare(this.#context.privateKey.publicKey, this.publicKey) > 0;
+    const patience = crossed ? REKEY_TIMEOUT : 0;
+    const keypair = this.#install(pending.senderIndex, session.remoteIndex, session.keys, true, now, patience);
     if (this.#next !== undefined) {
       this.#release(this.#current, now);
       this.#release(this.#previous, now);
@@ -224,10 +229,18 @@ export class Peer implements RemoteIdentity {
     this.#context.slots.release(index, now.monotonic);
   }
 
-  #install(index: number, remoteIndex: number, keys: TransportKeys, initiator: boolean, now: Now): Keypair {
+  #install(
+    index: number,
+    remoteIndex: number,
+    keys: TransportKeys,
+    initiator: boolean,
+    now: Now,
+    patience = 0,
+  ): Keypair {
     this.#context.slots.install(index, this.number, remoteIndex, keys);
-    this.#zeroAt = now.monotonic + ZERO_KEYS_AFTER_TIME;
-    return { index, initiator, createdAt: now.monotonic };
+    const createdAt = now.monotonic;
+    this.#zeroAt = createdAt + ZERO_KEYS_AFTER_TIME;
+    return { index, initiator, createdAt, renewAt: createdAt + REKEY_AFTER_TIME + patience };
   }
 
   #release(keypair: Keypair | undefined, now: Now): void {
@@ -350,7 +363,7 @@ export class Peer implements RemoteIdentity {
   #refreshAfterSending(now: Now): void {
     const current = this.#current;
     if (current === undefined || this.#retransmitAt !== NEVER) return;
-    const old = current.initiator && now.monotonic - current.createdAt >= REKEY_AFTER_TIME;
+    const old = current.initiator && now.monotonic >= current.renewAt;
     if (old || this.#context.slots.sent(current.index) >= REKEY_AFTER_MESSAGES) this.#startHandshake(false, now);
   }
 
