@@ -96,12 +96,20 @@ export function opensslMissing(): string | null {
 }
 
 /**
- * A cipher for the calling thread, with an arena of so many blocks. Without OpenSSL's functions it is node:crypto's, five
- * times as slow and not free of allocations.
+ * A cipher for the calling thread, with an arena of so many blocks. Without OpenSSL's functions it is node:crypto's, which
+ * takes five times as long and allocates.
+ *
+ * @param engine for tests: which of the two it shall be
  */
-export function createCipher(memory: SharedMemory, regions: RegionAllocator, blocks: number): Cipher {
-  return opensslMissing() === null
-    ? new OpensslCipher(memory, regions, blocks, functions as Evp)
+export function createCipher(
+  memory: SharedMemory,
+  regions: RegionAllocator,
+  blocks: number,
+  engine: Cipher['engine'] = opensslMissing() === null ? 'openssl' : 'node',
+): Cipher {
+  functions ??= load();
+  return engine === 'openssl' && typeof functions !== 'string'
+    ? new OpensslCipher(memory, regions, blocks, functions)
     : new NodeCipher(memory, regions, blocks);
 }
 

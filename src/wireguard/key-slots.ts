@@ -175,12 +175,12 @@ export class HeldKey {
     this.#which = which;
   }
 
-  /** Makes sure that the key of the slot at `at` is the one held. @returns false when the slot is being written */
+  /** Makes sure that the key of the slot at `at` is the one held. @returns false when the slot is empty or being written */
   hold(at: number): boolean {
     const i32 = this.#i32;
     const generation = Atomics.load(i32, (at + SLOT_GENERATION) >>> 2);
     if (generation === this.#generation && at === this.#at) return true;
-    if ((generation & 1) !== 0) return false;
+    if ((generation & 1) !== 0 || Atomics.load(i32, (at + SLOT_LOCAL_INDEX) >>> 2) === 0) return false;
     const from = (at + this.#which) >>> 2;
     for (let word = 0; word < KEY_BYTES >>> 2; word++) i32[this.#key + word] = Atomics.load(i32, from + word);
     this.#at = at;

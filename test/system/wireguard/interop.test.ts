@@ -6,7 +6,7 @@ import { seeded } from '../../support/wireguard/host.js';
 import { Namespace } from '../datapath/support/namespace.js';
 import { until } from '../datapath/support/until.js';
 import { InteropPeer } from './support/peer.js';
-import { OUR_ADDRESS, THEIR_PORT, WireguardGo } from './support/wireguard-go.js';
+import { THEIR_PORT, WireguardGo } from './support/wireguard-go.js';
 
 const theirKey = seeded('their key')(32);
 const theirPublicKey = new PrivateKey(theirKey.slice()).publicKey;
@@ -77,9 +77,16 @@ describe('with wireguard-go', () => {
     return peer;
   }
 
+  /** Their clock is the real one, and they take no two initiations within 20 ms. */
+  async function secondInitiation(): Promise<void> {
+    const soonest = performance.now() + 40;
+    await until('the next initiation to be due', () => performance.now() > soonest);
+  }
+
   it('a rekey after our two minutes loses nothing', async () => {
     const peer = await connect();
     for (let round = 0; round < 3; round++) {
+      await secondInitiation();
       ours.ahead += 121_000;
       for (let i = 0; i < 20; i++) await ours.ping(peer);
     }
@@ -89,6 +96,7 @@ describe('with wireguard-go', () => {
 
   it('a session that has ended on our side is made anew by either', async () => {
     const peer = await connect();
+    await secondInitiation();
     ours.ahead += 200_000;
     await ours.ping(peer);
     ours.ahead += 200_000;
@@ -133,6 +141,5 @@ describe('with wireguard-go', () => {
     );
     await ours.ping(peer);
     expect(theirs.log.join('')).not.toMatch(/invalid|panic/i);
-    expect(OUR_ADDRESS).toBe('10.9.0.1');
   });
 });

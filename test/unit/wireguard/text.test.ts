@@ -8,8 +8,6 @@ import { isLater, Timestamps } from '../../../src/wireguard/tai64n.js';
 import { formatAnswer, RequestReader, type UserApiPeer } from '../../../src/wireguard/user-api.js';
 import { v4 } from '../../support/wireguard/network.js';
 
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
-
 describe('keys as text', () => {
   it('are read as they were written, and nothing else is read', () => {
     fc.assert(

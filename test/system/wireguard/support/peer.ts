@@ -93,7 +93,7 @@ function checksum(bytes: Uint8Array): number {
 }
 
 /** An ICMP echo request (type 8) from our end of the tunnel to theirs. */
-function echo(type: number, sequence: number, size: number): Uint8Array {
+export function echo(type: number, sequence: number, size: number): Uint8Array {
   const packet = new Uint8Array(28 + size);
   const view = new DataView(packet.buffer);
   packet.set([0x45, 0]);
