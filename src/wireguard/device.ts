@@ -157,8 +157,17 @@ export class Device {
       throw new PeerRefusedError('WIREGUARD_PEERS_FULL', `more than ${capacity} peers; split the network`);
     }
     this.#context.records.clear(number);
-    const presharedKey = options.presharedKey === undefined ? Secret.none() : new Secret(options.presharedKey.slice());
-    const peer = new Peer(this.#context, number, options.publicKey.slice(), staticSecret, presharedKey, options, now);
+    const presharedKey =
+      options.presharedKey === undefined ? Secret.none() : new Secret(new Uint8Array(options.presharedKey));
+    const peer = new Peer(
+      this.#context,
+      number,
+      new Uint8Array(options.publicKey),
+      staticSecret,
+      presharedKey,
+      options,
+      now,
+    );
     this.#peers.set(number, peer);
     this.#byKey.set(name, peer);
     return number;

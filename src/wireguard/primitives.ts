@@ -13,11 +13,16 @@ export const TAG_BYTES = 16;
 
 const CHACHA = 'chacha20-poly1305';
 
+/** The same bytes, but no Buffer: whose `slice` would be no copy, so that zeroing one would zero the other. */
+function plain(buffer: Buffer): Uint8Array {
+  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+}
+
 /** BLAKE2s of the concatenated parts. */
 export function hash(...parts: readonly Uint8Array[]): Uint8Array {
   const state = createHash('blake2s256');
   for (const part of parts) state.update(part);
-  return state.digest();
+  return plain(state.digest());
 }
 
 /** Keyed BLAKE2s with 16 bytes of output. */
@@ -30,7 +35,7 @@ export function mac(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Arra
 function hmac(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array {
   const state = createHmac('blake2s256', key);
   for (const part of parts) state.update(part);
-  return state.digest();
+  return plain(state.digest());
 }
 
 /** HKDF over HMAC-BLAKE2s: so many outputs of 32 bytes. */
@@ -52,10 +57,10 @@ function nonceOf(counter: number): Uint8Array {
 }
 
 /** ChaCha20-Poly1305 (RFC 8439). @returns ciphertext and tag */
-export function aead(key: Uint8Array, counter: number, plain: Uint8Array, additional: Uint8Array): Uint8Array {
+export function aead(key: Uint8Array, counter: number, text: Uint8Array, additional: Uint8Array): Uint8Array {
   const cipher = createCipheriv(CHACHA, key, nonceOf(counter), { authTagLength: TAG_BYTES });
-  cipher.setAAD(additional, { plaintextLength: plain.length });
-  return Buffer.concat([cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
+  cipher.setAAD(additional, { plaintextLength: text.length });
+  return plain(Buffer.concat([cipher.update(text), cipher.final(), cipher.getAuthTag()]));
 }
 
 /** Opens what `aead` sealed. @returns the plaintext, or undefined when the tag is wrong */
@@ -70,19 +75,19 @@ export function openAead(
   const decipher = createDecipheriv(CHACHA, key, nonceOf(counter), { authTagLength: TAG_BYTES });
   decipher.setAAD(additional, { plaintextLength: length });
   decipher.setAuthTag(sealed.subarray(length));
-  const plain = decipher.update(sealed.subarray(0, length));
+  const text = plain(decipher.update(sealed.subarray(0, length)));
   try {
     decipher.final();
-    return plain;
+    return text;
   } catch {
-    plain.fill(0);
+    text.fill(0);
     return undefined;
   }
 }
 
 /** XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha). @param nonce 24 bytes */
-export function xaead(key: Uint8Array, nonce: Uint8Array, plain: Uint8Array, additional: Uint8Array): Uint8Array {
-  return xchacha20poly1305(key, nonce, additional).encrypt(plain);
+export function xaead(key: Uint8Array, nonce: Uint8Array, text: Uint8Array, additional: Uint8Array): Uint8Array {
+  return xchacha20poly1305(key, nonce, additional).encrypt(text);
 }
 
 export function openXaead(

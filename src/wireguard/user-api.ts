@@ -20,7 +20,7 @@ const MAX_REQUEST = 65_536;
 
 export type Request =
   | { readonly kind: 'get' }
-  /** Answer with `errno=` this. */
+  /** Answer with this errno, which is written as a negative number. */
   | { readonly kind: 'refused'; readonly errno: number };
 
 /** Gathers the bytes of one connection into requests, which end with an empty line. */
@@ -60,7 +60,7 @@ export interface UserApiDevice {
 
 /** The whole answer to a request. */
 export function formatAnswer(request: Request, device: UserApiDevice): string {
-  if (request.kind === 'refused') return `errno=${request.errno}\n\n`;
+  if (request.kind === 'refused') return `errno=-${request.errno}\n\n`;
   const lines = [`private_key=${hex(device.privateKey.bytes)}`, `listen_port=${device.listenPort}`];
   for (const peer of device.peers) lines.push(...peerLines(peer));
   return `${lines.join('\n')}\nerrno=0\n\n`;

@@ -98,6 +98,7 @@ describe('with wireguard-go', () => {
     const peer = await connect();
     await secondInitiation();
     ours.ahead += 200_000;
+    ours.turn();
     await ours.ping(peer);
     ours.ahead += 200_000;
     ours.turn();

@@ -165,11 +165,11 @@ errno=0
     expect(answers('get=1\n\n')).toEqual(['private_k']);
     expect(answers('get', '=1\n', '\nset=1\nlisten_port=1\n\n', 'get=1\n\n')).toEqual([
       'private_k',
-      'errno=1\n\n',
+      'errno=-1\n',
       'private_k',
     ]);
-    expect(answers('get=2\n\n', '\n\n', 'nonsense\n\n')).toEqual(['errno=22\n', 'errno=22\n', 'errno=22\n']);
+    expect(answers('get=2\n\n', '\n\n', 'nonsense\n\n')).toEqual(['errno=-22', 'errno=-22', 'errno=-22']);
     expect(answers('get=1\n')).toEqual([]);
-    expect(answers('x'.repeat(100_000))).toEqual(['errno=71\n']);
+    expect(answers('x'.repeat(100_000))).toEqual(['errno=-71']);
   });
 });
