@@ -46,8 +46,13 @@ export class WireguardGo {
       env: { ...process.env, LOG_LEVEL: 'verbose' },
     });
     this.#process = child;
+    let missing: Error | undefined;
+    child.once('error', (error) => {
+      missing = error;
+    });
     for (const stream of [child.stdout, child.stderr]) stream?.on('data', (text) => this.log.push(String(text)));
     await until('wireguard-go to listen', () => {
+      if (missing !== undefined) throw new Error(`${missing.message}; install wireguard-go and wireguard-tools`);
       if (child.exitCode !== null) throw new Error(`wireguard-go ended: ${this.log.join('')}`);
       return existsSync(this.socket);
     });
@@ -85,7 +90,7 @@ export class WireguardGo {
 
   async stop(): Promise<void> {
     const child = this.#process;
-    if (child !== undefined && child.exitCode === null) {
+    if (child?.pid !== undefined && child.exitCode === null) {
       const ended = once(child, 'exit');
       child.kill('SIGTERM');
       await ended;
