@@ -6,13 +6,14 @@ COPY package.json package-lock.json ./
 # No package needs its install script: koffi brings its binaries, and nothing is compiled.
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY tsconfig.json ./
+COPY scripts scripts
 COPY src src
 RUN npm run --silent build \
  && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
  && find dist node_modules -name '*.map' -delete \
  && find dist node_modules -name '*.d.ts' -delete \
  && find node_modules -type d -empty -delete \
- && rm -f dist/.tsbuildinfo
+ && rm -f dist/.tsbuildinfo dist/.built.json
 
 # Debian and the node binary alone: npm, yarn and the rest of the node image are of no use to a daemon.
 FROM debian:bookworm-slim AS daemon

@@ -1,22 +1,58 @@
 import { defineConfig } from 'vitest/config';
+import { patient } from './src/lab/patience.js';
 
-// Unit tests run in parallel and need no root; system tests make namespaces and share two cores, so one file at a time.
-// Neither keeps a cache: system tests run as root and would leave its files in a folder that is another user's.
+/**
+ * System tests that mostly wait, for etcd's time to live, for a daemon's next check, for a timer. Each file makes namespaces
+ * with names of its own and looks at nothing that another one changes, so several of them run side by side. The others
+ * measure, load the processors, or compare the machine before and after, and have it to themselves.
+ */
+const waiting = [
+  'test/system/backends/*.test.ts',
+  'test/system/{bench-report,cluster,lab,lab-smoke}.test.ts',
+  'test/system/daemon/{etcd,life,operating}.test.ts',
+  'test/system/routes/*.test.ts',
+  'test/system/subnet/*.test.ts',
+];
+
+const system = {
+  globalSetup: ['test/system/support/global-setup.ts'],
+  testTimeout: patient(120_000),
+  hookTimeout: patient(120_000),
+  pool: 'forks' as const,
+};
+
+// Unit tests run in parallel and need no root. System tests make namespaces, as root; docker's an engine.
+// None keeps a cache: system tests run as root and would leave its files in a folder that is another user's.
 export default defineConfig({
   test: {
     cache: false,
-    passWithNoTests: true,
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
       {
         test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          globalSetup: ['test/support/unit-setup.ts'],
+          testTimeout: patient(20_000),
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          ...system,
+          name: 'system-waiting',
+          include: waiting,
+          maxWorkers: 3,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...system,
           name: 'system',
           include: ['test/system/**/*.test.ts'],
-          globalSetup: ['test/system/support/global-setup.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          exclude: waiting,
           fileParallelism: false,
-          pool: 'forks',
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -24,10 +60,11 @@ export default defineConfig({
           name: 'docker',
           include: ['test/docker/**/*.test.ts'],
           globalSetup: ['test/docker/support/global-setup.ts'],
-          testTimeout: 180_000,
-          hookTimeout: 600_000,
+          testTimeout: patient(180_000),
+          hookTimeout: patient(600_000),
           fileParallelism: false,
           pool: 'forks',
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -8,23 +8,16 @@
  * five are made by the daemon's own forwarders.
  */
 import { closeSync, openSync } from 'node:fs';
-import os from 'node:os';
-import { maxSegments } from '../../src/backend/udp/kernel-quirks.js';
-import { netmask, type Prefix, parseIpv4, parsePrefix } from '../../src/base/ipv4.js';
-import type { ForwarderOptions } from '../../src/encap/datapath/options.js';
-import { MAX_RECEIVE_SLOTS, RxForwarder } from '../../src/encap/datapath/rx.js';
+import { Descriptors } from '../../src/backend/udp/descriptors.js';
+import { forwarderOptions } from '../../src/backend/udp/forwarder-options.js';
+import { type Prefix, parseIpv4, parsePrefix } from '../../src/base/ipv4.js';
+import { type ForwarderContext, makeContext } from '../../src/encap/datapath/context.js';
+import { DataPlane } from '../../src/encap/datapath/data-plane.js';
+import { RxForwarder } from '../../src/encap/datapath/rx.js';
 import { TxForwarder } from '../../src/encap/datapath/tx.js';
-import { openUdpSocket, type UdpSocket } from '../../src/encap/datapath/udp-socket.js';
-import { ControlBlock } from '../../src/encap/forwarding/control-block.js';
-import { Counters } from '../../src/encap/forwarding/counters.js';
-import { PeerTable } from '../../src/encap/forwarding/forwarding-table.js';
-import { PEER_CAPACITY, planLayout, SENDER_NODES, SUBNET_NODES } from '../../src/encap/forwarding/layout.js';
-import { PrefixTable } from '../../src/encap/forwarding/prefix-table.js';
-import { createSum } from '../../src/encap/wire/checksum.js';
 import { ipInside } from '../../src/lab/namespace.js';
 import { control, syscalls } from '../../src/linux/libc.js';
-import { SharedMemory } from '../../src/linux/memory.js';
-import { openTun, type TunDevice } from '../../src/tun/device.js';
+import { openTun } from '../../src/tun/device.js';
 import { BenchError } from '../errors.js';
 import { type End, NETWORK, Pair } from '../network/pair.js';
 import type { Clock } from './clock.js';
@@ -47,11 +40,11 @@ export type Mode = 'single' | 'super';
 
 /** One host: its device, its socket, and the forwarder of the direction that this side plays. */
 export interface RigHost {
-  readonly tun: TunDevice;
-  readonly socket: UdpSocket;
-  readonly memory: SharedMemory;
+  readonly tun: Descriptors['tun'];
+  readonly socket: Descriptors['socket'];
+  readonly plane: DataPlane;
   readonly calls: TimedSyscalls;
-  readonly peers: PeerTable;
+  readonly context: ForwarderContext;
 }
 
 export class Rig {
@@ -70,10 +63,11 @@ export class Rig {
     const rig = new Rig(await Pair.up(`crossings-${mode}`, MTU), mode);
     try {
       const [near, far] = rig.ends;
-      const sender = await rig.#makeHost(near, clock);
-      const receiver = await rig.#makeHost(far, clock);
-      rig.sender = { ...sender, forwarder: rig.#makeTx(sender, near, far) };
-      rig.receiver = { ...receiver, forwarder: rig.#makeRx(receiver, far, near) };
+      const sender = await rig.#makeHost(near, far, clock);
+      const receiver = await rig.#makeHost(far, near, clock);
+      const outlet = { pathMtu: () => 0, allowFragments: () => {}, awaitRoom: () => {} };
+      rig.sender = { ...sender, forwarder: new TxForwarder(sender.context, outlet) };
+      rig.receiver = { ...receiver, forwarder: new RxForwarder(receiver.context) };
     } catch (error) {
       await rig.down();
       throw error;
@@ -104,88 +98,50 @@ export class Rig {
     await ipInside(namespace, [`link set ${sink.name} txqueuelen 1 up`, `route add ${SINK_NETWORK} dev ${sink.name}`]);
   }
 
-  async #makeHost(end: End, clock: Clock): Promise<RigHost> {
+  async #makeHost(end: End, peer: End, clock: Clock): Promise<RigHost> {
     const wanted = this.mode === 'super' ? 'auto' : 'off';
-    const tun = this.openIn(
-      end.host,
-      () => openTun(DEVICE, { tso: wanted, uso: wanted }),
-      ({ fd }) => fd,
+    const descriptors = inNamespace(end.host, () =>
+      Descriptors.open({
+        device: DEVICE,
+        tso: wanted,
+        uso: wanted,
+        address: address(end.address),
+        port: PORT,
+        gso: wanted,
+        gro: wanted,
+        buffer: BUFFER,
+      }),
     );
+    const { tun, socket } = descriptors;
+    this.#descriptors.push(tun.fd, socket.fd);
     await ipInside(end.host, [
       `link set ${DEVICE} mtu ${MTU} txqueuelen 1000 up`,
       `addr add ${end.subnet.replace('/24', '/32')} dev ${DEVICE}`,
       `route add ${NETWORK} dev ${DEVICE}`,
     ]);
-    const options = { address: address(end.address), port: PORT, gso: wanted, gro: wanted, buffer: BUFFER } as const;
-    const socket = this.openIn(
-      end.host,
-      () => openUdpSocket(options),
-      ({ fd }) => fd,
-    );
     const network = prefix(NETWORK);
-    const layout = planLayout(network);
-    const memory = SharedMemory.create(layout.bytes);
-    const peers = new PeerTable(
-      memory,
-      layout.peers,
-      PEER_CAPACITY,
-      PORT,
-      new PrefixTable(memory.i32, layout.subnets >>> 2, SUBNET_NODES, network),
-      new PrefixTable(memory.i32, layout.senders >>> 2, SENDER_NODES, { address: 0, length: 0 }),
-    );
-    return { tun, socket, memory, calls: new TimedSyscalls(syscalls, clock), peers };
+    const plane = new DataPlane(network, PORT);
+    plane.control.peersComplete = true;
+    plane.table.replaceAll([{ subnet: prefix(peer.subnet), publicIp: address(peer.address) }]);
+    const calls = new TimedSyscalls(syscalls, clock);
+    const options = forwarderOptions({
+      layout: plane.layout,
+      descriptors,
+      network,
+      subnet: prefix(end.subnet),
+      port: PORT,
+      checkSenders: true,
+      batch: this.mode === 'super',
+      merging: { tcp: tun.tso, udp: tun.uso },
+    });
+    return { tun, socket, plane, calls, context: makeContext(plane.memory, calls, options) };
   }
 
   /** Where the sending host takes the packets for the far container: to its host, or to the sink. */
   sendTo(where: 'peer' | 'sink'): void {
     const [, far] = this.ends;
-    this.sender.peers.set(prefix(far.subnet), address(where === 'peer' ? far.address : SINK_ADDRESS));
-  }
-
-  #forwarderOptions(host: RigHost, own: End, peer: End): ForwarderOptions {
-    const network = prefix(NETWORK);
-    const subnet = prefix(own.subnet);
-    const layout = planLayout(network);
-    const { socket, tun, peers } = host;
-    peers.set(prefix(peer.subnet), address(peer.address));
-    return {
-      layout,
-      tun: tun.fd,
-      socket: socket.fd,
-      vnetHeader: tun.vnetHeader,
-      network: network.address,
-      networkMask: netmask(network.length),
-      subnet: subnet.address,
-      subnetMask: netmask(subnet.length),
-      port: PORT,
-      encapsulationOverhead: 28,
-      maxSegments: socket.gso ? maxSegments(os.release()) : 1,
-      receiveSlots: this.mode === 'super' ? MAX_RECEIVE_SLOTS : 1,
-      mergeTcp: tun.tso,
-      mergeUdp: tun.uso,
-      checkSenders: true,
-      icmpSource: network.address,
-      overlayAddress: subnet.address,
-      icmpPerSecond: 100,
-      icmpBurst: 50,
-    };
-  }
-
-  #makeTx(host: RigHost, own: End, peer: End): TxForwarder {
-    const options = this.#forwarderOptions(host, own, peer);
-    const { memory, calls } = host;
-    const counters = new Counters(memory.f64, options.layout.txCounters);
-    const block = new ControlBlock(memory.i32, options.layout.control);
-    const services = { pathMtu: () => 0, allowFragments: () => {}, awaitRoom: () => {} };
-    return new TxForwarder(memory, calls, createSum(memory), counters, block, options, services);
-  }
-
-  #makeRx(host: RigHost, own: End, peer: End): RxForwarder {
-    const options = this.#forwarderOptions(host, own, peer);
-    const { memory, calls } = host;
-    const counters = new Counters(memory.f64, options.layout.rxCounters);
-    const block = new ControlBlock(memory.i32, options.layout.control);
-    return new RxForwarder(memory, calls, createSum(memory), counters, block, options);
+    const publicIp = address(where === 'peer' ? far.address : SINK_ADDRESS);
+    this.sender.plane.table.replaceAll([{ subnet: prefix(far.subnet), publicIp }]);
   }
 
   async down(): Promise<void> {

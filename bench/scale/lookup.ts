@@ -1,5 +1,5 @@
 import { parsePrefix } from '../../src/base/ipv4.js';
-import { SUBNET_NODES } from '../../src/encap/forwarding/layout.js';
+import { CAPACITY } from '../../src/encap/forwarding/layout.js';
 import { lookup, NO_VALUE, PrefixTable, prefixTableBytes } from '../../src/encap/forwarding/prefix-table.js';
 import { seededRandom } from '../stats/random.js';
 import { median } from '../stats/summary.js';
@@ -10,6 +10,7 @@ const MASK = -1 << (32 - LENGTH);
 const ADDRESSES = 1 << 12;
 const MILLISECONDS = 20;
 const CHUNK = 1 << 8;
+const NO_READERS = { beat: () => 0 };
 
 /** Addresses of containers on random hosts, so that no lookup profits from the one before it. Signed, as they are read. */
 function randomAddresses(hosts: number): Int32Array {
@@ -44,8 +45,8 @@ function measure(hosts: number, find: (address: number) => number): number {
 export function tableLookup(): (hosts: number) => number {
   const tables = new Map<number, PrefixTable>();
   const build = (hosts: number) => {
-    const words = new Int32Array(new SharedArrayBuffer(prefixTableBytes(SUBNET_NODES)));
-    const table = new PrefixTable(words, 0, SUBNET_NODES, NETWORK);
+    const words = new Int32Array(new SharedArrayBuffer(prefixTableBytes(CAPACITY.subnetNodes)));
+    const table = new PrefixTable(words, 0, CAPACITY.subnetNodes, NETWORK, NO_READERS);
     for (let host = 0; host < hosts; host++) {
       table.set({ address: NETWORK.address + host * 256, length: LENGTH }, host);
     }

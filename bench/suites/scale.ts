@@ -22,7 +22,7 @@ interface Place {
 }
 
 const CONTENDERS: readonly ContenderInfo[] = [
-  { id: 'table', title: 'tweed’s table', description: 'src/routes/prefix-table.ts' },
+  { id: 'table', title: 'tweed’s table', description: 'src/encap/forwarding/prefix-table.ts' },
   { id: 'list', title: 'a list', description: 'one entry after the other, as flannel’s own proxy does, in JavaScript' },
   { id: 'daemon', title: 'the daemon', description: 'tweed run; the leases of other hosts appear in etcd all at once' },
 ].map((info) => ({ ...info, encrypted: false, features: {}, unavailable: '' }));

@@ -1,13 +1,6 @@
 /** Sockets with blocking calls, for tools that must not measure Node's event loop. Addresses in host order. */
 import koffi from 'koffi';
-import {
-  AF_INET,
-  SO_RCVBUF,
-  SO_SNDTIMEO,
-  SOCK_CLOEXEC,
-  type SOCK_DGRAM,
-  SOL_SOCKET,
-} from '../../src/linux/constants.js';
+import { AF_INET, SO_RCVBUF, SOCK_CLOEXEC, type SOCK_DGRAM, SOL_SOCKET } from '../../src/linux/constants.js';
 import { SystemCallError } from '../../src/linux/errno.js';
 import { control } from '../../src/linux/libc.js';
 import { putSockaddrIn, SOCKADDR_IN_BYTES } from '../../src/linux/structs.js';
@@ -17,6 +10,7 @@ const libc = koffi.load(null);
 export const SOCK_STREAM = 1;
 const SO_REUSEADDR = 2;
 const SO_RCVTIMEO = 20;
+const SO_SNDTIMEO = 21;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
 const BACKLOG = 128;

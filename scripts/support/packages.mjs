@@ -1,22 +1,10 @@
 // The node packages and the build: when they are due, and how to get them.
-import {
-  accessSync,
-  chownSync,
-  constants,
-  existsSync,
-  lstatSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { builtCleanly, output, staleBuild } from './build-stamp.mjs';
 import { asOwner, npm, project, rootAccess, run, SetupError, say } from './run.mjs';
 
 const modules = join(project, 'node_modules');
-const output = join(project, 'dist');
-const stamp = join(output, '.built.json');
 
 /** Makes node_modules agree with package-lock.json. */
 export async function ensurePackages() {
@@ -50,36 +38,11 @@ function packagesDue() {
 
 /** Builds dist/ when a source file is another one than at the last build. */
 export async function ensureBuilt() {
-  const sources = listSources();
-  let built = null;
-  try {
-    built = JSON.parse(readFileSync(stamp, 'utf8'));
-  } catch {} // never built, or not by us
-  if (built !== null && JSON.stringify(built) === JSON.stringify(sources)) return;
+  if (staleBuild() === null && builtCleanly()) return;
   await ensureWritable(output);
-  // The compiler does not remove what came from a file that is gone, nor write again what it believes to be there.
-  if (built === null || Object.keys(built).some((path) => !(path in sources)))
-    rmSync(output, { recursive: true, force: true });
   say('• build');
-  const owner = asOwner();
-  if ((await run(npm('run', '--silent', 'build'), owner)) !== 0)
+  if ((await run(npm('run', '--silent', 'build'), asOwner())) !== 0)
     throw new SetupError('the build failed; its messages are above');
-  writeFileSync(stamp, JSON.stringify(sources));
-  if (owner.uid !== undefined) chownSync(stamp, owner.uid, owner.gid);
-}
-
-/** Every file that the build reads, with its size and the time of its last change. */
-function listSources() {
-  const files = readdirSync(join(project, 'src'), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
-  files.push(...['package-lock.json', 'tsconfig.json'].map((name) => join(project, name)));
-  return Object.fromEntries(
-    files.sort().map((path) => {
-      const { size, mtimeMs } = statSync(path);
-      return [path.slice(project.length), `${size} ${mtimeMs}`];
-    }),
-  );
 }
 
 /** Files that root left here keep npm and the compiler from replacing them; they are given back to us. */

@@ -1,52 +1,87 @@
-// Running a project of vitest, and counting what its JSON reporter wrote.
+// Running a project of vitest, and judging what its JSON reporter wrote.
 import { chownSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { project, run } from './run.mjs';
+import { project, run, say } from './run.mjs';
 
 const vitest = join(project, 'node_modules/vitest/vitest.mjs');
 
 /**
- * @param {string} name of vitest's project
+ * @param {'unit' | 'system' | 'docker'} name of vitest's projects, which are those that begin with it
  * @param {string[]} prefix words before the command, to become root
  * @param {import('node:child_process').SpawnOptions} options
- * @param {string[]} args more arguments for vitest
+ * @param {string[]} args more arguments for vitest, such as the files to run; without any, all tests must be there
  */
 export async function runTests(name, prefix, options, args) {
   const folder = mkdtempSync(join(tmpdir(), 'tweed-test-'));
   try {
     const file = join(folder, 'results.json');
     if (options.uid !== undefined) chownSync(folder, options.uid, options.gid);
+    const few = args.length === 0 ? [] : ['--passWithNoTests', ...args];
     const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
     const status = await run(
-      [...prefix, process.execPath, vitest, 'run', '--project', name, ...reporters, ...args],
+      [...prefix, process.execPath, vitest, 'run', '--project', `${name}*`, ...reporters, ...few],
       options,
     );
-    return countResults(file, status);
+    const { floors, skips } = JSON.parse(readFileSync(join(project, '.ci/tests.json'), 'utf8'));
+    const floor = args.length === 0 ? floors[name] : 0;
+    const { counts, remarks } = judgeResults(readResults(file), { status, floor, skips, ci: Boolean(process.env.CI) });
+    for (const remark of remarks) say(remark);
+    return counts;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/**
- * @param {string} file where the JSON reporter was told to write
- * @param {number} status vitest's exit status
- */
-function countResults(file, status) {
-  let results;
+/** What vitest wrote; null when it ended before it could. */
+function readResults(file) {
   try {
-    results = JSON.parse(readFileSync(file, 'utf8'));
+    return JSON.parse(readFileSync(file, 'utf8'));
   } catch {
-    // It ended before it could write anything.
-    return { passed: 0, failed: status === 0 ? 0 : 1, skipped: 0 };
+    return null;
   }
+}
+
+/**
+ * Counts the tests. What could pass unnoticed counts as one failed test each: too few tests, in CI a skipped test that is
+ * not on the list, an error outside any test.
+ *
+ * @param {object | null} results of vitest's JSON reporter
+ * @param {{ status: number, floor: number, skips: { tests: string, why: string }[], ci: boolean }} rules
+ *   vitest's exit status; how many tests there must be at least; which may be skipped in CI, as regular expressions
+ * @returns {{ counts: { passed: number, failed: number, skipped: number }, remarks: string[] }}
+ */
+export function judgeResults(results, { status, floor, skips, ci }) {
+  if (results === null) {
+    // Among the files that were asked for may be none of this project.
+    if (status === 0 && floor === 0) return { counts: { passed: 0, failed: 0, skipped: 0 }, remarks: [] };
+    return { counts: { passed: 0, failed: 1, skipped: 0 }, remarks: ['✗ vitest ended without a result'] };
+  }
+  const remarks = [];
   const passed = results.numPassedTests;
-  const skipped = results.numPendingTests + results.numTodoTests;
+  const skipped = results.testResults.flatMap((suite) =>
+    suite.assertionResults.filter((test) => test.status !== 'passed' && test.status !== 'failed'),
+  );
   // A file that cannot even be loaded has no tests that could fail.
   const broken = results.testResults.filter(
     (suite) => suite.status === 'failed' && suite.assertionResults.length === 0,
   );
-  const failed = results.numFailedTests + broken.length;
+  let failed = results.numFailedTests + broken.length;
+  const found = passed + results.numFailedTests + skipped.length;
+  if (found < floor) {
+    failed++;
+    remarks.push(`✗ there are ${found} tests, and must be ${floor} at least (.ci/tests.json)`);
+  }
+  for (const { fullName } of skipped) {
+    const listed = skips.find(({ tests }) => new RegExp(tests).test(fullName));
+    if (listed !== undefined) remarks.push(`• skipped: ${fullName} (${listed.why})`);
+    else if (!ci) remarks.push(`• skipped: ${fullName}`);
+    else {
+      failed++;
+      remarks.push(`✗ skipped: ${fullName}, which CI may not (.ci/tests.json lists what it may)`);
+    }
+  }
   // Errors outside any test fail the run as well.
-  return { passed, failed: failed === 0 && status !== 0 ? 1 : failed, skipped };
+  if (failed === 0 && status !== 0) failed = 1;
+  return { counts: { passed, failed, skipped: skipped.length }, remarks };
 }

@@ -90,6 +90,11 @@ export interface Backend {
    */
   setPeers(peers: PeerSet): Promise<readonly string[]>;
   status(): BackendStatus;
+  /**
+   * For how many seconds a part of it that forwards has not moved though it has work; 0 when all is well. Only backends
+   * that forward themselves have it. Seconds in which this process did not run do not count.
+   */
+  stuckFor?(): number;
   /** Stops forwarding. `cleanUp` also removes what the backend would leave behind for a restart without interruption. */
   stop(options: { readonly cleanUp: boolean }): Promise<void>;
   /** Settles when forwarding failed for good, with the reason; never settles otherwise. */

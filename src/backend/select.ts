@@ -3,8 +3,9 @@ import type { BackendConfig } from '../subnet/network-config/config.js';
 import type { Backend, BackendContext } from './backend.js';
 import { HostGwBackend } from './host-gw/host-gw-backend.js';
 import type { UdpBackendOptions } from './udp/options.js';
-import { readPort, UdpBackend } from './udp/udp-backend.js';
-import { readVxlanOptions } from './vxlan/options.js';
+import { UdpBackend } from './udp/udp-backend.js';
+import { readUdpPort, UDP_OVERHEAD, UDP_PORT } from './udp/wire.js';
+import { KERNEL_PORT, readVxlanOptions, VXLAN_OVERHEAD, vxlanDevice } from './vxlan/options.js';
 import { VxlanBackend } from './vxlan/vxlan-backend.js';
 
 /** What each backend wants to know besides its context. */
@@ -14,23 +15,64 @@ export interface BackendOptions {
   readonly runDirectory: string;
 }
 
-interface Kind {
+/** `Backend` of the network configuration without its Type. */
+type ConfiguredOptions = BackendConfig['options'];
+
+/** Everything that can be known of a backend without making one: for doctor, ping, the command line and the daemon alike. */
+export interface BackendKind {
+  readonly type: string;
+  /** Bytes that it puts around a packet. */
+  readonly overhead: number;
+  /** UDP port of its datagrams where the configuration names none; null when it sends none. */
+  readonly defaultPort: number | null;
+  /** The UDP port that the configuration gives it; null when it sends none. Throws as `checkOptions` does. */
+  port(options: ConfiguredOptions): number | null;
+  /**
+   * The device of its own, which it must not share with another daemon; null when it has none and the underlay carries
+   * packets as they are. Throws as `checkOptions` does.
+   */
+  deviceName(
+    options: ConfiguredOptions,
+    daemon: { readonly udp: Pick<UdpBackendOptions, 'deviceName'> },
+  ): string | null;
+  /** @throws ConfigError when the options in the network configuration are wrong on any host */
+  checkOptions(options: ConfiguredOptions): void;
   make(context: BackendContext, options: BackendOptions): Backend;
-  /** Throws when the options in the network configuration are wrong on any host. */
-  check(options: BackendConfig['options']): void;
 }
 
-const kinds: Readonly<Record<string, Kind>> = {
-  udp: { make: (context, { udp }) => new UdpBackend(context, udp), check: ({ port }) => void readPort(port) },
-  vxlan: {
-    make: (context, { runDirectory }) => new VxlanBackend(context, runDirectory),
-    check: (options) => void readVxlanOptions(options),
+export const backendKinds: readonly BackendKind[] = [
+  {
+    type: 'udp',
+    overhead: UDP_OVERHEAD,
+    defaultPort: UDP_PORT,
+    port: readUdpPort,
+    deviceName: (_options, { udp }) => udp.deviceName,
+    checkOptions: (options) => void readUdpPort(options),
+    make: (context, { udp }) => new UdpBackend(context, udp),
   },
-  'host-gw': { make: (context) => new HostGwBackend(context), check: () => {} },
-};
+  {
+    type: 'vxlan',
+    overhead: VXLAN_OVERHEAD,
+    defaultPort: KERNEL_PORT,
+    port: (options) => readVxlanOptions(options).options.port,
+    deviceName: (options) => vxlanDevice(readVxlanOptions(options).options),
+    checkOptions: (options) => void readVxlanOptions(options),
+    make: (context, { runDirectory }) => new VxlanBackend(context, runDirectory),
+  },
+  {
+    type: 'host-gw',
+    overhead: 0,
+    defaultPort: null,
+    port: () => null,
+    deviceName: () => null,
+    checkOptions: () => {},
+    make: (context) => new HostGwBackend(context),
+  },
+];
 
-function kindOf(type: string): Kind {
-  const kind = Object.hasOwn(kinds, type) ? kinds[type] : undefined;
+/** @throws UnknownBackendError */
+export function backendKind(type: string): BackendKind {
+  const kind = backendKinds.find((one) => one.type === type);
   if (kind === undefined) throw new UnknownBackendError(type);
   return kind;
 }
@@ -38,7 +80,7 @@ function kindOf(type: string): Kind {
 /** `Backend.Type` of the network configuration names something that tweed does not have. */
 export class UnknownBackendError extends TweedError {
   constructor(type: string) {
-    const known = Object.keys(kinds).join(', ');
+    const known = backendKinds.map(({ type: one }) => one).join(', ');
     super(
       'UNKNOWN_BACKEND',
       `tweed has no backend "${type}"; set Backend.Type of the network config to one of: ${known}`,
@@ -52,10 +94,10 @@ export class UnknownBackendError extends TweedError {
  * @throws UnknownBackendError, ConfigError
  */
 export function checkBackendConfig({ type, options }: BackendConfig): void {
-  kindOf(type).check(options);
+  backendKind(type).checkOptions(options);
 }
 
 /** @throws UnknownBackendError, or what the backend has to say about its part of the configuration */
 export function createBackend(type: string, context: BackendContext, options: BackendOptions): Backend {
-  return kindOf(type).make(context, options);
+  return backendKind(type).make(context, options);
 }

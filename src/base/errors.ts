@@ -14,6 +14,14 @@ export class TweedError extends Error {
   }
 }
 
+/** A file that somebody named cannot be read or written. */
+export class FileError extends TweedError {
+  /** @param advice what to do about it */
+  constructor(cause: unknown, advice: string) {
+    super('FILE', `${messageOf(cause)}; ${advice}`, { cause });
+  }
+}
+
 /** The text of anything that was thrown, for a log line or for the end of another error's message. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);

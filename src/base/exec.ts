@@ -42,7 +42,7 @@ export function exec(argv: readonly string[], options: ExecOptions = {}): Promis
       reject(new ExecError(argv, null, 'not started, for its caller has ended'));
       return;
     }
-    const child = spawn(program as string, args, {
+    const child = spawn(program, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       timeout: options.timeoutMs ?? 30_000,
       killSignal: 'SIGKILL',

@@ -16,7 +16,7 @@ export function parseIpv4(text: string): number | null {
   if (match === null) return null;
   let address = 0;
   for (let i = 1; i <= 4; i++) {
-    const digits = match[i] as string;
+    const digits = match[i];
     const octet = Number(digits);
     if (octet > 255 || (digits.length > 1 && digits[0] === '0')) return null;
     address = address * 256 + octet;

@@ -42,13 +42,3 @@ export function dockerOptions(subnetFile: Variables, environment: Variables, cho
   }
   return text;
 }
-
-/** The variables of a file such as subnet.env: NAME=value lines, quotes and comments as a shell takes them. */
-export function parseEnvironmentFile(text: string): Record<string, string> {
-  const variables: Record<string, string> = {};
-  for (const line of text.split(/\r?\n/)) {
-    const match = /^\s*(?:export\s+)?([A-Za-z_]\w*)=(?:"([^"]*)"|'([^']*)'|([^\s#]*))\s*(?:#.*)?$/.exec(line);
-    if (match !== null) variables[match[1] as string] = match[2] ?? match[3] ?? match[4] ?? '';
-  }
-  return variables;
-}

@@ -5,7 +5,8 @@ import { nearest } from './nearest.js';
  * Flags in the style of Go's `flag` package, which is what flanneld's command line is.
  *
  * `-name` and `--name` mean the same; a value follows as `=value` or as the next argument; a boolean stands alone or
- * takes its value with `=` only. yargs cannot read that, so the table of flags is read here.
+ * takes its value with `=` only. yargs cannot read that, so the table of flags is read here; and where yargs reads the
+ * arguments, the values are made of what it found.
  */
 
 export type FlagValue = string | number | boolean | readonly string[];
@@ -53,59 +54,61 @@ export class OptionError extends TweedError {
 /** `-h`, `-help` or `--help` was given. */
 export class HelpRequested extends Error {}
 
+/** What was written behind each flag, in order; a flag without a value counts as `true`. */
+export type GivenFlags = ReadonlyMap<string, readonly string[]>;
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
 /**
  * Reads arguments, then the environment, then defaults, for every flag of the table.
  *
  * @throws OptionError naming the flag or variable, what is wrong with it, and the rule.
  * @throws HelpRequested
  */
-export function resolveFlags(
-  table: readonly Flag[],
-  argv: readonly string[],
-  environment: Readonly<Record<string, string | undefined>>,
-): ResolvedFlags {
-  const given = readArguments(table, argv);
+export function resolveFlags(table: readonly Flag[], argv: readonly string[], environment: Environment): ResolvedFlags {
+  return resolveValues(table, readArguments(table, argv), environment);
+}
+
+/** As {@link resolveFlags}, from arguments that were read already. @throws OptionError */
+export function resolveValues(table: readonly Flag[], given: GivenFlags, environment: Environment): ResolvedFlags {
   const resolved = new Map<string, Resolved>();
   for (const flag of table) {
-    const fromArguments = given.get(flag.name);
-    const fromEnvironment = flag.env === undefined ? undefined : environment[flag.env];
-    if (fromArguments !== undefined) {
-      resolved.set(flag.name, { flag, value: fromArguments, origin: 'flag' });
-    } else if (fromEnvironment !== undefined && fromEnvironment !== '') {
-      const value = parseValue(flag, fromEnvironment, flag.env as string);
-      resolved.set(flag.name, {
-        flag,
-        value: flag.kind === 'strings' ? [value as string] : value,
-        origin: 'environment',
-      });
-    } else resolved.set(flag.name, { flag, value: flag.default, origin: 'default' });
+    const { name, env } = flag;
+    const texts = given.get(name) ?? [];
+    const variable = env === undefined ? undefined : environment[env];
+    if (texts.length > 0) resolved.set(name, { flag, value: valueIn(flag, texts, `-${name}`), origin: 'flag' });
+    else if (variable) resolved.set(name, { flag, value: valueIn(flag, [variable], `${env}`), origin: 'environment' });
+    else resolved.set(name, { flag, value: flag.default, origin: 'default' });
   }
   return resolved;
 }
 
-function readArguments(table: readonly Flag[], argv: readonly string[]): Map<string, FlagValue> {
+/** All values of a list; else the last, which may not hide that an earlier one is wrong. */
+function valueIn(flag: Flag, texts: readonly string[], source: string): FlagValue {
+  const values = texts.map((text) => parseValue(flag, text, source));
+  return flag.kind === 'strings' ? (values as string[]) : values[values.length - 1];
+}
+
+function readArguments(table: readonly Flag[], argv: readonly string[]): GivenFlags {
   const known = new Map(table.map((flag) => [flag.name, flag]));
-  const given = new Map<string, FlagValue>();
+  const given = new Map<string, string[]>();
   for (let index = 0; index < argv.length; index++) {
-    const argument = argv[index] as string;
+    const argument = argv[index];
     const match = /^--?([^-=][^=]*)(?:=(.*))?$/s.exec(argument);
     if (match === null) throw new OptionError(strayArgument(argument, argv[index - 1], known));
-    const name = match[1] as string;
+    const name = match[1];
     const flag = known.get(name);
     if (flag === undefined) {
       if (name === 'h' || name === 'help') throw new HelpRequested();
       throw new OptionError(`unknown flag -${name}${suggestion(name, [...known.keys()])}`);
     }
-    let text = match[2];
+    let text: string | undefined = match[2];
     if (text === undefined) {
       if (flag.kind === 'boolean') text = 'true';
-      else if (index + 1 < argv.length) text = argv[++index] as string;
+      else if (index + 1 < argv.length) text = argv[++index];
       else throw new OptionError(`-${name} needs a value; write it as -${name}=VALUE`);
     }
-    const value = parseValue(flag, text, `-${name}`);
-    if (flag.kind === 'strings') {
-      given.set(name, [...((given.get(name) as readonly string[] | undefined) ?? []), value as string]);
-    } else given.set(name, value);
+    given.set(name, [...(given.get(name) ?? []), text]);
   }
   return given;
 }
@@ -160,7 +163,7 @@ function parseGoBoolean(text: string): boolean | null {
 function parseGoInteger(text: string): number | null {
   const match = /^([+-]?)(0[xX][\da-fA-F]+|0[oO]?[0-7]+|0[bB][01]+|[1-9]\d*|0)$/.exec(text);
   if (match === null) return null;
-  const digits = match[2] as string;
+  const digits = match[2];
   const value = Number(/^0[0-7]/.test(digits) ? `0o${digits.slice(1)}` : digits);
   if (!Number.isSafeInteger(value)) return null;
   return match[1] === '-' && value !== 0 ? -value : value;

@@ -1,7 +1,6 @@
 #!/usr/bin/env node
-import { hideBin } from 'yargs/helpers';
 import { runDaemonCommand } from './commands/run.js';
 import { endWith } from './exit.js';
 
 // A drop-in for the binary of this name: the same options, nothing else.
-await endWith('flanneld', () => runDaemonCommand('flanneld', hideBin(process.argv)));
+await endWith('flanneld', () => runDaemonCommand('flanneld', process.argv.slice(2)));

@@ -1,4 +1,5 @@
-import type { DaemonOptions, Switch } from '../daemon/options.js';
+import type { Switch } from '../base/switch.js';
+import type { DaemonOptions } from '../daemon/options.js';
 import { runFlags } from './flag-table.js';
 import { type FlagValue, OptionError, type Resolved, type ResolvedFlags, resolveFlags } from './flags.js';
 

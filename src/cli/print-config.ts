@@ -18,10 +18,8 @@ export function renderConfig(request: RunRequest): string {
     Array.isArray(value) ? value.join(', ') : String(value),
     from,
   ]);
-  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => (row[column] as string).length)));
-  return rows
-    .map(([name, value, from]) => `${name?.padEnd(widths[0] ?? 0)}  ${value?.padEnd(widths[1] ?? 0)}  ${from}\n`)
-    .join('');
+  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column].length)));
+  return rows.map(([name, value, from]) => `${name.padEnd(widths[0])}  ${value.padEnd(widths[1])}  ${from}\n`).join('');
 }
 
 /** Every value in force, ready to be shown: passwords are hidden. */

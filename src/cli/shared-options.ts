@@ -1,6 +1,6 @@
 import type { Argv, Options } from 'yargs';
 import { runFlags } from './flag-table.js';
-import { type Flag, type ResolvedFlags, resolveFlags } from './flags.js';
+import { type Flag, type ResolvedFlags, resolveValues } from './flags.js';
 
 /** The daemon's flags that name its registry. */
 export const registryFlagNames: readonly string[] = runFlags
@@ -11,7 +11,8 @@ export const registryFlagNames: readonly string[] = runFlags
 export function withDaemonFlags<Arguments>(args: Argv<Arguments>, names: readonly string[]): Argv<Arguments> {
   for (const flag of selected(names)) {
     const standard = flag.default === '' || flag.kind === 'strings' ? '' : `, default ${flag.default}`;
-    // yargs gets no default, or one could not tell a value that was given from one that was not.
+    // yargs gets no default, or one could not tell a value that was given from one that was not; and numbers are read
+    // from their text, as the daemon reads them.
     args.option(flag.name, { ...shapes[flag.kind], describe: `${flag.help} (${flag.env}${standard})` });
   }
   return args;
@@ -24,13 +25,17 @@ const shapes: Readonly<Record<Flag['kind'], Options>> = {
   strings: { type: 'string', array: true, nargs: 1 },
 };
 
-/** The values of those flags: from the arguments, else from the environment, else the defaults. @throws OptionError */
-export function daemonFlags(args: Readonly<Record<string, unknown>>, names: readonly string[]): ResolvedFlags {
-  const argv = names.flatMap((name) => {
-    const given = args[name];
-    return given === undefined ? [] : [given].flat().map((value) => `--${name}=${value}`);
-  });
-  return resolveFlags(selected(names), argv, process.env);
+/**
+ * The values of a table of the daemon's flags: from the arguments, as far as they are among `names`, else from the
+ * environment, else the defaults. @throws OptionError
+ */
+export function daemonFlags(
+  args: Readonly<Record<string, unknown>>,
+  names: readonly string[],
+  table: readonly Flag[] = selected(names),
+): ResolvedFlags {
+  const given = new Map(names.map((name) => [name, [args[name] ?? []].flat().map(String)]));
+  return resolveValues(table, given, process.env);
 }
 
 function selected(names: readonly string[]): Flag[] {

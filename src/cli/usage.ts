@@ -1,5 +1,5 @@
 import { runFlags } from './flag-table.js';
-import type { Flag } from './flags.js';
+import { type Flag, HelpRequested } from './flags.js';
 
 const WIDTH = 100;
 const INDENT = 6;
@@ -15,12 +15,26 @@ const headings: readonly (readonly [Flag['group'], string])[] = [
 export function runUsage(program: string): string {
   const lines = [`Usage: ${program} [options]`, '', 'Runs the daemon of one host. -name and --name mean the same.'];
   for (const [group, heading] of headings) {
-    lines.push('', `${heading}:`);
-    for (const flag of runFlags) {
-      if (flag.group === group && !flag.hidden) lines.push(`  -${flag.name}${valueHint(flag)}`, ...wrapped(flag));
-    }
+    const flags = runFlags.filter((flag) => flag.group === group && !flag.hidden);
+    lines.push('', `${heading}:`, ...flagLines(flags, '-'));
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** What was read; or null when help was asked for, which is printed then. */
+export function orUsage<Result>(usage: () => string, read: () => Result): Result | null {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof HelpRequested)) throw error;
+    process.stdout.write(usage());
+    return null;
+  }
+}
+
+/** The flags as a help text shows them, with the dash or dashes to write before them. */
+export function flagLines(flags: readonly Flag[], dash: '-' | '--'): string[] {
+  return flags.flatMap((flag) => [`  ${dash}${flag.name}${valueHint(flag)}`, ...wrapped(flag)]);
 }
 
 function valueHint(flag: Flag): string {

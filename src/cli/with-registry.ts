@@ -10,7 +10,7 @@ export async function withRegistry<Result>(
   work: (registry: Registry) => Promise<Result>,
 ): Promise<Result> {
   const flags = daemonFlags(args as Record<string, unknown>, registryFlagNames);
-  const registry = openRegistry(registryOptions(flags), silentLogger());
+  const registry = await openRegistry(registryOptions(flags), silentLogger());
   try {
     return await work(registry);
   } finally {

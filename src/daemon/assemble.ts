@@ -1,18 +1,18 @@
 import path from 'node:path';
-import { createBackend } from '../backend/select.js';
+import { backendKind, createBackend } from '../backend/select.js';
+import { systemClock } from '../base/clock.js';
 import { exec } from '../base/exec.js';
 import { type Prefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
 import { createTrafficRules } from '../routes/rules/traffic-rules.js';
 import { findUnderlay } from '../routes/underlay.js';
-import type { Lease } from '../subnet/lease.js';
 import { LeaseManager } from '../subnet/leases/lease-manager.js';
 import { PeerCache } from '../subnet/leases/peer-cache.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import { openRegistry } from '../subnet/open-registry.js';
-import { type PreviousSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
-import { lockDevice } from './instance-lock.js';
+import { formerNetworks, type PreviousSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
+import { lockInstance } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, RegistryHandle } from './parts.js';
 import { recheckUnderlay } from './underlay-watch.js';
@@ -22,18 +22,20 @@ const CACHE_PATIENCE_MS = 5000;
 
 /** What daemons on real hosts are put together from. */
 export const realParts: DaemonParts = {
-  lockDevice,
+  clock: systemClock,
+  lock: async (name) => lockInstance(name),
   findUnderlay: (options) => findUnderlay(options),
   recheckUnderlay,
   openRegistry: openHostRegistry,
   createBackend,
+  deviceOf: ({ backend: { type, options } }, daemon) => backendKind(type).deviceName(options, daemon),
   createRules: createHostRules,
   readSubnetFile: readSubnetEnv,
   writeSubnetFile: writeSubnetEnv,
 };
 
-function openHostRegistry(options: DaemonOptions, log: Logger): RegistryHandle {
-  const registry = openRegistry(options.registry, log);
+async function openHostRegistry(options: DaemonOptions, log: Logger): Promise<RegistryHandle> {
+  const registry = await openRegistry(options.registry, log);
   const { ttlSeconds, renewMarginSeconds, startFromCache } = options.lease;
   const cache = new PeerCache(path.join(options.runDirectory, `${options.udp.deviceName}.cache.json`), log);
   return {
@@ -55,7 +57,7 @@ function openHostRegistry(options: DaemonOptions, log: Logger): RegistryHandle {
 function createHostRules(
   { rules }: DaemonOptions,
   config: NetworkConfig,
-  { subnet }: Lease,
+  subnet: Prefix,
   past: PreviousSubnetEnv,
   signal: AbortSignal,
 ): HostRules {
@@ -66,6 +68,7 @@ function createHostRules(
     masquerade: rules.masquerade,
     randomFully: rules.fullyRandom,
     forward: rules.forward,
+    formerNetworks: formerNetworks(past, config.network),
   };
   const traffic = createTrafficRules(mode, wanted, { run: (argv, options) => exec(argv, { ...options, signal }) });
   const lasting = createTrafficRules(mode, wanted);

@@ -1,54 +1,63 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Complaints } from '../base/complaints.js';
+import { messageOf } from '../base/errors.js';
 import { formatIpv4 } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { Services } from '../observe/services.js';
 import type { DaemonPhase, DaemonStatus } from '../observe/status.js';
 import { composeStatus } from '../observe/status-compose.js';
-import { Membership } from './membership.js';
+import { ControlLoop } from './control-loop.js';
 import type { ServiceManager } from './notify.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, Leases, RegistryHandle, UnderlayChoice } from './parts.js';
 
-/** What the shut-down may take before it is cut short: systemd and people expect 2 s at most. */
-const SHUTDOWN_LIMIT_MS = 1700;
+/** So long a forwarder may stand still with work to do before it counts as stuck. */
+const STUCK_SECONDS = 10;
+
+/** What the steps of the shut-down may take: systemd and people expect it to be over in 2 s. */
+const STEP_LIMITS_MS = { overlay: 1000, registry: 600, services: 100 } as const;
 
 /**
- * One host's daemon.
- *
- * Coming up: lock → underlay → registry → configuration → lease → backend → peers, rules and subnet file → ready. When the
- * host's public address changes, it leaves the overlay and joins it again under the new one, with the same subnet.
+ * One host's daemon: what is around the control loop. Coming up: windows → underlay → registry → loop; going down in the
+ * opposite order.
  */
 export class Daemon {
   readonly #startedAt = Date.now();
+  readonly #options: DaemonOptions;
+  readonly #parts: DaemonParts;
+  readonly #manager: ServiceManager;
+  readonly #log: Logger;
   readonly #services: Services;
-  readonly #complaints: Complaints;
   #phase: DaemonPhase = 'starting';
   #detail = '';
   #registry: RegistryHandle | null = null;
-  #membership: Membership | null = null;
+  #leases: Leases | null = null;
+  #loop: ControlLoop | null = null;
 
-  constructor(
-    private readonly options: DaemonOptions,
-    private readonly parts: DaemonParts,
-    private readonly manager: ServiceManager,
-    private readonly log: Logger,
-  ) {
+  constructor(options: DaemonOptions, parts: DaemonParts, manager: ServiceManager, log: Logger) {
+    this.#options = options;
+    this.#parts = parts;
+    this.#manager = manager;
+    this.#log = log;
     this.#services = new Services(options, () => this.status(), log);
-    this.#complaints = new Complaints(log);
+    manager.watchOver(() => {
+      const seconds = this.#loop?.overlay.stuckFor ?? 0;
+      return seconds < STUCK_SECONDS ? '' : `a forwarder has not moved for ${seconds} s`;
+    });
   }
 
   status(): DaemonStatus {
-    const { overlay, leases, underlay } = this.#membership ?? { overlay: null, leases: null, underlay: null };
+    const leases = this.#leases?.status() ?? null;
+    const expiresAt = leases?.lease?.expiresAt ?? null;
+    const overlay = this.#loop?.overlay;
     return composeStatus({
       startedAt: this.#startedAt,
       phase: this.#phase,
       detail: this.#detail,
-      ready: this.#phase === 'running' && (overlay?.ready ?? false),
-      logLevel: this.log.level,
-      underlay: underlay?.underlay ?? null,
-      endpoints: this.options.registry.endpoints,
-      leases: leases?.status() ?? null,
+      // once the lease has run out, the other hosts have no route to this one
+      ready: this.#phase === 'running' && (overlay?.ready ?? false) && (expiresAt === null || expiresAt > Date.now()),
+      logLevel: this.#log.level,
+      underlay: this.#loop?.choice.underlay ?? null,
+      endpoints: this.#options.registry.endpoints,
+      leases,
       backend: overlay?.status() ?? null,
       repairs: overlay?.repairs ?? 0,
     });
@@ -60,7 +69,6 @@ export class Daemon {
    * @throws TweedError when the host cannot join the overlay, or has to leave it; everything is taken down first.
    */
   async run(stop: AbortSignal): Promise<void> {
-    const lock = await this.parts.lockDevice(this.options.udp.deviceName);
     try {
       await this.#services.start();
       await this.#live(stop);
@@ -68,65 +76,60 @@ export class Daemon {
       if (!stop.aborted) throw error; // otherwise it is what the stop interrupted
     } finally {
       await this.#takeDown();
-      await lock.release();
     }
   }
 
   async #live(stop: AbortSignal): Promise<never> {
-    const { options, parts, log } = this;
+    const options = this.#options;
+    const parts = this.#parts;
+    const log = this.#log;
     const past = await parts.readSubnetFile(options.subnetFile);
     for (const warning of past.warnings) log.warn(warning);
-    let choice = await parts.findUnderlay(options.underlay);
-    this.#registry = parts.openRegistry(options, log);
-    let subnet = past.subnet;
-    let former: Leases | null = null;
-    for (;;) {
-      this.#logChoice(choice);
-      stop.throwIfAborted();
-      const leases = this.#registry.createLeases(choice.publicIp, subnet);
-      this.#phase = 'waiting';
-      this.#membership = new Membership(options, parts, leases, past, choice, log, {
-        onProgress: (detail) => {
-          this.#detail = detail;
-          this.manager.status(detail);
-        },
-        onUp: () => {
-          this.#phase = 'running';
-          this.manager.ready();
-          log.info('ready');
-        },
-      });
-      choice = await this.#membership.live(stop, former);
-      await this.#membership.stop();
-      log.warn(
-        { from: formatIpv4(leases.status().lease?.attributes.publicIp ?? 0) },
-        'the public address has changed: joining again',
-      );
-      subnet = leases.status().lease?.subnet ?? subnet;
-      await leases.close();
-      former = leases;
-    }
+    const choice = await parts.findUnderlay(options.underlay);
+    this.#logChoice(choice);
+    stop.throwIfAborted();
+    this.#registry = await parts.openRegistry(options, log);
+    const leases = this.#registry.createLeases(choice.publicIp, past.subnet);
+    this.#leases = leases;
+    this.#phase = 'waiting';
+    const onProgress = (detail: string) => {
+      this.#detail = detail;
+      this.#manager.status(detail);
+    };
+    const onUp = () => {
+      this.#phase = 'running';
+      this.#manager.ready();
+      log.info('ready');
+    };
+    this.#loop = new ControlLoop({ options, parts, leases, past, log, onProgress, onUp }, choice);
+    return this.#loop.run(stop);
   }
 
-  /** In its order, but nothing of it may keep the process from ending: what hangs ends with the process. */
+  /** In its order, but no step keeps the next one from its turn, or the process from ending: what hangs ends with it. */
   async #takeDown(): Promise<void> {
     this.#phase = 'stopping';
-    this.manager.stopping();
-    const leases = this.#membership?.leases;
-    const work = async () => {
-      await this.#membership?.stop();
-      await this.#complaints.attempt('leaving the registry', async () => {
-        await (this.options.lease.releaseOnExit ? leases?.release() : leases?.close());
-        await this.#registry?.close();
-      });
-      await this.#complaints.attempt('closing the status socket', () => this.#services.stop());
-    };
+    this.#manager.stopping();
+    await this.#step('leaving the overlay', STEP_LIMITS_MS.overlay, async () => this.#loop?.stop());
+    await this.#step('leaving the registry', STEP_LIMITS_MS.registry, async () => {
+      await (this.#options.lease.releaseOnExit ? this.#leases?.release() : this.#leases?.close());
+      await this.#registry?.close();
+    });
+    await this.#step('closing the status socket', STEP_LIMITS_MS.services, () => this.#services.stop());
+  }
+
+  async #step(what: string, limitMs: number, work: () => Promise<unknown>): Promise<void> {
     const limit = new AbortController();
-    const cut = sleep(SHUTDOWN_LIMIT_MS, 'cut', { signal: limit.signal }).catch(() => 'done');
-    if ((await Promise.race([work(), cut])) === 'cut') {
-      this.log.warn(`shut-down took longer than ${SHUTDOWN_LIMIT_MS} ms and was cut short`);
+    const late = async () => {
+      await this.#parts.clock.sleep(limitMs, limit.signal);
+      if (!limit.signal.aborted) throw new Error(`took longer than ${limitMs} ms and was cut short`);
+    };
+    try {
+      await Promise.race([work(), late()]);
+    } catch (error) {
+      this.#log.warn(`${what}: ${messageOf(error)}`);
+    } finally {
+      limit.abort();
     }
-    limit.abort();
   }
 
   #logChoice({ underlay, publicIp, reason }: UnderlayChoice): void {
@@ -138,6 +141,6 @@ export class Daemon {
       publicIp: formatIpv4(publicIp),
       reason,
     };
-    this.log.info(fields, 'underlay chosen');
+    this.#log.info(fields, 'underlay chosen');
   }
 }

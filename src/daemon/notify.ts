@@ -6,11 +6,13 @@ export type SendNotification = (address: string, message: string) => void;
 
 /**
  * The service manager's side of the daemon, in the protocol of sd_notify(3): READY=1, STATUS=…, STOPPING=1, and
- * WATCHDOG=1 twice per period as long as the control thread turns. Without a service manager nothing happens.
+ * WATCHDOG=1 twice per period as long as the control thread turns and what it watches over is well. Without a service
+ * manager nothing happens.
  */
 export class ServiceManager {
   readonly #address: string;
   readonly #watchdog: NodeJS.Timeout | null = null;
+  #complaint: () => string = () => '';
 
   constructor(
     environment: Readonly<Record<string, string | undefined>>,
@@ -21,9 +23,14 @@ export class ServiceManager {
     const microseconds = Number(environment.WATCHDOG_USEC ?? 0);
     const forUs = environment.WATCHDOG_PID === undefined || Number(environment.WATCHDOG_PID) === process.pid;
     if (this.#address !== '' && microseconds > 0 && forUs) {
-      this.#watchdog = setInterval(() => this.#tell('WATCHDOG=1'), microseconds / 2000);
+      this.#watchdog = setInterval(() => this.#beat(), microseconds / 2000);
       this.#watchdog.unref();
     }
+  }
+
+  /** @param complaint what keeps the watchdog from being told that all is well; empty when it is */
+  watchOver(complaint: () => string): void {
+    this.#complaint = complaint;
   }
 
   ready(): void {
@@ -38,6 +45,12 @@ export class ServiceManager {
   /** One line about what the daemon does, shown by `systemctl status`. */
   status(text: string): void {
     this.#tell(`STATUS=${text.replaceAll('\n', ' ')}`);
+  }
+
+  #beat(): void {
+    const complaint = this.#complaint();
+    if (complaint === '') this.#tell('WATCHDOG=1');
+    else this.log.error(`the watchdog is not told that all is well: ${complaint}`);
   }
 
   #tell(message: string): void {

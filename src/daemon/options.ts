@@ -1,5 +1,4 @@
-/** `auto` uses what the kernel offers, `on` insists (and warns when it cannot), `off` leaves it alone. */
-export type Switch = 'auto' | 'on' | 'off';
+import type { Switch } from '../base/switch.js';
 
 /** What one host's daemon is told, checked, every default filled in. */
 export interface DaemonOptions {

@@ -1,49 +1,73 @@
 import type { Backend, BackendStatus } from '../backend/backend.js';
-import { Complaints } from '../base/complaints.js';
-import { formatIpv4, formatPrefix, samePrefix } from '../base/ipv4.js';
+import { messageOf, TweedError } from '../base/errors.js';
+import { formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
-import { Serial } from '../base/serial.js';
-import type { Lease, PeerChange } from '../subnet/lease.js';
+import { plural } from '../base/plural.js';
+import { Standing } from '../base/standing.js';
+import type { LeaseAttributes, PeerSet } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
-import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
+import { formerNetworks, type PreviousSubnetEnv } from '../subnet/subnet-env.js';
+import type { Desired } from './desired.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, UnderlayChoice } from './parts.js';
+import { Reconciler } from './reconciler.js';
+
+/** Forwarding failed for good. */
+export class ForwardingFailedError extends TweedError {
+  constructor(reason: unknown) {
+    super('FORWARDING_FAILED', `forwarding stopped: ${messageOf(reason)}; start again once that is mended`, {
+      cause: reason,
+    });
+  }
+}
+
+/** What the overlay does its work with. */
+export interface OverlayContext {
+  readonly options: DaemonOptions;
+  readonly parts: DaemonParts;
+  /** What an earlier run of this host left behind. */
+  readonly past: PreviousSubnetEnv;
+  readonly log: Logger;
+  /** Called when forwarding fails for good. */
+  readonly onFailed: (reason: Error) => void;
+}
 
 /**
- * Everything on this host that makes the overlay: backend, traffic rules, subnet file.
+ * Everything on this host that makes the overlay, in two parts that never wait for each other: the backend with device,
+ * routes and peers; and traffic rules with the subnet file. The lock of iptables, held by another program, delays no peer
+ * and no stop.
  *
- * Calls may come at any time. Those for the backend are carried out one after the other, and so are those for rules and
- * file, in a queue of their own: the lock of iptables, held by another program, delays no peer and no stop.
+ * Each part is told what should be and compares. There is no other way for a first start, a change, a repair, or a move to
+ * another interface.
  */
 export class Overlay {
-  readonly #backendQueue = new Serial();
-  readonly #rulesQueue = new Serial();
+  readonly #context: OverlayContext;
+  readonly #backendPart: Reconciler<Desired>;
+  readonly #rulesPart: Reconciler<Desired>;
   readonly #ending = new AbortController();
-  readonly #complaints: Complaints;
-  #backend: Backend | null = null;
+  readonly #complaints: Standing;
+  readonly #refusals: Standing;
+  /** Made for an underlay, but not started yet. */
+  #candidate: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
+  #running: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
+  #peers: PeerSet | null = null;
   #rules: HostRules | null = null;
   #rulesApplied = false;
   #writtenMtu: number | null = null;
-  #pending: PeerChange[] = [];
-  /** False until the backend has heard of the peers for the first time; even that there are none tells it something. */
-  #peersKnown = false;
+  #refused: Desired['refused'] = [];
   #repairs = 0;
 
-  /** @param onFailed called when forwarding fails for good */
-  constructor(
-    private readonly options: DaemonOptions,
-    private readonly parts: DaemonParts,
-    private readonly config: NetworkConfig,
-    private readonly past: PreviousSubnetEnv,
-    private readonly log: Logger,
-    private readonly onFailed: (reason: Error) => void,
-  ) {
-    this.#complaints = new Complaints(log);
+  constructor(context: OverlayContext) {
+    this.#context = context;
+    this.#complaints = new Standing(context.log, context.parts.clock);
+    this.#refusals = new Standing(context.log, context.parts.clock);
+    this.#backendPart = new Reconciler((desired) => this.#followBackend(desired));
+    this.#rulesPart = new Reconciler((desired) => this.#followRules(desired));
   }
 
   /** Rules are in force and the subnet file is written: what flannel calls ready. */
   get ready(): boolean {
-    return this.#backend !== null && this.#rulesApplied && this.#writtenMtu === this.#backend.mtu;
+    return this.#running !== null && this.#rulesApplied && this.#writtenMtu === this.#running.backend.mtu;
   }
 
   /** How many things were put back after somebody took them away. */
@@ -51,64 +75,30 @@ export class Overlay {
     return this.#repairs;
   }
 
+  /** For how many seconds forwarding has not moved though there is work. */
+  get stuckFor(): number {
+    return this.#running?.backend.stuckFor?.() ?? 0;
+  }
+
   status(): BackendStatus | null {
-    return this.#backend?.status() ?? null;
+    const status = this.#running?.backend.status();
+    return status === undefined ? null : { ...status, refused: [...this.#refused, ...status.refused] };
   }
 
-  /** A backend on that underlay, which forwards nothing yet. @throws TweedError when there is none of this type */
-  makeBackend({ underlay, publicIp }: UnderlayChoice): Backend {
-    const { type } = this.config.backend;
-    const log = this.log.child({ backend: type });
-    const { network } = this.past;
-    const formerNetworks = network === null || samePrefix(network, this.config.network) ? [] : [network];
-    const context = { log, underlay, publicIp, config: this.config, formerNetworks };
-    return this.parts.createBackend(type, context, this.options);
+  /** What this host has to announce on that underlay. @throws TweedError when no backend takes it */
+  attributes(config: NetworkConfig, choice: UnderlayChoice): Promise<LeaseAttributes> {
+    this.#candidate = { choice, backend: this.#make(config, choice) };
+    return this.#candidate.backend.attributes();
   }
 
-  /** Begins to forward. */
-  start(backend: Backend, lease: Lease): Promise<void> {
-    return this.#backendQueue.run(() => this.#startBackend(backend, lease));
+  /** Device, routes and peers are to be so. @throws TweedError when forwarding cannot begin */
+  forward(desired: Desired): Promise<void> {
+    return this.#backendPart.want(desired);
   }
 
-  /** Tries the rules and the subnet file, as far as they are not in place; their failure does not stop the forwarding. */
-  setUp(lease: Lease): Promise<void> {
-    return this.#rulesQueue.run(() => this.#finishSetUp(lease));
-  }
-
-  /** The same subnet and peers by another backend. @param peers all of them, asked for when it is their turn */
-  async restart(backend: Backend, lease: Lease, peers: () => readonly Lease[]): Promise<void> {
-    await this.#backendQueue.run(async () => {
-      const former = this.#backend;
-      this.#backend = null;
-      await former?.stop({ cleanUp: false });
-      await this.#startBackend(backend, lease);
-      this.#pending = peers().map((peer) => ({ kind: 'added', lease: peer }));
-      await this.#applyPending();
-    });
-    await this.setUp(lease);
-  }
-
-  /**
-   * Other hosts that came, changed or went. Whatever has gathered until the backend is free goes to it in one piece,
-   * however many calls brought it.
-   */
-  applyPeers(changes: readonly PeerChange[]): Promise<void> {
-    this.#pending.push(...changes);
-    return this.#backendQueue.run(() => this.#applyPending());
-  }
-
-  /** Puts back what other programs took away, and tries again what failed before. */
-  async reconcile(lease: Lease): Promise<void> {
-    const backendPart = this.#backendQueue.run(async () => {
-      const backend = this.#backend;
-      if (backend !== null) await this.#repair('backend', () => backend.reconcile());
-    });
-    const rulesPart = this.#rulesQueue.run(async () => {
-      const rules = this.#rulesApplied ? this.#rules : null;
-      if (rules !== null) await this.#repair('traffic rules', () => rules.check());
-      await this.#finishSetUp(lease);
-    });
-    await Promise.all([backendPart, rulesPart]);
+  /** Rules and subnet file are to be so. What fails is logged, and tried again with the next call; forwarding goes on. */
+  setUp(desired: Desired): Promise<void> {
+    return this.#rulesPart.want(desired);
   }
 
   /**
@@ -118,63 +108,99 @@ export class Overlay {
    * Work on the rules is broken off. Nothing starts again after it.
    */
   async stop(): Promise<void> {
-    const cleanUp = this.options.cleanUpOnExit;
+    const cleanUp = this.#context.options.cleanUpOnExit;
     this.#ending.abort();
-    await this.#backendQueue.run(async () => {
-      const backend = this.#backend;
-      this.#backend = null;
-      await this.#complaints.attempt('stopping the backend', async () => backend?.stop({ cleanUp }));
-    });
+    const rulesAtRest = this.#rulesPart.close();
+    await this.#backendPart.close();
+    await this.#stopBackend(cleanUp);
     if (!cleanUp) return;
-    await this.#rulesQueue.run(() =>
-      this.#complaints.attempt('removing the traffic rules', async () => this.#rules?.remove()),
-    );
+    await rulesAtRest;
+    await this.#complaints.once('removing the traffic rules', async () => this.#rules?.remove());
   }
 
-  async #startBackend(backend: Backend, lease: Lease): Promise<void> {
-    this.#ending.signal.throwIfAborted();
-    await backend.start(lease);
-    this.#backend = backend;
-    this.#peersKnown = false;
-    backend.failed.then((reason) => {
-      if (this.#backend === backend) this.onFailed(reason);
+  async #followBackend(desired: Desired): Promise<void> {
+    const { log } = this.#context;
+    this.#refused = desired.refused;
+    this.#refusals.update(
+      new Map(desired.refused.map(({ subnet, reason }) => [subnet, `peer ignored: ${reason}`])),
+      'subnet',
+    );
+    const running = this.#running;
+    if (running === null || running.choice !== desired.choice) return this.#startBackend(desired);
+    await this.#attempt('checking the backend', async () => {
+      const isNews = this.#peers !== desired.peers;
+      const lines = await running.backend.setPeers(desired.peers);
+      this.#peers = desired.peers;
+      if (isNews) log.info({ peers: desired.peers.leases.length }, 'peers updated');
+      for (const line of lines) {
+        if (isNews) log.debug(line);
+        else this.#noteRepair(line);
+      }
     });
   }
 
-  async #finishSetUp(lease: Lease): Promise<void> {
-    if (this.#idle) return;
-    const { options, parts, config, past } = this;
-    const rules = this.#rules ?? parts.createRules(options, config, lease, past, this.#ending.signal);
+  /** The same lease and peers by another backend, where one runs already. */
+  async #startBackend(desired: Desired): Promise<void> {
+    const { choice, config, lease, peers } = desired;
+    const isMove = this.#running !== null;
+    const backend = this.#candidate?.choice === choice ? this.#candidate.backend : this.#make(config, choice);
+    this.#candidate = null;
+    await this.#stopBackend(false);
+    if (this.#ending.signal.aborted) return;
+    try {
+      await backend.start(lease, peers);
+    } catch (error) {
+      throw isMove ? new ForwardingFailedError(error) : error;
+    }
+    this.#running = { choice, backend };
+    this.#peers = peers;
+    backend.failed.then((reason) => {
+      if (this.#running?.backend === backend) this.#context.onFailed(new ForwardingFailedError(reason));
+    });
+  }
+
+  async #stopBackend(cleanUp: boolean): Promise<void> {
+    const running = this.#running;
+    this.#running = null;
+    if (running !== null) await this.#complaints.once('stopping the backend', () => running.backend.stop({ cleanUp }));
+  }
+
+  #make(config: NetworkConfig, { underlay, publicIp }: UnderlayChoice): Backend {
+    const { options, parts, past } = this.#context;
+    const { type } = config.backend;
+    const log = this.#context.log.child({ backend: type });
+    const former = formerNetworks(past, config.network);
+    return parts.createBackend(type, { log, underlay, publicIp, config, formerNetworks: former }, options);
+  }
+
+  async #followRules({ config, lease }: Desired): Promise<void> {
+    const { options, parts, past, log } = this.#context;
+    const rules = this.#rules ?? parts.createRules(options, config, lease.subnet, past, this.#ending.signal);
     this.#rules = rules;
-    if (!this.#rulesApplied) {
+    if (this.#rulesApplied) {
+      await this.#attempt('checking the traffic rules', async () => {
+        for (const repair of await rules.check()) this.#noteRepair(repair);
+      });
+    } else {
       this.#rulesApplied = await this.#attempt('setting up traffic rules', async () => {
-        for (const change of await rules.apply()) this.log.info(`traffic rules: ${change}`);
+        for (const change of await rules.apply()) log.info(`traffic rules: ${change}`);
       });
     }
-    const mtu = this.#backend?.mtu ?? null;
-    if (this.#idle || mtu === null || this.#writtenMtu === mtu) return;
+    const mtu = this.#running?.backend.mtu ?? null;
+    if (this.#ending.signal.aborted || mtu === null || this.#writtenMtu === mtu) return;
     const content = { network: config.network, subnet: lease.subnet, mtu, ipMasq: options.rules.masquerade };
-    const written = await this.#complaints.attempt(`writing ${options.subnetFile}`, () =>
+    const written = await this.#attempt(`writing ${options.subnetFile}`, () =>
       parts.writeSubnetFile(options.subnetFile, content),
     );
     if (written) this.#writtenMtu = mtu;
   }
 
-  async #repair(what: string, check: () => Promise<readonly string[]>): Promise<void> {
-    await this.#attempt(`checking the ${what}`, async () => {
-      for (const repair of await check()) {
-        this.log.warn(`put back: ${repair}`);
-        this.#repairs++;
-      }
-    });
+  #noteRepair(text: string): void {
+    this.#context.log.warn(`put back: ${text}`);
+    this.#repairs++;
   }
 
-  /** Nothing forwards, or soon nothing will. */
-  get #idle(): boolean {
-    return this.#backend === null || this.#ending.signal.aborted;
-  }
-
-  /** As with `Complaints`, but what `stop` breaks off is no failure. */
+  /** What fails is logged once, and tried again with the next pass. What `stop` breaks off is no failure. */
   #attempt(what: string, work: () => Promise<unknown>): Promise<boolean> {
     return this.#complaints.attempt(what, async () => {
       try {
@@ -184,17 +210,10 @@ export class Overlay {
       }
     });
   }
+}
 
-  async #applyPending(): Promise<void> {
-    const changes = this.#pending;
-    if (this.#backend === null || (changes.length === 0 && this.#peersKnown)) return;
-    this.#pending = [];
-    await this.#backend.applyPeers(changes);
-    this.#peersKnown = true;
-    for (const { kind, lease } of changes) {
-      const { subnet, attributes } = lease;
-      this.log.debug({ subnet: formatPrefix(subnet), publicIp: formatIpv4(attributes.publicIp) }, `peer ${kind}`);
-    }
-    if (changes.length > 0) this.log.info({ changes: changes.length }, 'peers updated');
-  }
+/** One line about what the host has, for the service manager. */
+export function summaryOf({ config, lease, peers }: Desired): string {
+  const peerCount = plural(peers.leases.length, 'peer');
+  return `${formatPrefix(lease.subnet)} of ${formatPrefix(config.network)}, ${peerCount}`;
 }

@@ -1,9 +1,9 @@
 import type { Backend, BackendContext } from '../backend/backend.js';
+import type { Clock } from '../base/clock.js';
 import type { Prefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import type { UnderlayChoice, UnderlayOptions } from '../routes/underlay.js';
 import type { LeaseLostError } from '../subnet/errors.js';
-import type { Lease, PeerChange } from '../subnet/lease.js';
 import type { LeaseManager } from '../subnet/leases/lease-manager.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv, SubnetEnv } from '../subnet/subnet-env.js';
@@ -14,15 +14,15 @@ export type { UnderlayChoice };
 
 /** The part of the lease manager that the daemon uses. */
 export interface Leases
-  extends Pick<LeaseManager, 'waitForConfig' | 'acquire' | 'follow' | 'status' | 'close' | 'release'> {
-  on(event: 'peers', listener: (changes: readonly PeerChange[]) => void): unknown;
+  extends Pick<LeaseManager, 'waitForConfig' | 'acquire' | 'peers' | 'announce' | 'status' | 'close' | 'release'> {
+  on(event: 'peers', listener: () => void): unknown;
   on(event: 'lost', listener: (error: LeaseLostError) => void): unknown;
   on(event: 'failed', listener: (error: unknown) => void): unknown;
 }
 
 /** The registry, open. */
 export interface RegistryHandle {
-  /** This host's dealings with it under one public address. */
+  /** This host's dealings with it. @param publicIp whose saved state may be used */
   createLeases(publicIp: number, previousSubnet: Prefix | null): Leases;
   close(): Promise<void>;
 }
@@ -42,17 +42,21 @@ export interface HostRules {
 
 /** What a daemon is put together from. Tests put in others. */
 export interface DaemonParts {
-  lockDevice(device: string): Promise<InstanceLock>;
+  readonly clock: Clock;
+  /** @param name of what one daemon at most may have in this network namespace */
+  lock(name: string): Promise<InstanceLock>;
   findUnderlay(options: UnderlayOptions): Promise<UnderlayChoice>;
   /** Another choice when the host has lost the one in use, or its MTU changed; null when all is as it was. */
   recheckUnderlay(current: UnderlayChoice, options: UnderlayOptions): Promise<UnderlayChoice | null>;
-  openRegistry(options: DaemonOptions, log: Logger): RegistryHandle;
+  openRegistry(options: DaemonOptions, log: Logger): Promise<RegistryHandle>;
   createBackend(type: string, context: BackendContext, options: DaemonOptions): Backend;
+  /** The device that a backend makes for itself; null when it makes none. */
+  deviceOf(config: NetworkConfig, options: DaemonOptions): string | null;
   /** @param signal once it is aborted, `apply` and `check` end early and reject; `remove` does not */
   createRules(
     options: DaemonOptions,
     config: NetworkConfig,
-    lease: Lease,
+    subnet: Prefix,
     past: PreviousSubnetEnv,
     signal: AbortSignal,
   ): HostRules;

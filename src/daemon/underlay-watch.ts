@@ -42,7 +42,9 @@ async function findHolder({ name, address }: Underlay, ip: IpTool): Promise<Unde
   const links = await ip.json<LinkJson[]>('address', 'show');
   const holders = links.filter(({ addr_info }) => addr_info.some(({ local }) => local === wanted));
   const link = holders.find(({ ifname }) => ifname === name) ?? holders[0];
-  return link === undefined ? null : { name: link.ifname, index: link.ifindex, address, mtu: link.mtu };
+  if (link === undefined) return null;
+  const prefixLength = link.addr_info.find(({ local }) => local === wanted)?.prefixlen ?? 32;
+  return { name: link.ifname, index: link.ifindex, address, prefixLength, mtu: link.mtu };
 }
 
 function same(a: UnderlayChoice, b: UnderlayChoice): boolean {

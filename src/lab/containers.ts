@@ -1,3 +1,4 @@
+import { parseEnvFile } from '../base/env-file.js';
 import { formatIpv4, formatPrefix, type Prefix, parsePrefix } from '../base/ipv4.js';
 import { forEach } from './each.js';
 import { LabError } from './errors.js';
@@ -16,7 +17,7 @@ export interface HostSubnet {
 
 /** Reads the lines of a subnet.env that containers depend on. */
 export function parseSubnetFile(text: string): HostSubnet {
-  const variables = new Map(text.split('\n').map((line) => line.split('=', 2) as [string, string]));
+  const variables = parseEnvFile(text);
   const gateway = parsePrefix(variables.get('FLANNEL_SUBNET') ?? '');
   const mtu = Number(variables.get('FLANNEL_MTU'));
   if (gateway === null || !Number.isInteger(mtu)) {

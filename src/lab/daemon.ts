@@ -3,10 +3,11 @@ import { fileURLToPath } from 'node:url';
 import type { DaemonStatus } from '../observe/status.js';
 import { fetchStatus } from '../operator/status-client.js';
 import { type HostSubnet, parseSubnetFile } from './containers.js';
-import { LabError } from './errors.js';
+import { LabDaemonError, LabError, LabTimeoutError } from './errors.js';
 import { namespaceOf } from './names.js';
 import { readIfThere } from './namespace.js';
 import type { LabOptions } from './options.js';
+import { patient } from './patience.js';
 import { isAlive, readRecord, startDetached } from './process.js';
 import { registryEndpoint } from './registry.js';
 import type { HostState, LabFiles } from './state.js';
@@ -46,14 +47,14 @@ export async function startDaemon(
   const written = async () => {
     if ((await stampOf(files.subnetFile(host.name))) !== before) return true;
     if (await isAlive(record)) return false;
-    throw new LabError('LAB_DAEMON', `the daemon of ${host.name} ended; read ${await tailOf(files.log(host.name))}`);
+    throw new LabDaemonError(host.name, 'ended', await tailOf(files.log(host.name)));
   };
   try {
     await waitFor('its subnet file', written, { timeoutMs: patienceMs, ...(signal && { signal }) });
   } catch (error) {
-    if (!(error instanceof LabError) || error.code !== 'LAB_TIMEOUT') throw error;
-    const told = `the daemon of ${host.name} wrote no subnet file in ${patienceMs / 1000} s`;
-    throw new LabError('LAB_DAEMON', `${told}; read ${await tailOf(files.log(host.name))}`);
+    if (!(error instanceof LabTimeoutError)) throw error;
+    const told = `wrote no subnet file in ${patient(patienceMs) / 1000} s`;
+    throw new LabDaemonError(host.name, told, await tailOf(files.log(host.name)));
   }
 }
 
@@ -68,9 +69,10 @@ async function stampOf(path: string): Promise<string> {
 }
 
 /** The path of a log with its last lines, for the end of an error. */
-async function tailOf(path: string): Promise<string> {
-  const lines = ((await readIfThere(path)) ?? '').trimEnd().split('\n').slice(-5);
-  return `${path}, which ends with:\n${lines.join('\n')}`;
+export async function tailOf(path: string): Promise<string> {
+  const text = ((await readIfThere(path)) ?? '').trimEnd();
+  if (text === '') return `${path}, which is empty: it did not get as far as its first line`;
+  return `${path}, which ends with:\n${text.split('\n').slice(-5).join('\n')}`;
 }
 
 export async function readSubnet(files: LabFiles, host: string): Promise<HostSubnet> {

@@ -2,11 +2,12 @@ import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { messageOf } from '../base/errors.js';
 import type { ExecOptions, ExecResult } from '../base/exec.js';
+import { plural } from '../base/plural.js';
 import { containerAddress } from './containers.js';
 import { readSubnet, startDaemon } from './daemon.js';
 import { takeDown } from './down.js';
 import { forEach } from './each.js';
-import { LabError } from './errors.js';
+import { LabError, LabOptionError, LabPlaceError } from './errors.js';
 import { allExist, type HostSettings, isWhole, makeHost, planHost, removeHost } from './hosts.js';
 import { type MatrixPlace, type MatrixResult, type MatrixSettings, runMatrix } from './matrix.js';
 import { belongsTo, formatPlace, hostName, namespaceOf, type Publication, parsePlace } from './names.js';
@@ -140,7 +141,7 @@ export class Lab {
       const host = this.host(place.host);
       if (place.kind === 'container' && !host.containers.includes(place.container)) {
         const names = host.containers.join(', ') || 'none';
-        throw new LabError('LAB_PLACE', `${host.name} has no container ${place.container}; it has ${names}`);
+        throw new LabPlaceError(`${host.name} has no container ${place.container}; it has ${names}`);
       }
     }
     return namespaceOf(this.name, place);
@@ -150,7 +151,7 @@ export class Lab {
     const host = this.hosts.find((candidate) => candidate.name === name);
     if (host !== undefined) return host;
     const names = this.hosts.map((candidate) => candidate.name).join(', ');
-    throw new LabError('LAB_PLACE', `lab ${this.name} has no ${name}; it has ${names}`);
+    throw new LabPlaceError(`lab ${this.name} has no ${name}; it has ${names}`);
   }
 
   /** Runs a program in a place and waits for its end. */
@@ -230,8 +231,7 @@ export class Lab {
       const used = new Set(this.hosts.map(({ name }) => name));
       let number = 1;
       while (used.has(hostName(number))) number++;
-      if (number > mostHosts)
-        throw new LabError('LAB_OPTION', `a lab has at most ${mostHosts} hosts; remove one first`);
+      if (number > mostHosts) throw new LabOptionError(`a lab has at most ${mostHosts} hosts; remove one first`);
       const host = planHost(this.options, number, settings);
       await this.#saveHosts([...this.hosts, host]);
       await makeHost(this.options, host);
@@ -282,9 +282,7 @@ export class Lab {
         await createNamespaces(fixedNamespaces(this.name));
         await makeUnderlay(options);
       });
-      await step(hosts.length === 1 ? '1 host' : `${hosts.length} hosts`, () =>
-        forEach(hosts, (host) => makeHost(options, host), signal),
-      );
+      await step(plural(hosts.length, 'host'), () => forEach(hosts, (host) => makeHost(options, host), signal));
       await step(`registry (${options.registry}) and network configuration`, async () => {
         if (options.registry === 'etcd') await this.startEtcd();
         await putNetworkConfig(options, files);

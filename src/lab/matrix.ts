@@ -1,4 +1,5 @@
 import { messageOf } from '../base/errors.js';
+import { patient } from './patience.js';
 import type { Probe } from './probe/client.js';
 import type { Ports } from './probe/protocol.js';
 
@@ -39,7 +40,7 @@ export interface MatrixSettings {
   readonly onPair?: (pair: PairResult) => void;
 }
 
-const patience = { ping: 3_000, transfer: 20_000, exchange: 1_000, tries: 3 };
+const patience = { ping: patient(3_000), transfer: patient(20_000), exchange: patient(1_000), tries: 3 };
 
 /**
  * Checks every ordered pair of places: ping, a TCP transfer compared by hash, a UDP exchange and one larger than the

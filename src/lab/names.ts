@@ -1,4 +1,4 @@
-import { LabError } from './errors.js';
+import { LabError, LabPlaceError } from './errors.js';
 
 /** The lab that commands mean when no `--name` is given. */
 export const defaultLabName = 'tweed';
@@ -67,8 +67,7 @@ export function parsePlace(text: string): Place {
     return container === undefined ? { kind: 'host', host } : { kind: 'container', host, container };
   }
   for (const kind of fixedPlaces) if (text === kind) return { kind };
-  throw new LabError(
-    'LAB_PLACE',
+  throw new LabPlaceError(
     `"${text}" is no place of a lab; name a host (host1), a container (host1/c1), or one of ${fixedPlaces.join(', ')}`,
   );
 }
@@ -90,10 +89,10 @@ export function parsePublication(from: string, to: string): Publication {
     );
   }
   return {
-    host: source[1] as string,
-    hostPort: ports[0] as number,
-    targetHost: target[1] as string,
-    targetContainer: target[2] as string,
-    targetPort: ports[1] as number,
+    host: source[1],
+    hostPort: ports[0],
+    targetHost: target[1],
+    targetContainer: target[2],
+    targetPort: ports[1],
   };
 }

@@ -1,7 +1,13 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ExecOptions, type ExecResult, exec } from '../base/exec.js';
+import { type ExecOptions, type ExecResult, exec as execOnce } from '../base/exec.js';
+import { patient } from './patience.js';
+
+/** `exec` with the patience of this machine. */
+function exec(argv: readonly string[], options?: ExecOptions): Promise<ExecResult> {
+  return execOnce(argv, { timeoutMs: patient(30_000), ...options });
+}
 
 // Where `ip netns` keeps one mount for each named namespace.
 export const namespaceFolder = '/run/netns';
@@ -46,7 +52,7 @@ export function execInside(namespace: string, argv: readonly string[], options?:
 /** Starts a program inside a namespace. */
 export function spawnInside(namespace: string, argv: readonly string[], options: SpawnOptions): ChildProcess {
   const [program, ...args] = inside(namespace, argv);
-  return spawn(program as string, args, options);
+  return spawn(program, args, options);
 }
 
 /** Runs many `ip` commands inside a namespace, in one process; the first that fails ends it. */

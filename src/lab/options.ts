@@ -1,5 +1,5 @@
 import { contains, formatIpv4, formatPrefix, overlaps, type Prefix, parseIpv4, parsePrefix } from '../base/ipv4.js';
-import { LabError } from './errors.js';
+import { LabError, LabOptionError } from './errors.js';
 import { checkLabName, defaultLabName } from './names.js';
 
 export const registryKinds = ['etcd', 'directory'] as const;
@@ -74,14 +74,11 @@ export function completeOptions(given: Partial<LabOptions>): LabOptions {
   checkNumber('underlay-mtu', options.underlayMtu, 604, 65_535);
   const network = parsePrefix(options.network, { maskHostBits: true });
   if (network === null) {
-    throw new LabError('LAB_OPTION', `network "${options.network}" is no IPv4 prefix; write a.b.c.d/len`);
+    throw new LabOptionError(`network "${options.network}" is no IPv4 prefix; write a.b.c.d/len`);
   }
   if (overlaps(network, underlayNetwork)) {
     const underlay = formatPrefix(underlayNetwork);
-    throw new LabError(
-      'LAB_OPTION',
-      `network ${options.network} overlaps the lab's underlay ${underlay}; choose another`,
-    );
+    throw new LabOptionError(`network ${options.network} overlaps the lab's underlay ${underlay}; choose another`);
   }
   return options;
 }
@@ -104,6 +101,6 @@ export function networkConfigOf(options: LabOptions): string {
 
 function checkNumber(option: string, value: number, least: number, most: number): void {
   if (!Number.isInteger(value) || value < least || value > most) {
-    throw new LabError('LAB_OPTION', `${option} is ${value}; choose a whole number from ${least} to ${most}`);
+    throw new LabOptionError(`${option} is ${value}; choose a whole number from ${least} to ${most}`);
   }
 }

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { open, readFile, rm, writeFile } from 'node:fs/promises';
-import { LabError } from './errors.js';
+import { LabTimeoutError } from './errors.js';
 import { inside, readIfThere } from './namespace.js';
 import { waitFor } from './wait.js';
 
@@ -28,7 +28,7 @@ export async function startDetached(
   const log = await open(logPath, 'a');
   try {
     const [program, ...args] = inside(namespace, argv);
-    const child = spawn(program as string, args, {
+    const child = spawn(program, args, {
       detached: true,
       stdio: ['ignore', log.fd, log.fd],
       env: cleanEnvironment(),
@@ -84,7 +84,7 @@ async function awaitEnd(record: ProcessRecord, patienceMs: number): Promise<void
   try {
     await waitFor(`process ${record.pid} to end`, gone, { timeoutMs: patienceMs, everyMs: 5 });
   } catch (error) {
-    if (!(error instanceof LabError)) throw error;
+    if (!(error instanceof LabTimeoutError)) throw error;
     send(record.pid, 'SIGKILL');
     await waitFor(`process ${record.pid} to end after SIGKILL`, gone, { timeoutMs: 10_000, everyMs: 5 });
   }
@@ -118,5 +118,5 @@ async function readStat(pid: number): Promise<{ state: string; startTicks: strin
     return null; // ENOENT, or ESRCH when it ends while being read
   }
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return { state: fields[0] as string, startTicks: fields[19] as string };
+  return { state: fields[0], startTicks: fields[19] };
 }

@@ -1,6 +1,6 @@
 import { containerAddress } from './containers.js';
 import { readSubnet } from './daemon.js';
-import { LabError } from './errors.js';
+import { LabPlaceError } from './errors.js';
 import { namespaceOf, type Publication } from './names.js';
 import { execInside } from './namespace.js';
 import { containersOf } from './places.js';
@@ -18,10 +18,7 @@ export async function publish(state: LabState, files: LabFiles, publication: Pub
   const target = state.hosts.find(({ name }) => name === targetHost);
   const container = target && containersOf(state.options.name, target).find(({ name }) => name === targetContainer);
   if (container === undefined || !state.hosts.some(({ name }) => name === host)) {
-    throw new LabError(
-      'LAB_PLACE',
-      `there is no ${host} or no ${targetHost}/${targetContainer}; see \`tweed lab status\``,
-    );
+    throw new LabPlaceError(`there is no ${host} or no ${targetHost}/${targetContainer}; see \`tweed lab status\``);
   }
   const destination = `${containerAddress(await readSubnet(files, targetHost), container.number)}:${targetPort}`;
   const namespace = namespaceOf(state.options.name, { kind: 'host', host });

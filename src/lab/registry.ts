@@ -3,6 +3,7 @@ import { LabError } from './errors.js';
 import { namespaceOf } from './names.js';
 import { spawnInside } from './namespace.js';
 import { etcdAddress, type LabOptions, networkConfigOf } from './options.js';
+import { patient } from './patience.js';
 import { Probe, probeCommand } from './probe/client.js';
 import { cleanEnvironment, isAlive, readRecord, startDetached } from './process.js';
 import type { LabFiles } from './state.js';
@@ -37,7 +38,7 @@ export async function putNetworkConfig(options: LabOptions, files: LabFiles): Pr
     await probe.ask('putNetworkConfig', {
       endpoint: registryEndpoint(options, files),
       config: networkConfigOf(options),
-      timeout: 15_000,
+      timeout: patient(15_000),
     });
   } catch (error) {
     throw new LabError('LAB_REGISTRY', `the registry took no network configuration; read ${files.log('etcd')}`, {

@@ -1,3 +1,4 @@
+import { plural } from '../base/plural.js';
 import type { LabStatus } from './status.js';
 
 /** The status as people read it. */
@@ -12,7 +13,7 @@ export function formatStatus(status: LabStatus): string {
   for (const host of status.hosts) {
     const { daemon } = host;
     const ready = daemon.ready === null ? '' : daemon.ready ? ', ready' : ', NOT READY';
-    const peers = daemon.peers === null ? '' : `, ${daemon.peers} peers`;
+    const peers = daemon.peers === null ? '' : `, ${plural(daemon.peers, 'peer')}`;
     lines.push(
       '',
       `${host.name}  ${host.address}  namespace ${host.namespace}${host.exists ? '' : ' is GONE'}`,

@@ -1,7 +1,7 @@
 import { formatPrefix, netmask } from '../base/ipv4.js';
 import { containerAddress, type HostSubnet } from './containers.js';
 import { daemonStatus, readSubnet } from './daemon.js';
-import { LabError } from './errors.js';
+import { LabDaemonError, LabError } from './errors.js';
 import { fixedPlaces, namespaceOf, type Publication } from './names.js';
 import { listNamespaces } from './namespace.js';
 import type { LabOptions } from './options.js';
@@ -110,7 +110,7 @@ export async function waitForPeers(state: LabState, files: LabFiles, signal?: Ab
       `${name} to know ${others.map((host) => host.name).join(', ')}`,
       async () => {
         if ((await pidOf(files, name)) === null) {
-          throw new LabError('LAB_DAEMON', `the daemon of ${name} ended; read ${files.log(name)}`);
+          throw new LabDaemonError(name, 'ended', files.log(name));
         }
         const peers = (await daemonStatus(files, name))?.backend?.peers ?? [];
         const known = new Set(peers.map(({ subnet, publicIp }) => `${subnet} ${publicIp}`));

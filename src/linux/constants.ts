@@ -39,7 +39,6 @@ export const SOCK_CLOEXEC = 0x80000;
 export const SOL_SOCKET = 1;
 export const SO_SNDBUF = 7;
 export const SO_RCVBUF = 8;
-export const SO_SNDTIMEO = 21;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const SO_MEMINFO = 55;
@@ -81,3 +80,10 @@ export const TUN_F_USO6 = 0x40;
 // linux/eventfd.h
 export const EFD_NONBLOCK = O_NONBLOCK;
 export const EFD_CLOEXEC = O_CLOEXEC;
+
+/** The same number as EAGAIN. */
+export const EWOULDBLOCK = EAGAIN;
+
+/** sys/file.h */
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;

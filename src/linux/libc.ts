@@ -84,6 +84,7 @@ export const control = {
   getsockopt: libc.func(
     'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ unsigned int *length)',
   ) as (fd: number, level: number, name: number, value: Uint8Array, length: number[]) => number,
+  flock: libc.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number,
   eventfd: libc.func('int eventfd(unsigned int initial, int flags)') as (initial: number, flags: number) => number,
   errno: koffi.errno as () => number,
 };

@@ -1,3 +1,4 @@
+import { TweedError } from '../base/errors.js';
 import { addressOf } from './libc.js';
 
 /** A page of WebAssembly memory, in bytes. */
@@ -59,15 +60,27 @@ export class SharedMemory {
 /** Hands out regions of a memory, front to back, once. */
 export class RegionAllocator {
   #next: number;
+  readonly #end: number;
 
-  /** @param start first free offset; the bytes before it stay unused, so that no region has offset 0 */
-  constructor(start = 64) {
+  /**
+   * @param start first free offset; the bytes before it stay unused, so that no region has offset 0
+   * @param end where the next owner's bytes begin; none while a memory is being planned
+   */
+  constructor(start = 64, end = Number.POSITIVE_INFINITY) {
     this.#next = start;
+    this.#end = end;
   }
 
-  /** The offset of `bytes` that nobody else gets, aligned to a cache line unless told otherwise. */
+  /**
+   * The offset of `bytes` that nobody else gets, aligned to a cache line unless told otherwise.
+   *
+   * @throws TweedError when they do not fit: the kernel would write into what is another's
+   */
   take(bytes: number, alignment = 64): number {
     const at = Math.ceil(this.#next / alignment) * alignment;
+    if (at + bytes > this.#end) {
+      throw new TweedError('REGION_FULL', `${bytes} bytes do not fit below offset ${this.#end}; plan a larger region`);
+    }
     this.#next = at + bytes;
     return at;
   }

@@ -60,9 +60,7 @@ function renderFamilies(status: DaemonStatus): Promise<string> {
 
   gauge('tweed_info', 'Version of the daemon; always 1.', [[{ version: status.version }, 1]]);
   gauge('tweed_ready', 'Whether the overlay is up: 1 or 0.', one(Number(status.ready)));
-  gauge('tweed_phase_info', 'Where the daemon is in its life, and what it waits for; always 1.', [
-    [{ phase: status.phase, detail: status.detail }, 1],
-  ]);
+  gauge('tweed_phase_info', 'Where the daemon is in its life; always 1.', [[{ phase: status.phase }, 1]]);
   gauge('tweed_start_time_seconds', 'When the daemon started, Unix time.', one(Date.parse(status.startedAt) / 1000));
   gauge('tweed_registry_connected', 'Whether the registry answers: 1 or 0.', [
     [{ kind: status.registry.kind }, Number(status.registry.connected)],

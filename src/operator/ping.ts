@@ -81,8 +81,8 @@ export function judge({ peer, device, route, underlay, overlay, counted, drops }
     return { ok: overlay.received === overlay.sent, verdict: `the overlay works${lossy}${silent}` };
   }
   if (route === null) return { ok: false, verdict: 'this host has no route there; see "tweed status" and "ip route"' };
-  const isDirect = route.gateway === peer.publicIp; // vxlan with DirectRouting
-  if (route.device !== device && device.startsWith('flannel') && !isDirect) {
+  const isDirect = route.gateway === peer.publicIp; // host-gw, and vxlan with DirectRouting
+  if (device !== '' && route.device !== device && !isDirect) {
     return {
       ok: false,
       verdict: `this host would send it by ${route.device} instead of ${device}; another route is more specific: ip route get ${overlay.address}`,
@@ -91,6 +91,13 @@ export function judge({ peer, device, route, underlay, overlay, counted, drops }
   const dropped = Object.keys(drops);
   if ((counted?.txPackets ?? 0) === 0 && dropped.length > 0) {
     return { ok: false, verdict: `this host dropped the packets: ${dropped.join(', ')}` };
+  }
+  const neverLeft = counted?.txPackets === 0 || overlay.error.includes('not permitted');
+  if (overlay.error !== '' && neverLeft) {
+    return {
+      ok: false,
+      verdict: `this host itself refuses the packets (${overlay.error}); "tweed doctor" looks at its firewall`,
+    };
   }
   if (!reached) {
     return {

@@ -4,7 +4,7 @@ import { TweedError } from '../base/errors.js';
 import { exec } from '../base/exec.js';
 import { contains, formatIpv4, type Prefix, parseIpv4, parsePrefix, samePrefix } from '../base/ipv4.js';
 import type { DaemonStatus } from '../observe/status.js';
-import { ipJson, type RouteJson } from '../routes/ip.js';
+import { ipTool, type RouteJson } from '../routes/ip.js';
 
 /** What `tweed ping` was asked about, found among the daemon's peers. */
 export type Target =
@@ -101,7 +101,7 @@ export interface KernelRoute {
 /** Null when there is none. */
 export async function routeTo(address: string): Promise<KernelRoute | null> {
   try {
-    const [route] = await ipJson<RouteJson[]>('-4', 'route', 'get', address);
+    const [route] = await ipTool().json<RouteJson[]>('-4', 'route', 'get', address);
     return route?.dev === undefined ? null : { device: route.dev, gateway: route.gateway ?? null };
   } catch {
     return null;

@@ -9,46 +9,44 @@ export interface BatchFailure {
   readonly error: string;
 }
 
-/** The `ip` program, started through a `Run`. */
-export interface IpTool {
-  /** Runs `ip` with the given words. Throws ExecError with the kernel's own words when it refuses. */
-  run(...words: string[]): Promise<ExecResult>;
-  /** Runs `ip -json …` and returns what it printed, parsed. The caller knows the shape it asked for. */
-  json<T>(...words: string[]): Promise<T>;
-  /** Runs many `ip` commands in one process; the first that fails ends it. */
-  batch(lines: readonly string[]): Promise<void>;
-  /** Runs many `ip` commands in one process, all of them, and returns those that were refused. */
-  batchAll(lines: readonly string[]): Promise<readonly BatchFailure[]>;
+/** What a batch printed, and which of its commands were refused. */
+export interface BatchResult {
+  readonly stdout: string;
+  readonly failures: readonly BatchFailure[];
 }
 
-export function ipTool(run: Run = exec): IpTool {
+/** The `ip` or `bridge` program, started through a `Run`. */
+export interface IpTool {
+  /** Runs it with the given words. Throws ExecError with the kernel's own words when it refuses. */
+  run(...words: string[]): Promise<ExecResult>;
+  /** Runs it with `-json` and returns what it printed, parsed. The caller knows the shape it asked for. */
+  json<T>(...words: string[]): Promise<T>;
+  /**
+   * Runs many commands in one process, all of them, whatever becomes of each.
+   *
+   * @param flags for all of them, such as `-json`
+   */
+  batchAll(lines: readonly string[], ...flags: string[]): Promise<BatchResult>;
+}
+
+export function ipTool(run: Run = exec, program: 'ip' | 'bridge' = 'ip'): IpTool {
   return {
-    run: (...words) => run(['ip', ...words]),
+    run: (...words) => run([program, ...words]),
     async json<T>(...words: string[]): Promise<T> {
-      const { stdout } = await run(['ip', '-json', ...words]);
+      const { stdout } = await run([program, '-json', ...words]);
       return JSON.parse(stdout.trim() || '[]') as T;
     },
-    async batch(lines) {
-      if (lines.length > 0) await run(['ip', '-batch', '-'], { input: `${lines.join('\n')}\n` });
+    async batchAll(lines, ...flags) {
+      if (lines.length === 0) return { stdout: '', failures: [] };
+      const argv = [program, ...flags, '-force', '-batch', '-'];
+      const result = await run(argv, { input: `${lines.join('\n')}\n`, tolerate: true });
+      const failures = parseBatchErrors(result.stderr, lines);
+      if (result.status !== 0 && failures.length === 0) {
+        throw new ExecError(argv, result, result.stderr.trim() || `exit status ${result.status}`);
+      }
+      return { stdout: result.stdout, failures };
     },
-    batchAll: (lines) => runBatch('ip', lines, run),
   };
-}
-
-/** Runs many commands of `ip` or `bridge` in one process, all of them, and returns those that were refused. */
-export async function runBatch(
-  program: 'ip' | 'bridge',
-  lines: readonly string[],
-  run: Run = exec,
-): Promise<readonly BatchFailure[]> {
-  if (lines.length === 0) return [];
-  const argv = [program, '-force', '-batch', '-'];
-  const result = await run(argv, { input: `${lines.join('\n')}\n`, tolerate: true });
-  const failures = parseBatchErrors(result.stderr, lines);
-  if (result.status !== 0 && failures.length === 0) {
-    throw new ExecError(argv, result, result.stderr.trim() || `exit status ${result.status}`);
-  }
-  return failures;
 }
 
 /** `ip -force -batch` prints the reason of a failure, then `Command failed -:LINE` with lines counted from 1. */
@@ -67,23 +65,6 @@ export function parseBatchErrors(stderr: string, lines: readonly string[]): read
   return failures;
 }
 
-const plain = ipTool();
-
-/** Runs `ip` with the given words. Throws ExecError with the kernel's own words when it refuses. */
-export function ip(...words: string[]): Promise<ExecResult> {
-  return plain.run(...words);
-}
-
-/** Runs `ip -json …` and returns what it printed, parsed. The caller knows the shape it asked for. */
-export function ipJson<T>(...words: string[]): Promise<T> {
-  return plain.json<T>(...words);
-}
-
-/** Runs many `ip` commands in one process; the first that fails ends it. */
-export function ipBatch(lines: readonly string[]): Promise<void> {
-  return plain.batch(lines);
-}
-
 /** A line of `ip -json [-details] address show`, as far as tweed reads it. */
 export interface LinkJson {
   readonly ifindex: number;
@@ -93,7 +74,8 @@ export interface LinkJson {
   readonly txqlen?: number;
   readonly link_type?: string;
   readonly address?: string;
-  readonly linkinfo?: { readonly info_kind?: string };
+  /** `info_data` holds what only this kind of link has; switches that are off may be missing. */
+  readonly linkinfo?: { readonly info_kind?: string; readonly info_data?: Readonly<Record<string, unknown>> };
   readonly addr_info: readonly AddressJson[];
 }
 

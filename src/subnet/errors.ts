@@ -103,3 +103,10 @@ export class ConfigChangedError extends TweedError {
     super('CONFIG_CHANGED', 'somebody else changed the network config meanwhile; read it again and repeat');
   }
 }
+
+/** The options that name a registry contradict each other. */
+export class RegistryOptionsError extends TweedError {
+  constructor(message: string) {
+    super('REGISTRY_OPTIONS', message);
+  }
+}

@@ -1,4 +1,5 @@
 import { formatIpv4, netmask, type Prefix, parseIpv4 } from '../base/ipv4.js';
+import { membersOf } from '../base/members.js';
 import { MalformedLeaseError } from './errors.js';
 import type { LeaseAttributes } from './lease.js';
 import { formatIpv6, type Ipv6Prefix, netmaskV6, parseIpv6 } from './network-config/ipv6.js';
@@ -99,15 +100,14 @@ export function decodeLeaseValue(key: string, text: string): LeaseAttributes {
   };
 }
 
-function parseMembers(key: string, text: string): Map<string, unknown> {
+function parseMembers(key: string, text: string): ReadonlyMap<string, unknown> {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
     throw new MalformedLeaseError(key, 'its value is no JSON');
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new MalformedLeaseError(key, 'its value is no JSON object');
-  }
-  return new Map(Object.entries(value).map(([name, member]) => [name.toLowerCase(), member]));
+  const members = membersOf(value);
+  if (members === null) throw new MalformedLeaseError(key, 'its value is no JSON object');
+  return members;
 }

@@ -1,27 +1,32 @@
 import { fileURLToPath } from 'node:url';
-import { messageOf, TweedError } from '../base/errors.js';
+import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import { DirectoryRegistry } from './directory/directory-registry.js';
-import { EtcdRegistry, type EtcdRegistryOptions } from './etcd/etcd-registry.js';
+import { RegistryOptionsError } from './errors.js';
+import type { EtcdRegistryOptions } from './etcd/etcd-registry.js';
 import type { Registry } from './registry.js';
 
 /**
  * Opens the registry that the endpoints name: `file:///path` for the embedded one (alone), anything else for etcd.
- * An empty text counts as not given, as with flanneld's flags. Nothing is contacted yet.
+ * An empty text counts as not given, as with flanneld's flags. Nothing is contacted yet. The code of the other kind is not
+ * loaded: etcd's alone takes longer than all the rest.
  *
- * @throws TweedError when the options contradict each other.
+ * @throws RegistryOptionsError when the options contradict each other.
  */
-export function openRegistry(given: EtcdRegistryOptions, log: Logger): Registry {
+export async function openRegistry(given: EtcdRegistryOptions, log: Logger): Promise<Registry> {
   const options = withoutEmpty(given);
   const [first = ''] = options.endpoints;
-  if (!options.endpoints.some((endpoint) => endpoint.startsWith('file:'))) return new EtcdRegistry(options, log);
-  if (options.endpoints.length > 1) {
-    throw new TweedError('REGISTRY_OPTIONS', 'a file: registry is given beside other endpoints; give it alone');
+  if (!options.endpoints.some((endpoint) => endpoint.startsWith('file:'))) {
+    const { EtcdRegistry } = await import('./etcd/etcd-registry.js');
+    return new EtcdRegistry(options, log);
   }
+  if (options.endpoints.length > 1) {
+    throw new RegistryOptionsError('a file: registry is given beside other endpoints; give it alone');
+  }
+  const { DirectoryRegistry } = await import('./directory/directory-registry.js');
   try {
     return new DirectoryRegistry({ directory: fileURLToPath(first) }, log);
   } catch (error) {
-    throw new TweedError('REGISTRY_OPTIONS', `${first}: ${messageOf(error)}; write file:///absolute/path`);
+    throw new RegistryOptionsError(`${first}: ${messageOf(error)}; write file:///absolute/path`);
   }
 }
 

@@ -91,10 +91,11 @@ export interface Registry {
   create(subnet: Prefix, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease>;
 
   /**
-   * Writes our lease again with a full time to live. A reservation stays without one, and is written only if its
-   * attributes differ.
-   * @throws LeaseGoneError when the key is no longer there, ForeignOwnerError when another address than that of the new
-   * attributes stands in it.
+   * Writes our lease again with a full time to live, in one comparing write. A reservation stays without one, and is
+   * written only if its attributes differ.
+   *
+   * @param lease as it was last written or read; its owner and that of the new attributes are both this host
+   * @throws LeaseGoneError when the key is no longer there, ForeignOwnerError when the address of neither stands in it
    */
   renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease>;
 

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { replaceFile } from '../base/atomic-file.js';
+import { parseEnvFile } from '../base/env-file.js';
 import { messageOf, TweedError } from '../base/errors.js';
-import { formatIpv4, formatPrefix, netmask, type Prefix, parsePrefix } from '../base/ipv4.js';
+import { formatIpv4, formatPrefix, netmask, type Prefix, parsePrefix, samePrefix } from '../base/ipv4.js';
 
 /** What flannel tells the container runtime, by a file of shell variables. */
 export interface SubnetEnv {
@@ -18,6 +19,11 @@ export interface PreviousSubnetEnv {
   readonly network: Prefix | null;
   /** What could not be used, in words. */
   readonly warnings: readonly string[];
+}
+
+/** The networks of the overlay before the present one: what is left of them on this host is ours to remove. */
+export function formerNetworks({ network }: PreviousSubnetEnv, present: Prefix): readonly Prefix[] {
+  return network === null || samePrefix(network, present) ? [] : [network];
 }
 
 export const DEFAULT_SUBNET_FILE = '/run/flannel/subnet.env';
@@ -63,11 +69,7 @@ export async function readSubnetEnv(path: string): Promise<PreviousSubnetEnv> {
 /** As {@link readSubnetEnv}, from the text. The subnet's host bits are cleared: 10.5.72.1/24 gives 10.5.72.0/24. */
 export function parseSubnetEnv(text: string): PreviousSubnetEnv {
   const warnings: string[] = [];
-  const values = new Map<string, string>();
-  for (const line of text.split(/\r?\n/)) {
-    const match = /^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^#]*?))\s*(?:#.*)?$/.exec(line);
-    if (match !== null) values.set(match[1] as string, match[2] ?? match[3] ?? match[4] ?? '');
-  }
+  const values = parseEnvFile(text);
   const read = (name: string): Prefix | null => {
     const text = values.get(name) ?? '';
     if (text === '') return null;

@@ -7,6 +7,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { TweedError } from '../base/errors.js';
+import type { Switch } from '../base/switch.js';
 import {
   EACCES,
   EBUSY,
@@ -36,7 +37,7 @@ const IFREQ_BYTES = 40;
 const IFREQ_FLAGS = IFNAMSIZ;
 const TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 
-export type Switch = 'auto' | 'on' | 'off';
+export type { Switch };
 
 /** The device belongs to somebody else: most likely a daemon that is already running. */
 export class DeviceBusyError extends TweedError {

@@ -2,7 +2,7 @@ import { formatIpv4, formatPrefix, parseIpv4 } from '../../src/base/ipv4.js';
 import type { Logger } from '../../src/base/log.js';
 import type { LeaseLostError } from '../../src/subnet/errors.js';
 import { encodeLeaseValue, formatSubnetKey } from '../../src/subnet/keys.js';
-import type { Lease, LeaseAttributes, PeerChange } from '../../src/subnet/lease.js';
+import type { Lease, LeaseAttributes } from '../../src/subnet/lease.js';
 import { LeaseManager, type LeaseManagerOptions } from '../../src/subnet/leases/lease-manager.js';
 import { FakeClock, settle } from './fake-clock.js';
 import { MemoryRegistry, MemoryStore } from './memory-registry.js';
@@ -39,11 +39,17 @@ export function recordingLogger(): { log: Logger; lines: LogLine[] } {
 export interface Running {
   readonly manager: LeaseManager;
   readonly lease: Lease;
-  readonly batches: (readonly PeerChange[])[];
-  /** Public address by subnet, as the announced changes add up. */
-  readonly peers: Map<string, string>;
+  /** How many peers there were at each announcement. */
+  readonly announcements: number[];
+  /** Public address by subnet, as they are now. */
+  readonly peers: ReadonlyMap<string, string>;
   readonly events: string[];
   readonly lost: LeaseLostError[];
+}
+
+/** Public address by subnet. */
+export function peersOf({ peers }: LeaseManager): Map<string, string> {
+  return new Map(peers.leases.map(({ subnet, attributes }) => [formatPrefix(subnet), formatIpv4(attributes.publicIp)]));
 }
 
 /** One simulated cluster: a store in memory, time that stands still, and the managers under test. */
@@ -80,22 +86,22 @@ export class ManagerHarness {
   ): Promise<Running> {
     if (this.store.config === null) this.store.setConfig(CONFIG);
     const manager = this.manage(options);
-    await manager.waitForConfig();
-    const lease = await manager.acquire(attributes);
-    const result: Running = { manager, lease, batches: [], peers: new Map(), events: [], lost: [] };
-    manager.on('peers', (changes) => {
-      result.batches.push(changes);
-      for (const { kind, lease: peer } of changes) {
-        if (kind === 'removed') result.peers.delete(formatPrefix(peer.subnet));
-        else result.peers.set(formatPrefix(peer.subnet), formatIpv4(peer.attributes.publicIp));
-      }
-    });
+    const result = {
+      manager,
+      announcements: [] as number[],
+      events: [] as string[],
+      lost: [] as LeaseLostError[],
+      get peers() {
+        return peersOf(manager);
+      },
+    };
+    manager.on('peers', () => result.announcements.push(manager.peers.leases.length));
     manager.on('lease', (_, cause) => result.events.push(cause));
     manager.on('connection', ({ state }) => result.events.push(state));
     manager.on('lost', (error) => result.lost.push(error));
-    manager.follow();
+    const lease = await manager.acquire(await manager.waitForConfig(), attributes);
     await settle();
-    return result;
+    return Object.assign(result, { lease });
   }
 
   putPeer(prefix: string, address: string, ttl: number | null = 86_400): void {

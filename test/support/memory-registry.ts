@@ -218,7 +218,7 @@ export class MemoryRegistry implements Registry {
 
   async renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
     this.#enter(`renew ${lease.key}`);
-    const entry = this.#own(lease.key, attributes.publicIp);
+    const entry = this.#own(lease.key, [lease.attributes.publicIp, attributes.publicIp]);
     if (entry === undefined) throw new LeaseGoneError(lease.key);
     if (entry.expiresAt !== null) return this.#write(lease.key, lease.subnet, attributes, ttlSeconds);
     if (entry.value !== encodeLeaseValue(attributes)) this.store.put(lease.key, encodeLeaseValue(attributes));
@@ -227,7 +227,7 @@ export class MemoryRegistry implements Registry {
 
   async remove(lease: StoredLease): Promise<void> {
     this.#enter(`remove ${lease.key}`);
-    if (this.#own(lease.key, lease.attributes.publicIp) !== undefined) this.store.delete(lease.key);
+    if (this.#own(lease.key, [lease.attributes.publicIp]) !== undefined) this.store.delete(lease.key);
   }
 
   async watch(options: WatchOptions<WatchEvent>): Promise<void> {
@@ -242,9 +242,9 @@ export class MemoryRegistry implements Registry {
     if (this.store.downBecause !== '') throw new RegistryError(this.store.downBecause);
   }
 
-  #own(key: string, owner: number): Entry | undefined {
+  #own(key: string, owners: readonly number[]): Entry | undefined {
     const event = this.store.read(key);
-    if (event?.kind === 'put' && event.lease.attributes.publicIp !== owner) {
+    if (event?.kind === 'put' && !owners.includes(event.lease.attributes.publicIp)) {
       throw new ForeignOwnerError(key, event.lease.attributes.publicIp);
     }
     return this.store.entries.get(key);

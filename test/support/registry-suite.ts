@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { formatPrefix, type Prefix, parseIpv4, parsePrefix } from '../../src/base/ipv4.js';
+import { patient } from '../../src/lab/patience.js';
 import {
   CompactedError,
   ConfigChangedError,
@@ -114,7 +115,7 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
           .catch(reject);
       });
       await rival.setConfig('{"Network":"10.6.0.0/16"}', null);
-      await vi.waitFor(() => expect(seen.at(-1)).toBe('{"Network":"10.6.0.0/16"}'), 10_000);
+      await vi.waitFor(() => expect(seen.at(-1)).toBe('{"Network":"10.6.0.0/16"}'), patient(10_000));
     });
 
     it('creates a lease that everybody sees', async () => {
@@ -173,10 +174,17 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
       await registry.remove(created);
       await rival.create(subnet('10.5.34.0/24'), host('192.0.2.2'), 60);
       await expect(registry.renew(created, host('192.0.2.1'), 60)).rejects.toThrow(ForeignOwnerError);
-      const [foreign] = (await registry.list()).leases as [StoredLease];
-      await expect(registry.renew(foreign, host('192.0.2.1'), 60)).rejects.toThrow(ForeignOwnerError);
+      await expect(registry.renew(created, host('192.0.2.3'), 60)).rejects.toThrow(ForeignOwnerError);
       await expect(registry.remove(created)).rejects.toThrow(ForeignOwnerError);
       expect((await registry.list()).leases.map((lease) => lease.attributes)).toEqual([host('192.0.2.2')]);
+    });
+
+    it('moves a lease to another public address in one write, unless another host has it by now', async () => {
+      const created = await registry.create(subnet('10.5.34.0/24'), host('192.0.2.1'), 60);
+      const moved = await registry.renew(created, host('192.0.2.9'), 60);
+      expect(moved).toMatchObject({ key: created.key, attributes: host('192.0.2.9') });
+      expect((await registry.list()).leases.map((lease) => lease.attributes)).toEqual([host('192.0.2.9')]);
+      await expect(rival.renew(created, host('192.0.2.2'), 60)).rejects.toThrow(ForeignOwnerError);
     });
 
     it('says so when the lease to be renewed is gone', async () => {
@@ -218,7 +226,10 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
       const { revision } = await registry.list();
       const watch = await follow(registry, revision);
       await rival.create(subnet('10.5.34.0/24'), host('192.0.2.1'), fixture.shortTtl);
-      await vi.waitFor(() => expect(watch.events.map((event) => event.kind)).toEqual(['put', 'delete']), 15_000);
+      await vi.waitFor(
+        () => expect(watch.events.map((event) => event.kind)).toEqual(['put', 'delete']),
+        patient(15_000),
+      );
       expect((await registry.list()).leases).toEqual([]);
       await expect(registry.create(subnet('10.5.34.0/24'), host('192.0.2.2'), 60)).resolves.toBeDefined();
     });
@@ -228,13 +239,13 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
       const { revision } = await registry.list();
       const second = await rival.create(subnet('10.5.2.0/24'), host('192.0.2.2'), 60);
       const watch = await follow(registry, revision);
-      await vi.waitFor(() => expect(watch.events.map(keyOf)).toEqual(['10.5.2.0-24']), 10_000);
+      await vi.waitFor(() => expect(watch.events.map(keyOf)).toEqual(['10.5.2.0-24']), patient(10_000));
       await rival.renew(second, { ...host('192.0.2.2'), backendType: 'vxlan' }, 60);
-      await vi.waitFor(() => expect(watch.events).toHaveLength(2), 10_000);
+      await vi.waitFor(() => expect(watch.events).toHaveLength(2), patient(10_000));
       await fixture.writeRaw('10.5.3.0-24', '[]');
-      await vi.waitFor(() => expect(watch.events).toHaveLength(3), 10_000);
+      await vi.waitFor(() => expect(watch.events).toHaveLength(3), patient(10_000));
       await rival.remove(second);
-      await vi.waitFor(() => expect(watch.events).toHaveLength(4), 10_000);
+      await vi.waitFor(() => expect(watch.events).toHaveLength(4), patient(10_000));
       expect(watch.events.map((event) => `${event.kind} ${keyOf(event)}`)).toEqual([
         'put 10.5.2.0-24',
         'put 10.5.2.0-24',

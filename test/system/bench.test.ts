@@ -9,6 +9,7 @@ import type { Results } from '../../bench/harness/results.js';
 import { SCHEMA } from '../../bench/harness/results.js';
 import { exec } from '../../src/base/exec.js';
 import { listNamespaces } from '../../src/lab/namespace.js';
+import { patient } from '../../src/lab/patience.js';
 
 const project = fileURLToPath(new URL('../../', import.meta.url));
 const tool = join(project, 'scripts/bench.mjs');
@@ -46,7 +47,7 @@ async function leftovers(): Promise<string[]> {
 describe('npm run bench', () => {
   beforeAll(async () => {
     // also builds it
-    await exec([process.execPath, tool, '--help'], { timeoutMs: 120_000 });
+    await exec([process.execPath, tool, '--help'], { timeoutMs: patient(120_000) });
   });
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'tweed-bench-test-'));
@@ -93,10 +94,14 @@ describe('npm run bench', () => {
     for (const { values } of of('ladder', 'tweed', 'tcp-1')) {
       expect(values.gbps).toBeGreaterThan(0);
       expect(values.daemonCpu).toBeGreaterThan(0);
-      // six copies, headers and acknowledgements
+      // six copies, headers and acknowledgements; and what a busy machine loses and sends again, which is never a third
       expect(values.copiesPerByte).toBeGreaterThan(6);
-      expect(values.copiesPerByte).toBeLessThan(7);
-      expect(values.callsPerPacket ?? 0).toBeLessThan(2);
+      expect(values.copiesPerByte).toBeLessThan(8);
+      // without the kernel's trace points it is not counted
+      if (values.callsPerPacket !== undefined) {
+        expect(values.callsPerPacket).toBeGreaterThan(0);
+        expect(values.callsPerPacket).toBeLessThan(2);
+      }
     }
     for (const { values } of of('throughput', 'direct', 'ping')) expect(values.rttP50).toBeGreaterThan(0);
     expect(of('throughput', 'tweed-again', 'tcp-1')).toHaveLength(2);
@@ -108,6 +113,7 @@ describe('npm run bench', () => {
   it('keeps finished rounds and cleans up after Ctrl-C', async () => {
     const run = bench(
       'throughput',
+      '--quick',
       '--rounds',
       '1000',
       '--contenders',
@@ -118,10 +124,10 @@ describe('npm run bench', () => {
       'whole',
     );
     // there is no line for a round: wait until the contender stands, and some rounds have had time to pass
-    await expect.poll(leftovers, { timeout: 20_000 }).not.toEqual([]);
-    await expect.poll(pings, { timeout: 20_000, interval: 5 }).toBeGreaterThan(0);
+    await expect.poll(leftovers, { timeout: patient(20_000) }).not.toEqual([]);
+    await expect.poll(pings, { timeout: patient(20_000), interval: 5 }).toBeGreaterThan(0);
     const first = await newestPing();
-    await expect.poll(newestPing, { timeout: 20_000, interval: 5 }).not.toBe(first);
+    await expect.poll(newestPing, { timeout: patient(20_000), interval: 5 }).not.toBe(first);
     run.child.kill('SIGINT');
     expect(await run.status, run.output()).toBe(130);
     const { complete, samples } = await results();

@@ -13,6 +13,7 @@ import { checkNames, formatMatrix, type MatrixResult } from '../../src/lab/matri
 import { belongsTo } from '../../src/lab/names.js';
 import { listNamespaces } from '../../src/lab/namespace.js';
 import { farAddress } from '../../src/lab/options.js';
+import { patient } from '../../src/lab/patience.js';
 import type { Progress } from '../../src/lab/progress.js';
 import { LabFiles } from '../../src/lab/state.js';
 import type { LabStatus } from '../../src/lab/status.js';
@@ -25,7 +26,7 @@ const command = fileURLToPath(new URL('../../dist/cli/tweed.js', import.meta.url
 function tweedLab(name: string, ...words: string[]) {
   return exec([process.execPath, command, 'lab', ...words.slice(0, 1), '--name', name, ...words.slice(1)], {
     tolerate: true,
-    timeoutMs: 60_000,
+    timeoutMs: patient(60_000),
   });
 }
 
@@ -97,10 +98,15 @@ describe('a lab of three hosts with two containers each', () => {
       port: udp,
       bytes: 100,
       tries: 3,
-      timeout: 1_000,
+      timeout: patient(1_000),
     });
     expect(answer).toMatchObject({ returned: true, seenAs: address });
-    const sent = await probe.ask('transfer', { address: farAddress, port: tcp, bytes: 100_000, timeout: 5_000 });
+    const sent = await probe.ask('transfer', {
+      address: farAddress,
+      port: tcp,
+      bytes: 100_000,
+      timeout: patient(5_000),
+    });
     expect(sent.receivedHash).toBe(sent.sentHash);
     expect(sent.seenAs).toBe(address);
   });
@@ -118,7 +124,7 @@ describe('a lab of three hosts with two containers each', () => {
       const { address } = lab().host('host1');
       const sent = await lab()
         .probe('internet')
-        .ask('transfer', { address, port: hostPort, bytes: 100_000, timeout: 5_000 });
+        .ask('transfer', { address, port: hostPort, bytes: 100_000, timeout: patient(5_000) });
       expect(sent.receivedHash).toBe(sent.sentHash);
       expect(sent.seenAs).toBe(seenAs);
     }

@@ -5,21 +5,22 @@
 
 import { TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
+import { applyChanges } from '../../routes/changes.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
-import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
+import { offLinkReason, readReach } from '../../routes/on-link.js';
+import {
+  deletion,
+  isOurs,
+  ROUTE_PROTOCOL,
+  type RouteOwnership,
+  readNetworkRoutes,
+  routeDifference,
+} from '../../routes/route-table.js';
+import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus } from '../backend.js';
-import { applyChanges } from '../kernel/changes.js';
 import { removeFormerDevices } from '../kernel/former-life.js';
 import { hostKernel, type Kernel } from '../kernel/kernel.js';
-import { KernelPeers, refusalOf } from '../kernel/kernel-peers.js';
-import { offLinkReason, readReach } from '../kernel/on-link.js';
-import { deletion, isOurs, type RouteOwnership, readNetworkRoutes, routeDifference } from '../kernel/peer-routes.js';
-
-/** Everything that exists between `start` and `stop`. */
-interface Running {
-  readonly lease: Lease;
-  readonly peers: KernelPeers;
-}
+import { KernelPeers } from '../kernel/kernel-peers.js';
 
 export class HostGwBackend implements Backend {
   readonly type = 'host-gw';
@@ -29,7 +30,10 @@ export class HostGwBackend implements Backend {
   readonly #context: BackendContext;
   readonly #kernel: Kernel;
   readonly #ownership: RouteOwnership;
-  #running: Running | null = null;
+  /** In former networks too; only until they are cleared, for they may be another overlay's by then. */
+  readonly #formerOwnership: RouteOwnership;
+  readonly #peers: KernelPeers;
+  #running = false;
 
   /** @throws TweedError when peers could not route to this host */
   constructor(context: BackendContext, kernel: Kernel = hostKernel) {
@@ -43,67 +47,47 @@ export class HostGwBackend implements Backend {
     }
     this.#context = context;
     this.#kernel = kernel;
+    this.#peers = new KernelPeers(context.log);
     this.mtu = underlay.mtu;
     this.#ownership = {
-      networks: [config.network, ...formerNetworks],
+      networks: [config.network],
       ownDevice: null,
       underlay: underlay.name,
       subnetLength: config.subnetLength,
     };
+    this.#formerOwnership = { ...this.#ownership, networks: [config.network, ...formerNetworks] };
   }
 
   async attributes(): Promise<LeaseAttributes> {
     return { publicIp: this.#context.publicIp, publicIpv6: null, backendType: this.type };
   }
 
-  async start(lease: Lease): Promise<void> {
-    for (const line of await removeFormerDevices(this.#ownership, this.#kernel)) this.#context.log.info(line);
-    this.#running = { lease, peers: new KernelPeers(this.#context.log) };
-  }
-
-  async applyPeers(changes: readonly PeerChange[]): Promise<void> {
-    const running = this.#running;
-    await running?.peers.apply(changes, (formerLife) => this.#synchronize(running, formerLife));
-  }
-
-  async reconcile(): Promise<readonly string[]> {
-    const running = this.#running;
-    if (running === null || !running.peers.known) return [];
-    return running.peers.check((formerLife) => this.#synchronize(running, formerLife));
+  async start(_lease: Lease, peers: PeerSet): Promise<void> {
+    for (const line of await this.setPeers(peers)) this.#context.log.info(line);
+    this.#running = true;
   }
 
   /** Makes the routes those of the peers, whatever they are now. */
-  async #synchronize(running: Running, formerLife: boolean): Promise<readonly string[]> {
-    const { underlay } = this.#context;
+  async setPeers(peers: PeerSet): Promise<readonly string[]> {
+    const { name } = this.#context.underlay;
+    const { ip } = this.#kernel;
+    const leftovers = this.#peers.leftovers(peers);
+    const ownership = leftovers === 'any' ? this.#formerOwnership : this.#ownership;
+    const removed = leftovers === 'any' ? await removeFormerDevices(ownership, this.#kernel) : [];
     const troubles = new Map<string, string>();
-    const candidates = running.peers.leases.filter((peer) => {
-      const refusal = refusalOf(peer, this.type, this.#context, running.lease.subnet);
-      if (refusal !== '') troubles.set(formatPrefix(peer.subnet), refusal);
-      return refusal === '';
+    const addresses = [...new Set(peers.leases.map(({ attributes }) => attributes.publicIp))];
+    const [reach, present] = await Promise.all([readReach(addresses, ip), readNetworkRoutes(ownership.networks, ip)]);
+    const wanted = peers.leases.flatMap(({ subnet, attributes: { publicIp } }) => {
+      const reason = offLinkReason(reach.get(publicIp), publicIp, name);
+      if (reason === '') return [{ destination: subnet, gateway: publicIp, device: name, protocol: ROUTE_PROTOCOL }];
+      const advice = 'host-gw needs all hosts on one link; use vxlan or udp between networks';
+      troubles.set(formatPrefix(subnet), `${reason}; ${advice}`);
+      return [];
     });
-    const addresses = [...new Set(candidates.map(({ attributes }) => attributes.publicIp))];
-    const [reach, present] = await Promise.all([
-      readReach(addresses, this.#kernel.run),
-      readNetworkRoutes(this.#ownership.networks, this.#kernel),
-    ]);
-    const onLink = candidates.filter(({ subnet, attributes: { publicIp } }) => {
-      const reason = offLinkReason(reach.get(publicIp), publicIp, underlay.name);
-      if (reason !== '') {
-        const advice = 'host-gw needs all hosts on one link; use vxlan or udp between networks';
-        troubles.set(formatPrefix(subnet), `peer refused: ${reason}; ${advice}`);
-      }
-      return reason === '';
-    });
-    const wanted = onLink.map(({ subnet, attributes }) => ({
-      destination: subnet,
-      gateway: attributes.publicIp,
-      device: underlay.name,
-    }));
-    const { changes, obstacles } = routeDifference(wanted, present, this.#ownership, formerLife);
-    const { done, failed } = await applyChanges(changes, this.#kernel.ip);
-    for (const [subnet, text] of [...obstacles, ...failed]) troubles.set(subnet, `peer not routed to: ${text}`);
-    running.peers.settle(troubles);
-    return done;
+    const { changes, obstacles } = routeDifference(wanted, present, ownership, leftovers);
+    const { done, failed } = await applyChanges(changes, ip);
+    for (const [subject, text] of [...obstacles, ...failed]) troubles.set(subject, text);
+    return [...removed, ...this.#peers.settle(peers, { troubles, wanted: JSON.stringify(wanted), done })];
   }
 
   status(): BackendStatus {
@@ -113,7 +97,8 @@ export class HostGwBackend implements Backend {
       type: this.type,
       device: name,
       mtu: this.mtu,
-      peers: this.#running?.peers.status ?? [],
+      peers: this.#peers.reached,
+      refused: this.#peers.refused,
       features: [],
       // There is no device of the overlay: these count everything on the interface.
       totals: {
@@ -132,10 +117,10 @@ export class HostGwBackend implements Backend {
   }
 
   async stop({ cleanUp }: { readonly cleanUp: boolean }): Promise<void> {
-    if (this.#running === null) return;
-    this.#running = null;
+    if (!this.#running) return;
+    this.#running = false;
     if (!cleanUp) return;
-    const routes = await readNetworkRoutes(this.#ownership.networks, this.#kernel);
+    const routes = await readNetworkRoutes(this.#ownership.networks, this.#kernel.ip);
     const changes = routes
       .filter((route) => isOurs(route, this.#ownership))
       .map((route) => ({ subject: formatPrefix(route.destination), command: deletion(route), text: '' }));

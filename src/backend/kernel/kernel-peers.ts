@@ -1,97 +1,79 @@
-import { messageOf } from '../../base/errors.js';
-import { contains, formatIpv4, formatPrefix, overlaps, type Prefix } from '../../base/ipv4.js';
-import { StandingComplaints } from '../../base/standing-complaints.js';
-import type { Lease, PeerChange } from '../../subnet/lease.js';
-import type { BackendContext, PeerStatus } from '../backend.js';
-import { shorten } from './changes.js';
+import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
+import type { Logger } from '../../base/log.js';
+import { Standing } from '../../base/standing.js';
+import { shorten } from '../../routes/changes.js';
+import type { Leftovers } from '../../routes/route-table.js';
+import type { Lease, PeerSet } from '../../subnet/lease.js';
+import type { PeerStatus, RefusedPeer } from '../backend.js';
 
-/**
- * Makes the kernel match the peers, and returns one line of text for each change.
- *
- * @param formerLife the first time that the peers are known: what seems to be left from before and is no peer's goes
- */
-export type Synchronize = (formerLife: boolean) => Promise<readonly string[]>;
+/** What one look at the kernel led to. */
+export interface Settlement {
+  /** By subject, a peer's subnet or something of a former peer: why it is not as it should be. */
+  readonly troubles: ReadonlyMap<string, string>;
+  /** Everything that was wanted for the peers, as text. */
+  readonly wanted: string;
+  /** One line of text for each change that was made for them. */
+  readonly done: readonly string[];
+}
 
-/** The peers of a backend that forwards in the kernel, as they were last announced. */
+/** What became of the peers that a backend which forwards in the kernel was given last: for status and log, never to decide by. */
 export class KernelPeers {
-  readonly #leases = new Map<string, Lease>();
-  readonly #complaints: StandingComplaints;
-  #known = false;
-  /** Until a synchronization with known peers has succeeded. */
-  #formerLife = true;
-  #reached: readonly Lease[] = [];
+  readonly #log: Logger;
+  readonly #complaints: Standing;
+  #wanted: string | null = null;
+  #peers: readonly Lease[] = [];
+  #troubles: ReadonlyMap<string, string> = new Map();
+  /** What an earlier life left behind has been cleared away. */
+  #cleared = false;
 
-  constructor(private readonly log: BackendContext['log']) {
-    this.#complaints = new StandingComplaints(log, 'subnet');
+  constructor(log: Logger) {
+    this.#log = log;
+    this.#complaints = new Standing(log);
   }
 
-  /** False until the first `apply`: before, any route may be a peer's. */
-  get known(): boolean {
-    return this.#known;
+  /** What may be taken for left over when these are the peers. */
+  leftovers({ complete }: PeerSet): Leftovers {
+    if (!complete) return 'none';
+    return this.#cleared ? 'ours' : 'any';
   }
 
-  /** In the order in which they were announced, the newest last. */
-  get leases(): readonly Lease[] {
-    return [...this.#leases.values()];
-  }
-
-  /** Takes over what was announced, and has the kernel follow. What fails is logged and left to the next check. */
-  async apply(changes: readonly PeerChange[], synchronize: Synchronize): Promise<void> {
-    for (const { kind, lease } of changes) {
-      const subnet = formatPrefix(lease.subnet);
-      this.#leases.delete(subnet); // one that changed counts as the newest
-      if (kind !== 'removed') this.#leases.set(subnet, lease);
-    }
-    this.#known = true;
-    try {
-      for (const line of await this.check(synchronize)) this.log.debug(line);
-    } catch (error) {
-      this.log.error(`peers not applied: ${messageOf(error)}; the next check tries again`);
-    }
-  }
-
-  /** Has the kernel follow, and returns some lines of text about what that took. */
-  async check(synchronize: Synchronize): Promise<readonly string[]> {
-    const lines = await synchronize(this.#known && this.#formerLife);
-    if (this.#known) this.#formerLife = false;
-    return shorten(lines);
-  }
-
-  /** What came of a synchronization: why a subnet is not reached, by subnet; news of it are logged. */
-  settle(troubles: ReadonlyMap<string, string>): void {
-    this.#complaints.update(troubles);
-    this.#reached = this.leases.filter(({ subnet }) => !troubles.has(formatPrefix(subnet)));
+  /**
+   * Takes note of what was done.
+   *
+   * @returns what another program had undone: changes though nothing else was wanted than the last time. All others are
+   * the peers' own doing and are only logged.
+   */
+  settle({ leases, complete }: PeerSet, { troubles, wanted, done }: Settlement): readonly string[] {
+    const isRepair = wanted === this.#wanted && (this.#cleared || !complete);
+    this.#wanted = wanted;
+    this.#cleared ||= complete;
+    this.#complaints.update(
+      new Map([...troubles].map(([subject, text]) => [subject, `peer refused: ${text}`])),
+      'subnet',
+    );
+    this.#peers = leases;
+    this.#troubles = troubles;
+    const lines = shorten(done);
+    if (isRepair) return lines;
+    for (const line of lines) this.#log.debug(line);
+    return [];
   }
 
   /** The peers that packets can be sent to. Nobody counts their packets. */
-  get status(): readonly PeerStatus[] {
-    return this.#reached.map(({ subnet, attributes }) => ({
-      subnet: formatPrefix(subnet),
-      publicIp: formatIpv4(attributes.publicIp),
-      txPackets: null,
-      txBytes: null,
-      rxPackets: null,
-      rxBytes: null,
-      lastReceived: null,
-    }));
+  get reached(): readonly PeerStatus[] {
+    return this.#peers.flatMap(({ subnet, attributes }) => {
+      const text = formatPrefix(subnet);
+      if (this.#troubles.has(text)) return [];
+      const nobody = { txPackets: null, txBytes: null, rxPackets: null, rxBytes: null, lastReceived: null };
+      return [{ subnet: text, publicIp: formatIpv4(attributes.publicIp), ...nobody }];
+    });
   }
-}
 
-/** Why a lease is no peer that packets can be sent to by this backend; empty when it is. */
-export function refusalOf(
-  { subnet, attributes }: Lease,
-  type: string,
-  { config, publicIp }: Pick<BackendContext, 'config' | 'publicIp'>,
-  own: Prefix,
-): string {
-  const { network } = config;
-  const theirs = attributes.backendType ?? 'udp'; // flannel's udp backend leaves it out
-  if (theirs !== type) return `peer ignored: its backend is ${theirs}, ours is ${type}`;
-  if (attributes.publicIp === 0) return 'peer ignored: it has no IPv4 address';
-  if (attributes.publicIp === publicIp) return 'peer ignored: it names this host as its owner';
-  if (subnet.length < network.length || !contains(network, subnet.address)) {
-    return `peer ignored: its subnet is outside ${formatPrefix(network)}`;
+  get refused(): readonly RefusedPeer[] {
+    return this.#peers.flatMap(({ subnet, attributes }) => {
+      const reason = this.#troubles.get(formatPrefix(subnet));
+      const publicIp = formatIpv4(attributes.publicIp);
+      return reason === undefined ? [] : [{ subnet: formatPrefix(subnet), publicIp, reason }];
+    });
   }
-  if (overlaps(subnet, own)) return `peer ignored: its subnet overlaps ${formatPrefix(own)}, this host's own`;
-  return '';
 }

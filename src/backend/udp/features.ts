@@ -1,29 +1,31 @@
 import os from 'node:os';
-import type { UdpSocket } from '../../encap/datapath/udp-socket.js';
-import type { ControlBlock, RuntimeFeature } from '../../encap/forwarding/control-block.js';
+import type { DataPlane } from '../../encap/datapath/data-plane.js';
+import type { RuntimeFeature } from '../../encap/forwarding/control-block.js';
 import { errnoName } from '../../linux/errno.js';
-import type { Switch, TunDevice } from '../../tun/device.js';
+import type { Switch } from '../../tun/device.js';
 import type { FeatureStatus } from '../backend.js';
+import type { Descriptors } from './descriptors.js';
 import { segmentedSendDoubt } from './kernel-quirks.js';
 import type { UdpBackendOptions } from './options.js';
 
 interface InForce {
-  readonly tun: TunDevice;
-  readonly socket: UdpSocket;
-  readonly control: ControlBlock;
+  readonly descriptors: Descriptors;
+  readonly plane: DataPlane;
   readonly threads: 1 | 2;
 }
 
 /** What was wanted of offloads, threads and buffers, what is in force, and why the two differ. */
 export function featuresOf(
   { offloads, socketBuffer, forwarderThreads }: UdpBackendOptions,
-  { tun, socket, control, threads }: InForce,
+  { descriptors: { tun, socket }, plane: { control }, threads }: InForce,
 ): FeatureStatus[] {
   const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoName(errno)})`);
   const lacks = (wanted: Switch, has: boolean, other: string) => (wanted === 'off' || has ? '' : `needs ${other}`);
   const atRunTime = (feature: RuntimeFeature) => {
     const errno = control.turnedOff(feature);
-    return errno === 0 ? '' : `turned off after ${errnoName(errno)}`;
+    if (errno === 0) return '';
+    const until = control.offForGood(feature) ? 'for good' : 'for a minute';
+    return `turned off ${until} after ${errnoName(errno)}`;
   };
   const doubt = offloads.udpGso === 'auto' ? segmentedSendDoubt(os.release()) : '';
   const feature = (name: string, wanted: string, on: boolean, reason: string): FeatureStatus => ({

@@ -1,59 +1,38 @@
 /**
  * The `udp` backend: inner packets in UDP datagrams, carried by one forwarder thread or two.
  *
- * This is their control side. It makes the TUN, the socket and the shared memory, starts the threads, keeps the
- * forwarding table, and reads the counters. It is never on a packet's way: it may block for as long as it likes.
+ * This is their control side, and policy only: `Descriptors` are the device and the socket, `DataPlane` the shared memory
+ * with the forwarding table and the threads. It is never on a packet's way: it may block for as long as it likes.
  */
 import os from 'node:os';
 import { messageOf, TweedError } from '../../base/errors.js';
-import { contains, formatIpv4, formatPrefix, netmask, type Prefix, prefixSize } from '../../base/ipv4.js';
-import type { ForwarderOptions } from '../../encap/datapath/options.js';
-import { MAX_RECEIVE_SLOTS } from '../../encap/datapath/rx.js';
-import { openUdpSocket, receiveQueueDrops, type UdpSocket } from '../../encap/datapath/udp-socket.js';
-import { ControlBlock, type Direction } from '../../encap/forwarding/control-block.js';
-import { Counters, readDrops, readTotals } from '../../encap/forwarding/counters.js';
-import { PeerTable } from '../../encap/forwarding/forwarding-table.js';
-import { type Layout, PEER_CAPACITY, planLayout, SENDER_NODES, SUBNET_NODES } from '../../encap/forwarding/layout.js';
-import { PrefixTable } from '../../encap/forwarding/prefix-table.js';
+import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
+import { Standing } from '../../base/standing.js';
+import { DataPlane, TICK_MS } from '../../encap/datapath/data-plane.js';
+import { forwarderThreads } from '../../encap/datapath/threads.js';
+import { receiveQueueDrops } from '../../encap/datapath/udp-socket.js';
+import type { Direction } from '../../encap/forwarding/control-block.js';
+import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
 import { errnoName } from '../../linux/errno.js';
-import { control } from '../../linux/libc.js';
-import { SharedMemory } from '../../linux/memory.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
-import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
-import { openTun, type Switch, type TunDevice, withoutLinkLocal } from '../../tun/device.js';
+import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus } from '../backend.js';
 import { removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
-import { refusalOf } from '../kernel/kernel-peers.js';
+import { Descriptors } from './descriptors.js';
 import { featuresOf } from './features.js';
-import { Forwarders, forwarderThreads } from './forwarders.js';
-import { maxSegments, segmentedSendDoubt } from './kernel-quirks.js';
+import { forwarderOptions } from './forwarder-options.js';
+import { segmentedSendDoubt } from './kernel-quirks.js';
 import { probeMergedWrite } from './merge-probe.js';
 import type { UdpBackendOptions } from './options.js';
-
-/** Outer IPv4 and UDP headers. */
-const OVERHEAD = 28;
-const DEFAULT_PORT = 8285;
-/** The prefix tables start at this; senders may have any address. */
-const ANYWHERE: Prefix = { address: 0, length: 0 };
-const ICMP_PER_SECOND = 100;
-const ICMP_BURST = 50;
-/** How often the control thread looks whether a forwarder had to turn something off. */
-const WATCH_MS = 1000;
+import { readUdpPort, UDP_OVERHEAD } from './wire.js';
 
 /** Everything that exists between `start` and `stop`. */
 interface Running {
-  readonly lease: Lease;
   readonly link: WantedLink;
-  readonly tun: TunDevice;
-  readonly socket: UdpSocket;
-  readonly memory: SharedMemory;
-  readonly control: ControlBlock;
-  readonly peers: PeerTable;
-  readonly txCounters: Counters;
-  readonly rxCounters: Counters;
-  readonly forwarders: Forwarders;
+  readonly descriptors: Descriptors;
+  readonly plane: DataPlane;
   readonly threads: 1 | 2;
   readonly watch: NodeJS.Timeout;
 }
@@ -67,13 +46,15 @@ export class UdpBackend implements Backend {
   readonly #port: number;
   #fail: (error: Error) => void = () => {};
   #running: Running | null = null;
-  readonly #reported = new Set<string>();
+  /** What is not as it was wanted. */
+  readonly #features: Standing;
 
   constructor(context: BackendContext, options: UdpBackendOptions) {
     this.#context = context;
     this.#options = options;
-    this.#port = readPort(context.config.backend.options.port);
-    this.mtu = context.underlay.mtu - OVERHEAD;
+    this.#port = readUdpPort(context.config.backend.options);
+    this.#features = new Standing(context.log);
+    this.mtu = context.underlay.mtu - UDP_OVERHEAD;
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
@@ -83,68 +64,51 @@ export class UdpBackend implements Backend {
     return { publicIp: this.#context.publicIp, publicIpv6: null };
   }
 
-  async start(lease: Lease): Promise<void> {
+  async start(lease: Lease, peers: PeerSet): Promise<void> {
     const { config, underlay } = this.#context;
-    const { offloads, deviceName } = this.#options;
-    const undo: (() => void)[] = [];
+    const { deviceName: device, offloads, socketBuffer, txQueueLength, checkSenders } = this.#options;
+    const descriptors = Descriptors.open({
+      device,
+      tso: offloads.tunTso,
+      uso: offloads.tunUso,
+      address: underlay.address,
+      port: this.#port,
+      gso: offloads.udpGso === 'auto' && segmentedSendDoubt() !== '' ? 'off' : offloads.udpGso,
+      gro: offloads.udpGro,
+      buffer: socketBuffer,
+    });
     try {
-      const tun = openTun(deviceName, { tso: offloads.tunTso, uso: offloads.tunUso });
-      undo.push(() => control.close(tun.fd));
-      withoutLinkLocal(deviceName);
-      // before addresses and routes: where another daemon has the port, it keeps those too
-      const socket = openUdpSocket({
-        address: underlay.address,
-        port: this.#port,
-        gso: this.#gsoSwitch(),
-        gro: offloads.udpGro,
-        buffer: this.#options.socketBuffer,
-      });
-      undo.push(() => control.close(socket.fd));
+      const { network } = config;
+      const { subnet } = lease;
+      const plane = new DataPlane(network, this.#port);
+      this.#fill(plane, peers);
       const link: WantedLink = {
-        name: deviceName,
+        name: device,
         mtu: this.mtu,
-        txQueueLength: this.#options.txQueueLength,
-        address: { address: lease.subnet.address, length: 32 },
-        networks: [config.network],
-        routes: [{ destination: config.network }],
+        txQueueLength,
+        address: { address: subnet.address, length: 32 },
+        networks: [network],
+        routes: [{ destination: network }],
       };
-      await ensureLink(link);
       await this.#removeFormerLife();
-
-      const layout = planLayout(config.network);
-      const memory = SharedMemory.create(layout.bytes);
-      const controlBlock = new ControlBlock(memory.i32, layout.control);
-      const merging = this.#probeMerging(memory, layout, tun, controlBlock, lease);
-      const options = this.#forwarderOptions(layout, lease, tun, socket, merging);
+      await ensureLink(link);
+      const options = forwarderOptions({
+        layout: plane.layout,
+        descriptors,
+        network,
+        subnet,
+        port: this.#port,
+        checkSenders,
+        batch: offloads.udpBatch !== 'off',
+        merging: probeMerging(plane, descriptors, subnet.address),
+      });
       const threads = forwarderThreads(this.#options.forwarderThreads, os.availableParallelism());
-      const forwarders = await Forwarders.start(memory, controlBlock, options, threads, (directions, error) =>
-        this.#forwarderEnded(directions, error, controlBlock),
-      );
-      const words = memory.i32;
-      this.#running = {
-        lease,
-        link,
-        tun,
-        socket,
-        memory,
-        control: controlBlock,
-        peers: new PeerTable(
-          memory,
-          layout.peers,
-          PEER_CAPACITY,
-          this.#port,
-          new PrefixTable(words, layout.subnets >>> 2, SUBNET_NODES, config.network),
-          new PrefixTable(words, layout.senders >>> 2, SENDER_NODES, ANYWHERE),
-        ),
-        txCounters: new Counters(memory.f64, layout.txCounters),
-        rxCounters: new Counters(memory.f64, layout.rxCounters),
-        forwarders,
-        threads,
-        watch: setInterval(() => this.#watch(), WATCH_MS).unref(),
-      };
+      await plane.start(options, threads, (directions, error) => this.#forwarderEnded(directions, error, plane));
+      const watch = setInterval(() => this.#watch(), TICK_MS).unref();
+      this.#running = { link, descriptors, plane, threads, watch };
       this.#watch();
     } catch (error) {
-      for (const step of undo.reverse()) step();
+      descriptors.close();
       throw error;
     }
   }
@@ -158,61 +122,9 @@ export class UdpBackend implements Backend {
     for (const line of await removeFormerRoutes(ownership, hostKernel)) log.info(line);
   }
 
-  #gsoSwitch(): Switch {
-    const wanted = this.#options.offloads.udpGso;
-    return wanted === 'auto' && segmentedSendDoubt(os.release()) !== '' ? 'off' : wanted;
-  }
-
-  /** Which kinds of merged packets the TUN takes. */
-  #probeMerging(
-    memory: SharedMemory,
-    layout: Layout,
-    tun: TunDevice,
-    controlBlock: ControlBlock,
-    lease: Lease,
-  ): { readonly tcp: boolean; readonly udp: boolean } {
-    if (!tun.tso) return { tcp: false, udp: false };
-    const errno = probeMergedWrite(memory, layout.rx, tun.fd, lease.subnet.address);
-    if (errno === 0) return { tcp: true, udp: tun.uso };
-    controlBlock.turnOff('merge_tcp', errno);
-    controlBlock.turnOff('merge_udp', errno);
-    return { tcp: false, udp: false };
-  }
-
-  #forwarderOptions(
-    layout: Layout,
-    lease: Lease,
-    tun: TunDevice,
-    socket: UdpSocket,
-    merging: { readonly tcp: boolean; readonly udp: boolean },
-  ): ForwarderOptions {
-    const { network } = this.#context.config;
-    return {
-      layout,
-      tun: tun.fd,
-      socket: socket.fd,
-      vnetHeader: tun.vnetHeader,
-      network: network.address,
-      networkMask: netmask(network.length),
-      subnet: lease.subnet.address,
-      subnetMask: netmask(lease.subnet.length),
-      port: this.#port,
-      encapsulationOverhead: OVERHEAD,
-      maxSegments: socket.gso ? maxSegments(os.release()) : 1,
-      receiveSlots: this.#options.offloads.udpBatch === 'off' ? 1 : MAX_RECEIVE_SLOTS,
-      mergeTcp: merging.tcp,
-      mergeUdp: merging.udp,
-      checkSenders: this.#options.checkSenders,
-      icmpSource: icmpSource(network, lease.subnet),
-      overlayAddress: lease.subnet.address,
-      icmpPerSecond: ICMP_PER_SECOND,
-      icmpBurst: ICMP_BURST,
-    };
-  }
-
-  #forwarderEnded(served: readonly Direction[], error: Error | null, block: ControlBlock): void {
-    const failed = served.filter((direction) => block.failed(direction) !== 0);
-    const why = error === null ? failed.map((one) => errnoName(block.failed(one))).join(', ') : messageOf(error);
+  #forwarderEnded(served: readonly Direction[], error: Error | null, { control }: DataPlane): void {
+    const failed = served.filter((direction) => control.failed(direction) !== 0);
+    const why = error === null ? failed.map((one) => errnoName(control.failed(one))).join(', ') : messageOf(error);
     this.#fail(
       new TweedError(
         'FORWARDER_FAILED',
@@ -225,56 +137,52 @@ export class UdpBackend implements Backend {
   #watch(): void {
     const running = this.#running;
     if (running === null) return;
-    for (const { name, wanted, inForce, reason } of featuresOf(this.#options, running)) {
-      if (reason === '' || this.#reported.has(`${name}: ${reason}`)) continue;
-      this.#reported.add(`${name}: ${reason}`);
-      this.#context.log.warn({ feature: name, wanted, inForce }, `${name} is ${inForce}: ${reason}`);
-    }
+    running.plane.tick();
+    const unwanted = featuresOf(this.#options, running).filter(({ reason }) => reason !== '');
+    this.#features.update(
+      new Map(unwanted.map(({ name, inForce, reason }) => [name, `${name} is ${inForce}: ${reason}`])),
+      'feature',
+    );
   }
 
-  async applyPeers(changes: readonly PeerChange[]): Promise<void> {
-    const running = this.#running;
-    if (running === null) return;
-    for (const change of changes) {
-      const { subnet, attributes } = change.lease;
-      const refusal =
-        change.kind === 'removed' ? '' : refusalOf(change.lease, this.type, this.#context, running.lease.subnet);
-      if (refusal !== '') {
-        this.#context.log.warn({ subnet: formatPrefix(subnet) }, refusal);
-        running.peers.delete(subnet);
-        continue;
-      }
-      try {
-        if (change.kind === 'removed') running.peers.delete(subnet);
-        else running.peers.set(subnet, attributes.publicIp);
-      } catch (error) {
-        this.#context.log.error({ subnet: formatPrefix(subnet) }, `peer not applied: ${messageOf(error)}`);
-      }
-    }
+  stuckFor(): number {
+    return this.#running?.plane.stuckFor ?? 0;
   }
 
-  async reconcile(): Promise<readonly string[]> {
-    return this.#running === null ? [] : ensureLink(this.#running.link);
+  async setPeers(peers: PeerSet): Promise<readonly string[]> {
+    if (this.#running === null) return [];
+    this.#fill(this.#running.plane, peers);
+    return ensureLink(this.#running.link);
+  }
+
+  #fill({ table, control }: DataPlane, { leases, complete }: PeerSet): void {
+    table.replaceAll(leases.map(({ subnet, attributes }) => ({ subnet, publicIp: attributes.publicIp })));
+    control.peersComplete = complete;
   }
 
   status(): BackendStatus {
     const running = this.#running;
     const base = { type: this.type, device: this.#options.deviceName, mtu: this.mtu };
-    if (running === null) return { ...base, peers: [], features: [], totals: {}, drops: {} };
-    const { txCounters, rxCounters } = running;
+    if (running === null) return { ...base, peers: [], refused: [], features: [], totals: {}, drops: {} };
+    const { table, counters } = running.plane;
     return {
       ...base,
-      peers: [...running.peers.entries()].map(({ subnet, publicIp, ...counters }) => ({
+      peers: [...table.entries()].map(({ subnet, publicIp, ...counted }) => ({
         subnet: formatPrefix(subnet),
         publicIp: formatIpv4(publicIp),
-        ...counters,
+        ...counted,
+      })),
+      refused: table.refused.map(({ subnet, publicIp, reason }) => ({
+        subnet: formatPrefix(subnet),
+        publicIp: formatIpv4(publicIp),
+        reason,
       })),
       features: featuresOf(this.#options, running),
-      totals: readTotals(txCounters, rxCounters),
+      totals: readTotals(counters.tx, counters.rx),
       drops: {
-        ...readDrops(txCounters, rxCounters),
+        ...readDrops(counters.tx, counters.rx),
         tx_tun_queue_full: deviceTotals(this.#options.deviceName, hostKernel.readStatistics('dev')).txDrops,
-        rx_socket_queue_full: receiveQueueDrops(running.socket.fd),
+        rx_socket_queue_full: receiveQueueDrops(running.descriptors.socket.fd),
       },
     };
   }
@@ -285,26 +193,17 @@ export class UdpBackend implements Backend {
     if (running === null) return;
     this.#running = null;
     clearInterval(running.watch);
-    await running.forwarders.stop();
-    for (const fd of [running.tun.fd, running.socket.fd]) control.close(fd);
+    await running.plane.stop();
+    running.descriptors.close();
   }
 }
 
-/**
- * Where ICMP errors to local containers come from. The kernel drops a packet from the device whose source is an address
- * of this host, or one that it would not reach through the device (rp_filter). So it is the first address of the whole
- * overlay network, which no container has; the last one on the host that leased the first subnet.
- */
-function icmpSource(network: Prefix, subnet: Prefix): number {
-  return contains(subnet, network.address) ? network.address + prefixSize(network.length) - 1 : network.address;
-}
-
-/** `Backend.Port` of the network configuration. @throws TweedError */
-export function readPort(value: unknown): number {
-  if (value === undefined || value === null) return DEFAULT_PORT;
-  if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value < 65_536) return value;
-  throw new TweedError(
-    'CONFIG_INVALID',
-    `Backend.Port of the network config is ${JSON.stringify(value)}; give a number from 1 to 65535`,
-  );
+/** Which kinds of merged packets the TUN takes. @param address the device's own, host order */
+function probeMerging({ memory, layout, control }: DataPlane, { tun }: Descriptors, address: number) {
+  if (!tun.tso) return { tcp: false, udp: false };
+  const errno = probeMergedWrite(memory, layout.rx, tun.fd, address);
+  if (errno === 0) return { tcp: true, udp: tun.uso };
+  control.turnOff('merge_tcp', errno, true);
+  control.turnOff('merge_udp', errno, true);
+  return { tcp: false, udp: false };
 }

@@ -1,3 +1,4 @@
+import { membersOf } from '../../base/members.js';
 import { isStationMac, parseMac } from './mac.js';
 
 /** What a host says of its VXLAN device in `BackendData` of its lease: these names, in this order, as flannel's. */
@@ -14,18 +15,16 @@ export type PeerMac = { readonly mac: string } | { readonly refusal: string };
  * has 16 bits there, so a larger one arrives cut off.
  */
 export function readAnnouncement(data: unknown, vni: number): PeerMac {
-  if (typeof data !== 'object' || data === null || Array.isArray(data)) {
-    return { refusal: 'peer ignored: its lease has no BackendData with a VtepMAC' };
-  }
-  const members = new Map(Object.entries(data).map(([name, value]) => [name.toLowerCase(), value as unknown]));
+  const members = membersOf(data);
+  if (members === null) return { refusal: 'its lease has no BackendData with a VtepMAC' };
   const text = members.get('vtepmac');
   const mac = typeof text === 'string' ? parseMac(text) : null;
   if (mac === null || !isStationMac(mac)) {
-    return { refusal: `peer ignored: ${JSON.stringify(text ?? null)} in its lease is no MAC address of a host` };
+    return { refusal: `${JSON.stringify(text ?? null)} in its lease is no MAC address of a host` };
   }
   const theirs = members.get('vni') ?? vni;
   if (theirs !== vni && theirs !== (vni & 0xffff)) {
-    return { refusal: `peer ignored: its VNI is ${JSON.stringify(theirs)}, ours is ${vni}` };
+    return { refusal: `its VNI is ${JSON.stringify(theirs)}, ours is ${vni}` };
   }
   return { mac };
 }

@@ -2,15 +2,14 @@
 
 import { TweedError } from '../../base/errors.js';
 import { ExecError } from '../../base/exec.js';
-import { formatIpv4, type Prefix } from '../../base/ipv4.js';
-import type { IpTool, LinkJson } from '../../routes/ip.js';
-import { type LinkState, linkRepairs, linkState } from '../../routes/links.js';
-import { applyChanges, type Change } from '../kernel/changes.js';
+import { formatIpv4 } from '../../base/ipv4.js';
+import { applyChanges, type Change } from '../../routes/changes.js';
+import type { IpTool } from '../../routes/ip.js';
+import { type LinkState, linkChanges, readLink, type WantedDevice } from '../../routes/links.js';
 import { parseMac } from './mac.js';
 
 /** What the device is to be. */
-export interface WantedVtep {
-  readonly name: string;
+export interface WantedVtep extends WantedDevice {
   readonly vni: number;
   /** Name of the interface that carries its datagrams. */
   readonly underlay: string;
@@ -20,35 +19,6 @@ export interface WantedVtep {
   readonly gbp: boolean;
   readonly learning: boolean;
   readonly mac: string;
-  readonly mtu: number;
-  /** The subnet's own address with length 32. */
-  readonly address: Prefix;
-  /** Today's and former networks: other addresses in them are leftovers. */
-  readonly networks: readonly Prefix[];
-}
-
-/** `linkinfo` of `ip -json -details link show`. Switches that are off may be missing. */
-interface VxlanLinkJson extends LinkJson {
-  readonly linkinfo?: {
-    readonly info_kind?: string;
-    readonly info_data?: {
-      readonly id?: number;
-      readonly local?: string;
-      readonly link?: string;
-      readonly port?: number;
-      readonly group?: string;
-      readonly learning?: boolean;
-      readonly gbp?: boolean;
-      readonly l2miss?: boolean;
-      readonly external?: boolean;
-    };
-  };
-}
-
-/** What the device is. */
-export interface Vtep extends LinkState {
-  /** Empty when it is no VXLAN device. */
-  readonly data: NonNullable<NonNullable<VxlanLinkJson['linkinfo']>['info_data']>;
 }
 
 export class VtepError extends TweedError {
@@ -57,22 +27,8 @@ export class VtepError extends TweedError {
   }
 }
 
-export async function readVtep(name: string, ip: IpTool): Promise<Vtep | null> {
-  try {
-    const [link] = await ip.json<VxlanLinkJson[]>('-details', 'address', 'show', 'dev', name);
-    return link === undefined ? null : vtepState(link);
-  } catch (thrown) {
-    if (thrown instanceof ExecError && /does not exist|Cannot find device/.test(thrown.message)) return null;
-    throw thrown;
-  }
-}
-
-export function vtepState(link: VxlanLinkJson): Vtep {
-  return { ...linkState(link), data: link.linkinfo?.info_data ?? {} };
-}
-
 /** Why the present device cannot become the wanted one, in words; empty when it can, or is it already. */
-export function incompatibility({ data }: Vtep, wanted: Omit<WantedVtep, 'mac' | 'address'>): string {
+export function incompatibility({ data }: LinkState, wanted: Omit<WantedVtep, 'mac' | 'address'>): string {
   const differences: [string, unknown, unknown][] = [
     ['VNI', data.id, wanted.vni],
     ['interface', data.link, wanted.underlay],
@@ -102,7 +58,7 @@ export function creation({ name, vni, underlay, local, port, gbp, learning, mac 
 }
 
 /** What makes a compatible device the wanted one. */
-export function vtepChanges(wanted: WantedVtep, state: Vtep): readonly Change[] {
+export function vtepChanges(wanted: WantedVtep, state: LinkState): readonly Change[] {
   const { name, mac, learning } = wanted;
   const changes: Change[] = [];
   if ((state.data.learning ?? true) !== learning) {
@@ -119,9 +75,7 @@ export function vtepChanges(wanted: WantedVtep, state: Vtep): readonly Change[] 
       text: `gave ${name} its MAC address ${mac} again, which was ${state.hardwareAddress}`,
     });
   }
-  // Routes are the peers' affair: those of a former life go on being used until the peers are known.
-  const repairs = linkRepairs({ ...wanted, routes: [] }, state, []);
-  return [...changes, ...repairs.map(({ command, text }) => ({ subject: name, command, text }))];
+  return [...changes, ...linkChanges(wanted, state)];
 }
 
 /**
@@ -136,7 +90,7 @@ export async function ensureVtep(
 ): Promise<{ readonly made: boolean; readonly done: readonly string[] }> {
   const { name } = wanted;
   const done: string[] = [];
-  let state = await readVtep(name, ip);
+  let state = await readLink(name, ip);
   if (state !== null) {
     if (state.kind !== 'vxlan') {
       throw new VtepError(`${name} is there, but no VXLAN device; remove it with: ip link del ${name}`);
@@ -152,7 +106,7 @@ export async function ensureVtep(
   if (state === null) {
     await makeVtep(wanted, ip);
     done.push(`made ${name}`);
-    state = await readVtep(name, ip);
+    state = await readLink(name, ip);
   }
   // Looked at again after it came up, since a link manager may have changed the MAC just then.
   for (let round = 0; round < 2; round++) {
@@ -162,7 +116,7 @@ export async function ensureVtep(
     const { done: texts, failed } = await applyChanges(changes, ip);
     if (failed.size > 0) throw setUpError(wanted, [...failed.values()].join('; '));
     if (!made || round > 0) done.push(...texts); // what making it takes is not worth a line each
-    state = await readVtep(name, ip);
+    state = await readLink(name, ip);
   }
   return { made, done };
 }

@@ -1,4 +1,5 @@
 import { ConfigError } from '../../subnet/errors.js';
+import { Members } from '../../subnet/network-config/members.js';
 
 /** VXLAN header 8, UDP 8, outer IPv4 20, inner Ethernet 14 bytes (RFC 7348). */
 export const VXLAN_OVERHEAD = 50;
@@ -25,7 +26,6 @@ export interface VxlanOptions {
 const NAMES = ['VNI', 'Port', 'MTU', 'Learning', 'GBP', 'DirectRouting'] as const;
 
 /**
- * @param options keys in lower case
  * @returns the options, and the names that mean nothing to this backend
  * @throws ConfigError naming the option and what it may be
  */
@@ -33,34 +33,27 @@ export function readVxlanOptions(options: Readonly<Record<string, unknown>>): {
   readonly options: VxlanOptions;
   readonly unknown: readonly string[];
 } {
-  const number = (name: (typeof NAMES)[number], least: number, most: number, absent: number): number => {
-    const value = options[name.toLowerCase()] ?? absent; // null leaves the default, as in Go
-    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value;
-    throw bad(name, value, `give a whole number from ${least} to ${most}, without quotes`);
-  };
-  const flag = (name: (typeof NAMES)[number]): boolean => {
-    const value = options[name.toLowerCase()] ?? false;
-    if (typeof value === 'boolean') return value;
-    throw bad(name, value, 'give true or false, without quotes');
-  };
-  const mtu = number('MTU', 0, 65_535, 0);
-  if (mtu !== 0 && mtu < SMALLEST_IPV4_MTU + VXLAN_OVERHEAD) {
-    const least = SMALLEST_IPV4_MTU + VXLAN_OVERHEAD;
-    throw bad('MTU', mtu, `it is the MTU between the hosts, ${least} or more; 0 takes the interface's own`);
+  const members = new Members(options, 'Backend.');
+  const mtu = members.integer('MTU', 0, 65_535) ?? 0;
+  const least = SMALLEST_IPV4_MTU + VXLAN_OVERHEAD;
+  if (mtu !== 0 && mtu < least) {
+    const rule = `it is the MTU between the hosts, ${least} or more; 0 takes the interface's own`;
+    throw new ConfigError('Backend.MTU', `${mtu} is not possible`, rule);
   }
   return {
     options: {
-      vni: number('VNI', 0, LARGEST_VNI, 1),
-      port: number('Port', 0, 65_535, 0) || KERNEL_PORT,
+      vni: members.integer('VNI', 0, LARGEST_VNI) ?? 1,
+      port: members.integer('Port', 0, 65_535) || KERNEL_PORT,
       underlayMtu: mtu === 0 ? null : mtu,
-      learning: flag('Learning'),
-      gbp: flag('GBP'),
-      directRouting: flag('DirectRouting'),
+      learning: members.boolean('Learning', false),
+      gbp: members.boolean('GBP', false),
+      directRouting: members.boolean('DirectRouting', false),
     },
-    unknown: Object.keys(options).filter((key) => !NAMES.some((name) => name.toLowerCase() === key)),
+    unknown: members.unknown(NAMES),
   };
 }
 
-function bad(name: string, value: unknown, rule: string): ConfigError {
-  return new ConfigError(`Backend.${name}`, `${JSON.stringify(value)} is not possible for vxlan`, rule);
+/** The name of the device, which flannel gives by the VNI and nothing else. */
+export function vxlanDevice({ vni }: Pick<VxlanOptions, 'vni'>): string {
+  return `flannel.${vni}`;
 }

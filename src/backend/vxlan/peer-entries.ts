@@ -4,7 +4,7 @@
  */
 
 import { contains, formatIpv4, formatPrefix, type Prefix, parseIpv4 } from '../../base/ipv4.js';
-import type { Change } from '../kernel/changes.js';
+import type { Change } from '../../routes/changes.js';
 import { parseMac } from './mac.js';
 
 /** A peer whose packets are encapsulated. */
@@ -54,10 +54,10 @@ export function settleClaims(peers: readonly TunnelPeer[]): Settled {
     const sameGateway = byGateway.get(peer.subnet.address);
     if (sameMac !== undefined && sameMac.publicIp !== peer.publicIp) {
       const other = formatIpv4(sameMac.publicIp);
-      refused.set(formatPrefix(peer.subnet), `peer ignored: the newer lease of ${other} has its VtepMAC ${peer.mac}`);
+      refused.set(formatPrefix(peer.subnet), `the newer lease of ${other} has its VtepMAC ${peer.mac}`);
     } else if (sameGateway !== undefined && sameGateway.mac !== peer.mac) {
       const other = formatPrefix(sameGateway.subnet);
-      refused.set(formatPrefix(peer.subnet), `peer ignored: the newer lease of ${other} begins at the same address`);
+      refused.set(formatPrefix(peer.subnet), `the newer lease of ${other} begins at the same address`);
     } else {
       byMac.set(peer.mac, peer);
       byGateway.set(peer.subnet.address, peer);
@@ -114,13 +114,13 @@ function isInside(text: string, networks: readonly Prefix[]): boolean {
 /**
  * Commands for `bridge -batch` that make the forwarding entries those of the peers.
  *
- * @param ours MACs of peers there were; entries for other MACs stay, whoever made them
+ * @param stale MACs whose entries go unless a peer has them; entries for other MACs stay, whoever made them
  */
 export function forwardingChanges(
   device: string,
   peers: readonly TunnelPeer[],
   present: readonly ForwardingJson[],
-  ours: ReadonlySet<string>,
+  stale: ReadonlySet<string>,
 ): readonly Change[] {
   const entries = new Map(present.map((entry) => [entry.mac.toLowerCase(), entry]));
   const changes: Change[] = [];
@@ -137,7 +137,7 @@ export function forwardingChanges(
     });
   }
   for (const mac of entries.keys()) {
-    if (wanted.has(mac) || !ours.has(mac)) continue;
+    if (wanted.has(mac) || !stale.has(mac)) continue;
     const text = `removed the forwarding entry for ${mac} of ${device}`;
     changes.push({ subject: mac, command: `fdb del ${mac} dev ${device} self`, text });
   }

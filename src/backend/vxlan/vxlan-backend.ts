@@ -10,26 +10,28 @@ import path from 'node:path';
 import { replaceFile } from '../../base/atomic-file.js';
 import { messageOf } from '../../base/errors.js';
 import { formatPrefix } from '../../base/ipv4.js';
+import { applyChanges } from '../../routes/changes.js';
 import { deviceTotals, udpTotals } from '../../routes/device-statistics.js';
-import type { Lease, LeaseAttributes, PeerChange } from '../../subnet/lease.js';
-import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
-import { applyChanges } from '../kernel/changes.js';
-import { removeFormerDevices } from '../kernel/former-life.js';
-import { hostKernel, type Kernel } from '../kernel/kernel.js';
-import { KernelPeers, refusalOf } from '../kernel/kernel-peers.js';
-import { offLinkReason, readReach } from '../kernel/on-link.js';
+import { readLink } from '../../routes/links.js';
+import { offLinkReason, readReach } from '../../routes/on-link.js';
 import {
   deletion,
   isOurs,
-  type PeerRoute,
+  ROUTE_PROTOCOL,
   type RouteOwnership,
   readNetworkRoutes,
   routeDifference,
-} from '../kernel/peer-routes.js';
+  type WantedRoute,
+} from '../../routes/route-table.js';
+import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
+import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
+import { removeFormerDevices } from '../kernel/former-life.js';
+import { hostKernel, type Kernel } from '../kernel/kernel.js';
+import { KernelPeers } from '../kernel/kernel-peers.js';
 import { type Announcement, readAnnouncement } from './announcement.js';
-import { ensureVtep, incompatibility, readVtep, type WantedVtep } from './device.js';
+import { ensureVtep, incompatibility, type WantedVtep } from './device.js';
 import { isStationMac, parseMac, randomMac } from './mac.js';
-import { readVxlanOptions, VXLAN_OVERHEAD, type VxlanOptions } from './options.js';
+import { readVxlanOptions, VXLAN_OVERHEAD, type VxlanOptions, vxlanDevice } from './options.js';
 import {
   type ForwardingJson,
   forwardingChanges,
@@ -40,15 +42,6 @@ import {
   type TunnelPeer,
 } from './peer-entries.js';
 
-/** Everything that exists between `start` and `stop`. */
-interface Running {
-  readonly lease: Lease;
-  readonly device: WantedVtep;
-  readonly peers: KernelPeers;
-  /** MACs that this process made forwarding entries for. */
-  macs: ReadonlySet<string>;
-}
-
 export class VxlanBackend implements Backend {
   readonly type = 'vxlan';
   readonly mtu: number;
@@ -57,11 +50,17 @@ export class VxlanBackend implements Backend {
   readonly #context: BackendContext;
   readonly #kernel: Kernel;
   readonly #options: VxlanOptions;
-  readonly #device: Omit<WantedVtep, 'mac' | 'address'>;
+  readonly #plan: Omit<WantedVtep, 'mac' | 'address'>;
   readonly #macFile: string;
   readonly #ownership: RouteOwnership;
+  /** In former networks too; only until they are cleared, for they may be another overlay's by then. */
+  readonly #formerOwnership: RouteOwnership;
+  readonly #peers: KernelPeers;
   #mac: string | null = null;
-  #running: Running | null = null;
+  /** Null when it is not running. */
+  #device: WantedVtep | null = null;
+  /** MACs that this process made forwarding entries for. */
+  #entryMacs: ReadonlySet<string> = new Set();
 
   /**
    * @param runDirectory where the MAC is kept, for when the device is gone
@@ -76,13 +75,14 @@ export class VxlanBackend implements Backend {
       log.warn(`Backend.MTU ${underlayMtu} is more than ${underlay.name} carries; using its ${underlay.mtu}`);
       underlayMtu = underlay.mtu;
     }
-    const name = `flannel.${options.vni}`;
+    const name = vxlanDevice(options);
     const networks = [config.network, ...formerNetworks];
     this.#context = context;
     this.#kernel = kernel;
+    this.#peers = new KernelPeers(log);
     this.#options = options;
     this.mtu = underlayMtu - VXLAN_OVERHEAD;
-    this.#device = {
+    this.#plan = {
       name,
       vni: options.vni,
       underlay: underlay.name,
@@ -94,7 +94,13 @@ export class VxlanBackend implements Backend {
       networks,
     };
     this.#macFile = path.join(runDirectory, `${name}.mac`);
-    this.#ownership = { networks, ownDevice: name, underlay: underlay.name, subnetLength: config.subnetLength };
+    this.#ownership = {
+      networks: [config.network],
+      ownDevice: name,
+      underlay: underlay.name,
+      subnetLength: config.subnetLength,
+    };
+    this.#formerOwnership = { ...this.#ownership, networks };
   }
 
   async attributes(): Promise<LeaseAttributes> {
@@ -105,25 +111,26 @@ export class VxlanBackend implements Backend {
 
   /** The MAC that peers may know already: that of the device, or of the device that was there; else a new one. */
   async #formerMac(): Promise<string> {
-    const present = await readVtep(this.#device.name, this.#kernel.ip);
+    const present = await readLink(this.#plan.name, this.#kernel.ip);
     const ofDevice = present?.kind === 'vxlan' ? parseMac(present.hardwareAddress) : null;
     const known = ofDevice ?? parseMac((await readFile(this.#macFile, 'utf8').catch(() => '')).trim());
     return known !== null && isStationMac(known) ? known : randomMac();
   }
 
-  async start(lease: Lease): Promise<void> {
+  async start(lease: Lease, peers: PeerSet): Promise<void> {
     const { log } = this.#context;
     const { ip } = this.#kernel;
     // Without `attributes` before, this is a lease that goes on: peers know the MAC that stands in it.
     const announced = readAnnouncement(lease.attributes.backendData, this.#options.vni);
     const mac = this.#mac ?? ('mac' in announced ? announced.mac : await this.#formerMac());
     this.#mac = mac;
-    const device = { ...this.#device, mac, address: { address: lease.subnet.address, length: 32 } };
-    const before = await readVtep(device.name, ip);
+    const device = { ...this.#plan, mac, address: { address: lease.subnet.address, length: 32 } };
+    const before = await readLink(device.name, ip);
+    this.#device = device;
     try {
-      for (const line of (await ensureVtep(device, ip)).done) log.info(line);
-      for (const line of await removeFormerDevices(this.#ownership, this.#kernel)) log.info(line);
+      for (const line of await this.setPeers(peers)) log.info(line);
     } catch (error) {
+      this.#device = null;
       const isNew = before === null || (before.kind === 'vxlan' && incompatibility(before, device) !== '');
       if (isNew) await ip.run('link', 'del', device.name).catch(() => {}); // it may never have come to be
       throw error;
@@ -133,93 +140,82 @@ export class VxlanBackend implements Backend {
     } catch (error) {
       log.warn(`cannot keep the MAC address of ${device.name}: ${messageOf(error)}; make the directory writable`);
     }
-    this.#running = { lease, device, peers: new KernelPeers(log), macs: new Set() };
-  }
-
-  async applyPeers(changes: readonly PeerChange[]): Promise<void> {
-    const running = this.#running;
-    await running?.peers.apply(changes, (formerLife) => this.#synchronize(running, formerLife));
-  }
-
-  async reconcile(): Promise<readonly string[]> {
-    const running = this.#running;
-    return running === null ? [] : running.peers.check((formerLife) => this.#synchronize(running, formerLife));
   }
 
   /** Makes the device and all it knows of the peers what it is to be, whatever it is now. */
-  async #synchronize(running: Running, formerLife: boolean): Promise<readonly string[]> {
+  async setPeers(peers: PeerSet): Promise<readonly string[]> {
+    const device = this.#device;
+    if (device === null) return [];
     const { ip, bridge } = this.#kernel;
-    const { device } = running;
-    const { made, done: deviceTexts } = await ensureVtep(device, ip);
-    if (!running.peers.known) return deviceTexts;
+    const leftovers = this.#peers.leftovers(peers);
+    const { made, done: lines } = await ensureVtep(device, ip);
+    const ownership = leftovers === 'any' ? this.#formerOwnership : this.#ownership;
+    const removed = leftovers === 'any' ? await removeFormerDevices(ownership, this.#kernel) : [];
     const troubles = new Map<string, string>();
-    const { tunnelled, direct } = await this.#sortPeers(running, troubles);
-    const { networks } = this.#ownership;
+    const { tunnelled, direct } = await this.#sortPeers(peers.leases, device.mac, troubles);
+    const { networks } = ownership;
     const [routes, neighbours, entries] = await Promise.all([
-      readNetworkRoutes(networks, this.#kernel),
+      readNetworkRoutes(networks, ip),
       ip.json<NeighbourJson[]>('-4', 'neigh', 'show', 'dev', device.name, 'nud', 'permanent'),
       bridge.json<ForwardingJson[]>('fdb', 'show', 'dev', device.name),
     ]);
-    const ours = new Set([...running.macs, ...neighbourMacs(neighbours, networks)]);
+    const known = new Set([...this.#entryMacs, ...neighbourMacs(neighbours, networks)]);
+    const stale = leftovers === 'none' ? new Set<string>() : known;
     const neighbourWork = neighbourChanges(device.name, tunnelled, neighbours, networks);
     const wanted = [...tunnelled.map((peer) => tunnelRoute(peer, device.name)), ...direct];
-    const routeWork = routeDifference(wanted, routes, this.#ownership, formerLife);
+    const routeWork = routeDifference(wanted, routes, ownership, leftovers);
+    const former = leftovers === 'none' ? [] : neighbourWork.remove;
     // The route last: by then everything that a packet on it needs is there.
-    const first = await applyChanges(forwardingChanges(device.name, tunnelled, entries, ours), bridge);
-    const second = await applyChanges([...neighbourWork.set, ...routeWork.changes, ...neighbourWork.remove], ip);
+    const first = await applyChanges(forwardingChanges(device.name, tunnelled, entries, stale), bridge);
+    const second = await applyChanges([...neighbourWork.set, ...routeWork.changes, ...former], ip);
     for (const [subject, text] of [...routeWork.obstacles, ...first.failed, ...second.failed]) {
-      troubles.set(subject, `peer not set up: ${text}`);
+      troubles.set(subject, text);
     }
-    running.peers.settle(troubles);
     const macs = tunnelled.map(({ mac }) => mac);
-    running.macs = new Set(first.failed.size > 0 ? [...ours, ...macs] : macs);
-    return made
-      ? [...deviceTexts, `gave ${device.name} its ${tunnelled.length} peers`]
-      : [...deviceTexts, ...first.done, ...second.done];
+    this.#entryMacs = new Set(first.failed.size > 0 || leftovers === 'none' ? [...known, ...macs] : macs);
+    const done = [...first.done, ...second.done];
+    const mended = this.#peers.settle(peers, { troubles, wanted: JSON.stringify([tunnelled, direct]), done });
+    const given = made && tunnelled.length > 0 ? [`gave ${device.name} its ${tunnelled.length} peers`] : mended;
+    return [...lines, ...removed, ...given];
   }
 
-  /** Which peers are reached through the tunnel, which by plain routes; those that cannot be reached are complained of. */
+  /** Which peers are reached through the tunnel, which by plain routes; `troubles` gets those that cannot be reached. */
   async #sortPeers(
-    running: Running,
+    leases: readonly Lease[],
+    ownMac: string,
     troubles: Map<string, string>,
-  ): Promise<{ readonly tunnelled: readonly TunnelPeer[]; readonly direct: readonly PeerRoute[] }> {
+  ): Promise<{ readonly tunnelled: readonly TunnelPeer[]; readonly direct: readonly WantedRoute[] }> {
     const candidates: TunnelPeer[] = [];
-    for (const peer of running.peers.leases) {
-      const { subnet, attributes } = peer;
-      const refusal = refusalOf(peer, this.type, this.#context, running.lease.subnet);
-      const announced = refusal === '' ? readAnnouncement(attributes.backendData, this.#options.vni) : { refusal };
+    for (const { subnet, attributes } of leases) {
+      const announced = readAnnouncement(attributes.backendData, this.#options.vni);
       if ('refusal' in announced) troubles.set(formatPrefix(subnet), announced.refusal);
-      else if (announced.mac === running.device.mac) {
-        troubles.set(
-          formatPrefix(subnet),
-          'peer ignored: its VtepMAC is this host’s own, from an earlier lease or a copy',
-        );
+      else if (announced.mac === ownMac) {
+        troubles.set(formatPrefix(subnet), 'its VtepMAC is this host’s own, from an earlier lease or a copy');
       } else candidates.push({ subnet, publicIp: attributes.publicIp, mac: announced.mac });
     }
     const { name } = this.#context.underlay;
     const reach = this.#options.directRouting
-      ? await readReach([...new Set(candidates.map(({ publicIp }) => publicIp))], this.#kernel.run)
+      ? await readReach([...new Set(candidates.map(({ publicIp }) => publicIp))], this.#kernel.ip)
       : null;
     const isDirect = ({ publicIp }: TunnelPeer) =>
       reach !== null && offLinkReason(reach.get(publicIp), publicIp, name) === '';
     const { peers, refused } = settleClaims(candidates.filter((peer) => !isDirect(peer)));
     for (const [subnet, text] of refused) troubles.set(subnet, text);
-    return {
-      tunnelled: peers,
-      direct: candidates
-        .filter(isDirect)
-        .map(({ subnet, publicIp }) => ({ destination: subnet, gateway: publicIp, device: name })),
-    };
+    const direct = candidates
+      .filter(isDirect)
+      .map(({ subnet, publicIp }) => peerRoute({ destination: subnet, gateway: publicIp, device: name }));
+    return { tunnelled: peers, direct };
   }
 
   status(): BackendStatus {
-    const { name } = this.#device;
+    const { name } = this.#plan;
     const totals = deviceTotals(name, this.#kernel.readStatistics('dev'));
     return {
       type: this.type,
       device: name,
       mtu: this.mtu,
-      peers: this.#running?.peers.status ?? [],
+      peers: this.#peers.reached,
+      refused: this.#peers.refused,
       features: this.#features(),
       totals: {
         tx_packets: totals.txPackets,
@@ -248,16 +244,16 @@ export class VxlanBackend implements Backend {
   }
 
   async stop({ cleanUp }: { readonly cleanUp: boolean }): Promise<void> {
-    const running = this.#running;
-    if (running === null) return;
-    this.#running = null;
+    const device = this.#device;
+    if (device === null) return;
+    this.#device = null;
     if (!cleanUp) return;
     const { ip } = this.#kernel;
-    const routes = await readNetworkRoutes(this.#ownership.networks, this.#kernel);
-    const direct = routes.filter((route) => route.device !== running.device.name && isOurs(route, this.#ownership));
+    const routes = await readNetworkRoutes(this.#ownership.networks, ip);
+    const direct = routes.filter((route) => route.device !== device.name && isOurs(route, this.#ownership));
     const changes = [
       ...direct.map((route) => ({ subject: formatPrefix(route.destination), command: deletion(route), text: '' })),
-      { subject: running.device.name, command: `link del ${running.device.name}`, text: '' },
+      { subject: device.name, command: `link del ${device.name}`, text: '' },
     ];
     for (const [subject, text] of (await applyChanges(changes, ip)).failed) {
       this.#context.log.warn({ subject }, `not cleaned up: ${text}`);
@@ -266,6 +262,10 @@ export class VxlanBackend implements Backend {
 }
 
 /** The gateway is the first address of the peer's own subnet, as flannel's: it is nobody else's, and the neighbour entry tells its MAC. */
-function tunnelRoute({ subnet }: TunnelPeer, device: string): PeerRoute {
-  return { destination: subnet, gateway: subnet.address, onlink: true, device };
+function tunnelRoute({ subnet }: TunnelPeer, device: string): WantedRoute {
+  return peerRoute({ destination: subnet, gateway: subnet.address, onlink: true, device });
+}
+
+function peerRoute(route: WantedRoute): WantedRoute {
+  return { ...route, protocol: ROUTE_PROTOCOL };
 }

@@ -1,14 +1,11 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { TweedError } from '../../base/errors.js';
-
-/** The benchmark is no part of what hosts need; it is compiled beside the product, by its first run. */
-const program = fileURLToPath(new URL('../../../dist-bench/bench/main.js', import.meta.url));
+import { benchProgram } from '../bench-program.js';
 
 /** Hands everything to the benchmark and returns its status. */
 export async function runBenchCommand(args: readonly string[]): Promise<number> {
-  if (!existsSync(program)) {
+  if (!existsSync(benchProgram)) {
     throw new TweedError(
       'NO_BENCH',
       'the benchmark is not built here; run `npm run bench` in a checkout of the project',
@@ -19,7 +16,7 @@ export async function runBenchCommand(args: readonly string[]): Promise<number> 
   process.on('SIGINT', ignore);
   try {
     return await new Promise((resolve, reject) => {
-      const child = spawn(process.execPath, [program, ...args], { stdio: 'inherit' });
+      const child = spawn(process.execPath, [benchProgram, ...args], { stdio: 'inherit' });
       child.once('error', reject);
       child.once('close', (status) => resolve(status ?? 1));
     });

@@ -1,7 +1,8 @@
 import fs from 'node:fs/promises';
 import type { CommandModule } from 'yargs';
-import { messageOf, TweedError } from '../../base/errors.js';
-import { dockerOptions, parseEnvironmentFile } from '../docker-opts.js';
+import { parseEnvFile } from '../../base/env-file.js';
+import { FileError } from '../../base/errors.js';
+import { dockerOptions } from '../docker-opts.js';
 import { OptionError } from '../flags.js';
 
 interface DockerOptsArguments {
@@ -13,9 +14,8 @@ interface DockerOptsArguments {
   readonly k: string;
 }
 
-export const dockerOptsCommand: CommandModule<object, DockerOptsArguments> = {
+export const command: CommandModule<object, DockerOptsArguments> = {
   command: 'docker-opts',
-  describe: "write Docker's options for this host's subnet to a file, as mk-docker-opts.sh does",
   builder: (args) =>
     args
       .option('f', {
@@ -46,21 +46,21 @@ export const dockerOptsCommand: CommandModule<object, DockerOptsArguments> = {
   handler: async ({ f, d, i, c, m, k }) => {
     if (!/^[A-Za-z_]\w*$/.test(k)) throw new OptionError(`-k ${k}: the value must be a name for a variable`);
     const choices = { individual: i, combined: c, combinedKey: k, masquerade: !m };
-    const text = dockerOptions(parseEnvironmentFile(await readIfThere(f)), process.env, choices);
+    const text = dockerOptions(Object.fromEntries(parseEnvFile(await readIfThere(f))), process.env, choices);
     if (d === '-') process.stdout.write(text);
-    else await fs.writeFile(d, text).catch((error: unknown) => throwFileError(error, 'choose another with -d'));
+    else {
+      await fs.writeFile(d, text).catch((error: unknown) => {
+        throw new FileError(error, 'choose another with -d');
+      });
+    }
   },
 };
 
 /** A missing subnet file gives no options, as with the script: Docker then starts with its own defaults. */
 function readIfThere(file: string): Promise<string> {
   return fs.readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throwFileError(error, 'choose another with -f');
+    if (error.code !== 'ENOENT') throw new FileError(error, 'choose another with -f');
     process.stderr.write(`tweed: ${file} does not exist yet; start the daemon first\n`);
     return '';
   });
-}
-
-function throwFileError(error: unknown, hint: string): never {
-  throw new TweedError('FILE', `${messageOf(error)}; ${hint}`, { cause: error });
 }

@@ -20,15 +20,13 @@ const flagNames = [
   'run-dir',
 ];
 
-export const doctorCommand: CommandModule<object, DoctorArguments> = {
+export const command: CommandModule<object, DoctorArguments> = {
   command: 'doctor',
-  describe: 'examine this host: device, rights, port, forwarding, firewall, MTU, kernel, registry, clock',
   builder: (args) =>
     withDaemonFlags(args, flagNames).option('json', { type: 'boolean', default: false, describe: 'print JSON' }),
   handler: async (args) => {
-    const all = runFlags.map(({ name }) => name);
-    const given = Object.fromEntries(flagNames.map((name) => [name, (args as Record<string, unknown>)[name]]));
-    const findings = await examineHost(daemonOptions(daemonFlags(given, all)));
+    const given = daemonFlags(args as unknown as Record<string, unknown>, flagNames, runFlags);
+    const findings = await examineHost(daemonOptions(given));
     process.stdout.write(args.json ? `${JSON.stringify(findings, null, 2)}\n` : renderFindings(findings));
     if (findings.some(({ level }) => level === 'fail')) process.exitCode = exitCodes.failed;
   },

@@ -119,12 +119,12 @@ const execute: CommandModule<Named, Named & { place: string }> = {
       .positional('place', { type: 'string', demandOption: true, describe: 'Where' })
       .parserConfiguration({ 'populate--': true, 'parse-numbers': false, 'parse-positional-numbers': false }),
   handler: async ({ name, place, '--': words }) => {
-    const command = (words as string[] | undefined) ?? [];
-    if (command.length === 0) {
+    const argv = (words as string[] | undefined) ?? [];
+    if (argv.length === 0) {
       throw new TweedError('LAB_EXEC', 'there is no command; write it after two dashes: exec host1/c1 -- ip route');
     }
     const lab = await Lab.find(name);
-    const child = lab.spawn(place, command, { stdio: 'inherit' });
+    const child = lab.spawn(place, argv, { stdio: 'inherit' });
     process.on('SIGINT', () => {}); // Ctrl-C is for the command, which gets it too
     process.exitCode = await new Promise<number>((resolve, reject) => {
       child.on('error', reject);
@@ -156,9 +156,8 @@ const logs: CommandModule<Named, Named & { host: string }> = {
 };
 
 /** `tweed lab …`: several hosts on one machine. */
-export const labCommand: CommandModule = {
-  command: 'lab <command>',
-  describe: 'Several hosts on this machine, in network namespaces, to try and to test',
+export const command: CommandModule = {
+  command: 'lab',
   builder: (yargs) =>
     yargs
       .option('name', { type: 'string', default: defaultLabName, describe: 'Which lab; several can be up at once' })

@@ -8,9 +8,8 @@ interface LeasesArguments {
   readonly json: boolean;
 }
 
-export const leasesCommand: CommandModule<object, LeasesArguments> = {
+export const command: CommandModule<object, LeasesArguments> = {
   command: 'leases',
-  describe: 'list the subnets that are leased, and to whom',
   builder: (args) =>
     withDaemonFlags(args, registryFlagNames).option('json', {
       type: 'boolean',

@@ -8,9 +8,8 @@ interface LogLevelArguments {
   readonly level: (typeof LOG_LEVELS)[number] | undefined;
 }
 
-export const logLevelCommand: CommandModule<object, LogLevelArguments> = {
+export const command: CommandModule<object, LogLevelArguments> = {
   command: 'log-level [level]',
-  describe: 'show or change how much the running daemon logs',
   builder: (args) =>
     args
       .positional('level', { type: 'string', choices: LOG_LEVELS, describe: 'the new level' })

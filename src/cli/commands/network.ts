@@ -2,7 +2,8 @@ import fs from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import type { Argv, CommandModule } from 'yargs';
 import { checkBackendConfig } from '../../backend/select.js';
-import { messageOf, TweedError } from '../../base/errors.js';
+import { FileError, TweedError } from '../../base/errors.js';
+import { plural } from '../../base/plural.js';
 import { describeRange } from '../../subnet/network-config/config.js';
 import {
   checkNetwork,
@@ -60,9 +61,8 @@ const check: CommandModule<object, NetworkArguments> = {
   },
 };
 
-export const networkCommand: CommandModule = {
-  command: 'network <action>',
-  describe: 'show, change or check the network configuration of the cluster',
+export const command: CommandModule = {
+  command: 'network',
   builder: (args: Argv) =>
     withDaemonFlags(args, registryFlagNames)
       .command(get)
@@ -86,12 +86,12 @@ async function readSource(source: string): Promise<string> {
     if (source === '-' || source === '') return (await text(process.stdin)).trim(); // yargs makes '' of a lone dash
     return source.startsWith('@') ? (await fs.readFile(source.slice(1), 'utf8')).trim() : source;
   } catch (error) {
-    throw new TweedError('FILE', `${messageOf(error)}; name a file that can be read`, { cause: error });
+    throw new FileError(error, 'name a file that can be read');
   }
 }
 
 function printReport({ config, warnings }: NetworkReport, verdict: string): void {
   for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
-  const room = `room for ${subnetCount(config)} hosts in ${describeRange(config)}`;
+  const room = `room for ${plural(subnetCount(config), 'host')} in ${describeRange(config)}`;
   process.stdout.write(`${verdict}: ${room}, backend ${config.backend.type}\n`);
 }

@@ -14,9 +14,8 @@ interface PingArguments {
   readonly 'run-dir': string;
 }
 
-export const pingCommand: CommandModule<object, PingArguments> = {
+export const command: CommandModule<object, PingArguments> = {
   command: 'ping <target>',
-  describe: 'probe the way to a host, a subnet or a container, and say which half of it fails',
   builder: (args) =>
     args
       .positional('target', {

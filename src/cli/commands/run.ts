@@ -1,22 +1,17 @@
 import { createLogger, type Logger } from '../../base/log.js';
 import { version } from '../../base/version.js';
-import { runDaemon } from '../../daemon/run.js';
 import { exitCodes } from '../exit.js';
-import { HelpRequested } from '../flags.js';
 import { type RunRequest, readRunRequest } from '../options.js';
 import { effectiveSettings, renderConfig } from '../print-config.js';
-import { runUsage } from '../usage.js';
+import { orUsage, runUsage } from '../usage.js';
 
 /** `tweed run` and `flanneld`. */
 export async function runDaemonCommand(program: string, argv: readonly string[]): Promise<number> {
-  let request: RunRequest;
-  try {
-    request = readRunRequest(argv, process.env);
-  } catch (error) {
-    if (!(error instanceof HelpRequested)) throw error;
-    process.stdout.write(runUsage(program));
-    return exitCodes.done;
-  }
+  const request = orUsage(
+    () => runUsage(program),
+    () => readRunRequest(argv, process.env),
+  );
+  if (request === null) return exitCodes.done;
   switch (request.wants) {
     case 'version':
       process.stderr.write(`${version}\n`); // standard error, as flanneld does
@@ -30,7 +25,7 @@ export async function runDaemonCommand(program: string, argv: readonly string[])
     case 'run':
       // Arguments are there for every user of the host to see in /proc; a title of our own takes their place.
       if (request.flags.get('etcd-password')?.origin === 'flag') process.title = program;
-      await runDaemon(request.options, startLog(request));
+      await (await import('../../daemon/run.js')).runDaemon(request.options, startLog(request));
       return exitCodes.done;
   }
 }

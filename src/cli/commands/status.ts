@@ -1,49 +1,62 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CommandModule } from 'yargs';
 import { messageOf } from '../../base/errors.js';
 import { fetchStatus } from '../../operator/status-client.js';
 import { renderStatus } from '../../operator/status-text.js';
 import { exitCodes } from '../exit.js';
+import { type Flag, resolveFlags } from '../flags.js';
+import { flagLines, orUsage } from '../usage.js';
 import { runDirectoryOption } from './shared.js';
 
-interface StatusArguments {
-  readonly 'run-dir': string;
-  readonly json: boolean;
-  readonly watch: boolean;
-  readonly ready: boolean;
-}
+const yes = (name: string, help: string): Flag => ({ name, kind: 'boolean', default: false, group: 'command', help });
+
+const flags: readonly Flag[] = [
+  {
+    name: 'run-dir',
+    kind: 'string',
+    default: '/run/tweed',
+    env: 'TWEED_RUN_DIR',
+    group: 'command',
+    placeholder: 'DIR',
+    help: runDirectoryOption.describe,
+  },
+  yes('json', 'print JSON; its members are in docs/operations.md'),
+  yes('ready', 'end with status 1 unless the overlay is up'),
+  yes('watch', 'again every second, until interrupted'),
+];
+
+const usage = () =>
+  [
+    'Usage: tweed status [options]',
+    '',
+    'Shows the lease, the peers and their traffic, drops and features of the running daemon.',
+    '',
+    ...flagLines(flags, '--'),
+    '',
+  ].join('\n');
 
 const CLEAR_SCREEN = '\x1b[H\x1b[2J\x1b[3J';
 const REFRESH_MS = 1000;
 
-export const statusCommand: CommandModule<object, StatusArguments> = {
-  command: 'status',
-  describe: 'show the lease, the peers and their traffic, drops and features of the running daemon',
-  builder: (args) =>
-    args
-      .option('run-dir', runDirectoryOption)
-      .option('json', {
-        type: 'boolean',
-        default: false,
-        describe: 'print JSON; its members are in docs/operations.md',
-      })
-      .option('ready', { type: 'boolean', default: false, describe: 'end with status 1 unless the overlay is up' })
-      .option('watch', { type: 'boolean', default: false, describe: 'again every second, until interrupted' }),
-  handler: async ({ 'run-dir': runDir, json, watch, ready }) => {
-    const show = async () => {
-      const status = await fetchStatus(runDir);
-      process.exitCode = ready && !status.ready ? exitCodes.failed : exitCodes.done;
-      return json ? `${JSON.stringify(status, null, watch ? 0 : 2)}\n` : renderStatus(status, Date.now());
-    };
-    if (!watch) {
-      process.stdout.write(await show());
-      return;
-    }
-    for (;;) {
-      // A daemon that restarts comes back; watching goes on meanwhile.
-      const screen = await show().catch((error: unknown) => `${messageOf(error)}\n`);
-      process.stdout.write(process.stdout.isTTY && !json ? CLEAR_SCREEN + screen : screen);
-      await sleep(REFRESH_MS);
-    }
-  },
-};
+/** `tweed status`, for which health checks start a process every few seconds: it loads little. */
+export async function runStatusCommand(argv: readonly string[]): Promise<number> {
+  const given = orUsage(usage, () => resolveFlags(flags, argv, process.env));
+  if (given === null) return exitCodes.done;
+  const runDir = given.get('run-dir')?.value as string;
+  const [json, ready, watch] = ['json', 'ready', 'watch'].map((name) => given.get(name)?.value === true);
+  let exitCode: number = exitCodes.done;
+  const show = async () => {
+    const status = await fetchStatus(runDir);
+    exitCode = ready && !status.ready ? exitCodes.failed : exitCodes.done;
+    return json ? `${JSON.stringify(status, null, watch ? 0 : 2)}\n` : renderStatus(status, Date.now());
+  };
+  if (!watch) {
+    process.stdout.write(await show());
+    return exitCode;
+  }
+  for (;;) {
+    // A daemon that restarts comes back; watching goes on meanwhile.
+    const screen = await show().catch((error: unknown) => `${messageOf(error)}\n`);
+    process.stdout.write(process.stdout.isTTY && !json ? CLEAR_SCREEN + screen : screen);
+    await sleep(REFRESH_MS);
+  }
+}

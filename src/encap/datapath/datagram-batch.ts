@@ -30,8 +30,7 @@ import {
   SOL_UDP,
   UDP_SEGMENT,
 } from '../../linux/constants.js';
-import type { Syscalls } from '../../linux/libc.js';
-import type { RegionAllocator, SharedMemory } from '../../linux/memory.js';
+import type { RegionAllocator } from '../../linux/memory.js';
 import {
   CMSG_DATA,
   CMSG_LENGTH,
@@ -49,10 +48,12 @@ import {
   MSGHDR_NAME_LENGTH,
   SOCKADDR_IN_BYTES,
 } from '../../linux/structs.js';
-import type { ControlBlock } from '../forwarding/control-block.js';
-import { type Counters, Tx, TxDrop } from '../forwarding/counters.js';
-import { PEER_BYTES, PEER_SOCKADDR, PEER_TX_BYTES, PEER_TX_PACKETS } from '../forwarding/forwarding-table.js';
+import { Tx, TxDrop } from '../forwarding/counters.js';
+import { PEER_BYTES, PEER_SOCKADDR, PEER_TX_BYTES, PEER_TX_PACKETS } from '../forwarding/peer-record.js';
 import { HEADER_STRIDE } from '../wire/segment.js';
+import type { ForwarderContext } from './context.js';
+import type { Outlet } from './outlet.js';
+import { Refusals } from './refusals.js';
 
 /** The most that one UDP send may carry: 65,535 less the IPv4 and UDP headers. */
 export const MAX_UDP_PAYLOAD = 65_507;
@@ -60,38 +61,26 @@ export const MAX_UDP_PAYLOAD = 65_507;
 export const MAX_SEGMENTS = 128;
 export const MAX_SEGMENTS_BEFORE_6_9 = 63;
 
-/** How often one datagram is tried again after ENOBUFS or an error that belonged to an earlier one. */
+/** How often one datagram is tried again after an error that belonged to an earlier one. */
 const RETRIES = 3;
+/** How often a run waits a millisecond for memory. More would hold up everything else that the thread has to do. */
+const NAPS = 3;
 const NO_PEER = -1;
 
-/** What the batch does not know itself: how long a datagram may be, whom to tell of one that was longer, how to wait. */
-export interface Path {
-  /** Is a datagram of `length` bytes too long for the path to the peer? Asked only after a send was refused. */
-  exceeded(peer: number, length: number): boolean;
-  /** A datagram to the peer was too long: `available` bytes of the inner packet lie at `packet`. */
-  tooLong(peer: number, packet: number, available: number): void;
-  /** Says whether the socket may cut datagrams that are too long for their path into fragments, instead of refusing. */
-  allowFragments(allowed: boolean): void;
-  /** The socket's buffer is full: returns when there is room again, or when there has been none for too long. */
-  awaitRoom(): void;
-}
-
-export interface DatagramBatchOptions {
-  readonly socket: number;
-  readonly peers: number;
-  /** 1 turns segmented sends off. */
-  readonly maxSegments: number;
-}
+/** Told of a datagram that was too long: `available` bytes of it lie at `packet`, its path carries `pathMtu` (0: unknown). */
+export type TooLong = (packet: number, available: number, pathMtu: number) => void;
 
 /** Owned by one thread. Nothing is allocated after construction. */
 export class DatagramBatch {
-  readonly #memory: SharedMemory;
-  readonly #sys: Syscalls;
-  readonly #counters: Counters;
-  readonly #control: ControlBlock;
+  readonly #memory: ForwarderContext['memory'];
+  readonly #sys: ForwarderContext['sys'];
+  readonly #counters: ForwarderContext['counters']['tx'];
   readonly #socket: number;
   readonly #peers: number;
-  readonly #path: Path;
+  readonly #overhead: number;
+  readonly #outlet: Outlet;
+  readonly #tooLong: TooLong;
+  readonly #segmenting: Refusals;
 
   readonly #message: number;
   readonly #messageAddress: number;
@@ -102,30 +91,29 @@ export class DatagramBatch {
   readonly #iovStart = new Int32Array(MAX_SEGMENTS + 1);
   readonly #lengths = new Int32Array(MAX_SEGMENTS);
 
+  /** Most segments that the kernel takes, and that a send may have now: one while segmented sends are off. */
+  #possibleSegments: number;
   #maxSegments: number;
   #peer = NO_PEER;
   #count = 0;
   #iovCount = 0;
   #bytes = 0;
   #segmentLength = 0;
+  #napsLeft = 0;
 
-  constructor(
-    memory: SharedMemory,
-    regions: RegionAllocator,
-    sys: Syscalls,
-    counters: Counters,
-    control: ControlBlock,
-    options: DatagramBatchOptions,
-    path: Path,
-  ) {
+  constructor(context: ForwarderContext, regions: RegionAllocator, outlet: Outlet, tooLong: TooLong) {
+    const { memory, options } = context;
     this.#memory = memory;
-    this.#sys = sys;
-    this.#counters = counters;
-    this.#control = control;
+    this.#sys = context.sys;
+    this.#counters = context.counters.tx;
     this.#socket = options.socket;
-    this.#peers = options.peers;
-    this.#maxSegments = Math.min(options.maxSegments, MAX_SEGMENTS);
-    this.#path = path;
+    this.#peers = options.layout.peers;
+    this.#overhead = options.encapsulationOverhead;
+    this.#outlet = outlet;
+    this.#tooLong = tooLong;
+    this.#segmenting = new Refusals(context.control, 'udp_gso');
+    this.#possibleSegments = Math.min(options.maxSegments, MAX_SEGMENTS);
+    this.#maxSegments = this.#possibleSegments;
 
     const cmsg = regions.take(CMSG_SPACE);
     this.#message = regions.take(MSGHDR_BYTES);
@@ -143,6 +131,11 @@ export class DatagramBatch {
   /** True when nothing that was added still points into the caller's memory. */
   get empty(): boolean {
     return this.#count === 0;
+  }
+
+  /** Looks whether the kernel's refusals have been forgotten. Called while the batch is empty, once a turn. */
+  begin(): void {
+    this.#maxSegments = this.#segmenting.inForce ? this.#possibleSegments : 1;
   }
 
   /**
@@ -215,7 +208,7 @@ export class DatagramBatch {
     u16[this.#segmentSizeAt] = this.#segmentLength;
     const sent = this.#sys.sendmsg(this.#socket, this.#messageAddress, MSG_DONTWAIT);
     if (sent >= 0 || this.#sys.errno() !== EAGAIN) return sent;
-    this.#path.awaitRoom();
+    this.#outlet.awaitRoom();
     return this.#sys.sendmsg(this.#socket, this.#messageAddress, MSG_DONTWAIT);
   }
 
@@ -227,7 +220,9 @@ export class DatagramBatch {
     this.#counters.add(Tx.packets, count);
     this.#counters.add(Tx.bytes, bytes);
     this.#counters.add(Tx.sends, 1);
-    if (count > 1) this.#counters.add(Tx.segmented_sends, 1);
+    if (count === 1) return;
+    this.#counters.add(Tx.segmented_sends, 1);
+    this.#segmenting.succeeded();
   }
 
   /**
@@ -237,6 +232,7 @@ export class DatagramBatch {
   #recover(): void {
     const errno = this.#sys.errno();
     const count = this.#count;
+    this.#napsLeft = NAPS;
     if (count === 1) {
       this.#retry(0, errno);
       return;
@@ -246,44 +242,44 @@ export class DatagramBatch {
       this.#counters.drop(TxDrop.send_buffer_full, count);
       return;
     }
-    const tooLong = errno === EMSGSIZE || (errno === EINVAL && this.#path.exceeded(this.#peer, this.#segmentLength));
-    if (tooLong) {
+    const mtu = errno === EMSGSIZE || errno === EINVAL ? this.#outlet.pathMtu(this.#peer) : 0;
+    if (errno === EMSGSIZE || (mtu > 0 && this.#segmentLength + this.#overhead > mtu)) {
       // one report a run is enough: the next run begins with another packet, and tells another sender if need be
-      this.#reportTooLong(0);
-      this.#path.allowFragments(true);
+      this.#reportTooLong(0, mtu);
+      this.#outlet.allowFragments(true);
       this.#replay(count);
-      this.#path.allowFragments(false);
+      this.#outlet.allowFragments(false);
       return;
     }
     // only where the same datagrams leave one by one is it the segmenting that the kernel does not like
-    if (this.#replay(count) === 0) return;
-    if (errno === EINVAL && count > MAX_SEGMENTS_BEFORE_6_9) this.#maxSegments = MAX_SEGMENTS_BEFORE_6_9;
-    else if (errno === EINVAL || errno === EIO) this.#giveUpSegmenting(errno);
+    if (!this.#replay(count)) return;
+    if (errno === EINVAL && count > MAX_SEGMENTS_BEFORE_6_9) this.#possibleSegments = MAX_SEGMENTS_BEFORE_6_9;
+    else if (errno === EIO || (errno === EINVAL && mtu > 0)) this.#segmenting.refused(errno);
+    this.begin();
   }
 
-  /** Sends the run datagram by datagram. @returns how many of them left */
-  #replay(count: number): number {
+  /** Sends the run datagram by datagram. @returns true when some of them left, and none was too long for its path */
+  #replay(count: number): boolean {
     this.#counters.add(Tx.replayed_packets, count);
-    let sent = 0;
+    let left = false;
+    let tooLong = false;
     for (let i = 0; i < count; i++) {
       if (this.#send(i, 1) >= 0) {
         this.#sent(1, this.#lengths[i]);
-        sent++;
+        left = true;
         continue;
       }
-      const errno = this.#retry(i, this.#sys.errno());
-      if (errno === EAGAIN) {
+      const refused = this.#sys.errno();
+      if (refused === EMSGSIZE) tooLong = true;
+      const mayNap = this.#napsLeft > 0;
+      const errno = this.#retry(i, refused);
+      if (errno === 0) left = true;
+      else if (errno === EAGAIN || (isShortage(errno) && !mayNap)) {
         this.#counters.drop(TxDrop.send_buffer_full, count - i - 1);
         break;
       }
-      if (errno === 0) sent++;
     }
-    return sent;
-  }
-
-  #giveUpSegmenting(errno: number): void {
-    this.#maxSegments = 1;
-    this.#control.turnOff('udp_gso', errno);
+    return left && !tooLong;
   }
 
   /**
@@ -294,9 +290,13 @@ export class DatagramBatch {
   #retry(index: number, errno: number): number {
     let reason = errno;
     for (let tries = 0; tries < RETRIES && isPassing(reason); tries++) {
+      if (isShortage(reason)) {
+        // it ends only with time: sleep for a millisecond, on no descriptor at all
+        if (this.#napsLeft === 0) break;
+        this.#napsLeft--;
+        this.#sys.poll(this.#messageAddress, 0, 1);
+      }
       this.#counters.add(Tx.send_retries, 1);
-      // a full queue empties only with time: sleep for a millisecond, on no descriptor at all
-      if (reason === ENOBUFS || reason === ENOMEM) this.#sys.poll(this.#messageAddress, 0, 1);
       if (this.#send(index, 1) >= 0) {
         this.#sent(1, this.#lengths[index]);
         return 0;
@@ -313,26 +313,31 @@ export class DatagramBatch {
 
   /** Datagram `index` is longer than the MTU of its path. @returns the errno that stopped the fragments too, else 0 */
   #sendInFragments(index: number): number {
-    this.#reportTooLong(index);
+    this.#reportTooLong(index, this.#outlet.pathMtu(this.#peer));
     this.#counters.add(Tx.replayed_packets, 1);
-    this.#path.allowFragments(true);
+    this.#outlet.allowFragments(true);
     const errno = this.#send(index, 1) >= 0 ? 0 : this.#sys.errno();
-    this.#path.allowFragments(false);
+    this.#outlet.allowFragments(false);
     if (errno === 0) this.#sent(1, this.#lengths[index]);
     return errno;
   }
 
-  #reportTooLong(index: number): void {
+  #reportTooLong(index: number, mtu: number): void {
     const iovec = this.#iov + this.#iovStart[index] * IOVEC_BYTES;
     const { u32, base } = this.#memory;
     const at = u32[(iovec + 4) >>> 2] * 4_294_967_296 + u32[iovec >>> 2] - base;
-    this.#path.tooLong(this.#peer, at, u32[(iovec + IOVEC_LENGTH) >>> 2]);
+    this.#tooLong(at, u32[(iovec + IOVEC_LENGTH) >>> 2], mtu);
   }
 }
 
-/** Errors after which the same send may work: a signal, a full queue, or an answer to an earlier datagram. */
+/** The kernel, or the device's queue, is out of memory. */
+function isShortage(errno: number): boolean {
+  return errno === ENOBUFS || errno === ENOMEM;
+}
+
+/** Errors after which the same send may work: a signal, a shortage, or an answer to an earlier datagram. */
 function isPassing(errno: number): boolean {
-  return errno === EINTR || errno === ENOBUFS || errno === ENOMEM || errno === ECONNREFUSED;
+  return errno === EINTR || errno === ECONNREFUSED || isShortage(errno);
 }
 
 function dropReason(errno: number): number {

@@ -5,12 +5,16 @@
  * Awake, it gives every direction that has something to read one turn, and asks again; a turn is short, so that neither
  * direction starves the other. In a turn it sleeps only where a send finds its way full: in `awaitRoom`, where it goes on
  * to receive if that is its work too, and for a millisecond where the kernel has no memory (`datagram-batch.ts`).
+ *
+ * Around its turns it beats (`control-block.ts`), by which the control thread knows when a forwarder has let go of what it
+ * read in the tables, and whether it is stuck.
  */
 import { EAGAIN, EINTR, POLLIN, POLLOUT } from '../../linux/constants.js';
-import type { Syscalls } from '../../linux/libc.js';
-import type { SharedMemory } from '../../linux/memory.js';
+import { RegionAllocator } from '../../linux/memory.js';
 import { POLLFD_BYTES, POLLFD_EVENTS, POLLFD_REVENTS } from '../../linux/structs.js';
-import type { ControlBlock, Direction } from '../forwarding/control-block.js';
+import { type Direction, THREADS } from '../forwarding/control-block.js';
+import { LOOP_BYTES } from '../forwarding/layout.js';
+import type { ForwarderContext } from './context.js';
 
 /** One direction, as its loop sees it. */
 export interface Forwarder {
@@ -25,41 +29,45 @@ export interface Forwarder {
   turn(): number;
 }
 
-/** In a loop's LOOP_BYTES: the descriptors that it polls, from here those of `awaitRoom`, then what is read from the eventfd. */
-const ROOM_AT = 64;
-const SCRATCH_AT = 96;
-
 /** A send waits no longer than this, in milliseconds, for a device whose queue is full. */
 const ROOM_TIMEOUT_MS = 500;
 
 /** Owned by one thread. */
 export class ForwarderLoop {
-  readonly #memory: SharedMemory;
-  readonly #sys: Syscalls;
-  readonly #control: ControlBlock;
+  readonly #memory: ForwarderContext['memory'];
+  readonly #sys: ForwarderContext['sys'];
+  readonly #control: ForwarderContext['control'];
+  readonly #thread: number;
+  /** The descriptors that it polls, and those of `awaitRoom`. */
   readonly #at: number;
+  readonly #room: number;
   /** Kept in a private field, where it is boxed once instead of at every call. */
   readonly #address: number;
   readonly #roomAddress: number;
+  readonly #scratchAddress: number;
   readonly #wake: number;
   readonly #socket: number;
   /** The forwarder among ours that reads the socket. */
   #receiver: Forwarder | undefined;
 
   /**
-   * @param at offset of LOOP_BYTES
+   * @param thread which of the threads it is, from 0
    * @param wake an eventfd; readable when the control block is to be looked at
-   * @param socket where sends may have to wait for room
    */
-  constructor(memory: SharedMemory, at: number, sys: Syscalls, control: ControlBlock, wake: number, socket: number) {
+  constructor({ memory, sys, control, options }: ForwarderContext, thread: number, wake: number) {
+    const start = options.layout.loops + thread * LOOP_BYTES;
+    const regions = new RegionAllocator(start, start + LOOP_BYTES);
     this.#memory = memory;
-    this.#at = at;
-    this.#address = memory.base + at;
-    this.#roomAddress = memory.base + at + ROOM_AT;
     this.#sys = sys;
     this.#control = control;
+    this.#thread = thread;
+    this.#at = regions.take((THREADS + 1) * POLLFD_BYTES, 8);
+    this.#room = regions.take(2 * POLLFD_BYTES, 8);
+    this.#address = memory.base + this.#at;
+    this.#roomAddress = memory.base + this.#room;
+    this.#scratchAddress = memory.base + regions.take(8, 8);
     this.#wake = wake;
-    this.#socket = socket;
+    this.#socket = options.socket;
   }
 
   /**
@@ -81,16 +89,25 @@ export class ForwarderLoop {
         return;
       }
       this.#clearWake(wake);
-      for (let i = 0; i < count; i++) {
-        // errors too: the read that follows says which
-        if (this.#events(this.#at + i * POLLFD_BYTES) === 0) continue;
-        const forwarder = forwarders[i];
-        const errno = forwarder.turn();
-        if (errno === EAGAIN || errno === EINTR) continue;
-        this.#control.setFailed(forwarder.direction, errno);
-        return;
-      }
+      this.#control.enterTurn(this.#thread);
+      const goesOn = this.#turns(forwarders);
+      this.#control.leaveTurn(this.#thread);
+      if (!goesOn) return;
     }
+  }
+
+  /** Gives each forwarder that has something to read a turn. @returns false when one of them cannot go on */
+  #turns(forwarders: readonly Forwarder[]): boolean {
+    for (let i = 0; i < forwarders.length; i++) {
+      // errors too: the read that follows says which
+      if (this.#events(this.#at + i * POLLFD_BYTES) === 0) continue;
+      const forwarder = forwarders[i];
+      const errno = forwarder.turn();
+      if (errno === EAGAIN || errno === EINTR) continue;
+      this.#control.setFailed(forwarder.direction, errno);
+      return false;
+    }
+    return true;
   }
 
   /**
@@ -98,7 +115,7 @@ export class ForwarderLoop {
    * work: so this must not be called by the forwarder that reads the socket.
    */
   awaitRoom(): void {
-    const room = this.#at + ROOM_AT;
+    const room = this.#room;
     const wake = room + POLLFD_BYTES;
     this.#watch(room, this.#socket, this.#receiver === undefined ? POLLOUT : POLLOUT | POLLIN);
     this.#watch(wake, this.#wake, POLLIN);
@@ -128,6 +145,6 @@ export class ForwarderLoop {
   }
 
   #clearWake(pollfd: number): void {
-    if (this.#events(pollfd) !== 0) this.#sys.read(this.#wake, this.#address + SCRATCH_AT, 8);
+    if (this.#events(pollfd) !== 0) this.#sys.read(this.#wake, this.#scratchAddress, 8);
   }
 }

@@ -17,8 +17,7 @@ import {
   SOL_UDP,
   UDP_GRO,
 } from '../../linux/constants.js';
-import type { Syscalls } from '../../linux/libc.js';
-import { RegionAllocator, type SharedMemory } from '../../linux/memory.js';
+import { RegionAllocator } from '../../linux/memory.js';
 import {
   CMSG_DATA,
   CMSG_LENGTH,
@@ -43,17 +42,17 @@ import {
   toNetworkOrder,
 } from '../../linux/structs.js';
 import { VNET_HEADER_BYTES } from '../../tun/virtio.js';
-import type { ControlBlock } from '../forwarding/control-block.js';
-import { type Counters, Rx, RxDrop } from '../forwarding/counters.js';
+import { Rx, RxDrop } from '../forwarding/counters.js';
+import { RX_BYTES } from '../forwarding/layout.js';
 import {
   PEER_BYTES,
   PEER_LAST_RECEIVED,
   PEER_RX_BYTES,
   PEER_RX_PACKETS,
   PEER_SOCKADDR,
-} from '../forwarding/forwarding-table.js';
+} from '../forwarding/peer-record.js';
 import { lookup, NO_VALUE } from '../forwarding/prefix-table.js';
-import { decrementTtl, headerSum, type Sum } from '../wire/checksum.js';
+import { decrementTtl, headerSum } from '../wire/checksum.js';
 import {
   get16,
   get32,
@@ -63,11 +62,12 @@ import {
   IPV4_TOTAL_LENGTH,
   IPV4_TTL,
 } from '../wire/headers.js';
-import { ICMP_TIME_EXCEEDED, MAX_ICMP_ERROR, RateLimit, writeIcmpError } from '../wire/icmp.js';
+import { type IcmpErrorOptions, MAX_ICMP_ERROR, RateLimit, TIME_EXCEEDED, writeIcmpError } from '../wire/icmp.js';
 import { Merger } from '../wire/merge.js';
 import { MAX_ITEMS } from '../wire/merge-items.js';
+import type { ForwarderContext } from './context.js';
 import type { Forwarder } from './loop.js';
-import type { ForwarderOptions } from './options.js';
+import { Refusals } from './refusals.js';
 
 /** What one receive may bring: a run of datagrams, at most 64 KiB. */
 const SLOT_BYTES = 65_536;
@@ -82,13 +82,15 @@ const TURN_MESSAGES = 64;
 export class RxForwarder implements Forwarder {
   readonly direction = 'rx';
   readonly descriptor: number;
-  readonly #memory: SharedMemory;
-  readonly #sys: Syscalls;
-  readonly #sum: Sum;
-  readonly #options: ForwarderOptions;
-  readonly #counters: Counters;
-  readonly #control: ControlBlock;
+  readonly #memory: ForwarderContext['memory'];
+  readonly #sys: ForwarderContext['sys'];
+  readonly #options: ForwarderContext['options'];
+  readonly #counters: ForwarderContext['counters']['rx'];
+  readonly #control: ForwarderContext['control'];
   readonly #merger: Merger;
+  readonly #mergingTcp: Refusals;
+  readonly #mergingUdp: Refusals;
+  readonly #icmpOptions: IcmpErrorOptions;
   readonly #icmpLimit: RateLimit;
 
   readonly #subnets: number;
@@ -103,7 +105,6 @@ export class RxForwarder implements Forwarder {
   readonly #skip: number;
   readonly #singleIov: number;
   readonly #singleAddress: number;
-  readonly #icmp: number;
   readonly #icmpMessage: number;
   readonly #icmpMessageAddress: number;
   readonly #icmpIov: number;
@@ -114,18 +115,11 @@ export class RxForwarder implements Forwarder {
   #alone = false;
   #fatal = 0;
 
-  constructor(
-    memory: SharedMemory,
-    sys: Syscalls,
-    sum: Sum,
-    counters: Counters,
-    control: ControlBlock,
-    options: ForwarderOptions,
-  ) {
+  constructor(context: ForwarderContext) {
+    const { memory, sum, control, options } = context;
     this.#memory = memory;
-    this.#sys = sys;
-    this.#sum = sum;
-    this.#counters = counters;
+    this.#sys = context.sys;
+    this.#counters = context.counters.rx;
     this.#control = control;
     this.#options = options;
     this.descriptor = options.socket;
@@ -135,11 +129,13 @@ export class RxForwarder implements Forwarder {
     this.#icmpLimit = new RateLimit(options.icmpPerSecond, options.icmpBurst);
     this.#skip = options.vnetHeader ? 0 : 1;
 
-    const regions = new RegionAllocator(layout.rx);
+    const regions = new RegionAllocator(layout.rx, layout.rx + RX_BYTES);
     this.#merger = new Merger(memory, regions, sum, { tcp: options.mergeTcp, udp: options.mergeUdp });
+    this.#mergingTcp = new Refusals(control, 'merge_tcp');
+    this.#mergingUdp = new Refusals(control, 'merge_udp');
     const addresses: (number | null)[] = [];
     for (let item = 0; item < MAX_ITEMS; item++) {
-      addresses.push(memory.base + this.#merger.iov(item) + this.#skip * IOVEC_BYTES);
+      addresses.push(memory.base + this.#merger.items.iov(item) + this.#skip * IOVEC_BYTES);
     }
     this.#itemAddresses = [...addresses, null];
 
@@ -149,11 +145,12 @@ export class RxForwarder implements Forwarder {
     memory.setPointer(this.#singleIov, zeroVnet);
     memory.u32[(this.#singleIov + IOVEC_LENGTH) >>> 2] = VNET_HEADER_BYTES;
 
-    this.#icmp = regions.take(MAX_ICMP_ERROR);
+    const icmp = regions.take(MAX_ICMP_ERROR);
+    this.#icmpOptions = { memory, sum, to: icmp, source: options.overlayAddress };
     this.#icmpIov = regions.take(IOVEC_BYTES);
     this.#icmpMessage = regions.take(MSGHDR_BYTES);
     this.#icmpMessageAddress = memory.base + this.#icmpMessage;
-    memory.setPointer(this.#icmpIov, this.#icmp);
+    memory.setPointer(this.#icmpIov, icmp);
     memory.setPointer(this.#icmpMessage + MSGHDR_IOV, this.#icmpIov);
     memory.u32[(this.#icmpMessage + MSGHDR_IOV_COUNT) >>> 2] = 1;
     memory.u32[(this.#icmpMessage + MSGHDR_NAME_LENGTH) >>> 2] = SOCKADDR_IN_BYTES;
@@ -189,6 +186,9 @@ export class RxForwarder implements Forwarder {
   turn(): number {
     this.#counters.add(Rx.turns, 1);
     this.#nowMs = Date.now(); // once: each reading makes an object, and nobody needs it finer
+    const { options } = this.#merger;
+    options.tcp = this.#options.mergeTcp && this.#mergingTcp.inForce;
+    options.udp = this.#options.mergeUdp && this.#mergingUdp.inForce;
     const slots = Math.min(this.#options.receiveSlots, MAX_RECEIVE_SLOTS);
     for (let messages = 0; messages < TURN_MESSAGES && !this.#control.stopRequested; messages += slots) {
       const received = this.#sys.recvmmsg(this.#options.socket, this.#messagesAddress, slots, MSG_DONTWAIT, 0);
@@ -233,7 +233,7 @@ export class RxForwarder implements Forwarder {
     if (this.#options.checkSenders) {
       const known =
         get16(view, name + SOCKADDR_PORT) === this.#options.port &&
-        lookup(i32, this.#senders, 24, toNetworkOrder(sender)) !== NO_VALUE;
+        lookup(i32, this.#senders, this.#options.layout.senderShift, toNetworkOrder(sender)) !== NO_VALUE;
       if (!known) return this.#counters.drop(RxDrop.unknown_sender, count);
     }
     const start = this.#slots + slot * SLOT_STRIDE;
@@ -282,7 +282,7 @@ export class RxForwarder implements Forwarder {
     decrementTtl(u8, at);
     this.#account(peer, length);
     if (this.#alone || !this.#merger.enabled) return this.#writeAlone(at, length);
-    if (this.#merger.full) this.#write();
+    if (this.#merger.items.full) this.#write();
     this.#merger.add(at, length);
   }
 
@@ -314,17 +314,17 @@ export class RxForwarder implements Forwarder {
 
   /** Writes what the merger holds, in its order, and empties it. */
   #write(): void {
-    const merger = this.#merger;
-    const { count } = merger;
+    const { items } = this.#merger;
+    const { count } = items;
     for (let item = 0; item < count; item++) {
-      const segments = merger.segments(item);
+      const segments = items.segmentCount[item];
       if (this.#fatal !== 0) {
         this.#dropWrite(this.#fatal, segments);
         continue;
       }
-      merger.finish(item);
+      items.finish(item);
       const address = this.#itemAddresses[item] as number;
-      if (this.#sys.writev(this.#options.tun, address, merger.iovCount(item) - this.#skip) < 0) {
+      if (this.#sys.writev(this.#options.tun, address, items.iovCount(item) - this.#skip) < 0) {
         this.#writeFailed(item, segments);
         continue;
       }
@@ -332,27 +332,33 @@ export class RxForwarder implements Forwarder {
       if (segments > 1) {
         this.#counters.add(Rx.merged_writes, 1);
         this.#counters.add(Rx.merged_packets, segments);
+        this.#mergingOf(item).succeeded();
       }
     }
-    this.#counters.words[Rx.bad_inner_checksum] = merger.badChecksums;
-    merger.reset();
+    this.#counters.words[Rx.bad_inner_checksum] = this.#merger.badChecksums;
+    this.#merger.reset();
+  }
+
+  #mergingOf(item: number): Refusals {
+    return this.#merger.items.isTcp(item) ? this.#mergingTcp : this.#mergingUdp;
   }
 
   /** A merged packet that the kernel does not take is written again as the packets it was made of. */
   #writeFailed(item: number, segments: number): void {
     const errno = this.#sys.errno();
     if (segments === 1 || errno === EIO || errno === EBADFD) return this.#dropWrite(errno, segments);
-    const merger = this.#merger;
+    const { items, options } = this.#merger;
     if (errno === EINVAL) {
-      const feature = merger.isTcp(item) ? 'merge_tcp' : 'merge_udp';
-      if (feature === 'merge_tcp') merger.options.tcp = false;
-      else merger.options.udp = false;
-      this.#control.turnOff(feature, errno);
+      const merging = this.#mergingOf(item);
+      // the items of this receive are merged already: each would count as one more refusal
+      if (merging.inForce) merging.refused(errno);
+      if (items.isTcp(item)) options.tcp = false;
+      else options.udp = false;
     }
-    merger.restore(item);
+    items.restore(item);
     this.#counters.add(Rx.replayed_packets, segments);
     for (let segment = 0; segment < segments; segment++) {
-      this.#writeAlone(merger.packetAt(item, segment), merger.packetLength(item, segment));
+      this.#writeAlone(items.packetAt(item, segment), items.packetLength(item, segment));
     }
   }
 
@@ -375,8 +381,7 @@ export class RxForwarder implements Forwarder {
   /** Tells the sender of a packet whose TTL ran out here, through the tunnel it came by. */
   #timeExceeded(at: number, length: number, peer: number): void {
     const { u32 } = this.#memory;
-    const source = this.#options.overlayAddress;
-    const size = writeIcmpError(this.#memory, this.#sum, at, length, this.#icmp, ICMP_TIME_EXCEEDED, 0, 0, source);
+    const size = writeIcmpError(this.#icmpOptions, TIME_EXCEEDED, at, length, 0);
     if (size === 0) return;
     if (!this.#icmpLimit.take(this.#nowMs)) return this.#counters.add(Rx.icmp_suppressed, 1);
     u32[(this.#icmpIov + IOVEC_LENGTH) >>> 2] = size;

@@ -6,17 +6,13 @@ import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { syscalls } from '../../linux/libc.js';
 import { SharedMemory } from '../../linux/memory.js';
-import { SOCKADDR_ADDRESS, toNetworkOrder } from '../../linux/structs.js';
-import { ControlBlock, type Direction } from '../forwarding/control-block.js';
-import { Counters } from '../forwarding/counters.js';
-import { PEER_BYTES, PEER_SOCKADDR } from '../forwarding/forwarding-table.js';
-import { LOOP_BYTES } from '../forwarding/layout.js';
-import { createSum } from '../wire/checksum.js';
+import type { Direction } from '../forwarding/control-block.js';
+import { makeContext } from './context.js';
 import { ForwarderLoop } from './loop.js';
 import type { ForwarderOptions } from './options.js';
+import { SocketOutlet } from './outlet.js';
 import { RxForwarder } from './rx.js';
-import { TxForwarder, type TxServices } from './tx.js';
-import { allowFragments, pathMtu } from './udp-socket.js';
+import { TxForwarder } from './tx.js';
 
 /** What a thread is told at its start. */
 interface ForwarderThreadData {
@@ -24,8 +20,8 @@ interface ForwarderThreadData {
   readonly tweedForwarder: readonly Direction[];
   readonly memory: WebAssembly.Memory;
   readonly options: ForwarderOptions;
-  /** Offset of the loop's own LOOP_BYTES. */
-  readonly loop: number;
+  /** Which of the threads it is, from 0. */
+  readonly thread: number;
   /** Descriptor of the eventfd by which it is woken. */
   readonly wake: number;
 }
@@ -38,18 +34,17 @@ export interface ForwarderThread {
 /**
  * Starts a thread that forwards in one direction or in both, and waits until it runs.
  *
- * @param index which of the threads it is, from 0
+ * @param thread which of the threads it is, from 0
  * @param wake an eventfd, its own
  */
 export async function startForwarder(
   directions: readonly Direction[],
   memory: SharedMemory,
   options: ForwarderOptions,
-  index: number,
+  thread: number,
   wake: number,
 ): Promise<ForwarderThread> {
-  const loop = options.layout.loops + index * LOOP_BYTES;
-  const data: ForwarderThreadData = { tweedForwarder: directions, memory: memory.memory, options, loop, wake };
+  const data: ForwarderThreadData = { tweedForwarder: directions, memory: memory.memory, options, thread, wake };
   const name = directions.join('-');
   const worker = new Worker(fileURLToPath(import.meta.url), { workerData: data, name: `tweed-${name}` });
   const ended = new Promise<Error | null>((resolve) => {
@@ -64,25 +59,12 @@ export async function startForwarder(
   return { ended };
 }
 
-function runForwarders({ tweedForwarder: directions, options, loop: at, wake, ...data }: ForwarderThreadData): void {
-  const memory = SharedMemory.attach(data.memory);
-  const sum = createSum(memory);
-  const control = new ControlBlock(memory.i32, options.layout.control);
-  const loop = new ForwarderLoop(memory, at, syscalls, control, wake, options.socket);
-  const services: TxServices = {
-    pathMtu: (peer) => {
-      const word = (options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2;
-      return pathMtu(toNetworkOrder(memory.i32[word]) >>> 0, options.port);
-    },
-    allowFragments: (allowed) => allowFragments(options.socket, allowed),
-    awaitRoom: () => loop.awaitRoom(),
-  };
-  const forwarders = directions.map((direction) => {
-    const counters = new Counters(memory.f64, options.layout[`${direction}Counters`]);
-    return direction === 'tx'
-      ? new TxForwarder(memory, syscalls, sum, counters, control, options, services)
-      : new RxForwarder(memory, syscalls, sum, counters, control, options);
-  });
+function runForwarders({ tweedForwarder: directions, memory, options, thread, wake }: ForwarderThreadData): void {
+  const context = makeContext(SharedMemory.attach(memory), syscalls, options);
+  const loop = new ForwarderLoop(context, thread, wake);
+  const forwarders = directions.map((direction) =>
+    direction === 'tx' ? new TxForwarder(context, new SocketOutlet(context, loop)) : new RxForwarder(context),
+  );
   parentPort?.postMessage('running');
   loop.serve(forwarders);
 }

@@ -7,8 +7,7 @@
  * it. The batch sends when a run ends and, at the latest, at the end of the turn.
  */
 import { EAGAIN } from '../../linux/constants.js';
-import type { Syscalls } from '../../linux/libc.js';
-import { RegionAllocator, type SharedMemory } from '../../linux/memory.js';
+import { RegionAllocator } from '../../linux/memory.js';
 import { IOVEC_BYTES, IOVEC_LENGTH } from '../../linux/structs.js';
 import {
   VNET_CSUM_OFFSET,
@@ -20,10 +19,10 @@ import {
   VNET_GSO_TYPE,
   VNET_HEADER_BYTES,
 } from '../../tun/virtio.js';
-import type { ControlBlock } from '../forwarding/control-block.js';
-import { type Counters, SEGMENT_BUCKETS, Tx, TxDrop } from '../forwarding/counters.js';
+import { SEGMENT_BUCKETS, Tx, TxDrop } from '../forwarding/counters.js';
+import { TX_BYTES } from '../forwarding/layout.js';
 import { lookup, NO_VALUE } from '../forwarding/prefix-table.js';
-import { decrementTtl, type Sum } from '../wire/checksum.js';
+import { decrementTtl } from '../wire/checksum.js';
 import {
   get16,
   get32,
@@ -35,18 +34,20 @@ import {
   IPV4_TTL,
 } from '../wire/headers.js';
 import {
-  ICMP_FRAGMENTATION_NEEDED,
-  ICMP_NET_UNREACHABLE,
-  ICMP_TIME_EXCEEDED,
-  ICMP_UNREACHABLE,
+  FRAGMENTATION_NEEDED,
+  type IcmpErrorKind,
+  type IcmpErrorOptions,
   MAX_ICMP_ERROR,
+  NET_UNREACHABLE,
   RateLimit,
+  TIME_EXCEEDED,
   writeIcmpError,
 } from '../wire/icmp.js';
 import { completeChecksum, HEADER_STRIDE, Segmenter } from '../wire/segment.js';
+import type { ForwarderContext } from './context.js';
 import { DatagramBatch } from './datagram-batch.js';
 import type { Forwarder } from './loop.js';
-import type { ForwarderOptions } from './options.js';
+import type { Outlet } from './outlet.js';
 
 /** The longest packet that a TUN hands over. */
 const MAX_PACKET = 65_536;
@@ -56,29 +57,19 @@ const ALIGNMENT = 64;
 /** Reads from the TUN in one turn. */
 export const TURN_READS = 64;
 
-/** What a forwarder has done for it, now and then, by the thread that it runs in. */
-export interface TxServices {
-  /** The MTU of the path to a peer, 0 when unknown; asked only after a datagram was too long. */
-  pathMtu(peer: number): number;
-  /** Switches the socket, see `udp-socket.ts`. */
-  allowFragments(allowed: boolean): void;
-  /** Returns when the socket may take datagrams again, or has not for too long. */
-  awaitRoom(): void;
-}
-
 export class TxForwarder implements Forwarder {
   readonly direction = 'tx';
   readonly descriptor: number;
-  readonly #memory: SharedMemory;
-  readonly #sys: Syscalls;
-  readonly #sum: Sum;
-  readonly #options: ForwarderOptions;
-  readonly #counters: Counters;
-  readonly #control: ControlBlock;
+  readonly #memory: ForwarderContext['memory'];
+  readonly #sys: ForwarderContext['sys'];
+  readonly #sum: ForwarderContext['sum'];
+  readonly #options: ForwarderContext['options'];
+  readonly #counters: ForwarderContext['counters']['tx'];
+  readonly #control: ForwarderContext['control'];
   readonly #batch: DatagramBatch;
   readonly #segmenter: Segmenter;
+  readonly #icmpOptions: IcmpErrorOptions;
   readonly #icmpLimit: RateLimit;
-  readonly #services: TxServices;
 
   readonly #subnets: number;
   readonly #networkMask: number;
@@ -89,51 +80,32 @@ export class TxForwarder implements Forwarder {
   readonly #icmpIov: number;
   readonly #icmpAddress: number;
   readonly #icmpCount: number;
-  readonly #icmp: number;
   readonly #arena: number;
 
-  constructor(
-    memory: SharedMemory,
-    sys: Syscalls,
-    sum: Sum,
-    counters: Counters,
-    control: ControlBlock,
-    options: ForwarderOptions,
-    services: TxServices,
-  ) {
+  constructor(context: ForwarderContext, outlet: Outlet) {
+    const { memory, sum, options } = context;
     this.#memory = memory;
-    this.#sys = sys;
+    this.#sys = context.sys;
     this.#sum = sum;
-    this.#counters = counters;
-    this.#control = control;
+    this.#counters = context.counters.tx;
+    this.#control = context.control;
     this.#options = options;
-    this.#services = services;
     this.descriptor = options.tun;
     const { layout } = options;
     this.#subnets = layout.subnets >>> 2;
     this.#networkMask = options.networkMask | 0;
     this.#icmpLimit = new RateLimit(options.icmpPerSecond, options.icmpBurst);
 
-    const regions = new RegionAllocator(layout.tx);
+    const regions = new RegionAllocator(layout.tx, layout.tx + TX_BYTES);
     this.#vnet = regions.take(VNET_HEADER_BYTES);
     this.#readIov = regions.take(2 * IOVEC_BYTES);
     this.#icmpIov = regions.take(2 * IOVEC_BYTES);
-    this.#icmp = regions.take(MAX_ICMP_ERROR);
+    const icmp = regions.take(MAX_ICMP_ERROR);
+    this.#icmpOptions = { memory, sum, to: icmp, source: options.icmpSource };
     const zeroVnet = regions.take(VNET_HEADER_BYTES);
     this.#segmenter = new Segmenter(memory, sum, regions.take(HEADER_STRIDE));
-    this.#batch = new DatagramBatch(
-      memory,
-      regions,
-      sys,
-      counters,
-      control,
-      { socket: options.socket, peers: layout.peers, maxSegments: options.maxSegments },
-      {
-        exceeded: (peer, length) => this.#exceedsPath(peer, length),
-        tooLong: (peer, packet, available) => this.#fragmentationNeeded(peer, packet, available),
-        allowFragments: (allowed) => services.allowFragments(allowed),
-        awaitRoom: () => services.awaitRoom(),
-      },
+    this.#batch = new DatagramBatch(context, regions, outlet, (packet, available, pathMtu) =>
+      this.#fragmentationNeeded(packet, available, pathMtu),
     );
     this.#arena = regions.take(ARENA_BYTES, 4096);
 
@@ -148,12 +120,13 @@ export class TxForwarder implements Forwarder {
     memory.u32[(this.#readIov + IOVEC_BYTES + IOVEC_LENGTH) >>> 2] = MAX_PACKET;
     memory.setPointer(this.#icmpIov, zeroVnet);
     memory.u32[(this.#icmpIov + IOVEC_LENGTH) >>> 2] = VNET_HEADER_BYTES;
-    memory.setPointer(this.#icmpIov + IOVEC_BYTES, this.#icmp);
+    memory.setPointer(this.#icmpIov + IOVEC_BYTES, icmp);
   }
 
   /** Reads until the TUN refuses or the turn is over, and sends everything. @returns the errno that it began with, or EAGAIN */
   turn(): number {
     this.#counters.add(Tx.turns, 1);
+    this.#batch.begin();
     const memory = this.#memory;
     const headerBytes = this.#options.vnetHeader ? VNET_HEADER_BYTES : 0;
     const end = this.#arena + ARENA_BYTES - MAX_PACKET;
@@ -193,13 +166,10 @@ export class TxForwarder implements Forwarder {
     if (get16(view, at + IPV4_TOTAL_LENGTH) !== length) return this.#counters.drop(TxDrop.bad_length, 1);
 
     const peer = this.#peerOf(get32(view, at + IPV4_DESTINATION));
-    if (peer === NO_VALUE) {
-      this.#counters.drop(TxDrop.no_route, 1);
-      return this.#sendIcmp(at, length, ICMP_UNREACHABLE, ICMP_NET_UNREACHABLE, 0);
-    }
+    if (peer === NO_VALUE) return this.#noRoute(at, length);
     if (u8[at + IPV4_TTL] <= 1) {
       this.#counters.drop(TxDrop.ttl_expired, 1);
-      return this.#sendIcmp(at, length, ICMP_TIME_EXCEEDED, 0, 0);
+      return this.#sendIcmp(TIME_EXCEEDED, at, length, 0);
     }
     decrementTtl(u8, at);
     if (!this.#options.vnetHeader) this.#whole(peer, at, length);
@@ -252,19 +222,16 @@ export class TxForwarder implements Forwarder {
     this.#counters.add(Tx.segments_le_1 + bucket, 1);
   }
 
+  /** As long as there may be peers that we have not heard of, nobody is told that there is no way to them. */
+  #noRoute(at: number, length: number): void {
+    if (!this.#control.peersComplete) return this.#counters.drop(TxDrop.no_route_yet, 1);
+    this.#counters.drop(TxDrop.no_route, 1);
+    this.#sendIcmp(NET_UNREACHABLE, at, length, 0);
+  }
+
   /** Tells the sender of a packet why it was not forwarded, if it may be told and not too much was told already. */
-  #sendIcmp(at: number, available: number, type: number, code: number, mtu: number): void {
-    const length = writeIcmpError(
-      this.#memory,
-      this.#sum,
-      at,
-      available,
-      this.#icmp,
-      type,
-      code,
-      mtu,
-      this.#options.icmpSource,
-    );
+  #sendIcmp(kind: IcmpErrorKind, at: number, available: number, mtu: number): void {
+    const length = writeIcmpError(this.#icmpOptions, kind, at, available, mtu);
     if (length === 0) return;
     if (!this.#icmpLimit.take(Date.now())) return this.#counters.add(Tx.icmp_suppressed, 1);
     this.#memory.u32[(this.#icmpIov + IOVEC_BYTES + IOVEC_LENGTH) >>> 2] = length;
@@ -273,17 +240,11 @@ export class TxForwarder implements Forwarder {
     }
   }
 
-  #exceedsPath(peer: number, length: number): boolean {
-    const mtu = this.#services.pathMtu(peer);
-    return mtu > 0 && length + this.#options.encapsulationOverhead > mtu;
-  }
-
   /** A datagram did not fit its path. It goes out in fragments now; the sender is asked for shorter packets. */
-  #fragmentationNeeded(peer: number, packet: number, available: number): void {
+  #fragmentationNeeded(packet: number, available: number, pathMtu: number): void {
     if ((get16(this.#memory.view, packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT) === 0) return;
-    const overhead = this.#options.encapsulationOverhead;
-    const mtu = this.#services.pathMtu(peer) - overhead;
+    const mtu = pathMtu - this.#options.encapsulationOverhead;
     if (mtu < IPV4_MIN_HEADER + 8 || mtu >= get16(this.#memory.view, packet + IPV4_TOTAL_LENGTH)) return;
-    this.#sendIcmp(packet, available, ICMP_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, mtu);
+    this.#sendIcmp(FRAGMENTATION_NEEDED, packet, available, mtu);
   }
 }

@@ -17,6 +17,7 @@ export const TX_DROPS = [
   'bad_length',
   'bad_offload_header',
   'no_route',
+  'no_route_yet',
   'ttl_expired',
   'message_too_long',
   'send_buffer_full',
@@ -115,6 +116,11 @@ export class Counters {
 
   dropped(reason: number): number {
     return this.words[DROPS_AT + reason];
+  }
+
+  /** All counters and drops together: another number whenever anything was counted. */
+  sum(): number {
+    return this.words.reduce((sum, word) => sum + word, 0);
   }
 }
 

@@ -2,31 +2,37 @@
  * The peers in shared memory: where their datagrams go and what was exchanged with them.
  *
  * A peer is one leased subnet. The control thread writes the records and the two prefix tables that lead to them:
- * `subnets` (inner destination → peer) and `senders` (underlay address → how many peers live there). Forwarders read
- * them and bump the counters; they hold a peer's number for one batch at most.
+ * `subnets` (inner destination → peer) and `senders` (the underlay addresses of all peers). Forwarders read them and bump
+ * the counters; they hold a peer's number until the end of their turn at most.
  */
 
-import { TweedError } from '../../base/errors.js';
 import type { Prefix } from '../../base/ipv4.js';
 import { AF_INET } from '../../linux/constants.js';
 import type { SharedMemory } from '../../linux/memory.js';
 import { putSockaddrIn, SOCKADDR_ADDRESS, toNetworkOrder } from '../../linux/structs.js';
-import type { PrefixTable } from './prefix-table.js';
+import type { ControlBlock } from './control-block.js';
+import type { Layout } from './layout.js';
+import { NumberPool } from './number-pool.js';
+import {
+  PEER_BYTES,
+  PEER_LAST_RECEIVED,
+  PEER_RX_BYTES,
+  PEER_RX_PACKETS,
+  PEER_SOCKADDR,
+  PEER_TX_BYTES,
+  PEER_TX_PACKETS,
+} from './peer-record.js';
+import { ANYWHERE, PrefixTable } from './prefix-table.js';
 
-/** One record: two cache lines, the first written by the TUN → UDP forwarder, the second by the other one. */
-export const PEER_BYTES = 128;
-export const PEER_SOCKADDR = 0;
-export const PEER_TX_PACKETS = 16;
-export const PEER_TX_BYTES = 24;
-export const PEER_RX_PACKETS = 64;
-export const PEER_RX_BYTES = 72;
-/** Milliseconds since the epoch when something last came from it; 0 for never. */
-export const PEER_LAST_RECEIVED = 80;
+export interface Peer {
+  readonly subnet: Prefix;
+  /** Host order. */
+  readonly publicIp: number;
+}
 
-export class PeersFullError extends TweedError {
-  constructor(capacity: number) {
-    super('PEERS_FULL', `more than ${capacity} peers; split the network`);
-  }
+/** A peer that there is no room for, and why, in words. */
+export interface PeerWithoutRoom extends Peer {
+  readonly reason: string;
 }
 
 export interface PeerCounters {
@@ -37,75 +43,108 @@ export interface PeerCounters {
   readonly lastReceived: number | null;
 }
 
+export interface ForwardingTableOptions {
+  /** All zeros where the table lies. */
+  readonly memory: SharedMemory;
+  readonly layout: Layout;
+  readonly control: Pick<ControlBlock, 'beat'>;
+  /** All subnets lie inside it. */
+  readonly network: Prefix;
+  /** Of every peer: flannel knows only one for the whole network. */
+  readonly port: number;
+}
+
 /** The writing side. Owned by the control thread. */
-export class PeerTable {
-  /** Numbers given back, oldest first: a number rests as long as possible before another peer gets it. */
-  readonly #resting: number[] = [];
-  readonly #bySubnet = new Map<string, { index: number; subnet: Prefix; publicIp: number }>();
-  readonly #senders = new Map<number, number>();
-  #fresh = 0;
+export class ForwardingTable {
+  readonly subnets: PrefixTable;
+  readonly senders: PrefixTable;
+  readonly #memory: SharedMemory;
+  readonly #records: number;
+  readonly #capacity: number;
+  readonly #port: number;
+  readonly #numbers: NumberPool;
+  readonly #peers = new Map<string, { readonly number: number; readonly subnet: Prefix; publicIp: number }>();
+  /** How many peers live at an address: several leases may name the same host. */
+  readonly #leases = new Map<number, number>();
+  /** Those of the latest `replaceAll` that there was no room for. */
+  refused: readonly PeerWithoutRoom[] = [];
 
-  /**
-   * @param records offset of `capacity` records
-   * @param port of every peer: flannel knows only one for the whole network
-   */
-  constructor(
-    readonly memory: SharedMemory,
-    readonly records: number,
-    readonly capacity: number,
-    readonly port: number,
-    readonly subnets: PrefixTable,
-    readonly senders: PrefixTable,
-  ) {}
-
-  /** Adds a peer, or moves a known one to another public address; its counters go on. Takes effect at once. */
-  set(subnet: Prefix, publicIp: number): void {
-    const key = `${subnet.address}/${subnet.length}`;
-    const known = this.#bySubnet.get(key);
-    if (known?.publicIp === publicIp) return;
-    this.#addSender(publicIp);
-    if (known !== undefined) {
-      this.#moveTo(known.index, publicIp);
-      this.#removeSender(known.publicIp);
-      known.publicIp = publicIp;
-      return;
-    }
-    const index = this.#fresh < this.capacity ? this.#fresh++ : this.#resting.shift();
-    if (index === undefined) {
-      this.#removeSender(publicIp);
-      throw new PeersFullError(this.capacity);
-    }
-    const record = this.records + index * PEER_BYTES;
-    this.memory.u8.fill(0, record, record + PEER_BYTES);
-    putSockaddrIn(this.memory.u8, record + PEER_SOCKADDR, publicIp, this.port, AF_INET);
-    try {
-      this.subnets.set(subnet, index);
-    } catch (error) {
-      this.#resting.push(index);
-      this.#removeSender(publicIp);
-      throw error;
-    }
-    this.#bySubnet.set(key, { index, subnet, publicIp });
+  constructor({ memory, layout, control, network, port }: ForwardingTableOptions) {
+    const { peers, subnetNodes, senderNodes } = layout.capacity;
+    this.#memory = memory;
+    this.#records = layout.peers;
+    this.#capacity = peers;
+    this.#port = port;
+    this.#numbers = new NumberPool(0, peers, control);
+    this.subnets = new PrefixTable(memory.i32, layout.subnets >>> 2, subnetNodes, network, control);
+    this.senders = new PrefixTable(memory.i32, layout.senders >>> 2, senderNodes, ANYWHERE, control);
   }
 
-  delete(subnet: Prefix): void {
-    const key = `${subnet.address}/${subnet.length}`;
-    const known = this.#bySubnet.get(key);
+  /**
+   * These are the peers, all of them. Those that were there before stay as they are, at every moment, and their counters
+   * go on; a known one with another public address is moved by one store. Peers without room are left out and tried again
+   * by the next call.
+   *
+   * @param peers no subnet twice
+   */
+  replaceAll(peers: readonly Peer[]): void {
+    const wanted = new Set(peers.map(({ subnet }) => keyOf(subnet)));
+    // first, because it makes room
+    for (const key of this.#peers.keys()) if (!wanted.has(key)) this.#remove(key);
+    const refused: PeerWithoutRoom[] = [];
+    for (const peer of peers) {
+      const reason = this.#put(peer);
+      if (reason !== '') refused.push({ ...peer, reason });
+    }
+    this.refused = refused;
+  }
+
+  /** Adds a peer, or moves a known one. @returns why not, with nothing changed; empty when it is there */
+  #put({ subnet, publicIp }: Peer): string {
+    const key = keyOf(subnet);
+    const known = this.#peers.get(key);
+    if (known?.publicIp === publicIp) return '';
+    if (!this.#addSender(publicIp)) return 'no room for its public address: the hosts lie in too many networks';
+    if (known !== undefined) {
+      this.#moveTo(known.number, publicIp);
+      this.#removeSender(known.publicIp);
+      known.publicIp = publicIp;
+      return '';
+    }
+    const [number] = this.#numbers.take(1) ?? [];
+    if (number === undefined) {
+      this.#removeSender(publicIp);
+      return `no room for more than ${this.#capacity} peers`;
+    }
+    const record = this.#records + number * PEER_BYTES;
+    this.#memory.u8.fill(0, record, record + PEER_BYTES);
+    putSockaddrIn(this.#memory.u8, record + PEER_SOCKADDR, publicIp, this.#port, AF_INET);
+    if (!this.subnets.set(subnet, number)) {
+      this.#numbers.giveBack(number);
+      this.#removeSender(publicIp);
+      return 'no room for its subnet: the subnets lie in too many networks';
+    }
+    this.#peers.set(key, { number, subnet, publicIp });
+    return '';
+  }
+
+  #remove(key: string): void {
+    const known = this.#peers.get(key);
     if (known === undefined) return;
-    this.#bySubnet.delete(key);
-    this.subnets.delete(subnet);
+    this.#peers.delete(key);
+    this.subnets.delete(known.subnet);
     this.#removeSender(known.publicIp);
-    this.#resting.push(known.index);
+    this.#numbers.giveBack(known.number);
   }
 
   get size(): number {
-    return this.#bySubnet.size;
+    return this.#peers.size;
   }
 
-  *entries(): Iterable<PeerCounters & { readonly subnet: Prefix; readonly publicIp: number }> {
-    const { f64 } = this.memory;
-    for (const { index, subnet, publicIp } of this.#bySubnet.values()) {
-      const record = this.records + index * PEER_BYTES;
+  *entries(): Iterable<PeerCounters & Peer> {
+    const { f64 } = this.#memory;
+    for (const { number, subnet, publicIp } of this.#peers.values()) {
+      const record = this.#records + number * PEER_BYTES;
       yield {
         subnet,
         publicIp,
@@ -119,25 +158,29 @@ export class PeerTable {
   }
 
   /** One store, so that no datagram goes to a half-written address. */
-  #moveTo(index: number, publicIp: number): void {
-    const word = (this.records + index * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2;
-    Atomics.store(this.memory.i32, word, toNetworkOrder(publicIp));
+  #moveTo(number: number, publicIp: number): void {
+    const word = (this.#records + number * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2;
+    Atomics.store(this.#memory.i32, word, toNetworkOrder(publicIp));
   }
 
-  /** Several leases may name the same host, so its address leaves only with the last of them. */
-  #addSender(publicIp: number): void {
-    const leases = (this.#senders.get(publicIp) ?? 0) + 1;
-    this.senders.set({ address: publicIp, length: 32 }, 0);
-    this.#senders.set(publicIp, leases);
+  #addSender(publicIp: number): boolean {
+    const leases = this.#leases.get(publicIp) ?? 0;
+    if (leases === 0 && !this.senders.set({ address: publicIp, length: 32 }, 0)) return false;
+    this.#leases.set(publicIp, leases + 1);
+    return true;
   }
 
   #removeSender(publicIp: number): void {
-    const leases = (this.#senders.get(publicIp) ?? 1) - 1;
+    const leases = (this.#leases.get(publicIp) ?? 1) - 1;
     if (leases > 0) {
-      this.#senders.set(publicIp, leases);
+      this.#leases.set(publicIp, leases);
       return;
     }
-    this.#senders.delete(publicIp);
+    this.#leases.delete(publicIp);
     this.senders.delete({ address: publicIp, length: 32 });
   }
+}
+
+function keyOf({ address, length }: Prefix): string {
+  return `${address}/${length}`;
 }

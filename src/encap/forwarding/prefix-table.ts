@@ -10,16 +10,21 @@
  * hosts there are, and a /26 left over from another configuration costs two.
  *
  * Readers take no lock. Every change that they can see is one 32-bit store: leaves change one word at a time, and a
- * child is filled before the word that leads to it is stored. Nodes are never freed or moved; a node stays with its
- * octets, so their number is bounded by the distinct prefixes of 8, 16 and 24 bits that ever had something below them.
+ * child is filled before the word that leads to it is stored. A child in which no prefix ends any more, nor below it, has
+ * 256 equal words; one store puts that word in its place, and the node is free once no reader can be in it
+ * (`number-pool.ts`). So there are never more nodes than the prefixes of this moment need.
  */
 
-import { TweedError } from '../../base/errors.js';
-import { contains, formatPrefix, netmask, type Prefix } from '../../base/ipv4.js';
+import { contains, netmask, type Prefix } from '../../base/ipv4.js';
+import type { ControlBlock } from './control-block.js';
+import { NumberPool } from './number-pool.js';
 
 const NODE_WORDS = 256;
 const CHILD = 0x8000_0000 | 0;
 const NODE_MASK = 0x7fff_ffff;
+
+/** The network of a table that takes any prefix. */
+export const ANYWHERE: Prefix = { address: 0, length: 0 };
 
 /** What a lookup returns when no prefix covers the address. */
 export const NO_VALUE = -1;
@@ -37,7 +42,8 @@ export function rootShift(network: Prefix): number {
 /**
  * The value of the longest prefix that covers `address`, or NO_VALUE.
  *
- * Any thread may call it at any time. The caller has made sure that the address is inside the table's network.
+ * Any thread may call it, a forwarder only in its turn. The caller has made sure that the address is inside the table's
+ * network.
  *
  * @param words the shared memory
  * @param table index of the root node's first word
@@ -52,56 +58,53 @@ export function lookup(words: Int32Array, table: number, shift: number, address:
   return word - 1;
 }
 
-/** The table has no node left for another prefix. */
-export class PrefixTableFullError extends TweedError {
-  constructor(prefix: Prefix) {
-    super(
-      'PREFIX_TABLE_FULL',
-      `no room for ${formatPrefix(prefix)} in the forwarding table; use fewer distinct networks`,
-    );
-  }
-}
-
 /** The writing side of a table. One thread owns it. */
 export class PrefixTable {
   readonly shift: number;
   readonly #values = new Map<number, Map<number, number>>();
   /** For every word that is a leaf: one more than the length of the prefix it comes from; 0 for nothing. */
   readonly #origin: Uint8Array;
-  #used = 1;
+  /** For every node: how many prefixes end in it or below it. */
+  readonly #prefixes: Uint32Array;
+  readonly #nodes: NumberPool;
 
   /**
    * @param words shared memory, zero where the table lies
    * @param table index of the table's first word
    * @param nodes room for so many nodes
    * @param network all prefixes lie inside it; 0.0.0.0/0 takes any
+   * @param control tells which readers are in a turn
    */
   constructor(
     readonly words: Int32Array,
     readonly table: number,
-    readonly nodes: number,
+    nodes: number,
     readonly network: Prefix,
+    control: Pick<ControlBlock, 'beat'>,
   ) {
     this.shift = rootShift(network);
     this.#origin = new Uint8Array(nodes * NODE_WORDS);
+    this.#prefixes = new Uint32Array(nodes);
+    this.#nodes = new NumberPool(1, nodes, control);
   }
 
   lookup(address: number): number {
     return contains(this.network, address) ? lookup(this.words, this.table, this.shift, address) : NO_VALUE;
   }
 
-  /** Adds a prefix or changes its value. @param value 0 to 2³⁰ @throws PrefixTableFullError, with nothing changed */
-  set(prefix: Prefix, value: number): void {
+  /** Adds a prefix or changes its value. @param value 0 to 2³⁰ @returns false when there is no room; nothing is changed */
+  set(prefix: Prefix, value: number): boolean {
     let ofLength = this.#values.get(prefix.length);
     const known = ofLength?.get(prefix.address);
-    if (known === value) return;
-    const [node, first, count] = this.#place(prefix);
+    if (known === value) return true;
+    if (known === undefined && !this.#open(prefix)) return false;
     if (ofLength === undefined) {
       ofLength = new Map();
       this.#values.set(prefix.length, ofLength);
     }
     ofLength.set(prefix.address, value);
-    this.#fill(node, first, count, value + 1, prefix.length + 1, prefix.length + 1);
+    this.#fillRun(prefix, value + 1, prefix.length + 1);
+    return true;
   }
 
   /** Takes a prefix out; the next shorter one that covers it takes over. Unknown prefixes are ignored. */
@@ -114,46 +117,70 @@ export class PrefixTable {
       value = this.#values.get(length)?.get((prefix.address & netmask(length)) >>> 0) ?? NO_VALUE;
       if (value !== NO_VALUE) break;
     }
-    const [node, first, count] = this.#place(prefix);
-    this.#fill(node, first, count, value + 1, length + 1, prefix.length + 1);
+    this.#fillRun(prefix, value + 1, length + 1);
+    this.#close(prefix);
   }
 
-  /** The run of words that a prefix covers in the node where it ends; makes the nodes on the way there. */
-  #place(prefix: Prefix): [node: number, first: number, count: number] {
-    let node = 0;
-    let shift = this.shift;
-    const wanted = Math.max(0, Math.ceil((prefix.length - (32 - shift)) / 8));
-    if (this.#used + this.#missing(prefix.address, wanted) > this.nodes) throw new PrefixTableFullError(prefix);
-    for (let depth = 0; depth < wanted; depth++, shift -= 8) {
-      node = this.#child(node, (prefix.address >>> shift) & 255);
-    }
-    const bits = 32 - shift - prefix.length;
-    const count = bits >= 8 ? NODE_WORDS : 1 << bits;
-    return [node, bits >= 8 ? 0 : (prefix.address >>> shift) & 255, count];
+  /** How many nodes lie on the way from the root to the one in which a prefix ends. */
+  #depth(prefix: Prefix): number {
+    return Math.max(0, Math.ceil((prefix.length - (32 - this.shift)) / 8));
   }
 
-  /** How many nodes have yet to be made on the way down to `depth`. */
-  #missing(address: number, depth: number): number {
-    let node = 0;
-    let shift = this.shift;
-    for (let done = 0; done < depth; done++, shift -= 8) {
-      const word = this.words[this.table + node * NODE_WORDS + ((address >>> shift) & 255)];
-      if (word >= 0) return depth - done;
+  /** The words that lead down to the node in which a prefix ends, as far as there are nodes. */
+  #path(prefix: Prefix): number[] {
+    const slots: number[] = [];
+    for (let node = 0, shift = this.shift, left = this.#depth(prefix); left > 0; left--, shift -= 8) {
+      const slot = node * NODE_WORDS + ((prefix.address >>> shift) & 255);
+      const word = this.words[this.table + slot];
+      if (word >= 0) break;
+      slots.push(slot);
       node = word & NODE_MASK;
     }
-    return 0;
+    return slots;
   }
 
-  #child(node: number, octet: number): number {
-    const slot = node * NODE_WORDS + octet;
-    const word = this.words[this.table + slot];
-    if (word < 0) return word & NODE_MASK;
-    const child = this.#used++;
-    const start = child * NODE_WORDS;
-    this.words.fill(word, this.table + start, this.table + start + NODE_WORDS);
-    this.#origin.fill(this.#origin[slot], start, start + NODE_WORDS);
-    Atomics.store(this.words, this.table + slot, CHILD | child);
-    return child;
+  #childAt(slot: number): number {
+    return this.words[this.table + slot] & NODE_MASK;
+  }
+
+  /** Makes the nodes on the way to where a prefix ends, and counts it in all of them. @returns false when there are none */
+  #open(prefix: Prefix): boolean {
+    const slots = this.#path(prefix);
+    const nodes = this.#nodes.take(this.#depth(prefix) - slots.length);
+    if (nodes === null) return false;
+    let last = slots.length === 0 ? 0 : this.#childAt(slots[slots.length - 1]);
+    for (const child of nodes) {
+      const slot = last * NODE_WORDS + ((prefix.address >>> (this.shift - 8 * slots.length)) & 255);
+      const start = child * NODE_WORDS;
+      this.words.fill(this.words[this.table + slot], this.table + start, this.table + start + NODE_WORDS);
+      this.#origin.fill(this.#origin[slot], start, start + NODE_WORDS);
+      Atomics.store(this.words, this.table + slot, CHILD | child);
+      slots.push(slot);
+      last = child;
+    }
+    for (const slot of slots) this.#prefixes[this.#childAt(slot)]++;
+    return true;
+  }
+
+  /** Takes a prefix out of the count of all nodes on its way, and those out of the tree that nothing is left of. */
+  #close(prefix: Prefix): void {
+    for (const slot of this.#path(prefix).reverse()) {
+      const child = this.#childAt(slot);
+      if (--this.#prefixes[child] > 0) continue;
+      this.#origin[slot] = this.#origin[child * NODE_WORDS];
+      Atomics.store(this.words, this.table + slot, this.words[this.table + child * NODE_WORDS]);
+      this.#nodes.giveBack(child);
+    }
+  }
+
+  /** Stores `word` in the run that a prefix covers in the node where it ends. */
+  #fillRun(prefix: Prefix, word: number, origin: number): void {
+    const slots = this.#path(prefix);
+    const node = slots.length === 0 ? 0 : this.#childAt(slots[slots.length - 1]);
+    const shift = this.shift - 8 * slots.length;
+    const bits = 32 - shift - prefix.length;
+    const first = bits >= 8 ? 0 : (prefix.address >>> shift) & 255;
+    this.#fill(node, first, bits >= 8 ? NODE_WORDS : 1 << bits, word, origin, prefix.length + 1);
   }
 
   /** Stores `word` wherever the run's leaves come from a prefix no longer than `upTo` − 1 bits, children included. */

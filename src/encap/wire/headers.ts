@@ -13,13 +13,11 @@ export const IPV4_DESTINATION = 16;
 
 /** Bits of the 16-bit word at IPV4_FRAGMENT. */
 export const IPV4_DONT_FRAGMENT = 0x4000;
-export const IPV4_MORE_FRAGMENTS = 0x2000;
 export const IPV4_FRAGMENT_OFFSET = 0x1fff;
 
 export const IPV6_HEADER = 40;
 export const IPV6_PAYLOAD_LENGTH = 4;
 export const IPV6_NEXT_HEADER = 6;
-export const IPV6_HOP_LIMIT = 7;
 export const IPV6_SOURCE = 8;
 
 export const PROTOCOL_ICMP = 1;
@@ -32,16 +30,12 @@ export const TCP_ACKNOWLEDGEMENT = 8;
 /** Data offset, in units of four bytes, in the upper half of this byte. */
 export const TCP_DATA_OFFSET = 12;
 export const TCP_FLAGS = 13;
-export const TCP_WINDOW = 14;
 export const TCP_CHECKSUM = 16;
 export const TCP_URGENT = 18;
 
 export const TCP_FIN = 0x01;
-export const TCP_SYN = 0x02;
-export const TCP_RST = 0x04;
 export const TCP_PSH = 0x08;
 export const TCP_ACK = 0x10;
-export const TCP_URG = 0x20;
 export const TCP_ECE = 0x40;
 export const TCP_CWR = 0x80;
 

@@ -24,10 +24,14 @@ import {
   put32,
 } from './headers.js';
 
-export const ICMP_UNREACHABLE = 3;
-export const ICMP_NET_UNREACHABLE = 0;
-export const ICMP_FRAGMENTATION_NEEDED = 4;
-export const ICMP_TIME_EXCEEDED = 11;
+/** What an error says. */
+export interface IcmpErrorKind {
+  readonly type: number;
+  readonly code: number;
+}
+export const NET_UNREACHABLE: IcmpErrorKind = { type: 3, code: 0 };
+export const FRAGMENTATION_NEEDED: IcmpErrorKind = { type: 3, code: 4 };
+export const TIME_EXCEEDED: IcmpErrorKind = { type: 11, code: 0 };
 
 const ICMP_HEADER = 8;
 const ICMP_CHECKSUM = 2;
@@ -49,26 +53,30 @@ function isUnicast(firstOctet: number): boolean {
   return firstOctet !== 0 && firstOctet !== 127 && firstOctet < 224;
 }
 
+/** Where errors are written, and who they come from. */
+export interface IcmpErrorOptions {
+  readonly memory: SharedMemory;
+  readonly sum: Sum;
+  /** Offset of MAX_ICMP_ERROR bytes that get the error, a whole IPv4 packet. */
+  readonly to: number;
+  /** Address that errors come from, host order. */
+  readonly source: number;
+}
+
 /**
  * Writes an ICMP error about a packet into other memory.
  *
  * @param packet offset of the packet's IPv4 header
  * @param available how many of the packet's bytes lie there; never more are quoted
- * @param to offset of MAX_ICMP_ERROR bytes that get the error, a whole IPv4 packet
  * @param mtu next-hop MTU for "fragmentation needed" (RFC 1191), else 0
- * @param source address that the error comes from, host order
  * @returns the error's length, or 0 when none may be sent about this packet
  */
 export function writeIcmpError(
-  memory: SharedMemory,
-  sum: Sum,
+  { memory, sum, to, source }: IcmpErrorOptions,
+  kind: IcmpErrorKind,
   packet: number,
   available: number,
-  to: number,
-  type: number,
-  code: number,
   mtu: number,
-  source: number,
 ): number {
   const { u8, view } = memory;
   if (available < IPV4_MIN_HEADER) return 0;
@@ -95,8 +103,8 @@ export function writeIcmpError(
   put32(view, to + IPV4_DESTINATION, get32(view, packet + IPV4_SOURCE));
   storeSum(view, to + IPV4_CHECKSUM, ~sum(to, IPV4_MIN_HEADER, 0));
 
-  u8[icmp] = type;
-  u8[icmp + 1] = code;
+  u8[icmp] = kind.type;
+  u8[icmp + 1] = kind.code;
   put32(view, icmp + ICMP_CHECKSUM, 0);
   put16(view, icmp + ICMP_NEXT_HOP_MTU, mtu);
   for (let i = 0; i < quoted; i++) u8[icmp + ICMP_HEADER + i] = u8[packet + i];

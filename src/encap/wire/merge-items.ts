@@ -19,18 +19,15 @@ import {
   VNET_HEADER_BYTES,
   VNET_HEADER_LENGTH,
 } from '../../tun/virtio.js';
-import { headerSum, loadSum, pseudoHeaderSum, type Sum, storeSum } from './checksum.js';
+import { headerSum, loadSum, pseudoHeaderSum, storeSum } from './checksum.js';
 import {
   get16,
   IPV4_CHECKSUM,
   IPV4_ID,
-  IPV4_PROTOCOL,
   IPV4_TOTAL_LENGTH,
   IPV6_HEADER,
-  IPV6_NEXT_HEADER,
   IPV6_PAYLOAD_LENGTH,
   PROTOCOL_TCP,
-  PROTOCOL_UDP,
   put16,
   TCP_CHECKSUM,
   TCP_FLAGS,
@@ -50,19 +47,22 @@ const IOVECS_PER_ITEM = 2 + MAX_MERGED;
 
 /** Owned by one thread; nothing is allocated after construction. */
 export class ItemList {
+  readonly #memory: SharedMemory;
   readonly #iov: number;
   readonly #vnet: number;
   /** Per item, by its number: where its first packet lies, how long it was, and how the item has grown. */
-  protected readonly packets = new Int32Array(MAX_ITEMS);
-  protected readonly packetLengths = new Int32Array(MAX_ITEMS);
-  protected readonly ipLengths = new Int32Array(MAX_ITEMS);
-  protected readonly headerLengths = new Int32Array(MAX_ITEMS);
-  protected readonly segmentSizes = new Int32Array(MAX_ITEMS);
-  protected readonly totals = new Int32Array(MAX_ITEMS);
-  protected readonly segmentCount = new Int32Array(MAX_ITEMS);
-  protected readonly lastIds = new Int32Array(MAX_ITEMS);
-  protected readonly verified = new Uint8Array(MAX_ITEMS);
-  protected readonly closed = new Uint8Array(MAX_ITEMS);
+  readonly packets = new Int32Array(MAX_ITEMS);
+  readonly packetLengths = new Int32Array(MAX_ITEMS);
+  readonly protocols = new Uint8Array(MAX_ITEMS);
+  readonly ipLengths = new Int32Array(MAX_ITEMS);
+  readonly headerLengths = new Int32Array(MAX_ITEMS);
+  readonly segmentSizes = new Int32Array(MAX_ITEMS);
+  readonly totals = new Int32Array(MAX_ITEMS);
+  /** How many of the added packets an item holds. */
+  readonly segmentCount = new Int32Array(MAX_ITEMS);
+  readonly lastIds = new Int32Array(MAX_ITEMS);
+  readonly verified = new Uint8Array(MAX_ITEMS);
+  readonly closed = new Uint8Array(MAX_ITEMS);
   readonly #push = new Uint8Array(MAX_ITEMS);
   /** What `finish` overwrote in a first packet, for `restore`. */
   readonly #savedIpChecksum = new Int32Array(MAX_ITEMS);
@@ -72,11 +72,8 @@ export class ItemList {
   /** Items gathered so far. */
   count = 0;
 
-  constructor(
-    protected readonly memory: SharedMemory,
-    regions: RegionAllocator,
-    protected readonly sum: Sum,
-  ) {
+  constructor(memory: SharedMemory, regions: RegionAllocator) {
+    this.#memory = memory;
     this.#iov = regions.take(MAX_ITEMS * IOVECS_PER_ITEM * IOVEC_BYTES);
     this.#vnet = regions.take(MAX_ITEMS * VNET_STRIDE);
     for (let item = 0; item < MAX_ITEMS; item++) {
@@ -100,14 +97,17 @@ export class ItemList {
     return 1 + this.segmentCount[item];
   }
 
-  /** How many of the added packets the item holds. */
-  segments(item: number): number {
-    return this.segmentCount[item];
-  }
-
   /** Makes the packet an item of its own. @param closed nothing may join it */
-  protected seed(packet: number, length: number, ipLength: number, headerLength: number, closed: boolean): number {
+  seed(
+    packet: number,
+    length: number,
+    protocol: number,
+    ipLength: number,
+    headerLength: number,
+    closed: boolean,
+  ): number {
     const item = this.count++;
+    this.protocols[item] = protocol;
     this.packets[item] = packet;
     this.packetLengths[item] = length;
     this.ipLengths[item] = ipLength;
@@ -118,22 +118,23 @@ export class ItemList {
     this.verified[item] = 0;
     this.closed[item] = closed ? 1 : 0;
     this.#push[item] = 0;
-    this.lastIds[item] = get16(this.memory.view, packet + IPV4_ID);
+    this.lastIds[item] = get16(this.#memory.view, packet + IPV4_ID);
     const iovec = this.iov(item) + IOVEC_BYTES;
-    this.memory.setPointer(iovec, packet);
-    this.memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = length;
+    this.#memory.setPointer(iovec, packet);
+    this.#memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = length;
     this.#clearVnet(item);
     return item;
   }
 
-  protected append(item: number, packet: number, length: number, headerLength: number, push: boolean): void {
+  /** Puts the packet behind those that the item has. */
+  append(item: number, packet: number, length: number, headerLength: number, push: boolean): void {
     const payload = length - headerLength;
     const iovec = this.iov(item) + (1 + this.segmentCount[item]) * IOVEC_BYTES;
-    this.memory.setPointer(iovec, packet + headerLength);
-    this.memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = payload;
+    this.#memory.setPointer(iovec, packet + headerLength);
+    this.#memory.u32[(iovec + IOVEC_LENGTH) >>> 2] = payload;
     this.segmentCount[item]++;
     this.totals[item] += payload;
-    this.lastIds[item] = get16(this.memory.view, packet + IPV4_ID);
+    this.lastIds[item] = get16(this.#memory.view, packet + IPV4_ID);
     if (push) this.#push[item] = 1;
     if (push || payload < this.segmentSizes[item]) this.closed[item] = 1;
   }
@@ -141,14 +142,14 @@ export class ItemList {
   /** Writes the headers of an item that has grown. Called once for each item, before it is written. */
   finish(item: number): void {
     if (this.segmentCount[item] === 1) return;
-    const { u8, view } = this.memory;
+    const { u8, view } = this.#memory;
     const packet = this.packets[item];
     const ipLength = this.ipLengths[item];
     const transport = packet + ipLength;
     const total = this.totals[item];
     const transportLength = total - ipLength;
     const version = ipLength === IPV6_HEADER ? 6 : 4;
-    const tcp = this.#protocol(packet, version) === PROTOCOL_TCP;
+    const tcp = this.isTcp(item);
     const checksum = transport + (tcp ? TCP_CHECKSUM : UDP_CHECKSUM);
 
     this.#savedChecksum[item] = loadSum(view, checksum);
@@ -161,8 +162,7 @@ export class ItemList {
     } else put16(view, packet + IPV6_PAYLOAD_LENGTH, total - IPV6_HEADER);
     if (tcp) u8[transport + TCP_FLAGS] |= this.#push[item] !== 0 ? TCP_PSH : 0;
     else put16(view, transport + UDP_LENGTH, transportLength);
-    const protocol = tcp ? PROTOCOL_TCP : PROTOCOL_UDP;
-    storeSum(view, checksum, pseudoHeaderSum(view, packet, version, protocol, transportLength));
+    storeSum(view, checksum, pseudoHeaderSum(view, packet, version, this.protocols[item], transportLength));
     const type = tcp ? (version === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6) : VNET_GSO_UDP_L4;
     this.#putVnet(
       item,
@@ -178,12 +178,11 @@ export class ItemList {
   /** Undoes `finish`: every packet of the item lies in memory again as it was added. */
   restore(item: number): void {
     if (this.segmentCount[item] === 1) return;
-    const { u8, view } = this.memory;
+    const { u8, view } = this.#memory;
     const packet = this.packets[item];
     const transport = packet + this.ipLengths[item];
-    const version = this.ipLengths[item] === IPV6_HEADER ? 6 : 4;
-    const tcp = this.#protocol(packet, version) === PROTOCOL_TCP;
-    if (version === 4) {
+    const tcp = this.isTcp(item);
+    if (this.ipLengths[item] !== IPV6_HEADER) {
       put16(view, packet + IPV4_TOTAL_LENGTH, this.packetLengths[item]);
       storeSum(view, packet + IPV4_CHECKSUM, this.#savedIpChecksum[item]);
     } else put16(view, packet + IPV6_PAYLOAD_LENGTH, this.packetLengths[item] - IPV6_HEADER);
@@ -196,7 +195,7 @@ export class ItemList {
   packetAt(item: number, segment: number): number {
     if (segment === 0) return this.packets[item];
     const iovec = this.iov(item) + (1 + segment) * IOVEC_BYTES;
-    const { u32, base } = this.memory;
+    const { u32, base } = this.#memory;
     const payload = u32[(iovec + 4) >>> 2] * 4_294_967_296 + u32[iovec >>> 2] - base;
     return payload - this.headerLengths[item];
   }
@@ -205,23 +204,17 @@ export class ItemList {
   packetLength(item: number, segment: number): number {
     if (segment === 0) return this.packetLengths[item];
     const iovec = this.iov(item) + (1 + segment) * IOVEC_BYTES;
-    return this.memory.u32[(iovec + IOVEC_LENGTH) >>> 2] + this.headerLengths[item];
+    return this.#memory.u32[(iovec + IOVEC_LENGTH) >>> 2] + this.headerLengths[item];
   }
 
-  /** Is the item TCP? Asked of merged items only. */
   isTcp(item: number): boolean {
-    const packet = this.packets[item];
-    return this.#protocol(packet, this.ipLengths[item] === IPV6_HEADER ? 6 : 4) === PROTOCOL_TCP;
-  }
-
-  #protocol(packet: number, version: number): number {
-    return this.memory.u8[packet + (version === 4 ? IPV4_PROTOCOL : IPV6_NEXT_HEADER)];
+    return this.protocols[item] === PROTOCOL_TCP;
   }
 
   /** All zeros: the packet is as the kernel gets it from a device without offloads. */
   #clearVnet(item: number): void {
     const at = this.#vnet + item * VNET_STRIDE;
-    const { i32, u16 } = this.memory;
+    const { i32, u16 } = this.#memory;
     i32[at >>> 2] = 0;
     i32[(at >>> 2) + 1] = 0;
     u16[(at >>> 1) + 4] = 0;
@@ -237,7 +230,7 @@ export class ItemList {
     csumOffset: number,
   ): void {
     const at = this.#vnet + item * VNET_STRIDE;
-    const { u8, u16 } = this.memory;
+    const { u8, u16 } = this.#memory;
     u8[at + VNET_FLAGS] = flags;
     u8[at + VNET_GSO_TYPE] = type;
     u16[(at + VNET_HEADER_LENGTH) >>> 1] = headerLength;

@@ -66,9 +66,13 @@ export interface MergeOptions {
 }
 
 /** Gathers the packets of one receive. Owned by one thread; nothing is allocated after construction. */
-export class Merger extends ItemList {
+export class Merger {
+  /** What was gathered; to be written, finished and restored by who added it, and only grown here. */
+  readonly items: ItemList;
   /** May be changed between `reset` and the next `add`. */
   readonly options: MergeOptions;
+  readonly #memory: SharedMemory;
+  readonly #sum: Sum;
 
   /** Open addressing: item number plus one of the newest item of a flow, 0 for a free place. */
   readonly #flows = new Int32Array(FLOW_SLOTS);
@@ -84,7 +88,9 @@ export class Merger extends ItemList {
   badChecksums = 0;
 
   constructor(memory: SharedMemory, regions: RegionAllocator, sum: Sum, options: MergeOptions) {
-    super(memory, regions, sum);
+    this.#memory = memory;
+    this.#sum = sum;
+    this.items = new ItemList(memory, regions);
     this.options = options;
   }
 
@@ -95,7 +101,7 @@ export class Merger extends ItemList {
 
   /** Forgets everything. The memory of the packets is the caller's again. */
   reset(): void {
-    this.count = 0;
+    this.items.count = 0;
     this.#closeAll();
   }
 
@@ -106,10 +112,10 @@ export class Merger extends ItemList {
 
   /**
    * Adds a whole IP packet, whose header has been checked and whose TTL taken down. It must stay unchanged until
-   * `reset`. There must be room: see `full`.
+   * `reset`. There must be room: see `items.full`.
    */
   add(packet: number, length: number): void {
-    const { u8, view } = this.memory;
+    const { u8, view } = this.#memory;
     const version = u8[packet] >>> 4;
     let ipLength = IPV4_MIN_HEADER;
     let protocol = 0;
@@ -131,50 +137,51 @@ export class Merger extends ItemList {
     }
     if (!readable) {
       this.#closeAll();
-      this.seed(packet, length, ipLength, ipLength, true);
+      this.items.seed(packet, length, protocol, ipLength, ipLength, true);
     } else if (protocol === PROTOCOL_TCP) this.#addTcp(packet, length, ipLength);
     else if (protocol === PROTOCOL_UDP) this.#addUdp(packet, length, ipLength);
-    else this.seed(packet, length, ipLength, ipLength, true);
+    else this.items.seed(packet, length, protocol, ipLength, ipLength, true);
   }
 
   #addTcp(packet: number, length: number, ipLength: number): void {
-    const { u8 } = this.memory;
+    const { u8 } = this.#memory;
     const tcp = packet + ipLength;
     const tcpLength = length >= ipLength + TCP_MIN_HEADER ? (u8[tcp + TCP_DATA_OFFSET] >>> 4) * 4 : 0;
     const headerLength = ipLength + tcpLength;
     if (tcpLength < TCP_MIN_HEADER || headerLength > length) {
       this.#closeAll();
-      this.seed(packet, length, ipLength, ipLength, true);
+      this.items.seed(packet, length, PROTOCOL_TCP, ipLength, ipLength, true);
       return;
     }
     const flags = u8[tcp + TCP_FLAGS];
     const plain = (flags & ~(TCP_PSH | TCP_ECE)) === TCP_ACK;
     if (plain && headerLength === length) {
       // a pure acknowledgement leaves the flow open: a segment with another acknowledgement does not match anyway
-      this.seed(packet, length, ipLength, headerLength, true);
+      this.items.seed(packet, length, PROTOCOL_TCP, ipLength, headerLength, true);
       return;
     }
-    const slot = this.#flowSlot(packet, ipLength);
+    const slot = this.#flowSlot(packet, PROTOCOL_TCP, ipLength);
     if (!plain || !this.options.tcp) {
       // SYN, FIN, RST, URG, CWR or no ACK: travels alone, and nothing after it may join what came before
-      this.#register(slot, this.seed(packet, length, ipLength, headerLength, true));
+      this.#register(slot, this.items.seed(packet, length, PROTOCOL_TCP, ipLength, headerLength, true));
       return;
     }
     const item = this.#flows[slot] - 1;
     if (item >= 0 && this.#tcpContinues(item, packet, length, ipLength, headerLength)) {
-      this.append(item, packet, length, headerLength, (flags & TCP_PSH) !== 0);
+      this.items.append(item, packet, length, headerLength, (flags & TCP_PSH) !== 0);
       return;
     }
     const closed = (flags & TCP_PSH) !== 0 || this.#wrong;
-    this.#register(slot, this.seed(packet, length, ipLength, headerLength, closed));
+    this.#register(slot, this.items.seed(packet, length, PROTOCOL_TCP, ipLength, headerLength, closed));
   }
 
   #tcpContinues(item: number, packet: number, length: number, ipLength: number, headerLength: number): boolean {
-    const { view } = this.memory;
+    const { view } = this.#memory;
+    const { items } = this;
     if (!this.#continues(item, packet, length, ipLength, headerLength)) return false;
-    const head = this.packets[item] + ipLength;
+    const head = items.packets[item] + ipLength;
     const tcp = packet + ipLength;
-    const expected = (get32(view, head + TCP_SEQUENCE) + this.totals[item] - headerLength) | 0;
+    const expected = (get32(view, head + TCP_SEQUENCE) + items.totals[item] - headerLength) | 0;
     if (get32(view, tcp + TCP_SEQUENCE) !== expected) return false;
     if (get32(view, tcp + TCP_ACKNOWLEDGEMENT) !== get32(view, head + TCP_ACKNOWLEDGEMENT)) return false;
     // one word: the data offset with the bits beside it (one of them accurate ECN's), the flags, the window
@@ -184,19 +191,19 @@ export class Merger extends ItemList {
     for (let i = TCP_MIN_HEADER; i < headerLength - ipLength; i += 4) {
       if (get32(view, tcp + i) !== get32(view, head + i)) return false;
     }
-    return this.#bothVerified(item, packet, length, ipLength, PROTOCOL_TCP);
+    return this.#bothVerified(item, packet, length, ipLength);
   }
 
   #addUdp(packet: number, length: number, ipLength: number): void {
-    const { view } = this.memory;
+    const { view } = this.#memory;
     const udp = packet + ipLength;
     const headerLength = ipLength + UDP_HEADER;
     if (length < headerLength || get16(view, udp + UDP_LENGTH) !== length - ipLength) {
       this.#closeAll();
-      this.seed(packet, length, ipLength, ipLength, true);
+      this.items.seed(packet, length, PROTOCOL_UDP, ipLength, ipLength, true);
       return;
     }
-    const slot = this.#flowSlot(packet, ipLength);
+    const slot = this.#flowSlot(packet, PROTOCOL_UDP, ipLength);
     // without a checksum, or without payload, a datagram would come out of a merge different from how it went in
     const alone = !this.options.udp || length === headerLength || get16(view, udp + UDP_CHECKSUM) === 0;
     const item = this.#flows[slot] - 1;
@@ -204,29 +211,30 @@ export class Merger extends ItemList {
       !alone &&
       item >= 0 &&
       this.#continues(item, packet, length, ipLength, headerLength) &&
-      this.#bothVerified(item, packet, length, ipLength, PROTOCOL_UDP)
+      this.#bothVerified(item, packet, length, ipLength)
     ) {
-      this.append(item, packet, length, headerLength, false);
+      this.items.append(item, packet, length, headerLength, false);
       return;
     }
-    this.#register(slot, this.seed(packet, length, ipLength, headerLength, alone || this.#wrong));
+    this.#register(slot, this.items.seed(packet, length, PROTOCOL_UDP, ipLength, headerLength, alone || this.#wrong));
   }
 
   /** The rules that TCP and UDP share: room, lengths, and IP headers that differ only where the kernel counts. */
   #continues(item: number, packet: number, length: number, ipLength: number, headerLength: number): boolean {
-    const { view } = this.memory;
+    const { view } = this.#memory;
+    const { items } = this;
     const payload = length - headerLength;
     if (
-      this.closed[item] !== 0 ||
-      this.headerLengths[item] !== headerLength ||
-      this.ipLengths[item] !== ipLength ||
-      payload > this.segmentSizes[item] ||
-      this.segmentCount[item] >= MAX_MERGED ||
-      this.totals[item] + payload > MAX_PACKET
+      items.closed[item] !== 0 ||
+      items.headerLengths[item] !== headerLength ||
+      items.ipLengths[item] !== ipLength ||
+      payload > items.segmentSizes[item] ||
+      items.segmentCount[item] >= MAX_MERGED ||
+      items.totals[item] + payload > MAX_PACKET
     ) {
       return false;
     }
-    const head = this.packets[item];
+    const head = items.packets[item];
     if (ipLength === IPV6_HEADER) {
       // version, traffic class and flow label; next header and hop limit
       return (
@@ -238,15 +246,17 @@ export class Merger extends ItemList {
     const fragment = get16(view, packet + IPV4_FRAGMENT);
     if (fragment !== get16(view, head + IPV4_FRAGMENT)) return false;
     if (get16(view, packet + IPV4_TTL) !== get16(view, head + IPV4_TTL)) return false; // TTL and protocol
-    return fragment === IPV4_DONT_FRAGMENT || get16(view, packet + IPV4_ID) === ((this.lastIds[item] + 1) & 0xffff);
+    return fragment === IPV4_DONT_FRAGMENT || get16(view, packet + IPV4_ID) === ((items.lastIds[item] + 1) & 0xffff);
   }
 
   /** Verifies the checksums of an item's first packet (once) and of the packet that wants to join. */
-  #bothVerified(item: number, packet: number, length: number, ipLength: number, protocol: number): boolean {
-    if (this.verified[item] === 0) {
-      this.verified[item] = 1;
-      if (!this.#verify(this.packets[item], this.packetLengths[item], ipLength, protocol)) {
-        this.closed[item] = 1;
+  #bothVerified(item: number, packet: number, length: number, ipLength: number): boolean {
+    const { items } = this;
+    const protocol = items.protocols[item];
+    if (items.verified[item] === 0) {
+      items.verified[item] = 1;
+      if (!this.#verify(items.packets[item], items.packetLengths[item], ipLength, protocol)) {
+        items.closed[item] = 1;
         this.badChecksums++;
         return false;
       }
@@ -260,8 +270,8 @@ export class Merger extends ItemList {
   #verify(packet: number, length: number, ipLength: number, protocol: number): boolean {
     const transportLength = length - ipLength;
     const version = ipLength === IPV6_HEADER ? 6 : 4;
-    const pseudo = pseudoHeaderSum(this.memory.view, packet, version, protocol, transportLength);
-    return this.sum(packet + ipLength, transportLength, pseudo) === 0xffff;
+    const pseudo = pseudoHeaderSum(this.#memory.view, packet, version, protocol, transportLength);
+    return this.#sum(packet + ipLength, transportLength, pseudo) === 0xffff;
   }
 
   #register(slot: number, item: number): void {
@@ -270,35 +280,35 @@ export class Merger extends ItemList {
   }
 
   /** The place in `#flows` of the packet's flow: the one it has, or the free one it would get. */
-  #flowSlot(packet: number, ipLength: number): number {
-    const { view } = this.memory;
+  #flowSlot(packet: number, protocol: number, ipLength: number): number {
+    const { view } = this.#memory;
     const ports = get32(view, packet + ipLength);
     const latest = this.#flows[this.#latestSlot] - 1;
-    if (latest >= 0 && this.#sameFlow(latest, packet, ipLength, ports)) return this.#latestSlot;
+    if (latest >= 0 && this.#sameFlow(latest, packet, protocol, ipLength, ports)) return this.#latestSlot;
     let hash = ports;
     const addresses = ipLength === IPV6_HEADER ? IPV6_SOURCE : IPV4_SOURCE;
     for (let at = addresses; at < ipLength; at += 4) hash = Math.imul(hash ^ get32(view, packet + at), 0x9e3779b1);
     hash ^= hash >>> 15;
     for (let slot = hash & (FLOW_SLOTS - 1); ; slot = (slot + 1) & (FLOW_SLOTS - 1)) {
       const item = this.#flows[slot] - 1;
-      if (item >= 0 && !this.#sameFlow(item, packet, ipLength, ports)) continue;
+      if (item >= 0 && !this.#sameFlow(item, packet, protocol, ipLength, ports)) continue;
       this.#latestSlot = slot;
       return slot;
     }
   }
 
-  #sameFlow(item: number, packet: number, ipLength: number, ports: number): boolean {
-    const { u8, view } = this.memory;
-    const head = this.packets[item];
-    if (this.ipLengths[item] !== ipLength || get32(view, head + ipLength) !== ports) return false;
+  #sameFlow(item: number, packet: number, protocol: number, ipLength: number, ports: number): boolean {
+    const { view } = this.#memory;
+    const { items } = this;
+    const head = items.packets[item];
+    if (items.protocols[item] !== protocol || items.ipLengths[item] !== ipLength) return false;
+    if (get32(view, head + ipLength) !== ports) return false;
     if (ipLength === IPV4_MIN_HEADER) {
       return (
         get32(view, head + IPV4_SOURCE) === get32(view, packet + IPV4_SOURCE) &&
-        get32(view, head + IPV4_DESTINATION) === get32(view, packet + IPV4_DESTINATION) &&
-        u8[head + IPV4_PROTOCOL] === u8[packet + IPV4_PROTOCOL]
+        get32(view, head + IPV4_DESTINATION) === get32(view, packet + IPV4_DESTINATION)
       );
     }
-    if (u8[head + IPV6_NEXT_HEADER] !== u8[packet + IPV6_NEXT_HEADER]) return false;
     for (let at = IPV6_SOURCE; at < IPV6_HEADER; at += 4) {
       if (get32(view, head + at) !== get32(view, packet + at)) return false;
     }

@@ -6,7 +6,7 @@ import type { ExecOptions, ExecResult } from '../../base/exec.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { DEFAULT_SUBNET_FILE } from '../../subnet/subnet-env.js';
 import { containerAddress, type HostSubnet, parseSubnetFile } from '../containers.js';
-import { LabError } from '../errors.js';
+import { LabError, LabPlaceError } from '../errors.js';
 import { type MatrixPlace, type MatrixResult, type MatrixSettings, runMatrix } from '../matrix.js';
 import { formatPlace, parsePlace } from '../names.js';
 import { namespaceFolder } from '../namespace.js';
@@ -138,13 +138,13 @@ function inPlace(placeText: string, argv: readonly string[], options: readonly s
     const enter = ['nsenter', `--net=${namespaceFolder}/${place.container}`];
     return ['exec', ...options, dockerName(place.host), ...enter, ...argv];
   }
-  throw new LabError('LAB_PLACE', `the compose lab has no ${formatPlace(place)}; name host1, host1/c1 or etcd`);
+  throw new LabPlaceError(`the compose lab has no ${formatPlace(place)}; name host1, host1/c1 or etcd`);
 }
 
 /** Compose's own words go to the user: a build takes its time, and is worth looking at. */
 async function compose(words: readonly string[]): Promise<void> {
   const [program, ...first] = await composeCommand();
-  const child = spawn(program as string, [...first, ...words], { cwd: projectFolder, stdio: 'inherit' });
+  const child = spawn(program, [...first, ...words], { cwd: projectFolder, stdio: 'inherit' });
   const [status] = (await once(child, 'close')) as [number | null];
   if (status !== 0) throw new LabError('LAB_COMPOSE', `compose ${words[0]} failed; its messages are above`);
 }

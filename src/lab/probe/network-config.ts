@@ -5,7 +5,7 @@ import { openRegistry } from '../../subnet/open-registry.js';
 /** Writes the network configuration, trying again until the registry answers or `timeout` milliseconds are over. */
 export async function putNetworkConfig(endpoint: string, config: string, timeout: number): Promise<void> {
   const deadline = performance.now() + timeout;
-  const registry = openRegistry({ endpoints: [endpoint] }, silentLogger());
+  const registry = await openRegistry({ endpoints: [endpoint] }, silentLogger());
   try {
     for (;;) {
       try {

@@ -1,14 +1,15 @@
+import { backendKind, checkBackendConfig } from '../../backend/select.js';
 import { messageOf } from '../../base/errors.js';
 import { parsePrefix } from '../../base/ipv4.js';
 import type { DaemonOptions } from '../../daemon/options.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { findUnderlay, type Underlay, type UnderlayOptions } from '../../routes/underlay.js';
-import type { NetworkConfig } from '../../subnet/network-config/config.js';
+import type { BackendConfig, NetworkConfig } from '../../subnet/network-config/config.js';
 import { fetchStatus } from '../status-client.js';
-import { hostChecks } from './doctor-checks.js';
-import { type DoctorQuestion, gatherHostFacts } from './doctor-facts.js';
-import { gatherRegistryFacts, registryChecks } from './doctor-registry.js';
 import { type Check, type Finding, fail, ok, runChecks, warn } from './finding.js';
+import { hostChecks } from './host-checks.js';
+import { type DoctorQuestion, gatherHostFacts } from './host-facts.js';
+import { gatherRegistryFacts, registryChecks } from './registry-checks.js';
 
 /** What the checks of the daemon itself are judged by. */
 interface DaemonFacts {
@@ -33,13 +34,6 @@ const daemonChecks: readonly Check<DaemonFacts>[] = [
         : ok(`packets between hosts go by ${underlay.name}, MTU ${underlay.mtu}`),
   },
 ];
-
-/** Bytes that each backend puts around a packet, and the port it is sent to. */
-const backends: Readonly<Record<string, { readonly overhead: number; readonly port: number }>> = {
-  udp: { overhead: 28, port: 8285 },
-  vxlan: { overhead: 50, port: 8472 },
-  'host-gw': { overhead: 0, port: 0 },
-};
 
 /** Looks at this host, at its daemon if one runs, and at the registry. Changes nothing. */
 export async function examineHost(
@@ -72,20 +66,17 @@ function question(
   underlay: Underlay | string,
   config: NetworkConfig | null,
 ): DoctorQuestion {
-  const type = config?.backend.type ?? status?.backend?.type ?? 'udp';
-  const known = backends[type] ?? backends.udp;
-  const { overhead, port } = known as { overhead: number; port: number };
-  const ownPort = config?.backend.options.port;
+  const { backend = { type: status?.backend?.type ?? 'udp', options: {} } } = config ?? {};
+  const usable = isUsable(backend) ? backend : { type: 'udp', options: {} };
+  const kind = backendKind(usable.type);
   const found = typeof underlay === 'string' ? null : underlay;
-  const devices: Readonly<Record<string, string>> = {
-    vxlan: `flannel.${config?.backend.options.vni ?? 1}`,
-    'host-gw': found?.name ?? '',
-  };
+  const ownDevice = kind.deviceName(usable.options, { udp });
+  const served = status?.backend?.device ?? '';
   return {
-    backend: type,
-    port: typeof ownPort === 'number' && ownPort > 0 ? ownPort : port,
-    device: devices[type] ?? udp.deviceName,
-    overhead,
+    backend: kind,
+    port: kind.port(usable.options),
+    device: ownDevice ?? found?.name ?? '',
+    ownDevices: [ownDevice, served].filter((name) => name !== null && name !== '' && name !== found?.name) as string[],
     network: config?.network ?? parsePrefix(status?.network ?? ''),
     subnet: parsePrefix(status?.lease?.subnet ?? ''),
     underlay: found,
@@ -93,6 +84,16 @@ function question(
     daemonPid: status?.process ?? null,
     wantedBuffer: udp.socketBuffer,
   };
+}
+
+/** What is wrong with a configuration is another check's question. */
+function isUsable(backend: BackendConfig): boolean {
+  try {
+    checkBackendConfig(backend);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 const marks = { ok: 'ok   ', warn: 'warn ', fail: 'FAIL ' } as const;

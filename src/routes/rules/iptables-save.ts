@@ -1,5 +1,7 @@
 /** What `iptables-save` prints, as data. */
 
+import { type Prefix, parsePrefix } from '../../base/ipv4.js';
+
 export interface SavedTable {
   /** Chain → its policy; `-` for a chain that a user made. */
   readonly policies: ReadonlyMap<string, string>;
@@ -77,4 +79,33 @@ export function ruleTarget(rule: string): string | null {
   const words = ruleWords(rule);
   const at = words.indexOf('-j');
   return at < 0 ? null : (words[at + 1] ?? null);
+}
+
+/** The prefixes after `-s` and `-d`, negated or not. */
+export function ruleAddresses(rule: string): readonly Prefix[] {
+  const words = ruleWords(rule);
+  return words.flatMap((word, at) => {
+    const prefix = word === '-s' || word === '-d' ? parsePrefix(words[at + 1] ?? '') : null;
+    return prefix === null ? [] : [prefix];
+  });
+}
+
+/** Does this rule, or a chain that it leads to, drop or reject whatever comes to it? */
+export function refusesEverything(rule: string, table: SavedTable, depth = 0): boolean {
+  const target = unconditionalTarget(rule);
+  if (target === null || depth > 16) return false;
+  if (target === 'DROP' || target === 'REJECT') return true;
+  for (const inner of table.rules.get(target) ?? []) {
+    if (refusesEverything(inner, table, depth + 1)) return true;
+    const verdict = unconditionalTarget(inner);
+    if (verdict === 'ACCEPT' || verdict === 'RETURN') return false;
+  }
+  return false;
+}
+
+/** The target of a rule without matches; a comment is none. */
+function unconditionalTarget(rule: string): string | null {
+  const [, , ...words] = ruleWords(rule);
+  if (words[0] === '-m' && words[1] === 'comment') words.splice(0, 4);
+  return words[0] === '-j' || words[0] === '-g' ? (words[1] ?? null) : null;
 }

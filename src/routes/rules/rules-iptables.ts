@@ -1,9 +1,11 @@
 import { exec } from '../../base/exec.js';
-import { formatPrefix } from '../../base/ipv4.js';
+import { formatPrefix, type Prefix } from '../../base/ipv4.js';
 import type { Run } from '../ip.js';
 import {
   canonicalRule,
   parseSavedRules,
+  refusesEverything,
+  ruleAddresses,
   ruleComment,
   ruleTarget,
   type SavedRules,
@@ -11,23 +13,30 @@ import {
 } from './iptables-save.js';
 import {
   type AddressMatch,
+  belongsTo,
+  type ChainRules,
   forwardRules,
+  isMulticast,
   masqueradeRules,
+  planChain,
   type Rule,
   type RulesOptions,
+  type StandingRule,
   type Verdict,
 } from './rules.js';
 import { iptablesError, RulesError } from './rules-errors.js';
 
-/** One chain of ours in one table, and the jump that leads to it. */
+/** One of flannel's chains, the jump that leads to it, and our rules in it. */
 export interface WantedChain {
   readonly table: string;
   readonly chain: string;
   /** The kernel's chain that the jump stands in. */
   readonly parent: string;
   readonly comment: string;
-  /** Null: the chain, the jump and everything with our comment in `parent` must be gone. */
-  readonly rules: readonly string[] | null;
+  /** As `iptables-save` prints them. */
+  readonly shared: readonly string[];
+  /** Empty: none of ours may be there. */
+  readonly own: readonly string[];
 }
 
 /** What to feed to `iptables-restore --noflush`, and what that changes, one line of text each. Empty when nothing is. */
@@ -43,25 +52,15 @@ const targets: Readonly<Record<Verdict, string>> = {
   'masquerade fully random': 'MASQUERADE --random-fully',
 };
 
-/** flannel's chains with the rules for these options; without options, none of them. */
-export function wantedChains(options: RulesOptions | null): readonly WantedChain[] {
-  const chain = (name: string, comment: string, rules: readonly Rule[] | null) =>
-    rules?.map((rule) => ruleText(name, rule, comment)) ?? null;
+/** flannel's chains with the rules for these options. */
+export function wantedChains(options: RulesOptions): readonly WantedChain[] {
+  const chain = (table: string, name: string, parent: string, comment: string, { shared, own }: ChainRules) => {
+    const text = (rule: Rule) => ruleText(name, rule, comment);
+    return { table, chain: name, parent, comment, shared: shared.map(text), own: own.map(text) };
+  };
   return [
-    {
-      table: 'nat',
-      chain: 'FLANNEL-POSTRTG',
-      parent: 'POSTROUTING',
-      comment: 'flanneld masq',
-      rules: chain('FLANNEL-POSTRTG', 'flanneld masq', options?.masquerade ? masqueradeRules(options) : null),
-    },
-    {
-      table: 'filter',
-      chain: 'FLANNEL-FWD',
-      parent: 'FORWARD',
-      comment: 'flanneld forward',
-      rules: chain('FLANNEL-FWD', 'flanneld forward', options?.forward ? forwardRules(options) : null),
-    },
+    chain('nat', 'FLANNEL-POSTRTG', 'POSTROUTING', 'flanneld masq', masqueradeRules(options)),
+    chain('filter', 'FLANNEL-FWD', 'FORWARD', 'flanneld forward', forwardRules(options)),
   ];
 }
 
@@ -91,24 +90,32 @@ function jumpText({ parent, chain, comment }: WantedChain): string {
 /**
  * Compares what is there with what is wanted.
  *
- * A chain that differs in any way is rewritten whole, in one transaction of its table. Jumps are appended, as flannel
- * does; one that is there stays where it is. In the kernel's chains only rules that carry flannel's comment, and when a
- * chain of ours goes also every jump to it, are ever removed: versions of flannel before these chains existed left
- * rules with that comment there.
+ * All is written in one transaction of each table. Our rules in flannel's chain are told from those of other overlays by
+ * their addresses, and the chain stays for as long as there are any. In the kernel's chains only the jump is ours, and
+ * rules with flannel's comment and our addresses, or none: versions of flannel before these chains existed left such.
+ *
+ * The jump is appended, as flannel does, so that what the operator refuses before stays refused; but never behind a rule
+ * that refuses everything, where it would do nothing (RHEL's FORWARD ends with one): then it stands right before that.
+ *
+ * @param networks of this overlay: today's, and former ones whose rules shall go
  */
-export function repairScript(wanted: readonly WantedChain[], saved: SavedRules): IptablesRepair {
+export function repairScript(
+  wanted: readonly WantedChain[],
+  saved: SavedRules,
+  networks: readonly Prefix[],
+): IptablesRepair {
   const script: string[] = [];
   const changes: string[] = [];
   for (const chain of wanted) {
-    if (chain.rules !== null && saved.incompatible.includes(chain.table)) {
+    if (chain.own.length > 0 && saved.incompatible.includes(chain.table)) {
       throw new RulesError(
         'RULES_TABLE_FOREIGN',
         `the table ip ${chain.table} holds rules that iptables cannot show; move them to a table of their own with nft, ` +
           'or set "EnableNFTables": true in the network configuration',
       );
     }
-    const table = saved.tables.get(chain.table);
-    const { lines, texts } = chain.rules === null ? removal(chain, table) : restoration(chain, chain.rules, table);
+    const table = saved.tables.get(chain.table) ?? { policies: new Map(), rules: new Map() };
+    const { lines, texts } = tableRepair(chain, table, networks);
     if (lines.length > 0) script.push(`*${chain.table}`, ...lines, 'COMMIT');
     changes.push(...texts);
   }
@@ -120,44 +127,72 @@ interface TableRepair {
   readonly texts: readonly string[];
 }
 
-function restoration(wanted: WantedChain, rules: readonly string[], table: SavedTable | undefined): TableRepair {
-  const lines: string[] = [];
-  const texts: string[] = [];
-  const place = `${wanted.table} ${wanted.chain}`;
-  const present = table?.rules.get(wanted.chain);
-  if (present === undefined || !sameRules(present, rules)) {
-    lines.push(`:${wanted.chain} - [0:0]`, ...rules);
-    texts.push(present === undefined ? `made the chain ${place}` : `put the rules of the chain ${place} right`);
+function tableRepair(wanted: WantedChain, table: SavedTable, networks: readonly Prefix[]): TableRepair {
+  const { chain, shared, own } = wanted;
+  const place = `${wanted.table} ${chain}`;
+  const present = table.rules.get(chain);
+  const texts = { shared: shared.map(canonicalRule), own: own.map(canonicalRule) };
+  const { remove, insert, append, isShared } = planChain((present ?? []).map(standing), texts, networks);
+  const isWanted = own.length > 0;
+  if (!isWanted && !isShared) return chainRemoval(wanted, table, networks);
+  const parent = isWanted ? parentRepair(wanted, table, networks) : { lines: [], texts: [] };
+  if (present === undefined) {
+    const lines = [`:${chain} - [0:0]`, ...shared, ...own, ...parent.lines];
+    return { lines, texts: [`made the chain ${place}`, ...parent.texts] };
   }
-  const jump = jumpText(wanted);
-  const jumps: string[] = [];
-  for (const rule of table?.rules.get(wanted.parent) ?? []) {
-    if (canonicalRule(rule) === canonicalRule(jump)) jumps.push(rule);
-    else if (ruleComment(rule) === wanted.comment) {
-      lines.push(deletion(rule));
-      texts.push(`removed from ${wanted.table} ${rule.slice(3)}`);
-    }
-  }
-  for (const extra of jumps.slice(1)) {
-    lines.push(deletion(extra));
-    texts.push(`removed a second jump from ${wanted.parent} to ${place}`);
-  }
-  if (jumps.length === 0) {
-    lines.push(jump);
-    texts.push(`added the jump from ${wanted.parent} to ${place}`);
-  }
-  return { lines, texts };
+  const lines = [
+    ...remove.map((at) => deletion(present[at] as string)),
+    ...insert.map((index) => insertion(shared[index] as string, 1)).reverse(),
+    ...(append ? own : []),
+  ];
+  const done = isWanted ? `put the rules of the chain ${place} right` : `removed our rules from the chain ${place}`;
+  return { lines: [...lines, ...parent.lines], texts: [...(lines.length > 0 ? [done] : []), ...parent.texts] };
 }
 
-function removal(unwanted: WantedChain, table: SavedTable | undefined): TableRepair {
+function standing(rule: string): StandingRule {
+  return { text: canonicalRule(rule), addresses: ruleAddresses(rule).filter((one) => !isMulticast(one)) };
+}
+
+/** One jump to the chain, where it takes effect, and nothing of before there were chains. */
+function parentRepair(wanted: WantedChain, table: SavedTable, networks: readonly Prefix[]): TableRepair {
+  const { chain, parent } = wanted;
+  const place = `${wanted.table} ${chain}`;
+  const jump = jumpText(wanted);
+  const rules = table.rules.get(parent) ?? [];
+  const isJump = (rule: string) => canonicalRule(rule) === canonicalRule(jump);
+  const wall = rules.findIndex((rule) => !isJump(rule) && refusesEverything(rule, table));
+  const jumps = rules.flatMap((rule, at) => (isJump(rule) ? [at] : []));
+  // A rule is deleted by its text, which takes the first like it; so one jump in a wrong place costs all of them.
+  const good = jumps.every((at) => wall < 0 || at < wall) ? jumps[0] : undefined;
+  const gone = rules.filter((rule, at) => (isJump(rule) ? at !== good : isLeftover(rule, wanted, networks)));
+  const left = rules.filter((rule) => !gone.includes(rule));
+  const end = left.findIndex((rule) => refusesEverything(rule, table));
+  const add = good !== undefined ? [] : [end < 0 ? jump : insertion(jump, end + 1)];
+  const before = end < 0 ? '' : `, before ${(left[end] as string).slice(3)}`;
+  return {
+    lines: [...gone.map(deletion), ...add],
+    texts: [
+      ...gone.map((rule) => `removed from ${wanted.table} ${rule.slice(3)}`),
+      ...add.map(() => `added the jump from ${parent} to ${place}${before}`),
+    ],
+  };
+}
+
+/** A rule that flannel left in the kernel's chain before it had its own; one that names no address is nobody's in particular. */
+function isLeftover(text: string, { comment }: WantedChain, networks: readonly Prefix[]): boolean {
+  const rule = standing(text);
+  return ruleComment(text) === comment && (rule.addresses.length === 0 || belongsTo(rule, networks));
+}
+
+/** Nobody has rules in the chain any more: it goes with every jump to it. */
+function chainRemoval(unwanted: WantedChain, table: SavedTable, networks: readonly Prefix[]): TableRepair {
   const lines: string[] = [];
   const texts: string[] = [];
-  if (table === undefined) return { lines, texts };
   for (const [chain, rules] of table.rules) {
     if (chain === unwanted.chain) continue;
     for (const rule of rules) {
-      const ours = chain === unwanted.parent && ruleComment(rule) === unwanted.comment;
-      if (!ours && ruleTarget(rule) !== unwanted.chain) continue;
+      const left = chain === unwanted.parent && isLeftover(rule, unwanted, networks);
+      if (!left && ruleTarget(rule) !== unwanted.chain) continue;
       lines.push(deletion(rule));
       texts.push(`removed from ${unwanted.table} ${rule.slice(3)}`);
     }
@@ -175,11 +210,9 @@ function deletion(rule: string): string {
   return `-D${rule.slice(2)}`;
 }
 
-function sameRules(present: readonly string[], wanted: readonly string[]): boolean {
-  return (
-    present.length === wanted.length &&
-    present.every((rule, index) => canonicalRule(rule) === canonicalRule(wanted[index] as string))
-  );
+function insertion(rule: string, place: number): string {
+  const [, chain = '', rest = ''] = /^-A (\S+) (.*)$/.exec(rule) ?? [];
+  return `-I ${chain} ${place} ${rest}`;
 }
 
 /** What `iptables --version` says. Versions before 1.8 knew only what is now called legacy. */
@@ -199,62 +232,71 @@ export function parseIptablesVersion(text: string): IptablesVersion {
 /** How often `apply` writes before it gives up against a program that keeps undoing it. */
 const attempts = 3;
 
+export interface IptablesContext {
+  /** What is wanted; with neither masquerading nor forwarding, all of this overlay's is to be removed. */
+  readonly options: RulesOptions;
+  readonly run?: Run;
+  /** `iptables`, or a variant such as `iptables-legacy`. */
+  readonly program?: string;
+}
+
 /** The rules by `iptables-save` and `iptables-restore`, legacy or nft. */
 export class IptablesRules {
-  private version: IptablesVersion | null = null;
+  readonly #options: RulesOptions;
+  readonly #run: Run;
+  readonly #program: string;
+  #version: IptablesVersion | null = null;
 
-  /**
-   * @param options what is wanted; null when everything is to be removed
-   * @param program `iptables`, or a variant such as `iptables-legacy`
-   */
-  constructor(
-    private readonly options: RulesOptions | null,
-    private readonly run: Run = exec,
-    private readonly program = 'iptables',
-  ) {}
+  constructor({ options, run = exec, program = 'iptables' }: IptablesContext) {
+    this.#options = options;
+    this.#run = run;
+    this.#program = program;
+  }
 
   /** Asks the program once what it is. */
   async identify(): Promise<IptablesVersion> {
-    if (this.version === null) {
-      const { stdout } = await this.attempt([this.program, '--version']);
-      this.version = parseIptablesVersion(stdout);
+    if (this.#version === null) {
+      const { stdout } = await this.#attempt([this.#program, '--version']);
+      this.#version = parseIptablesVersion(stdout);
     }
-    return this.version;
+    return this.#version;
   }
 
   async apply(): Promise<readonly string[]> {
+    const { network, formerNetworks = [] } = this.#options;
     const changes: string[] = [];
     for (let attempt = 0; attempt < attempts; attempt++) {
-      const repairs = await this.sync();
+      const repairs = await this.#sync([network, ...formerNetworks]);
       if (repairs.length === 0) return changes;
       changes.push(...repairs);
     }
     throw new RulesError(
       'RULES_NOT_KEPT',
-      `the rules written with ${this.program}-restore do not stay as written (${changes.at(-1)}); ` +
+      `the rules written with ${this.#program}-restore do not stay as written (${changes.at(-1)}); ` +
         'find the program that changes them with nft monitor, or by looking for other network daemons',
     );
   }
 
+  /** Rules of former networks may be another overlay's by now. */
   async check(): Promise<readonly string[]> {
-    return this.sync();
+    return this.#sync([this.#options.network]);
   }
 
-  private async sync(): Promise<readonly string[]> {
+  async #sync(networks: readonly Prefix[]): Promise<readonly string[]> {
     const { modern } = await this.identify();
     // One process for all tables: naming one with -t would need a process for each, and make legacy load it.
-    const { stdout } = await this.attempt([`${this.program}-save`]);
-    const options = this.options && { ...this.options, randomFully: this.options.randomFully && modern };
-    const { script, changes } = repairScript(wantedChains(options), parseSavedRules(stdout));
+    const { stdout } = await this.#attempt([`${this.#program}-save`]);
+    const options = { ...this.#options, randomFully: this.#options.randomFully && modern };
+    const { script, changes } = repairScript(wantedChains(options), parseSavedRules(stdout), networks);
     if (script !== '') {
-      await this.attempt([`${this.program}-restore`, '--noflush', ...(modern ? ['--wait=10'] : [])], script);
+      await this.#attempt([`${this.#program}-restore`, '--noflush', ...(modern ? ['--wait=10'] : [])], script);
     }
-    return changes.map((change) => `${this.program}: ${change}`);
+    return changes.map((change) => `${this.#program}: ${change}`);
   }
 
-  private async attempt(argv: readonly string[], input?: string) {
+  async #attempt(argv: readonly string[], input?: string) {
     try {
-      return await this.run(argv, input === undefined ? {} : { input });
+      return await this.#run(argv, input === undefined ? {} : { input });
     } catch (thrown) {
       throw iptablesError(thrown, input);
     }

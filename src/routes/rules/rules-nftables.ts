@@ -1,45 +1,37 @@
 import { ExecError, exec } from '../../base/exec.js';
-import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
+import { formatIpv4, formatPrefix, type Prefix, parseIpv4 } from '../../base/ipv4.js';
 import type { Run } from '../ip.js';
 import {
   type AddressMatch,
+  belongsTo,
+  type ChainRules,
   forwardRules,
+  isMulticast,
   masqueradeRules,
+  planChain,
   type Rule,
   type RulesOptions,
+  type StandingRule,
   type Verdict,
 } from './rules.js';
 import { nftablesError, RulesError } from './rules-errors.js';
 
-/** flannel's table. It is ours alone, but chains in it that we do not know are left in peace. */
+/** flannel's table. Chains in it that we do not know are left in peace. */
 export const nftablesTable = 'flannel-ipv4';
+const table = `ip ${nftablesTable}`;
 
-/** A base chain with its rules. */
-export interface NftablesChain {
+/** A base chain with our rules in it. */
+export interface NftablesChain extends ChainRules {
   readonly name: string;
   readonly type: string;
   readonly hook: string;
   readonly priority: number;
-  /** Null: the chain must be gone. */
-  readonly rules: readonly Rule[] | null;
 }
 
 export function wantedNftablesChains(options: RulesOptions): readonly NftablesChain[] {
   return [
-    {
-      name: 'forward',
-      type: 'filter',
-      hook: 'forward',
-      priority: 0,
-      rules: options.forward ? forwardRules(options) : null,
-    },
-    {
-      name: 'postrtg',
-      type: 'nat',
-      hook: 'postrouting',
-      priority: 100,
-      rules: options.masquerade ? masqueradeRules(options) : null,
-    },
+    { name: 'forward', type: 'filter', hook: 'forward', priority: 0, ...forwardRules(options) },
+    { name: 'postrtg', type: 'nat', hook: 'postrouting', priority: 100, ...masqueradeRules(options) },
   ];
 }
 
@@ -81,34 +73,52 @@ export function nftablesRuleJson(rule: Rule): readonly unknown[] {
   ];
 }
 
-/** A chain as it was listed, each rule as canonical text. */
+/** A chain as it was listed. */
 export interface ListedChain {
   readonly type?: string;
   readonly hook?: string;
   readonly priority?: number;
   readonly policy?: string;
-  readonly rules: readonly string[];
+  readonly rules: readonly ListedRule[];
+}
+
+export interface ListedRule extends StandingRule {
+  readonly handle: number;
 }
 
 interface ListedObject {
   readonly chain?: { name: string; type?: string; hook?: string; prio?: number; policy?: string };
-  readonly rule?: { chain: string; expr: readonly unknown[] };
+  readonly rule?: { chain: string; handle: number; expr: readonly unknown[] };
 }
 
 /** Reads the output of `nft -j list table`. */
 export function parseNftablesTable(json: string): ReadonlyMap<string, ListedChain> {
   const { nftables } = JSON.parse(json) as { nftables: readonly ListedObject[] };
-  const chains = new Map<string, ListedChain & { rules: string[] }>();
+  const chains = new Map<string, ListedChain & { rules: ListedRule[] }>();
   for (const { chain, rule } of nftables) {
     if (chain !== undefined) {
       const { name, type, hook, prio, policy } = chain;
       const base = { ...(type && { type }), ...(hook && { hook }), ...(policy && { policy }) };
       chains.set(name, { ...base, ...(prio !== undefined && { priority: prio }), rules: [] });
     } else if (rule !== undefined) {
-      chains.get(rule.chain)?.rules.push(canonicalExpressions(rule.expr));
+      const { handle, expr } = rule;
+      const addresses = addressesIn(expr).filter((one) => !isMulticast(one));
+      chains.get(rule.chain)?.rules.push({ handle, text: canonicalExpressions(expr), addresses });
     }
   }
   return chains;
+}
+
+/** Every prefix and single address in the expressions of a rule. */
+function addressesIn(value: unknown): readonly Prefix[] {
+  if (typeof value === 'string') {
+    const address = parseIpv4(value);
+    return address === null ? [] : [{ address, length: 32 }];
+  }
+  if (typeof value !== 'object' || value === null) return [];
+  const { addr, len } = value as { addr?: unknown; len?: unknown };
+  if (typeof addr !== 'string' || typeof len !== 'number') return Object.values(value).flatMap(addressesIn);
+  return addressesIn(addr).map(({ address }) => ({ address, length: len }));
 }
 
 /** Members in a fixed order, and flags always a list: versions of nft print a single flag bare, or in a list. */
@@ -125,87 +135,116 @@ function canonical(value: unknown): unknown {
   );
 }
 
-/** Chain → its rules as this version of nft printed them right after we wrote them. */
-export type KnownPrints = ReadonlyMap<string, readonly string[]>;
+/** How this version of nft prints a rule that we wrote → the text that we expected. */
+export type KnownPrints = ReadonlyMap<string, string>;
 
 export interface NftablesRepair {
   /** One transaction for `nft -f`. Empty when nothing is to be done. */
   readonly script: string;
   readonly changes: readonly string[];
-  /** The chains that the script rewrites. */
-  readonly rewritten: readonly string[];
+  /** The chains that the script writes our rules to. */
+  readonly written: readonly string[];
 }
 
-/** Compares the listed table (null: there is none) with the wanted chains. */
+/**
+ * Compares the listed table (null: there is none) with what is wanted.
+ *
+ * @param networks of this overlay: today's, and former ones whose rules shall go
+ */
 export function nftablesRepair(
   wanted: readonly NftablesChain[],
   listed: ReadonlyMap<string, ListedChain> | null,
+  networks: readonly Prefix[],
   known: KnownPrints = new Map(),
 ): NftablesRepair {
-  const table = `ip ${nftablesTable}`;
   const lines: string[] = [];
   const changes: string[] = [];
-  const rewritten: string[] = [];
+  const written: string[] = [];
+  const removed = new Set<string>();
   for (const chain of wanted) {
-    const present = listed?.get(chain.name);
-    const place = `${table} ${chain.name}`;
-    if (chain.rules === null) {
+    const { name, type, hook, priority, shared, own } = chain;
+    const place = `${table} ${name}`;
+    const base = `add chain ${place} { type ${type} hook ${hook} priority ${priority}; policy accept; }`;
+    const add = (rule: Rule) => `add rule ${place} ${nftablesRuleText(rule)}`;
+    const present = listed?.get(name);
+    const isWanted = own.length > 0;
+    const rules = (present?.rules ?? []).map((rule) => ({ ...rule, text: known.get(rule.text) ?? rule.text }));
+    const plan = planChain(rules, { shared: shared.map(expectedText), own: own.map(expectedText) }, networks);
+    if (!isWanted && !plan.isShared) {
       if (present === undefined) continue;
       lines.push(`flush chain ${place}`, `delete chain ${place}`);
       changes.push(`removed the chain ${place}`);
-      continue;
-    }
-    const expected = chain.rules.map((rule) => canonicalExpressions(nftablesRuleJson(rule)));
-    if (present !== undefined && rightBase(chain, present)) {
-      if (sameTexts(present.rules, expected) || sameTexts(present.rules, known.get(chain.name))) continue;
-      lines.push(`flush chain ${place}`);
-      changes.push(`put the rules of the chain ${place} right`);
-    } else {
+      removed.add(name);
+    } else if (isWanted && (present === undefined || !isOnHook(chain, present))) {
+      // Other overlays' rules go with a chain on the wrong hook, where they did nothing; their daemons write them again.
       if (present !== undefined) lines.push(`flush chain ${place}`, `delete chain ${place}`);
-      const { type, hook, priority } = chain;
-      lines.push(`add chain ${place} { type ${type} hook ${hook} priority ${priority}; policy accept; }`);
+      lines.push(base, ...[...shared, ...own].map(add));
       changes.push(present === undefined ? `made the chain ${place}` : `put the chain ${place} back on its hook`);
+      written.push(name);
+    } else {
+      const work = [
+        ...(isWanted && present?.policy !== 'accept' ? [base] : []),
+        ...plan.remove.map((at) => `delete rule ${place} handle ${rules[at]?.handle}`),
+        ...plan.insert.map((index) => `insert rule ${place} ${nftablesRuleText(shared[index] as Rule)}`).reverse(),
+        ...(plan.append ? own.map(add) : []),
+      ];
+      if (work.length === 0) continue;
+      lines.push(...work);
+      changes.push(
+        isWanted ? `put the rules of the chain ${place} right` : `removed our rules from the chain ${place}`,
+      );
+      if (plan.append || plan.insert.length > 0) written.push(name);
     }
-    lines.push(...chain.rules.map((rule) => `add rule ${place} ${nftablesRuleText(rule)}`));
-    rewritten.push(chain.name);
   }
   if (listed === null && lines.length > 0) lines.unshift(`add table ${table}`);
-  return { script: lines.length === 0 ? '' : `${lines.join('\n')}\n`, changes, rewritten };
+  if (removed.size > 0 && written.length === 0 && listed?.size === removed.size) {
+    return { script: `delete table ${table}\n`, changes: [`removed the table ${table}`], written };
+  }
+  return { script: lines.length === 0 ? '' : `${lines.join('\n')}\n`, changes, written };
 }
 
-function rightBase(wanted: NftablesChain, { type, hook, priority, policy }: ListedChain): boolean {
-  return type === wanted.type && hook === wanted.hook && priority === wanted.priority && policy === 'accept';
+function expectedText(rule: Rule): string {
+  return canonicalExpressions(nftablesRuleJson(rule));
 }
 
-function sameTexts(a: readonly string[], b: readonly string[] | undefined): boolean {
-  return b !== undefined && a.length === b.length && a.every((text, index) => text === b[index]);
+function isOnHook(wanted: NftablesChain, { type, hook, priority }: ListedChain): boolean {
+  return type === wanted.type && hook === wanted.hook && priority === wanted.priority;
 }
 
-/** The rules by `nft`, in a table of their own. */
+export interface NftablesContext {
+  /** What is wanted; with neither masquerading nor forwarding, all of this overlay's is to be removed. */
+  readonly options: RulesOptions;
+  readonly run?: Run;
+}
+
+/** The rules by `nft`, in flannel's table. */
 export class NftablesRules {
-  private readonly wanted: readonly NftablesChain[];
-  private readonly known = new Map<string, readonly string[]>();
+  readonly #wanted: readonly NftablesChain[];
+  readonly #options: RulesOptions;
+  readonly #run: Run;
+  readonly #known = new Map<string, string>();
 
-  constructor(
-    options: RulesOptions,
-    private readonly run: Run = exec,
-  ) {
-    this.wanted = wantedNftablesChains(options);
+  constructor({ options, run = exec }: NftablesContext) {
+    this.#options = options;
+    this.#wanted = wantedNftablesChains(options);
+    this.#run = run;
   }
 
   async apply(): Promise<readonly string[]> {
-    const { changes, rewritten } = await this.sync();
-    if (rewritten.length > 0) await this.learn(rewritten);
+    const { network, formerNetworks = [] } = this.#options;
+    const { changes, written } = await this.#sync([network, ...formerNetworks]);
+    if (written.length > 0) await this.#learn(written);
     return changes;
   }
 
+  /** Rules of former networks may be another overlay's by now. */
   async check(): Promise<readonly string[]> {
-    return (await this.sync()).changes;
+    return (await this.#sync([this.#options.network])).changes;
   }
 
-  private async sync(): Promise<NftablesRepair> {
-    const repair = nftablesRepair(this.wanted, await listTable(this.run), this.known);
-    if (repair.script !== '') await nft(this.run, ['-f', '-'], repair.script);
+  async #sync(networks: readonly Prefix[]): Promise<NftablesRepair> {
+    const repair = nftablesRepair(this.#wanted, await listTable(this.#run), networks, this.#known);
+    if (repair.script !== '') await nft(this.#run, ['-f', '-'], repair.script);
     return { ...repair, changes: repair.changes.map((change) => `nft: ${change}`) };
   }
 
@@ -213,28 +252,24 @@ export class NftablesRules {
    * Remembers how this nft prints what was just written, so that a version which prints a rule in other words than the
    * one tweed was made with does not make every later check rewrite it.
    */
-  private async learn(rewritten: readonly string[]): Promise<void> {
-    const listed = await listTable(this.run);
-    for (const chain of this.wanted) {
-      if (chain.rules === null || !rewritten.includes(chain.name)) continue;
-      const present = listed?.get(chain.name);
-      if (present === undefined || !rightBase(chain, present) || present.rules.length !== chain.rules.length) {
+  async #learn(written: readonly string[]): Promise<void> {
+    const listed = await listTable(this.#run);
+    for (const { name, own, shared } of this.#wanted) {
+      if (!written.includes(name)) continue;
+      const rules = listed?.get(name)?.rules ?? [];
+      const ours = rules.filter((rule) => belongsTo(rule, [this.#options.network]));
+      if (ours.length !== own.length) {
         throw new RulesError(
           'RULES_NOT_KEPT',
-          `the rules written to the chain ${chain.name} of the table ip ${nftablesTable} do not stay as written; ` +
+          `the rules written to the chain ${name} of the table ${table} do not stay as written; ` +
             'find the program that changes them with nft monitor',
         );
       }
-      this.known.set(chain.name, present.rules);
+      const heads = rules.filter(({ addresses }) => addresses.length === 0).slice(0, shared.length);
+      const expected = [...shared.slice(0, heads.length), ...own].map(expectedText);
+      for (const [index, { text }] of [...heads, ...ours].entries()) this.#known.set(text, expected[index] as string);
     }
   }
-}
-
-/** Deletes the table with all that is in it. */
-export async function removeNftablesTable(run: Run = exec): Promise<readonly string[]> {
-  if ((await listTable(run)) === null) return [];
-  await nft(run, ['delete', 'table', 'ip', nftablesTable]);
-  return [`nft: removed the table ip ${nftablesTable}`];
 }
 
 async function listTable(run: Run): Promise<ReadonlyMap<string, ListedChain> | null> {

@@ -1,11 +1,15 @@
 /**
- * Masquerade and forward rules: what is wanted, free of any tool.
+ * Masquerade and forward rules: what is wanted, and whose a rule is that stands there; free of any tool.
  *
  * rules-iptables.ts and rules-nftables.ts write the same rules in the words of their tool, so that the two modes
  * cannot come to mean different things. traffic-rules.ts chooses between them.
+ *
+ * A host can have several overlays, each with a daemon of its own, tweed or flanneld, and all of them write to the same
+ * two chains. So a daemon owns rules, not chains: those that name addresses of its network. What names addresses of
+ * another network is another daemon's; what names none is wanted by all of them, or was put there by somebody who has no
+ * business in these chains.
  */
-import type { Prefix } from '../../base/ipv4.js';
-import { parsePrefix } from '../../base/ipv4.js';
+import { contains, type Prefix, parsePrefix } from '../../base/ipv4.js';
 
 export interface RulesOptions {
   /** The overlay's network. */
@@ -18,6 +22,8 @@ export interface RulesOptions {
   readonly randomFully: boolean;
   /** `--iptables-forward-rules`. */
   readonly forward: boolean;
+  /** Networks of this overlay in an earlier life: rules for them go when `apply` is called. */
+  readonly formerNetworks?: readonly Prefix[];
 }
 
 /** Rules in force on one host, by one tool. */
@@ -29,7 +35,7 @@ export interface TrafficRules {
   apply(): Promise<readonly string[]>;
   /** Puts back what another program took away or changed, at the price of one process when nothing was. */
   check(): Promise<readonly string[]>;
-  /** Removes every rule of tweed and flanneld, of either mode. */
+  /** Removes every rule of this overlay, of either mode, and the chains that are empty then. */
   cleanUp(): Promise<readonly string[]>;
 }
 
@@ -48,6 +54,75 @@ export interface Rule {
   readonly verdict: Verdict;
 }
 
+/** The rules of one chain. Those that name no address come first and serve every overlay. */
+export interface ChainRules {
+  readonly shared: readonly Rule[];
+  readonly own: readonly Rule[];
+}
+
+/** A rule that stands in a chain. */
+export interface StandingRule {
+  /** Canonical: what means the same has the same text. */
+  readonly text: string;
+  /** Sources and destinations that it names. */
+  readonly addresses: readonly Prefix[];
+}
+
+/** What makes a chain right. */
+export interface ChainPlan {
+  /** Rules to take away, by their place. */
+  readonly remove: readonly number[];
+  /** Shared rules to put at the head, by their place among those. */
+  readonly insert: readonly number[];
+  /** Put all of our own at the end. */
+  readonly append: boolean;
+  /** Rules of other overlays stand there too, so the chain is not ours to remove. */
+  readonly isShared: boolean;
+}
+
+/**
+ * Compares a chain with the rules that this overlay wants in it; with none, those that there are go.
+ *
+ * Own rules stay together and in order, behind the shared ones. Where they do not, they are written anew, all of them.
+ *
+ * @param networks of this overlay; what names addresses inside is its own
+ */
+export function planChain(
+  present: readonly StandingRule[],
+  wanted: { readonly shared: readonly string[]; readonly own: readonly string[] },
+  networks: readonly Prefix[],
+): ChainPlan {
+  const isOurs = (rule: StandingRule) => belongsTo(rule, networks);
+  const isWanted = wanted.own.length > 0;
+  const placesOf = (which: (rule: StandingRule) => boolean) => present.flatMap((rule, at) => (which(rule) ? [at] : []));
+  const ours = placesOf(isOurs);
+  const strays = placesOf(({ text, addresses }) => isWanted && addresses.length === 0 && !wanted.shared.includes(text));
+  const right = ours.length === wanted.own.length && ours.every((at, index) => present[at]?.text === wanted.own[index]);
+  const append = isWanted && !right;
+  const first = append ? present.length : (ours[0] ?? present.length);
+  const missing = wanted.shared.flatMap((text, index) =>
+    present.slice(0, first).some((rule) => rule.text === text) ? [] : [index],
+  );
+  return {
+    remove: right ? strays : [...ours, ...strays].sort((a, b) => a - b),
+    insert: isWanted ? missing : [],
+    append,
+    isShared: present.some((rule) => rule.addresses.length > 0 && !isOurs(rule)),
+  };
+}
+
+/** Does the rule name addresses of one of these networks? */
+export function belongsTo({ addresses }: StandingRule, networks: readonly Prefix[]): boolean {
+  return addresses.some((one) =>
+    networks.some((network) => one.length >= network.length && contains(network, one.address)),
+  );
+}
+
+/** Every overlay has it in its rules, so it is nobody's address. */
+export function isMulticast({ address, length }: Prefix): boolean {
+  return address === multicast.address && length === multicast.length;
+}
+
 /** Set by Kubernetes (kube-proxy) on packets that it masquerades itself. */
 const masqueradedElsewhere = 0x4000;
 const multicast = parsePrefix('224.0.0.0/4') as Prefix;
@@ -60,22 +135,23 @@ const outside = (prefix: Prefix): AddressMatch => ({ prefix, negated: true });
  * through this host; traffic within the overlay keeps its addresses, and so does what arrives for this host's own
  * containers, whoever sent it.
  */
-export function masqueradeRules({ network, subnet, randomFully }: RulesOptions): readonly Rule[] {
-  const masquerade = randomFully ? 'masquerade fully random' : 'masquerade';
-  return [
-    { mark: masqueradedElsewhere, verdict: 'return' },
+export function masqueradeRules({ network, subnet, masquerade, randomFully }: RulesOptions): ChainRules {
+  const verdict = randomFully ? 'masquerade fully random' : 'masquerade';
+  const own: readonly Rule[] = [
     { source: within(subnet), destination: within(network), verdict: 'return' },
     { source: within(network), destination: within(subnet), verdict: 'return' },
     { source: outside(network), destination: within(subnet), verdict: 'return' },
-    { source: within(network), destination: outside(multicast), verdict: masquerade },
-    { source: outside(network), destination: within(network), verdict: masquerade },
+    { source: within(network), destination: outside(multicast), verdict },
+    { source: outside(network), destination: within(network), verdict },
   ];
+  return { shared: [{ mark: masqueradedElsewhere, verdict: 'return' }], own: masquerade ? own : [] };
 }
 
 /** Lets the overlay's traffic through a host whose policy for forwarded packets is DROP. */
-export function forwardRules({ network }: RulesOptions): readonly Rule[] {
-  return [
+export function forwardRules({ network, forward }: RulesOptions): ChainRules {
+  const own: readonly Rule[] = [
     { source: within(network), verdict: 'accept' },
     { destination: within(network), verdict: 'accept' },
   ];
+  return { shared: [], own: forward ? own : [] };
 }

@@ -3,7 +3,7 @@ import type { Run } from '../ip.js';
 import type { RulesOptions, TrafficRules } from './rules.js';
 import { RulesError } from './rules-errors.js';
 import { IptablesRules } from './rules-iptables.js';
-import { NftablesRules, removeNftablesTable } from './rules-nftables.js';
+import { NftablesRules } from './rules-nftables.js';
 
 /** `nftables` when the network configuration says `EnableNFTables`. */
 export type RulesMode = 'iptables' | 'nftables';
@@ -21,34 +21,34 @@ export function createTrafficRules(
   options: RulesOptions,
   { run = exec, iptables = 'iptables' }: TrafficRulesSettings = {},
 ): TrafficRules {
-  const clearNftables = () => tolerant('nftables', () => removeNftablesTable(run));
-  const clearIptables = (program: string) => tolerant(program, () => new IptablesRules(null, run, program).apply());
-  const cleanUp = async () => [
-    ...(await clearNftables()),
-    // Hosts with iptables older than 1.8 have no variants, only the plain name.
-    ...(await clearIptables(iptables)),
-    ...(await clearIptables('iptables-legacy')),
-    ...(await clearIptables('iptables-nft')),
-  ];
+  const nothing = { ...options, masquerade: false, forward: false };
+  const clearNftables = () => tolerant('nftables', () => new NftablesRules({ options: nothing, run }).apply());
+  const clearIptables = async (...programs: readonly string[]) => {
+    const changes: string[] = [];
+    for (const program of programs) {
+      const rules = new IptablesRules({ options: nothing, run, program });
+      changes.push(...(await tolerant(program, () => rules.apply())));
+    }
+    return changes;
+  };
+  // Hosts with iptables older than 1.8 have no variants, only the plain name.
+  const clearAllIptables = () => clearIptables(iptables, 'iptables-legacy', 'iptables-nft');
+  const cleanUp = async () => [...(await clearNftables()), ...(await clearAllIptables())];
   // Then no tool is needed, and none needs to be installed.
   if (!options.masquerade && !options.forward) return { apply: cleanUp, check: async () => [], cleanUp };
 
   if (mode === 'nftables') {
-    const own = new NftablesRules(options, run);
-    const clearOthers = async () => [
-      ...(await clearIptables(iptables)),
-      ...(await clearIptables('iptables-legacy')),
-      ...(await clearIptables('iptables-nft')),
-    ];
-    return { apply: async () => [...(await clearOthers()), ...(await own.apply())], check: () => own.check(), cleanUp };
+    const own = new NftablesRules({ options, run });
+    const apply = async () => [...(await clearAllIptables()), ...(await own.apply())];
+    return { apply, check: () => own.check(), cleanUp };
   }
-  const own = new IptablesRules(options, run, iptables);
-  const clearOthers = async () => {
+  const own = new IptablesRules({ options, run, program: iptables });
+  const apply = async () => {
     // A host can have rules by both variants at once, made before and after a change of its distribution's default.
     const other = (await own.identify()).variant === 'nft' ? 'iptables-legacy' : 'iptables-nft';
-    return [...(await clearNftables()), ...(await clearIptables(other))];
+    return [...(await clearNftables()), ...(await clearIptables(other)), ...(await own.apply())];
   };
-  return { apply: async () => [...(await clearOthers()), ...(await own.apply())], check: () => own.check(), cleanUp };
+  return { apply, check: () => own.check(), cleanUp };
 }
 
 /**

@@ -1,8 +1,6 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, readFile, stat, unlink } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
-import { replaceFile } from '../../base/atomic-file.js';
 import { messageOf, TweedError } from '../../base/errors.js';
 import type { Prefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
@@ -27,7 +25,7 @@ import {
   type WatchOptions,
 } from '../registry.js';
 import { watchDirectory } from './directory-watch.js';
-import { type Generation, readGenerations, writeGeneration } from './generations.js';
+import { type Generation, readGeneration, readGenerations, writeGeneration } from './generations.js';
 
 export interface DirectoryRegistryOptions {
   readonly directory: string;
@@ -41,20 +39,20 @@ interface Seen {
   readonly event: WatchEvent;
 }
 
-const CONFIG_LOCK_STALE_MS = 10_000;
+/** The name of the value with the network's configuration. */
+const CONFIG = 'config';
 /** From so many of the latest snapshots a watch can go on. */
 const KEPT_SNAPSHOTS = 8;
 
 /**
- * A registry without a server, for the hosts (network namespaces) of one machine: a directory with `config` and, in
- * `subnets/`, one file for each lease. The files hold flannel's value with one more member, `ExpiresAt`; a file without it is
+ * A registry without a server, for the hosts (network namespaces) of one machine: a directory with the value `config` and,
+ * in `subnets/`, one for each lease. The files hold flannel's value with one more member, `ExpiresAt`; a file without it is
  * a reservation. Every change is atomic across processes (see generations.ts).
  */
 export class DirectoryRegistry implements Registry {
   readonly description: string;
   readonly #directory: string;
   readonly #subnets: string;
-  readonly #configPath: string;
   readonly #rescanMs: number;
   readonly #log: Logger;
   /** Versions by key of the latest snapshots, by revision. */
@@ -64,7 +62,6 @@ export class DirectoryRegistry implements Registry {
   constructor(options: DirectoryRegistryOptions, log: Logger) {
     this.#directory = options.directory;
     this.#subnets = join(options.directory, 'subnets');
-    this.#configPath = join(options.directory, 'config');
     this.#rescanMs = options.rescanMs ?? 5_000;
     this.#log = log;
     this.description = `directory ${options.directory}`;
@@ -82,12 +79,10 @@ export class DirectoryRegistry implements Registry {
   setConfig(json: string, expected: string | null): Promise<void> {
     return this.#guard(async () => {
       await mkdir(this.#subnets, { recursive: true });
-      const unlock = await this.#lockConfig();
-      try {
-        if (expected !== null && digest(await this.#readConfig()) !== expected) throw new ConfigChangedError();
-        await replaceFile(this.#configPath, json);
-      } finally {
-        await unlock();
+      for (;;) {
+        const present = await readGeneration(this.#directory, CONFIG);
+        if (expected !== null && digest(present?.text ?? null) !== expected) throw new ConfigChangedError();
+        if ((await writeGeneration(this.#directory, CONFIG, present, json)) !== null) return;
       }
     });
   }
@@ -136,7 +131,7 @@ export class DirectoryRegistry implements Registry {
   renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
     return this.#guard(async () => {
       for (;;) {
-        const present = await this.#readOwn(lease.key, attributes.publicIp);
+        const present = await this.#readOwn(lease.key, [lease.attributes.publicIp, attributes.publicIp]);
         if (present === null) throw new LeaseGoneError(lease.key);
         const { generation, reservation } = present;
         if (reservation && generation.text === fileText(attributes, null))
@@ -151,7 +146,7 @@ export class DirectoryRegistry implements Registry {
   remove(lease: StoredLease): Promise<void> {
     return this.#guard(async () => {
       for (;;) {
-        const present = await this.#readOwn(lease.key, lease.attributes.publicIp);
+        const present = await this.#readOwn(lease.key, [lease.attributes.publicIp]);
         if (present === null) return;
         if ((await writeGeneration(this.#subnets, lease.key, present.generation, null)) !== null) return;
       }
@@ -226,13 +221,16 @@ export class DirectoryRegistry implements Registry {
    * What stands under our key now. A file that cannot be read has no owner and counts as ours.
    * @throws ForeignOwnerError
    */
-  async #readOwn(key: string, owner: number): Promise<{ generation: Generation; reservation: boolean } | null> {
+  async #readOwn(
+    key: string,
+    owners: readonly number[],
+  ): Promise<{ generation: Generation; reservation: boolean } | null> {
     const generation = (await readGenerations(this.#subnets)).get(key);
     const event = generation === undefined ? null : this.#read(generation);
     if (generation === undefined || event === null) return null;
     if (event.kind !== 'put') return { generation, reservation: false };
     const { publicIp } = event.lease.attributes;
-    if (publicIp !== owner) throw new ForeignOwnerError(key, publicIp);
+    if (!owners.includes(publicIp)) throw new ForeignOwnerError(key, publicIp);
     return { generation, reservation: event.lease.reservation };
   }
 
@@ -251,31 +249,7 @@ export class DirectoryRegistry implements Registry {
   }
 
   async #readConfig(): Promise<string | null> {
-    try {
-      return await readFile(this.#configPath, 'utf8');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-      throw error;
-    }
-  }
-
-  /** Writers of the configuration are operators: a lock file that outlives its maker by ten seconds is good enough. */
-  async #lockConfig(): Promise<() => Promise<void>> {
-    const path = join(this.#directory, '.config.lock');
-    for (;;) {
-      try {
-        await (await open(path, 'wx')).close();
-        return () => unlink(path);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      }
-      const made = await stat(path).then(
-        ({ mtimeMs }) => mtimeMs,
-        () => Date.now(),
-      );
-      if (Date.now() - made > CONFIG_LOCK_STALE_MS) await unlink(path).catch(() => {});
-      else await delay(20);
-    }
+    return (await readGeneration(this.#directory, CONFIG))?.text ?? null;
   }
 
   /** Turns what the file system throws into the error that callers expect. */

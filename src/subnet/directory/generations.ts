@@ -1,4 +1,4 @@
-import { readdir, readFile, unlink } from 'node:fs/promises';
+import { readdir, readFile, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createFile } from '../../base/atomic-file.js';
 
@@ -8,8 +8,8 @@ import { createFile } from '../../base/atomic-file.js';
  * A value is kept in files called `NAME@1`, `NAME@2`, …; the highest number is its present generation, and a file never
  * changes once it has its name. To replace generation n, a writer makes n + 1, which only one can. Deleting writes a
  * generation too (a tombstone), so that a writer who was asleep meanwhile cannot take an old number for a new one: after
- * making its file it looks whether a higher one exists, and if so it has lost. `NAME` without a number, made by hand, is
- * generation 0.
+ * making its file it looks whether a higher one exists, and if so it has lost. `NAME` without a number is made by hand; it
+ * is the present text as long as it is younger than the highest number, which is kept to be replaced.
  */
 export interface Generation {
   readonly name: string;
@@ -24,18 +24,22 @@ const SCANS = 5;
 /** The present generation of every value in the directory, tombstones included. */
 export async function readGenerations(directory: string): Promise<Map<string, Generation>> {
   for (let scan = 1; ; scan++) {
-    // A value replaced while a large directory is read may show neither its old nor its new file; two readings cannot
-    // both miss it.
-    const files = new Set([...(await readdir(directory)), ...(await readdir(directory))]);
-    const tops = new Map<string, number>();
-    for (const file of files) {
-      const { name, number } = splitFileName(file);
-      if (name !== '' && number > (tops.get(name) ?? -1)) tops.set(name, number);
-    }
-    const read = await Promise.all([...tops].map(([name, number]) => readGeneration(directory, name, number)));
+    const numbers = new Map<string, number[]>();
+    for (const { name, number } of await listFiles(directory))
+      numbers.set(name, [...(numbers.get(name) ?? []), number]);
+    const read = await Promise.all([...numbers].map(([name, all]) => readPresent(directory, name, all)));
     // A file that went away between listing and reading has a successor, unless someone deletes files by hand.
     if (read.includes(null) && scan < SCANS) continue;
     return new Map(read.filter((generation) => generation !== null).map((generation) => [generation.name, generation]));
+  }
+}
+
+/** The present generation of one value; null when there is none. */
+export async function readGeneration(directory: string, name: string): Promise<Generation | null> {
+  for (let scan = 1; ; scan++) {
+    const numbers = await numbersOf(directory, name);
+    const generation = numbers.length === 0 ? null : await readPresent(directory, name, numbers);
+    if (generation !== null || numbers.length === 0 || scan === SCANS) return generation;
   }
 }
 
@@ -59,13 +63,29 @@ export async function writeGeneration(
 }
 
 async function numbersOf(directory: string, name: string): Promise<number[]> {
-  const files = [...(await readdir(directory)), ...(await readdir(directory))].map(splitFileName);
-  return [...new Set(files.filter((file) => file.name === name).map((file) => file.number))];
+  return (await listFiles(directory)).filter((file) => file.name === name).map(({ number }) => number);
 }
 
-async function readGeneration(directory: string, name: string, number: number): Promise<Generation | null> {
+/**
+ * A value replaced while a large directory is read may show neither its old nor its new file; two readings cannot both miss
+ * it.
+ */
+async function listFiles(directory: string): Promise<{ name: string; number: number }[]> {
+  const files = new Set([...(await readdir(directory)), ...(await readdir(directory))]);
+  return [...files].map(splitFileName).filter(({ name }) => name !== '');
+}
+
+/** The one that counts of a value's files, which have these numbers; null when it has gone away. */
+async function readPresent(directory: string, name: string, numbers: readonly number[]): Promise<Generation | null> {
+  const number = Math.max(...numbers);
+  const path = (of: number) => join(directory, fileName(name, of));
   try {
-    const text = await readFile(join(directory, fileName(name, number)), 'utf8');
+    let source = number;
+    if (number > 0 && numbers.includes(0)) {
+      const [byHand, byUs] = await Promise.all([stat(path(0)), stat(path(number))]);
+      if (byHand.mtimeMs > byUs.mtimeMs) source = 0;
+    }
+    const text = await readFile(path(source), 'utf8');
     return { name, number, text: text === TOMBSTONE ? null : text };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
@@ -81,5 +101,5 @@ function fileName(name: string, number: number): string {
 function splitFileName(file: string): { name: string; number: number } {
   if (file.startsWith('.')) return { name: '', number: 0 };
   const match = /^(.+)@([1-9]\d{0,14})$/.exec(file);
-  return match === null ? { name: file, number: 0 } : { name: match[1] as string, number: Number(match[2]) };
+  return match === null ? { name: file, number: 0 } : { name: match[1], number: Number(match[2]) };
 }

@@ -124,7 +124,7 @@ export class EtcdRegistry implements Registry {
     const key = Buffer.from(this.#subnets + lease.key);
     return this.#connection.request(async (clients) => {
       for (;;) {
-        const stored = await this.#readOwn(clients, lease.key, attributes.publicIp);
+        const stored = await this.#readOwn(clients, lease.key, [lease.attributes.publicIp, attributes.publicIp]);
         if (stored === null) throw new LeaseGoneError(lease.key);
         const unchanged = { key, target: 'Mod', result: 'Equal', mod_revision: stored.mod_revision } as const;
         if (stored.lease === NO_LEASE) {
@@ -144,7 +144,7 @@ export class EtcdRegistry implements Registry {
     const key = Buffer.from(this.#subnets + lease.key);
     return this.#connection.request(async (clients) => {
       for (;;) {
-        const stored = await this.#readOwn(clients, lease.key, lease.attributes.publicIp);
+        const stored = await this.#readOwn(clients, lease.key, [lease.attributes.publicIp]);
         if (stored === null) return;
         const response = await clients.kv.txn({
           compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: stored.mod_revision }],
@@ -211,12 +211,12 @@ export class EtcdRegistry implements Registry {
    * What stands under our key now; null when nothing does. A value that cannot be read has no owner and counts as ours.
    * @throws ForeignOwnerError
    */
-  async #readOwn({ kv }: EtcdClients, key: string, owner: number): Promise<IKeyValue | null> {
+  async #readOwn({ kv }: EtcdClients, key: string, owners: readonly number[]): Promise<IKeyValue | null> {
     const stored = (await kv.range({ key: Buffer.from(this.#subnets + key) })).kvs[0];
     if (stored === undefined) return null;
     try {
       const { publicIp } = decodeLeaseValue(key, stored.value.toString());
-      if (publicIp !== owner) throw new ForeignOwnerError(key, publicIp);
+      if (!owners.includes(publicIp)) throw new ForeignOwnerError(key, publicIp);
     } catch (error) {
       if (!(error instanceof MalformedLeaseError)) throw error;
     }

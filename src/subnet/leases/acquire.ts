@@ -31,16 +31,22 @@ export class AcquireRaceError extends TweedError {
   }
 }
 
+/** A lease, and what the registry held when it was got. */
+export interface Acquired {
+  readonly lease: StoredLease;
+  readonly snapshot: Snapshot;
+}
+
 /**
  * Gets this host a subnet: the one it holds already, else its previous one, else a random free one.
  *
  * @throws AcquireRaceError, OutOfSubnetsError, RegistryError: all three may pass with time.
  */
-export async function acquireLease(context: AcquireContext): Promise<StoredLease> {
+export async function acquireLease(context: AcquireContext): Promise<Acquired> {
   for (let race = 0; race < MAX_RACES; race++) {
     const snapshot = await context.registry.list();
     const lease = (await reuseOwn(context, snapshot)) ?? (await takeFree(context, snapshot));
-    if (lease !== null) return lease;
+    if (lease !== null) return { lease, snapshot };
   }
   throw new AcquireRaceError();
 }

@@ -1,6 +1,6 @@
 import { formatPrefix } from '../../base/ipv4.js';
 import { encodeLeaseValue } from '../keys.js';
-import type { Lease, PeerChange } from '../lease.js';
+import type { Lease } from '../lease.js';
 
 /** A lease of another host and the registry key it stands under. */
 export interface KeyedLease extends Lease {
@@ -8,73 +8,64 @@ export interface KeyedLease extends Lease {
 }
 
 /**
- * The peers as the registry has them, and as they were last announced; `takeChanges` gives the difference.
+ * Which lease of other hosts is in force for each subnet.
  *
  * Keys and subnets are nearly the same thing, but `10.5.1.0-24` and `10.5.1.0-24&fd00::-64` can stand side by side: the one
  * written last counts, and when it goes the other one is in force again.
  */
-export class PeerTable {
+export class Claims {
   readonly #byKey = new Map<string, KeyedLease>();
-  /** For each subnet the leases that claim it, by key; the last one counts. */
+  /** For each subnet the leases that claim it, by key; the last one counts. Subnets in the order of their last change. */
   readonly #bySubnet = new Map<string, Map<string, KeyedLease>>();
-  readonly #announced = new Map<string, Lease>();
-  readonly #touched = new Set<string>();
 
-  /** The peers in force, in no particular order. */
-  get current(): KeyedLease[] {
+  /** The leases in force, the one that changed last at the end. */
+  get inForce(): KeyedLease[] {
     return [...this.#bySubnet.values()].map((claims) => lastOf(claims) as KeyedLease);
   }
 
-  set(lease: KeyedLease): void {
-    this.delete(lease.key);
+  /** @returns whether another lease, or one with other attributes, is in force now */
+  set(lease: KeyedLease): boolean {
+    const former = this.#byKey.get(lease.key);
+    const moved = former !== undefined && formatPrefix(former.subnet) !== formatPrefix(lease.subnet);
+    const elsewhere = moved && this.delete(lease.key);
     this.#byKey.set(lease.key, lease);
     const subnet = formatPrefix(lease.subnet);
     const claims = this.#bySubnet.get(subnet) ?? new Map<string, KeyedLease>();
+    const before = lastOf(claims);
+    claims.delete(lease.key);
     claims.set(lease.key, lease);
+    if (before !== undefined && sameAttributes(before, lease)) return elsewhere;
+    this.#bySubnet.delete(subnet);
     this.#bySubnet.set(subnet, claims);
-    this.#touched.add(subnet);
+    return true;
   }
 
-  delete(key: string): void {
+  /** @returns whether another lease, or none, is in force for its subnet now */
+  delete(key: string): boolean {
     const lease = this.#byKey.get(key);
-    if (lease === undefined) return;
+    if (lease === undefined) return false;
     this.#byKey.delete(key);
     const subnet = formatPrefix(lease.subnet);
-    const claims = this.#bySubnet.get(subnet);
-    claims?.delete(key);
-    if (claims?.size === 0) this.#bySubnet.delete(subnet);
-    this.#touched.add(subnet);
+    const claims = this.#bySubnet.get(subnet) as Map<string, KeyedLease>;
+    const before = lastOf(claims) as KeyedLease;
+    claims.delete(key);
+    const after = lastOf(claims);
+    if (after === undefined) this.#bySubnet.delete(subnet);
+    return after === undefined || !sameAttributes(before, after);
   }
 
   /**
    * Takes over a full list.
-   * @param unreadable Keys that exist but cannot be read: what was known of them stays.
+   *
+   * @param unreadable keys that exist but cannot be read: what was known of them stays
+   * @returns whether anything is in force that was not, or the other way round
    */
-  replaceAll(leases: readonly KeyedLease[], unreadable: readonly string[] = []): void {
+  replaceAll(leases: readonly KeyedLease[], unreadable: readonly string[] = []): boolean {
     const keep = new Set([...leases.map((lease) => lease.key), ...unreadable]);
-    for (const key of [...this.#byKey.keys()]) if (!keep.has(key)) this.delete(key);
-    for (const lease of leases) this.set(lease);
-  }
-
-  /** What became different since the last call, removals first. Renewed leases with the same attributes are no change. */
-  takeChanges(): PeerChange[] {
-    const removed: PeerChange[] = [];
-    const others: PeerChange[] = [];
-    for (const subnet of this.#touched) {
-      const claims = this.#bySubnet.get(subnet);
-      const lease = claims === undefined ? undefined : lastOf(claims);
-      const previous = this.#announced.get(subnet);
-      if (lease === undefined) {
-        this.#announced.delete(subnet);
-        if (previous !== undefined) removed.push({ kind: 'removed', lease: previous });
-      } else {
-        this.#announced.set(subnet, lease);
-        if (previous === undefined) others.push({ kind: 'added', lease });
-        else if (!sameAttributes(previous, lease)) others.push({ kind: 'changed', lease, previous });
-      }
-    }
-    this.#touched.clear();
-    return [...removed, ...others];
+    let changed = false;
+    for (const key of [...this.#byKey.keys()]) if (!keep.has(key)) changed = this.delete(key) || changed;
+    for (const lease of leases) changed = this.set(lease) || changed;
+    return changed;
   }
 }
 

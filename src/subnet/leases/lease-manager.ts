@@ -3,9 +3,9 @@ import { Backoff, type Clock, systemClock } from '../../base/clock.js';
 import { messageOf, TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix, type Prefix, samePrefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
-import { WaitLog } from '../../base/wait-log.js';
+import { Standing } from '../../base/standing.js';
 import { ConfigError, ForeignOwnerError, LeaseLostError, RegistryError } from '../errors.js';
-import type { Lease, LeaseAttributes, PeerChange } from '../lease.js';
+import type { Lease, LeaseAttributes, PeerSet } from '../lease.js';
 import { checkNetworkConfig, fitsConfig, type NetworkConfig } from '../network-config/config.js';
 import { DEFAULT_TTL_SECONDS, type Registry, type StoredLease } from '../registry.js';
 import { acquireLease } from './acquire.js';
@@ -16,7 +16,7 @@ import { PeerFollower } from './peer-follower.js';
 export interface LeaseManagerOptions {
   readonly registry: Registry;
   readonly log: Logger;
-  /** This host's identity among the leases. Host order. */
+  /** Whose saved state may be used. Host order. */
   readonly publicIp: number;
   /** From subnet.env. */
   readonly previousSubnet?: Prefix | null;
@@ -42,7 +42,7 @@ export interface ConnectionStatus {
 
 export interface LeaseManagerStatus {
   readonly registry: string;
-  readonly phase: 'new' | 'waiting for config' | 'acquiring' | 'leased' | 'following' | 'lost' | 'failed' | 'closed';
+  readonly phase: 'new' | 'waiting for config' | 'acquiring' | 'following' | 'lost' | 'failed' | 'closed';
   readonly connection: ConnectionStatus;
   readonly config: NetworkConfig | null;
   readonly lease: StoredLease | null;
@@ -50,13 +50,13 @@ export interface LeaseManagerStatus {
   readonly renewAt: number | null;
   /** True from a start with the last known state until the registry has been compared with it. */
   readonly fromCache: boolean;
-  readonly peers: readonly Lease[];
+  readonly peers: PeerSet;
   readonly malformed: readonly { readonly key: string; readonly problem: string }[];
 }
 
 export interface LeaseManagerEvents {
-  /** Never empty; many changes that come together come in one call. */
-  peers: [changes: readonly PeerChange[]];
+  /** The peers are others than before; many changes that come together are one. */
+  peers: [];
   lease: [lease: Lease, cause: LeaseCause];
   /** Forwarding must stop; nothing follows after it. */
   lost: [error: LeaseLostError];
@@ -67,11 +67,13 @@ export interface LeaseManagerEvents {
   config: [config: NetworkConfig];
 }
 
+const NO_PEERS: PeerSet = { leases: [], complete: false };
+
 /** Stopping does not wait longer than this for requests that are under way. */
 const STOP_TIMEOUT_MS = 1_000;
 
 /**
- * One host's dealings with the registry. In order: `waitForConfig`, `acquire`, `follow`, then `release` or `close`.
+ * One host's dealings with the registry. In order: `waitForConfig`, `acquire`, then `release` or `close`.
  *
  * A registry that is down stops nothing: what is known stays in force, and every wait is said in the log once, and again
  * now and then.
@@ -81,7 +83,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
   readonly #log: Logger;
   readonly #clock: Clock;
   readonly #stop = new AbortController();
-  readonly #waits: WaitLog;
+  readonly #waits: Standing;
   readonly #saver: CacheWriter | null;
   #phase: LeaseManagerStatus['phase'] = 'new';
   #connection: ConnectionStatus;
@@ -101,7 +103,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     this.#options = options;
     this.#log = options.log;
     this.#clock = options.clock ?? systemClock;
-    this.#waits = new WaitLog(options.log, this.#clock);
+    this.#waits = new Standing(options.log, this.#clock);
     this.#connection = { state: 'connecting', reason: '', since: this.#clock.now() };
     this.#saver =
       options.cache === undefined ? null : new CacheWriter(options.cache, this.#clock, () => this.#stateToSave());
@@ -116,9 +118,20 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
       lease: this.#own?.lease ?? null,
       renewAt: this.#own?.renewAt ?? null,
       fromCache: this.#cached !== null,
-      peers: this.#follower?.peers ?? [],
+      peers: this.peers,
       malformed: this.#follower?.malformed ?? [],
     };
+  }
+
+  /** The other hosts' leases. Another object after every change. */
+  get peers(): PeerSet {
+    return this.#follower?.peers ?? NO_PEERS;
+  }
+
+  /** From now on this host's lease is to say this. It is written as soon as the registry answers; the subnet stays. */
+  announce(attributes: LeaseAttributes): void {
+    this.#own?.announce(attributes);
+    this.#saver?.touch();
   }
 
   /** Waits until a good network configuration is there, for as long as it takes. Rejects only when closed meanwhile. */
@@ -150,22 +163,21 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     }
   }
 
-  /** Gets this host a subnet, for as long as it takes. Rejects only when closed meanwhile. */
-  async acquire(attributes: LeaseAttributes): Promise<Lease> {
-    if (this.#config === null) {
-      throw new TweedError('LEASE_ORDER', 'acquire was called before waitForConfig; report this');
-    }
-    if (attributes.publicIp !== this.#options.publicIp) {
-      throw new TweedError('LEASE_IDENTITY', 'the lease’s public address is not this host’s; report this');
-    }
+  /**
+   * Gets this host a subnet, for as long as it takes, and keeps it from then on. The peers are known then, and followed.
+   * Rejects only when closed meanwhile.
+   */
+  async acquire(config: NetworkConfig, attributes: LeaseAttributes): Promise<Lease> {
     this.#phase = 'acquiring';
-    const verified = this.#cached === null;
-    const lease = this.#cached?.own ?? (await this.#acquireFromRegistry(this.#config, attributes));
+    const cached = this.#cached;
+    const { lease, peers } =
+      cached === null ? await this.#acquireFromRegistry(config, attributes) : { ...cached, lease: cached.own };
+    const verified = cached === null;
+    const { registry, renewMarginMs = 60 * 60_000 } = this.#options;
     const context = {
-      registry: this.#options.registry,
-      attributes,
+      registry,
       ttlSeconds: this.#ttlSeconds,
-      renewMarginMs: this.#options.renewMarginMs ?? 60 * 60_000,
+      renewMarginMs,
       clock: this.#clock,
       log: this.#log,
       onLease: (renewed: StoredLease, cause: LeaseCause) => {
@@ -174,24 +186,15 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
       },
       onLost: (error: LeaseLostError) => this.#fail(error),
     };
-    this.#own = new OwnLease(context, lease, verified);
-    this.#phase = 'leased';
-    return lease;
-  }
-
-  /** Starts to renew the lease and to follow the peers. The first `peers` event brings all that are there. */
-  follow(): void {
-    const own = this.#own;
-    if (own === null) throw new TweedError('LEASE_ORDER', 'follow was called before acquire; report this');
-    this.#phase = 'following';
+    const own = new OwnLease(context, lease, attributes, verified);
     const follower = new PeerFollower({
-      registry: this.#options.registry,
+      registry,
       own,
       clock: this.#clock,
       log: this.#log,
       signal: this.#stop.signal,
-      onPeers: (changes) => {
-        this.emit('peers', changes);
+      onPeers: () => {
+        this.emit('peers');
         this.#saver?.touch();
       },
       onConfig: (json) => this.#noteConfig(json),
@@ -202,10 +205,13 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
       },
       onDown: (reason) => this.#setConnection('down', reason),
     });
+    follower.seed(peers, verified);
+    this.#own = own;
     this.#follower = follower;
-    if (this.#cached !== null) follower.restore(this.#cached.peers);
+    this.#phase = 'following';
     const end = (error: unknown) => (error instanceof LeaseLostError ? this.#fail(error) : this.#breakDown(error));
     this.#running = Promise.all([own.run(this.#stop.signal).catch(end), follower.run().catch(end)]);
+    return lease;
   }
 
   /** Stops, and gives the subnet back; a reservation stays. A lease that cannot be given back in a second is logged. */
@@ -251,11 +257,11 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     return config;
   }
 
-  async #acquireFromRegistry(config: NetworkConfig, attributes: LeaseAttributes): Promise<StoredLease> {
+  async #acquireFromRegistry(config: NetworkConfig, attributes: LeaseAttributes) {
     const backoff = new Backoff();
     for (;;) {
       try {
-        const lease = await acquireLease({
+        const { lease, snapshot } = await acquireLease({
           registry: this.#options.registry,
           config,
           attributes,
@@ -269,7 +275,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
         this.#waits.solved('got a lease after all');
         this.#setConnection('up');
         this.#log.info({ key: lease.key, reservation: lease.reservation }, 'this host has leased its subnet');
-        return lease;
+        return { lease, peers: snapshot.leases };
       } catch (error) {
         if (!(error instanceof TweedError)) throw error;
         if (error instanceof RegistryError) this.#setConnection('down', error.message);
@@ -368,7 +374,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
   #stateToSave(): Omit<CachedState, 'config'> | null {
     const own = this.#own?.lease;
     if (own === undefined || this.#phase === 'lost') return null;
-    return { configJson: this.#configJson, own, peers: this.#follower?.peers ?? [], savedAt: this.#clock.now() };
+    return { configJson: this.#configJson, own, peers: this.#follower?.keyed ?? [], savedAt: this.#clock.now() };
   }
 
   async #endsInTime(work: Promise<unknown>): Promise<boolean> {

@@ -1,12 +1,11 @@
 import { Backoff, type Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
-import { formatIpv4, overlaps, samePrefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
-import { WaitLog } from '../../base/wait-log.js';
+import { Standing } from '../../base/standing.js';
 import { CompactedError, RegistryError } from '../errors.js';
-import type { PeerChange } from '../lease.js';
-import type { MalformedEntry, Registry, Snapshot, StoredLease, WatchEvent } from '../registry.js';
-import { type KeyedLease, PeerTable } from './claims.js';
+import type { PeerSet } from '../lease.js';
+import type { Registry, Snapshot, WatchEvent } from '../registry.js';
+import { Claims, type KeyedLease } from './claims.js';
 import type { OwnLease } from './own-lease.js';
 
 export interface PeerFollowerContext {
@@ -15,8 +14,8 @@ export interface PeerFollowerContext {
   readonly clock: Clock;
   readonly log: Logger;
   readonly signal: AbortSignal;
-  /** The first full list in any case, even an empty one; after that only differences, never none. */
-  readonly onPeers: (changes: readonly PeerChange[]) => void;
+  /** `peers` is another one than before. */
+  readonly onPeers: () => void;
   /** The stored config, as found at the start of every session and on every change. May throw at the start. */
   readonly onConfig: (json: string | null) => void;
   /** Just before a full list is applied. */
@@ -32,36 +31,43 @@ const GOOD_SESSION_MS = 5_000;
 
 /**
  * Follows the leases of the other hosts: lists them, watches what changes, and lists again after every gap. What is known
- * stays in force during a gap, and after it only the differences are announced.
+ * stays in force during a gap.
  */
 export class PeerFollower {
   readonly #context: PeerFollowerContext;
-  readonly #table = new PeerTable();
-  /** What was logged about each unreadable key. */
+  readonly #claims = new Claims();
+  /** What is wrong with each key that cannot be read. */
   readonly #malformed = new Map<string, string>();
-  /** Keys of other hosts' leases that claim a part of our subnet, each logged once. */
-  readonly #rivals = new Set<string>();
-  readonly #waits: WaitLog;
+  readonly #unreadable: Standing;
+  readonly #waits: Standing;
+  #peers: PeerSet = { leases: [], complete: false };
+  #changed = false;
   #gathering = false;
-  #listed = false;
 
   constructor(context: PeerFollowerContext) {
     this.#context = context;
-    this.#waits = new WaitLog(context.log, context.clock);
+    this.#unreadable = new Standing(context.log, context.clock);
+    this.#waits = new Standing(context.log, context.clock);
   }
 
-  get peers(): KeyedLease[] {
-    return this.#table.current;
+  /** Another object after every change, the same one as long as there is none. */
+  get peers(): PeerSet {
+    return this.#peers;
+  }
+
+  /** The leases in force with their keys. */
+  get keyed(): readonly KeyedLease[] {
+    return this.#claims.inForce;
   }
 
   get malformed(): { key: string; problem: string }[] {
     return [...this.#malformed].map(([key, problem]) => ({ key, problem }));
   }
 
-  /** Takes over what was known in an earlier run. */
-  restore(peers: readonly KeyedLease[]): void {
-    this.#table.replaceAll(peers);
-    this.#announce();
+  /** Begins with what is known already, before `run`. @param complete whether the registry said so just now */
+  seed(leases: readonly KeyedLease[], complete: boolean): void {
+    this.#claims.replaceAll(leases.filter(({ key }) => key !== this.#context.own.lease.key));
+    this.#peers = { leases: this.#claims.inForce, complete };
   }
 
   /** Follows until the signal is aborted. Rejects with whatever `onConfig` throws. */
@@ -98,7 +104,7 @@ export class PeerFollower {
     onConfig(config.json);
     const snapshot = await registry.list();
     onListed();
-    own.reconcile(snapshot);
+    own.compare(snapshot);
     this.#applySnapshot(snapshot);
     const both = new AbortController();
     const end = () => both.abort();
@@ -127,51 +133,35 @@ export class PeerFollower {
   }
 
   #applySnapshot(snapshot: Snapshot): void {
-    const unreadable = new Set(snapshot.malformed.map((entry) => entry.key));
-    for (const key of this.#malformed.keys()) if (!unreadable.has(key)) this.#malformed.delete(key);
-    for (const entry of snapshot.malformed) this.#noteMalformed(entry);
-    const peers = snapshot.leases.filter((lease) => this.#isPeer(lease));
-    this.#table.replaceAll(peers, [...unreadable]);
+    this.#malformed.clear();
+    for (const { key, error } of snapshot.malformed) this.#malformed.set(key, error.problem);
+    this.#tellUnreadable();
+    const others = snapshot.leases.filter(({ key }) => key !== this.#context.own.lease.key);
+    const changed = this.#claims.replaceAll(others, [...this.#malformed.keys()]);
+    this.#changed ||= changed || !this.#peers.complete;
     this.#announce();
   }
 
   #applyEvents(events: readonly WatchEvent[]): void {
     const { own } = this.#context;
     for (const event of events) {
-      const isOwn = own.handle(event);
       if (event.kind === 'malformed') {
-        this.#noteMalformed(event.entry);
+        own.handle(event);
+        this.#malformed.set(event.entry.key, event.entry.error.problem);
         continue;
       }
       const key = event.kind === 'put' ? event.lease.key : event.key;
       this.#malformed.delete(key);
-      if (!isOwn && event.kind === 'put' && this.#isPeer(event.lease)) this.#table.set(event.lease);
-      else this.#table.delete(key);
+      const isOwn = own.handle(event);
+      const changed = !isOwn && event.kind === 'put' ? this.#claims.set(event.lease) : this.#claims.delete(key);
+      this.#changed ||= changed;
     }
+    this.#tellUnreadable();
     this.#announceSoon();
   }
 
-  /** Not ours under any key, with an address that packets can be sent to, and not the very subnet that is ours. */
-  #isPeer(lease: StoredLease): boolean {
-    const own = this.#context.own.lease;
-    const { publicIp } = lease.attributes;
-    if (lease.key === own.key || publicIp === own.attributes.publicIp || publicIp === 0) return false;
-    if (overlaps(lease.subnet, own.subnet)) this.#noteRival(lease);
-    return !samePrefix(lease.subnet, own.subnet);
-  }
-
-  #noteRival({ key, attributes }: StoredLease): void {
-    if (this.#rivals.has(key)) return;
-    this.#rivals.add(key);
-    const owner = formatIpv4(attributes.publicIp);
-    this.#context.log.warn(
-      { key, owner },
-      'another host has leased a subnet that overlaps ours; delete one of the two',
-    );
-  }
-
   #announceSoon(): void {
-    if (this.#gathering) return;
+    if (this.#gathering || !this.#changed) return;
     this.#gathering = true;
     const { clock, signal } = this.#context;
     void clock.sleep(GATHER_MS, signal).then(() => {
@@ -181,15 +171,17 @@ export class PeerFollower {
   }
 
   #announce(): void {
-    const changes = this.#table.takeChanges();
-    if (changes.length === 0 && this.#listed) return;
-    this.#listed = true;
-    this.#context.onPeers(changes);
+    if (!this.#changed) return;
+    this.#changed = false;
+    this.#peers = { leases: this.#claims.inForce, complete: true };
+    this.#context.onPeers();
   }
 
-  #noteMalformed({ key, error }: MalformedEntry): void {
-    if (this.#malformed.get(key) === error.problem) return;
-    this.#malformed.set(key, error.problem);
-    this.#context.log.warn({ key, reason: error.message }, 'ignoring a lease that cannot be read');
+  #tellUnreadable(): void {
+    const troubles = [...this.#malformed].map(([key, problem]) => [
+      key,
+      `ignoring a lease that cannot be read: ${problem}`,
+    ]);
+    this.#unreadable.update(new Map(troubles as [string, string][]), 'key');
   }
 }

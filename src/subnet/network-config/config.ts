@@ -8,6 +8,7 @@ import {
   parsePrefix,
   prefixSize,
 } from '../../base/ipv4.js';
+import { membersOf } from '../../base/members.js';
 import { ConfigError } from '../errors.js';
 import { type Ipv6Network, readIpv6Network } from './config-ipv6.js';
 import { Members } from './members.js';
@@ -186,12 +187,9 @@ function readBackend(members: Members): BackendConfig {
   const value = members.raw('Backend');
   if (value === undefined) return { type: 'udp', options: {} };
   const rule = 'write an object with a Type, such as {"Type":"udp"}, or leave Backend out for udp';
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new ConfigError('Backend', `${JSON.stringify(value)} is no object`, rule);
-  }
-  const options: Record<string, unknown> = {};
-  for (const [key, member] of Object.entries(value)) options[key.toLowerCase()] = member;
-  const { type, ...others } = options;
+  const options = membersOf(value);
+  if (options === null) throw new ConfigError('Backend', `${JSON.stringify(value)} is no object`, rule);
+  const { type, ...others } = Object.fromEntries(options);
   if (typeof type !== 'string' || type === '') {
     throw new ConfigError('Backend', type === undefined ? 'has no Type' : `has the Type ${JSON.stringify(type)}`, rule);
   }

@@ -1,20 +1,24 @@
+import { membersOf } from '../../base/members.js';
 import { ConfigError } from '../errors.js';
 
-/**
- * The members of a configuration object, found without regard to the case of their names, as Go's encoding/json does:
- * of two names that differ only in case the later one counts, and null leaves the default in place.
- */
+/** The members of a configuration object; null leaves the default in place, as in Go. */
 export class Members {
-  readonly #byLowerName = new Map<string, unknown>();
+  readonly #byLowerName: ReadonlyMap<string, unknown>;
   readonly #names: readonly string[];
+  readonly #path: string;
 
-  /** @throws ConfigError when the value is no JSON object. */
-  constructor(value: unknown) {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  /**
+   * @param path what stands before the names in complaints, such as `Backend.`
+   * @throws ConfigError when the value is no JSON object.
+   */
+  constructor(value: unknown, path = '') {
+    const members = membersOf(value);
+    if (members === null) {
       throw new ConfigError('', 'is no JSON object', 'write an object such as {"Network":"10.5.0.0/16"}');
     }
-    this.#names = Object.keys(value);
-    for (const [name, member] of Object.entries(value)) this.#byLowerName.set(name.toLowerCase(), member);
+    this.#byLowerName = members;
+    this.#names = Object.keys(value as object);
+    this.#path = path;
   }
 
   /** The member as it was parsed, null included; undefined when it is absent. */
@@ -41,6 +45,15 @@ export class Members {
     );
   }
 
+  /** A whole number from `least` to `most`. */
+  integer(key: string, least: number, most: number): number | undefined {
+    const value = this.raw(key);
+    if (value === undefined || value === null) return undefined;
+    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value;
+    const rule = `give a number from ${least} to ${most}, without quotes`;
+    throw new ConfigError(`${this.#path}${key}`, `${JSON.stringify(value)} is not possible`, rule);
+  }
+
   /** Names that are none of the known keys, in their own spelling. */
   unknown(known: readonly string[]): string[] {
     const lower = new Set(known.map((key) => key.toLowerCase()));
@@ -50,8 +63,11 @@ export class Members {
   #typed<T>(key: string, expected: string, accept: (value: unknown) => value is T): T | undefined {
     const value = this.raw(key);
     if (value === undefined || value === null) return undefined;
-    if (!accept(value))
-      throw new ConfigError(key, `${JSON.stringify(value)} has the wrong type`, `it must be ${expected}`);
-    return value;
+    if (accept(value)) return value;
+    throw new ConfigError(
+      `${this.#path}${key}`,
+      `${JSON.stringify(value)} has the wrong type`,
+      `it must be ${expected}`,
+    );
   }
 }

@@ -1,17 +1,18 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { removeFormerDevices, removeFormerRoutes } from '../../../src/backend/kernel/former-life.js';
-import type { RouteOwnership } from '../../../src/backend/kernel/peer-routes.js';
+import type { RouteOwnership } from '../../../src/routes/route-table.js';
 import type { Lease } from '../../../src/subnet/lease.js';
 import {
-  added,
   address,
-  changed,
   type Host,
   introduce,
   inventedPeers,
+  leasesOf,
   makeNetwork,
   type Network,
   prefix,
+  remembered,
+  tell,
 } from './network.js';
 
 const hostGw = { Type: 'host-gw' };
@@ -66,8 +67,8 @@ describe('three hosts', () => {
     await startAll();
     const [first] = hosts;
     for (const command of vandalism) await first.ip(...command.split(' '));
-    expect((await first.backend?.reconcile())?.length).toBeGreaterThan(0);
-    expect(await first.backend?.reconcile()).toEqual([]);
+    expect((await introduce(first, hosts)).length).toBeGreaterThan(0);
+    expect(await introduce(first, hosts)).toEqual([]);
     expect(await first.routes()).toEqual([toSecond, toThird]);
     await expectFullMesh();
   });
@@ -86,10 +87,10 @@ describe('three hosts', () => {
     await first.ip('route', 'replace', '10.5.2.0/24', 'via', '192.0.2.2', 'dev', 'eth0');
     await first.ip('route', 'add', '10.5.95.0/24', 'via', '192.0.2.95', 'dev', 'eth0');
 
-    await first.start(hostGw);
-    expect(await first.backend?.reconcile()).toEqual([]);
+    await first.start(hostGw, {}, remembered(leasesOf([second])));
+    expect(await first.backend?.setPeers(remembered(leasesOf([second])))).toEqual([]);
     await expectFullMesh();
-    await introduce(first, [second]);
+    expect(await introduce(first, [second])).toEqual([]);
     expect(await first.routes()).toEqual([
       toSecond,
       '10.5.97.0/24 via 192.0.2.3 dev eth0 proto static',
@@ -99,7 +100,7 @@ describe('three hosts', () => {
     expect(await first.ip('route', 'show', '10.6.96.0/24')).toContain('192.0.2.3');
     // From now on only what is marked as ours is ours.
     await first.ip('route', 'add', '10.5.95.0/24', 'via', '192.0.2.95', 'dev', 'eth0');
-    expect(await first.backend?.reconcile()).toEqual([]);
+    expect(await introduce(first, [second])).toEqual([]);
     await first.backend?.stop({ cleanUp: true });
     expect(await first.routes()).toHaveLength(4);
     expect(await first.routes()).not.toContain(toSecond);
@@ -110,9 +111,8 @@ describe('three hosts', () => {
     const [first, second] = hosts;
     const old = second.lease as Lease;
     await second.ip('address', 'add', '192.0.2.77/24', 'dev', 'eth0');
-    await first.backend?.applyPeers([
-      changed({ ...old, attributes: { ...old.attributes, publicIp: address('192.0.2.77') } }, old),
-    ]);
+    const moved: Lease = { ...old, attributes: { ...old.attributes, publicIp: address('192.0.2.77') } };
+    await tell(first, [...leasesOf([hosts[2]]), moved]);
     expect(await first.routes()).toEqual(['10.5.2.0/24 via 192.0.2.77 dev eth0 proto 84', toThird]);
     expect(await first.reaches(second)).toBe(true);
   });
@@ -127,13 +127,14 @@ describe('three hosts', () => {
       attributes: { ...attributes, publicIp: address('203.0.113.9') },
       expiresAt: null,
     };
-    await first.backend?.applyPeers([added(far), added(second.lease as Lease)]);
+    const look = () => tell(first, [far, second.lease as Lease]);
+    await look();
     await introduce(second, [first]);
     expect(await first.routes()).toEqual([toSecond]);
     expect(await first.reaches(second)).toBe(true);
-    await first.backend?.reconcile();
+    await look();
     await first.ip('route', 'add', '203.0.113.0/24', 'via', '192.0.2.3');
-    await first.backend?.reconcile();
+    await look();
     expect(first.warnings).toEqual([
       expect.stringMatching(
         /^10\.5\.9\.0\/24: peer refused: 203\.0\.113\.9 cannot be reached \(Network is unreachable\)/,
@@ -142,11 +143,17 @@ describe('three hosts', () => {
         /behind the router 192\.0\.2\.3, not on the link of eth0; host-gw needs all hosts on one link/,
       ),
     ]);
-    expect(first.backend?.status().peers).toHaveLength(1);
+    expect(first.backend?.status()).toMatchObject({
+      peers: [{ subnet: '10.5.2.0/24' }],
+      refused: [{ subnet: '10.5.9.0/24', publicIp: '203.0.113.9', reason: expect.stringMatching(/behind the router/) }],
+    });
     await first.ip('route', 'replace', '203.0.113.0/24', 'dev', 'eth0');
-    expect(await first.backend?.reconcile()).toEqual(['added the route to 10.5.9.0/24 via 203.0.113.9 through eth0']);
+    expect(await look()).toEqual([]);
+    expect(await first.routes()).toEqual([toSecond, '10.5.9.0/24 via 203.0.113.9 dev eth0 proto 84']);
+    expect(first.backend?.status().refused).toEqual([]);
     await first.ip('route', 'del', '203.0.113.0/24');
-    expect(await first.backend?.reconcile()).toEqual(['removed the route to 10.5.9.0/24 via 203.0.113.9 through eth0']);
+    expect(await look()).toEqual([]);
+    expect(await first.routes()).toEqual([toSecond]);
   });
 
   it("leave a foreign route in a peer's place, and say so once", async () => {
@@ -155,10 +162,8 @@ describe('three hosts', () => {
     await first.start(hostGw);
     await second.start(hostGw);
     await introduce(first, [second]);
-    await first.backend?.reconcile();
-    expect(first.warnings).toEqual([
-      '10.5.2.0/24: peer not routed to: a route through br0 is there already; remove it',
-    ]);
+    await introduce(first, [second]);
+    expect(first.warnings).toEqual(['10.5.2.0/24: peer refused: a route through br0 is there already; remove it']);
     expect(await first.ip('route', 'show', '10.5.2.0/24')).toContain('dev br0');
     expect(first.backend?.status().peers).toEqual([]);
   });
@@ -167,10 +172,15 @@ describe('three hosts', () => {
     const [first] = hosts;
     await first.start(hostGw);
     first.started.length = 0;
-    await first.backend?.applyPeers(inventedPeers(2000, () => ({ backendType: 'host-gw' })).map(added));
+    const peers = inventedPeers(2000, () => ({ backendType: 'host-gw' }));
+    await tell(first, []);
+    first.started.length = 0;
+    await tell(first, peers);
     expect(first.started).toHaveLength(3);
     expect(await first.routes()).toHaveLength(2000);
-    expect(await first.backend?.reconcile()).toEqual([]);
+    first.started.length = 0;
+    expect(await tell(first, peers)).toEqual([]);
+    expect(first.started).toHaveLength(2);
   });
 });
 
@@ -224,6 +234,10 @@ describe('after a change of the backend type', () => {
     await first.start(hostGw, { formerNetworks: [prefix('10.6.0.0/16')] });
     await introduce(first, hosts);
     expect(await first.ip('route', 'show', 'root', '10.6.0.0/16')).toBe('');
+    // From now on it may be another overlay's.
+    await first.ip('route', 'add', '10.6.3.0/24', 'via', '192.0.2.3', 'dev', 'eth0', 'proto', '84');
+    expect(await introduce(first, hosts)).toEqual([]);
+    expect(await first.ip('route', 'show', 'root', '10.6.0.0/16')).toContain('192.0.2.3');
     expect(await first.routes()).toEqual([toSecond, toThird]);
   });
 

@@ -3,6 +3,7 @@ import { daemonStatus, readSubnet } from '../../../src/lab/daemon.js';
 import type { Lab } from '../../../src/lab/lab.js';
 import { formatMatrix } from '../../../src/lab/matrix.js';
 import { farAddress, type LabOptions } from '../../../src/lab/options.js';
+import { patient } from '../../../src/lab/patience.js';
 import { putNetworkConfig } from '../../../src/lab/registry.js';
 import { waitFor } from '../../../src/lab/wait.js';
 import { useLab } from '../support/lab.js';
@@ -69,7 +70,7 @@ describe.each([
 
   it('lets containers reach the internet in the name of their host', async () => {
     const { udp } = await lab().probe('internet').ports();
-    const exchange = { address: farAddress, port: udp, bytes: 100, tries: 3, timeout: 1_000 };
+    const exchange = { address: farAddress, port: udp, bytes: 100, tries: 3, timeout: patient(1_000) };
     const answer = await lab().probe('host2/c1').ask('exchange', exchange);
     expect(answer).toMatchObject({ returned: true, seenAs: lab().host('host2').address });
   });

@@ -12,7 +12,7 @@ import { exec } from '../../../src/base/exec.js';
 import { formatIpv4, type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
 import type { Logger } from '../../../src/base/log.js';
 import type { Run } from '../../../src/routes/ip.js';
-import type { Lease, PeerChange } from '../../../src/subnet/lease.js';
+import type { Lease, PeerSet } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 
 export const prefix = (text: string): Prefix => parsePrefix(text) as Prefix;
@@ -94,7 +94,7 @@ export class Host {
   context(backend: BackendMember, others: Partial<BackendContext> = {}): BackendContext {
     return {
       log: this.log,
-      underlay: { name: 'eth0', index: 2, address: address(this.address), mtu: 1500 },
+      underlay: { name: 'eth0', index: 2, address: address(this.address), prefixLength: 24, mtu: 1500 },
       publicIp: address(this.address),
       config: parseNetworkConfig(JSON.stringify({ Network: '10.5.0.0/16', Backend: backend })),
       ...others,
@@ -108,12 +108,20 @@ export class Host {
       : new HostGwBackend(context, this.kernel);
   }
 
-  /** Starts a backend as the daemon does, and remembers what it announces. A former one is just forgotten, as by a crash. */
-  async start(member: BackendMember, others: Partial<BackendContext> = {}): Promise<Backend> {
+  /**
+   * Starts a backend as the daemon does, and remembers what it announces. A former one is just forgotten, as by a crash.
+   *
+   * @param peers nobody is known yet, when they are left out
+   */
+  async start(
+    member: BackendMember,
+    others: Partial<BackendContext> = {},
+    peers: PeerSet = remembered([]),
+  ): Promise<Backend> {
     const backend = this.make(member, others);
     const attributes = await backend.attributes();
     this.lease = { subnet: prefix(this.subnet), attributes, expiresAt: null };
-    await backend.start(this.lease);
+    await backend.start(this.lease, peers);
     this.backend = backend;
     return backend;
   }
@@ -151,20 +159,22 @@ export async function makeNetwork(): Promise<Network> {
 }
 
 /** Tells a host of all the others. */
-export async function introduce(host: Host, others: readonly Host[]): Promise<void> {
-  await host.backend?.applyPeers(others.filter((other) => other !== host).map((other) => added(other.lease as Lease)));
+export async function introduce(host: Host, others: readonly Host[]): Promise<readonly string[]> {
+  return tell(host, leasesOf(others.filter((other) => other !== host)));
 }
 
-export function added(lease: Lease): PeerChange {
-  return { kind: 'added', lease };
+export function leasesOf(hosts: readonly Host[]): readonly Lease[] {
+  return hosts.map(({ lease }) => lease as Lease);
 }
 
-export function removed(lease: Lease): PeerChange {
-  return { kind: 'removed', lease };
+/** Tells a host who all its peers are. @returns what was put back besides */
+export async function tell(host: Host, leases: readonly Lease[]): Promise<readonly string[]> {
+  return (await host.backend?.setPeers({ leases, complete: true })) ?? [];
 }
 
-export function changed(lease: Lease, previous: Lease): PeerChange {
-  return { kind: 'changed', lease, previous };
+/** Peers as an earlier run knew them. */
+export function remembered(leases: readonly Lease[]): PeerSet {
+  return { leases, complete: false };
 }
 
 /** As many peers as wanted, in 10.5.10.0/28 and on, with public addresses of 192.0.2.0/24 that nobody has. */

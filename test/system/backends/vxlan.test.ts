@@ -1,16 +1,17 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { formatPrefix } from '../../../src/base/ipv4.js';
 import type { Lease } from '../../../src/subnet/lease.js';
+import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import {
-  added,
   address,
-  changed,
   type Host,
   introduce,
   inventedPeers,
+  leasesOf,
   makeNetwork,
   type Network,
-  removed,
+  remembered,
+  tell,
 } from './network.js';
 
 const vxlan = { Type: 'vxlan' };
@@ -123,8 +124,8 @@ describe('three hosts', () => {
     );
     await first.ip('address', 'add', '198.51.100.9/32', 'dev', 'flannel.1');
 
-    await first.start(vxlan);
-    expect(await first.backend?.reconcile()).toEqual([]);
+    await first.start(vxlan, {}, remembered(leasesOf([second])));
+    expect(await first.backend?.setPeers(remembered(leasesOf([second])))).toEqual([]);
     expect((await link(first)).ifindex).toBe(before.device.ifindex);
     expect(await first.routes()).toEqual(before.routes);
     await expectFullMesh();
@@ -142,11 +143,44 @@ describe('three hosts', () => {
     expect([await first.reaches(second), await first.reaches(third)]).toEqual([true, false]);
   });
 
+  it('have their peers in place as soon as they are up, and lose none that is only remembered', async () => {
+    await startAll();
+    const [first, second, third] = hosts;
+    const before = await everything(first);
+    await first.ip('link', 'del', 'flannel.1');
+    await first.start(vxlan, {}, { leases: leasesOf([second, third]), complete: true });
+    expect(await everything(first)).toEqual(before);
+    await first.start(vxlan, {}, remembered(leasesOf([third])));
+    expect(await everything(first)).toEqual(before);
+    await expectFullMesh();
+  });
+
+  it('of two networks keep out of each other’s way', async () => {
+    const other = { config: parseNetworkConfig('{"Network":"10.6.0.0/16","Backend":{"Type":"vxlan","VNI":2}}') };
+    await startAll();
+    const [first, second] = hosts;
+    const one = { leases: leasesOf([second]), complete: true };
+    const before = await link(first);
+    const rival = first.make(vxlan, other);
+    const lease: Lease = {
+      subnet: { address: address('10.6.1.0'), length: 24 },
+      attributes: await rival.attributes(),
+      expiresAt: null,
+    };
+    await rival.start(lease, { leases: [], complete: true });
+    await first.start(vxlan, {}, one);
+    expect(await rival.setPeers({ leases: [], complete: true })).toEqual([]);
+    expect(await first.backend?.setPeers(one)).toEqual([]);
+    expect((await link(first)).ifindex).toBe(before.ifindex);
+    expect(await first.ip('-brief', 'address', 'show', 'dev', 'flannel.2')).toContain('10.6.1.0/32');
+    expect(await first.reaches(second)).toBe(true);
+  });
+
   it('that were told of no peer at all remove what is left of former ones', async () => {
     await startAll();
     const [first] = hosts;
     await first.start(vxlan);
-    await first.backend?.applyPeers([]);
+    await tell(first, []);
     expect(await everything(first)).toEqual({ routes: [], neighbours: [], forwarding: [] });
   });
 
@@ -161,17 +195,18 @@ describe('three hosts', () => {
       ...old,
       attributes: { ...old.attributes, publicIp: address('192.0.2.77'), backendData: data },
     };
-    const underlay = { name: 'eth0', index: 2, address: address('192.0.2.77'), mtu: 1500 };
+    const underlay = { name: 'eth0', index: 2, address: address('192.0.2.77'), prefixLength: 24, mtu: 1500 };
     second.backend = second.make(vxlan, { underlay, publicIp: underlay.address });
-    await second.backend.start(fresh); // a lease that goes on, as from the cache: the MAC in it is kept
+    // a lease that goes on, as from the cache: the MAC in it is kept
+    await second.backend.start(fresh, remembered(leasesOf([first])));
     expect((await link(second)).address).toBe('02:00:00:00:00:77');
     await introduce(second, hosts);
-    await first.backend?.applyPeers([changed(fresh, old)]);
+    await tell(first, [...leasesOf([hosts[2]]), fresh]);
     expect(await first.neighbours()).toContain('10.5.2.0 lladdr 02:00:00:00:00:77 PERMANENT');
     expect(await first.forwarding()).toContain('02:00:00:00:00:77 dst 192.0.2.77 self permanent');
     expect(await first.forwarding()).toHaveLength(2);
     expect(await first.reaches(second)).toBe(true);
-    await first.backend?.applyPeers([removed(fresh)]);
+    await tell(first, leasesOf([hosts[2]]));
     expect(await everything(first)).toEqual({
       routes: ['10.5.3.0/24 via 10.5.3.0 dev flannel.1 proto 84 onlink'],
       neighbours: [`10.5.3.0 lladdr ${macOf(hosts[2])} PERMANENT`],
@@ -183,31 +218,32 @@ describe('three hosts', () => {
     const [first, second] = hosts;
     await first.start(vxlan);
     await second.start(vxlan);
-    const [udp, gateway, empty, wrong, twin] = inventedPeers(5, () => ({})) as [Lease, Lease, Lease, Lease, Lease];
+    const [empty, wrong, twin] = inventedPeers(3, () => ({})) as [Lease, Lease, Lease];
     const withType = (lease: Lease, backendType: string, backendData?: unknown): Lease => ({
       ...lease,
       attributes: { ...lease.attributes, backendType, ...(backendData !== undefined && { backendData }) },
     });
     const strangers = [
-      udp,
-      withType(gateway, 'host-gw'),
       withType(empty, 'vxlan'),
       withType(wrong, 'vxlan', { VNI: 1, VtepMAC: 'nonsense' }),
       withType(twin, 'vxlan', first.lease?.attributes.backendData),
     ];
-    await first.backend?.applyPeers([...strangers, second.lease as Lease].map(added));
+    const leases = [...strangers, second.lease as Lease];
+    await tell(first, leases);
     await introduce(second, [first]);
     expect(await first.reaches(second)).toBe(true);
     expect(await first.routes()).toHaveLength(1);
     expect(first.backend?.status().peers).toHaveLength(1);
-    await first.backend?.applyPeers([added(strangers[0] as Lease)]);
-    await first.backend?.reconcile();
+    expect(first.backend?.status().refused.map(({ subnet }) => subnet)).toEqual([
+      '10.5.10.0/28',
+      '10.5.10.16/28',
+      '10.5.10.32/28',
+    ]);
+    await tell(first, leases);
     expect(first.warnings).toEqual([
-      '10.5.10.0/28: peer ignored: its backend is udp, ours is vxlan',
-      '10.5.10.16/28: peer ignored: its backend is host-gw, ours is vxlan',
-      '10.5.10.32/28: peer ignored: its lease has no BackendData with a VtepMAC',
-      '10.5.10.48/28: peer ignored: "nonsense" in its lease is no MAC address of a host',
-      expect.stringMatching(/^10\.5\.10\.64\/28: peer ignored: its VtepMAC is this host’s own/),
+      '10.5.10.0/28: peer refused: its lease has no BackendData with a VtepMAC',
+      '10.5.10.16/28: peer refused: "nonsense" in its lease is no MAC address of a host',
+      expect.stringMatching(/^10\.5\.10\.32\/28: peer refused: its VtepMAC is this host’s own/),
     ]);
   });
 });
@@ -234,8 +270,8 @@ describe('what was done by hand', () => {
     const before = await everything(first);
     if (vandalism === 'fdb') await first.run(['bridge', 'fdb', 'del', macOf(second), 'dev', 'flannel.1', 'self']);
     else await first.ip(...vandalism.split(' '));
-    expect((await first.backend?.reconcile())?.length).toBeGreaterThan(0);
-    expect(await first.backend?.reconcile()).toEqual([]);
+    expect((await introduce(first, hosts)).length).toBeGreaterThan(0);
+    expect(await introduce(first, hosts)).toEqual([]);
     expect(await everything(first)).toEqual(before);
     expect((await link(first)).address).toBe(macOf(first));
     expect(await first.reaches(second)).toBe(true);
@@ -320,11 +356,11 @@ describe('with DirectRouting', () => {
     const direct = ['10.5.2.0/24 via 192.0.2.2 dev eth0 proto 84', '10.5.3.0/24 via 192.0.2.3 dev eth0 proto 84'];
     expect(await everything(first)).toEqual({ routes: direct, neighbours: [], forwarding: [] });
     await first.ip('route', 'add', '192.0.2.3/32', 'via', '192.0.2.2');
-    expect((await first.backend?.reconcile())?.length).toBeGreaterThan(0);
+    await introduce(first, hosts);
     expect(await first.routes()).toEqual([direct[0], '10.5.3.0/24 via 10.5.3.0 dev flannel.1 proto 84 onlink']);
     expect(await first.forwarding()).toEqual([`${macOf(hosts[2])} dst 192.0.2.3 self permanent`]);
     await first.ip('route', 'del', '192.0.2.3/32');
-    await first.backend?.reconcile();
+    await introduce(first, hosts);
     expect(await everything(first)).toEqual({ routes: direct, neighbours: [], forwarding: [] });
     await first.backend?.stop({ cleanUp: true });
     expect(await first.routes()).toEqual([]);
@@ -348,17 +384,18 @@ describe('two thousand peers', () => {
       (await first.neighbours()).length,
       (await first.forwarding()).length,
     ];
+    await tell(first, []);
     first.started.length = 0;
-    await first.backend?.applyPeers(peers.map(added));
+    await tell(first, peers);
     expect(first.started.length).toBeLessThanOrEqual(6);
     expect(await counts()).toEqual([2000, 2000, 2000]);
-    expect(await first.backend?.reconcile()).toEqual([]);
+    expect(await tell(first, peers)).toEqual([]);
     await first.ip('link', 'del', 'flannel.1');
     first.started.length = 0;
-    expect(await first.backend?.reconcile()).toEqual(['made flannel.1', 'gave flannel.1 its 2000 peers']);
+    expect(await tell(first, peers)).toEqual(['made flannel.1', 'gave flannel.1 its 2000 peers']);
     expect(first.started.length).toBeLessThanOrEqual(10);
     expect(await counts()).toEqual([2000, 2000, 2000]);
-    await first.backend?.applyPeers(peers.slice(1).map(removed));
+    await tell(first, peers.slice(0, 1));
     expect(await counts()).toEqual([1, 1, 1]);
     expect(await first.routes()).toEqual([expect.stringContaining(formatPrefix((peers[0] as Lease).subnet))]);
     expect(first.warnings).toEqual([]);

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, vi } from 'vitest';
 import { type ExecResult, exec } from '../../../src/base/exec.js';
 import { silentLogger } from '../../../src/base/log.js';
+import { patient } from '../../../src/lab/patience.js';
 import type { DaemonStatus } from '../../../src/observe/status.js';
 import { fetchStatus } from '../../../src/operator/status-client.js';
 import { openRegistry } from '../../../src/subnet/open-registry.js';
@@ -18,7 +19,7 @@ export const networkConfig = '{"Network":"100.96.0.0/16","Backend":{"Type":"udp"
 
 /** Waits for something that has to become true, a system test's patience long. */
 export function eventually(check: () => void | Promise<void>): Promise<void> {
-  return vi.waitFor(check, { timeout: 20_000, interval: 50 });
+  return vi.waitFor(check, { timeout: patient(20_000), interval: 50 });
 }
 
 /** The real daemon, running on a host of the test. */
@@ -150,7 +151,7 @@ export class TestNetwork {
       for (const link of ['lo', 'eth0']) await exec(['ip', '-n', namespace, 'link', 'set', link, 'up']);
     }
     const endpoint = `file://${directory}/registry`;
-    const registry = openRegistry({ endpoints: [endpoint] }, silentLogger());
+    const registry = await openRegistry({ endpoints: [endpoint] }, silentLogger());
     if (config !== null) await registry.setConfig(config, null);
     return new TestNetwork([first, second], registry, `-etcd-endpoints=${endpoint}`, directory);
   }

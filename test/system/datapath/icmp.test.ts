@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { icmp, payload } from '../../unit/encap/support/packets.js';
 import { parse, sameBytes } from '../../unit/encap/support/reference.js';
-import { address } from './support/host.js';
+import { address, leaseOf } from './support/host.js';
 import { type Host, useSite } from './support/site.js';
 import { RawIp, RefusedError, Sniffer, Udp } from './support/sockets.js';
 import { ping } from './support/transfer.js';
@@ -120,6 +120,21 @@ it('there is none about the tails of fragments, nor about ICMP errors', async ()
   expect(errors(device.drain()).filter(({ type }) => type === UNREACHABLE)).toEqual([]);
 });
 
+it('there is none while there may be hosts that nobody has told us of: the sender tries again, and gets through', async () => {
+  const there = site();
+  const [one, two] = [there.host(1), there.host(2)];
+  await there.start();
+  await one.process.setPeers([], false);
+  const sniffer = new Sniffer(one.container, 'eth0', 'in');
+  new Udp(one.container).send(payload(10), two.containerIp, PORT);
+  await until('it is counted', async () => (await one.process.status()).drops.tx_no_route_yet === 1);
+  await ping(one.container, address('10.5.1.1'), 10);
+  expect(errors(sniffer.drain()).filter(({ type }) => type === UNREACHABLE)).toEqual([]);
+  await one.process.setPeers([leaseOf(2, two.publicIp)]);
+  await ping(one.container, two.containerIp, 10);
+  expect((await one.process.status()).drops.tx_no_route).toBe(0);
+});
+
 it('a flood to an unleased subnet is answered at a limited rate', async () => {
   const there = site();
   await there.start();
@@ -152,7 +167,7 @@ it('a host with the first subnet of all sends them from the last address', async
   await namespace.ip('address add 10.5.0.1/24 dev br0');
   await container.ip('address add 10.5.0.2/24 dev eth0');
   for (const name of ['all', 'default']) namespace.sysctl(`ipv4/conf/${name}/rp_filter`, 1);
-  await process.start(publicIp, there.mtu, {}, 0);
+  await process.start(publicIp, there.mtu, [], {}, 0);
   const { stdout } = await container.run('sh', '-c', 'ping -n -c 1 -W 5 -I 10.5.0.2 10.5.99.9 || true');
   expect(stdout).toContain('From 10.5.255.255 icmp_seq=1 Destination Net Unreachable');
 });

@@ -74,8 +74,7 @@ describe('the device', () => {
     await until('the failure is known', () => one.process.failure !== '');
     expect(one.process.failure).toMatch(/^FORWARDER_FAILED: .*flannel0 removed\? restart the daemon$/);
     await one.process.stop();
-    await one.process.start(one.publicIp, there.mtu);
-    await one.process.applyPeers([{ kind: 'added', lease: leaseOf(2, two.publicIp) }]);
+    await one.process.start(one.publicIp, there.mtu, [leaseOf(2, two.publicIp)]);
     await ping(one.container, two.containerIp, 56);
   });
 
@@ -85,12 +84,12 @@ describe('the device', () => {
     await there.start();
     const second = new HostProcess(one.namespace, 7);
     try {
-      await expect(second.start(one.publicIp, there.mtu)).rejects.toMatchObject({
+      await expect(second.start(one.publicIp, there.mtu, [])).rejects.toMatchObject({
         kind: 'DeviceBusyError',
         code: 'DEVICE_BUSY',
       });
       // with a device of its own it is the port that is taken; the device goes again
-      await expect(second.start(one.publicIp, there.mtu, { deviceName: 'flannel9' })).rejects.toMatchObject({
+      await expect(second.start(one.publicIp, there.mtu, [], { deviceName: 'flannel9' })).rejects.toMatchObject({
         code: 'SYSCALL_EADDRINUSE',
       });
       await expect(one.namespace.run('ip', 'link', 'show', 'flannel9')).rejects.toThrow('does not exist');
@@ -184,24 +183,24 @@ it('a host is started anew amid a transfer, which goes on', async () => {
   await there.start();
   const restart = async (host: typeof one, other: typeof one) => {
     await host.process.stop();
-    await host.process.start(host.publicIp, there.mtu);
-    await host.process.applyPeers([{ kind: 'added', lease: leaseOf(other.number, other.publicIp) }]);
+    await host.process.start(host.publicIp, there.mtu, [leaseOf(other.number, other.publicIp)]);
   };
   let restarts: Promise<void> | null = null;
   await sendFile(one.end, two.end, file(24 * MIB, 1), (total) => {
     if (total > 2 * MIB) restarts ??= restart(two, one).then(() => restart(one, two));
   });
   await restarts;
+  // the peers were there before the first packet
+  for (const { process } of [one, two]) expect((await process.status()).drops.tx_no_route).toBe(0);
   await ping(one.container, two.containerIp, 56);
 });
 
 it('a subnet moves to another host: from then on not a packet goes to the old one', async () => {
   const there = site();
   const [one, two, three] = [there.host(1), there.host(2), there.host(3)];
-  await one.process.start(one.publicIp, there.mtu);
   const former = leaseOf(2, two.publicIp);
   const now = leaseOf(2, three.publicIp);
-  await one.process.applyPeers([{ kind: 'added', lease: former }]);
+  await one.process.start(one.publicIp, there.mtu, [former]);
   const sender = new Udp(one.container);
   const [oldHost, newHost] = [two, three].map(
     ({ namespace, publicIp }) => new Udp(namespace, { address: publicIp, port: PORT }),
@@ -217,10 +216,10 @@ it('a subnet moves to another host: from then on not a packet goes to the old on
     );
   tell('before');
   await arrived(oldHost, 'before');
-  await one.process.applyPeers([{ kind: 'changed', lease: now, previous: former }]);
+  await one.process.setPeers([now]);
   tell('after');
   await arrived(newHost, 'after');
-  await one.process.applyPeers([{ kind: 'removed', lease: now }]);
+  await one.process.setPeers([]);
   tell('at last');
   await until('they have no route', async () => (await one.process.status()).drops.tx_no_route! >= 50);
   expect(oldHost!.receive()).toEqual([]);

@@ -36,10 +36,12 @@ describe('a flood of 64-byte packets both ways', () => {
       const floods = [new Flood(one.end, two.end, { run }), new Flood(two.end, one.end, { run })];
       const others = Array.from({ length: 50 }, (_, i) => leaseOf(100 + i, address('192.168.77.100') + i));
       while (Math.min(await received(one), await received(two)) < 200_000) {
-        for (const { process } of there.hosts) {
-          await process.applyPeers(others.map((lease) => ({ kind: 'added', lease })));
+        for (const { process, number } of there.hosts) {
+          const other = there.host(3 - number);
+          const lasting = leaseOf(other.number, other.publicIp);
+          await process.setPeers([lasting, ...others]);
           expect((await process.status()).peers.length).toBe(1 + others.length);
-          await process.applyPeers(others.map((lease) => ({ kind: 'removed', lease })));
+          await process.setPeers([lasting]);
           expect((await process.status()).peers.length).toBe(1);
         }
       }

@@ -237,10 +237,10 @@ describe('what tweed merges', () => {
       merger.add(at, packet.length);
       at += packet.length;
     }
-    const writes = merger.count;
+    const writes = merger.items.count;
     for (let item = 0; item < writes; item++) {
-      merger.finish(item);
-      const written = syscalls.writev(tun, memory.base + merger.iov(item), merger.iovCount(item));
+      merger.items.finish(item);
+      const written = syscalls.writev(tun, memory.base + merger.items.iov(item), merger.items.iovCount(item));
       if (written < 0) throw new Error(`the kernel refused item ${item}: errno ${syscalls.errno()}`);
     }
     merger.reset();

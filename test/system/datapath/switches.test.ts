@@ -2,7 +2,7 @@
 import os from 'node:os';
 import { describe, expect, it } from 'vitest';
 import type { BackendStatus } from '../../../src/backend/backend.js';
-import { parseRelease } from '../../../src/backend/udp/kernel-quirks.js';
+import { parseRelease } from '../../../src/linux/kernel-quirks.js';
 import { OFF, type Offloads } from './support/host.js';
 import { describeSetting, everySetting, ON } from './support/settings.js';
 import { type Host, type Site, useSite } from './support/site.js';

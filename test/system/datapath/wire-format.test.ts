@@ -87,8 +87,7 @@ describe.each([
   async function start(): Promise<{ readonly peer: Udp; readonly there: Site }> {
     const there = site();
     const [one, two] = [there.host(1), there.host(2)];
-    await one.process.start(one.publicIp, there.mtu, { offloads });
-    await one.process.applyPeers([{ kind: 'added', lease: leaseOf(2, two.publicIp) }]);
+    await one.process.start(one.publicIp, there.mtu, [leaseOf(2, two.publicIp)], { offloads });
     return { there, peer: new Udp(two.namespace, { address: two.publicIp, port: PORT }) };
   }
 

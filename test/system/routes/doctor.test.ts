@@ -1,18 +1,19 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { backendKind } from '../../../src/backend/select.js';
 import { ExecError } from '../../../src/base/exec.js';
 import { type Prefix, parsePrefix } from '../../../src/base/ipv4.js';
-import { hostChecks } from '../../../src/operator/doctor/doctor-checks.js';
-import { type DoctorQuestion, gatherHostFacts } from '../../../src/operator/doctor/doctor-facts.js';
 import { runChecks } from '../../../src/operator/doctor/finding.js';
+import { hostChecks } from '../../../src/operator/doctor/host-checks.js';
+import { type DoctorQuestion, gatherHostFacts } from '../../../src/operator/doctor/host-facts.js';
 import { makeNamespace, type TestNamespace } from './namespace.js';
 
 const question: DoctorQuestion = {
-  backend: 'udp',
+  backend: backendKind('udp'),
   port: 8285,
   device: 'flannel0',
-  overhead: 28,
+  ownDevices: ['flannel0'],
   network: parsePrefix('10.5.0.0/16') as Prefix,
   subnet: parsePrefix('10.5.8.0/24') as Prefix,
   underlay: null,

@@ -13,6 +13,9 @@ const options: RulesOptions = {
   forward: true,
 };
 
+/** Another overlay of this host, today's or of yesterday. */
+const other = { network: parsePrefix('10.9.0.0/16') as Prefix, subnet: parsePrefix('10.9.3.0/24') as Prefix };
+
 const natRules = [
   '-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN',
   '-A FLANNEL-POSTRTG -s 10.5.8.0/24 -d 10.5.0.0/16 -m comment --comment "flanneld masq" -j RETURN',
@@ -121,6 +124,47 @@ for (const { program, reason } of variants) {
       expect(await watched.check()).toEqual([]);
     });
 
+    it('shares its chains with another overlay, and each mends and removes only its own', async () => {
+      const both = [rules(), rules(other)];
+      for (const one of both) await one.apply();
+      const settled = [await list('nat'), await list('filter')];
+      for (const one of [...both, ...both]) expect(await one.check()).toEqual([]);
+      expect(settled.flat()).toEqual(expect.arrayContaining([...natRules, ...forwardRules]));
+      expect(settled.flat().filter((rule) => rule.includes('10.9.'))).toHaveLength(7);
+      // flanneld of the other network deletes all of its own and appends them, its mark rule too, when one is missing
+      for (const rule of [...settled.flat()].filter((one) => one.includes('10.9.0.0/16 -m') && one.includes('FWD'))) {
+        const words = rule.replaceAll('"flanneld forward"', 'flanneld_forward').split(' ');
+        const restored = words.map((word) => word.replace('_', ' '));
+        await host.run([program, '-D', ...restored.slice(1)]);
+        await host.run([program, ...restored]);
+      }
+      for (const one of both) expect(await one.check()).toEqual([]);
+      await host.run([program, '-F', 'FLANNEL-FWD']);
+      for (const one of both) expect(await one.check()).toHaveLength(1);
+      for (const one of both) expect(await one.check()).toEqual([]);
+      await rules(other).cleanUp();
+      expect(await list('nat')).toEqual([natJump, ...natRules]);
+      expect(await list('filter')).toEqual([forwardJump, ...forwardRules]);
+      expect(await rules().check()).toEqual([]);
+      await rules().cleanUp();
+      expect(await host.print(`${program}-save`)).not.toMatch(/FLANNEL|flanneld/);
+    });
+
+    it('has its jump before a rule that refuses everything', async () => {
+      const established = '-A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT';
+      const reject = '-A FORWARD -j REJECT --reject-with icmp-host-prohibited';
+      for (const rule of [established, reject]) await host.run([program, ...rule.split(' ')]);
+      expect(await rules().apply()).toContain(
+        `${program}: added the jump from FORWARD to filter FLANNEL-FWD, before FORWARD -j REJECT --reject-with icmp-host-prohibited`,
+      );
+      expect(await list('filter')).toEqual([established, forwardJump, reject, ...forwardRules]);
+      expect(await rules().check()).toEqual([]);
+      await host.run([program, '-I', 'FORWARD', '1', ...reject.split(' ').slice(2)]);
+      expect(await rules().check()).toHaveLength(2); // removed, and added before it
+      expect((await list('filter')).slice(0, 3)).toEqual([forwardJump, reject, established]);
+      expect(await rules().check()).toEqual([]);
+    });
+
     it('removes the rules of an earlier network and of flannel before it had chains, and nothing else', async () => {
       const foreign = [
         '-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE',
@@ -147,9 +191,8 @@ for (const { program, reason } of variants) {
           '',
         ].join('\n'),
       });
-      const network = parsePrefix('10.9.0.0/16') as Prefix;
-      await rules({ network, subnet: parsePrefix('10.9.3.0/24') as Prefix }).apply();
-      await rules().apply();
+      await rules(other).apply();
+      await rules({ formerNetworks: [other.network] }).apply();
       expect(await list('nat')).toEqual([...foreign, natJump, '-A ELSE -j RETURN', ...natRules]);
       expect(await list('filter')).toEqual(['-A FORWARD -i eth0 -j ACCEPT', forwardJump, ...forwardRules]);
       expect(await host.print(`${program}-save`)).toContain(':FORWARD DROP');
@@ -244,9 +287,8 @@ describe('nftables', () => {
 
   it('replaces the rules of an earlier network and leaves other tables and unknown chains in peace', async () => {
     await host.run(['nft', '-f', '-'], { input: 'add table inet other; add chain inet other c' });
-    const network = parsePrefix('10.9.0.0/16') as Prefix;
-    await rules({ network, subnet: parsePrefix('10.9.3.0/24') as Prefix }).apply();
-    await rules().apply();
+    await rules(other).apply();
+    await rules({ formerNetworks: [other.network] }).apply();
     expect(await list()).toBe(nftTable);
     await host.run(['nft', 'add', 'chain', 'ip', 'flannel-ipv4', 'mine']);
     await rules({ masquerade: false }).apply();
@@ -254,7 +296,30 @@ describe('nftables', () => {
     expect(await list()).not.toContain('postrtg');
     expect(await list()).toContain('chain mine');
     await rules().cleanUp();
+    expect((await list()).replaceAll(/\s/g, '')).toBe('tableipflannel-ipv4{chainmine{}}');
+    await host.run(['nft', 'delete', 'chain', 'ip', 'flannel-ipv4', 'mine']);
+    await rules().apply();
+    await rules().cleanUp();
     expect((await host.print('nft', 'list', 'tables')).trim()).toBe('table inet other');
+  });
+
+  it('shares its chains with another overlay, and each mends and removes only its own', async () => {
+    const both = [rules(), rules(other)];
+    for (const one of both) await one.apply();
+    const settled = await list();
+    for (const one of [...both, ...both]) expect(await one.check()).toEqual([]);
+    expect(settled.match(/10\.9\.3\.0/g)).toHaveLength(3);
+    await host.run(['nft', 'flush', 'chain', 'ip', 'flannel-ipv4', 'forward']);
+    for (const one of both) expect(await one.check()).toHaveLength(1);
+    expect(await list()).toBe(settled);
+    await host.run(['nft', 'delete', 'table', 'ip', 'flannel-ipv4']);
+    for (const one of both) expect(await one.check()).toHaveLength(2);
+    expect(await list()).toBe(settled);
+    await rules(other).cleanUp();
+    expect(await list()).toBe(nftTable);
+    expect(await both[0]?.check()).toEqual([]);
+    await rules().cleanUp();
+    expect(await host.print('nft', 'list', 'tables')).toBe('');
   });
 
   it('says what is missing', async () => {

@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { patient } from '../../../src/lab/patience.js';
 import { type EtcdServer, makeEtcdCluster, whyNoEtcd } from '../support/etcd.js';
 import { ManagedHost } from '../support/managed-host.js';
 
 const PREFIX = '/coreos.com/network';
-const PATIENCE = { timeout: 30_000, interval: 50 };
+const PATIENCE = { timeout: patient(30_000), interval: 50 };
 const reason = whyNoEtcd();
 
 interface Status {

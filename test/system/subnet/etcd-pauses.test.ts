@@ -3,12 +3,13 @@ import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { patient } from '../../../src/lab/patience.js';
 import { type EtcdServer, makeEtcd, whyNoEtcd } from '../support/etcd.js';
 import { ManagedHost } from '../support/managed-host.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 
 const PREFIX = '/coreos.com/network';
-const PATIENCE = { timeout: 40_000, interval: 100 };
+const PATIENCE = { timeout: patient(40_000), interval: 100 };
 const HOLDER = new URL('../support/lease-holder.mjs', import.meta.url).pathname;
 const BUILT = new URL('../../../dist/subnet/leases/lease-manager.js', import.meta.url).pathname;
 const reason = whyNoEtcd();
@@ -79,7 +80,7 @@ describe.skipIf(reason !== '')(`pauses and silence ${reason}`, () => {
       await one.start();
       await vi.waitFor(() => expect(one.events).toContain('up'), PATIENCE);
       one.events.length = 0;
-      for (let i = 0; one.batches.length < 2; i++) {
+      for (let i = 0; one.announcements.length < 2; i++) {
         // two announcements: the watch is established for certain
         etcd.control(['put', `${PREFIX}/subnets/10.5.249.0-24`, `{"PublicIP":"192.0.3.${i}"}`]);
         await delay(100);

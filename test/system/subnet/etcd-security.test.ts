@@ -3,6 +3,7 @@ import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { patient } from '../../../src/lab/patience.js';
 import { RegistryDeniedError, RegistryError } from '../../../src/subnet/errors.js';
 import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd/etcd-registry.js';
 import { recordingLogger } from '../../support/manager-harness.js';
@@ -12,7 +13,7 @@ import { ManagedHost } from '../support/managed-host.js';
 
 const CONFIG = '{"Network":"10.5.0.0/16"}';
 const PASSWORD = 'correct horse';
-const PATIENCE = { timeout: 30_000, interval: 50 };
+const PATIENCE = { timeout: patient(30_000), interval: 50 };
 const reason = whyNoEtcd();
 
 /** An authority, a server certificate for 127.0.0.1 and a client certificate, in one directory. */

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { patient } from '../../../src/lab/patience.js';
 
 const FLAGS = [
   '--headless',
@@ -112,7 +113,7 @@ export class Browser {
   async close(): Promise<void> {
     const ended = new Promise((resolve) => this.#child.once('close', resolve));
     await this.send('Browser.close').catch(() => {});
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), 5_000);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), patient(5_000));
     await ended;
     clearTimeout(timer);
     await rm(this.#profile, { recursive: true, force: true, maxRetries: 5 });

@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { patient } from '../../../src/lab/patience.js';
 
 /**
  * Real etcd servers for tests: on free ports of the loopback interface, in a temporary directory, ended by process id.
@@ -79,10 +80,11 @@ export class EtcdServer {
 
   /** Waits until it serves requests that need a leader. */
   async ready(): Promise<void> {
-    for (let tries = 0; tries < 150; tries++) {
+    const deadline = performance.now() + patient(20_000);
+    while (performance.now() < deadline) {
       if (this.#process?.exitCode !== null) throw new Error(`etcd ended:\n${this.#output}`);
       try {
-        this.control(['get', 'nothing', '--command-timeout=1s']);
+        this.control(['get', 'nothing', `--command-timeout=${patient(1)}s`]);
         return;
       } catch (error) {
         // With authentication on, a refusal is an answer too.
@@ -98,7 +100,7 @@ export class EtcdServer {
     return execFileSync('etcdctl', [`--endpoints=${this.endpoint}`, ...flags, ...args], {
       env: { ...process.env, ETCDCTL_API: '3' },
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 20_000,
+      timeout: patient(20_000),
       encoding: 'utf8',
     });
   }

@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll } from 'vitest';
-import { LabError } from '../../../src/lab/errors.js';
+import { LabBusyError } from '../../../src/lab/errors.js';
 import { Lab } from '../../../src/lab/lab.js';
 import { listNamespaces } from '../../../src/lab/namespace.js';
 import type { LabOptions } from '../../../src/lab/options.js';
@@ -31,7 +31,7 @@ export async function sweepLabs(): Promise<void> {
 
 /** Another test run may be sweeping the same lab. */
 function unlessBusy(error: unknown): void {
-  if (!(error instanceof LabError && error.code === 'LAB_BUSY')) throw error;
+  if (!(error instanceof LabBusyError)) throw error;
 }
 
 function isRunning(pid: number): boolean {

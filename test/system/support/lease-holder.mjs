@@ -16,7 +16,5 @@ manager.on('lost', (error) => {
   tell({ news: 'lost', message: error.message });
   void manager.close().then(() => process.exit(3));
 });
-await manager.waitForConfig();
-const lease = await manager.acquire({ publicIp, publicIpv6: null });
+const lease = await manager.acquire(await manager.waitForConfig(), { publicIp, publicIpv6: null });
 tell({ news: 'leased', key: lease.key });
-manager.follow();

@@ -1,15 +1,14 @@
-import { formatIpv4, formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
+import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
 import type { LeaseLostError } from '../../../src/subnet/errors.js';
 import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd/etcd-registry.js';
 import { LeaseManager, type LeaseManagerOptions } from '../../../src/subnet/leases/lease-manager.js';
-import { type LogLine, recordingLogger } from '../../support/manager-harness.js';
+import { type LogLine, peersOf, recordingLogger } from '../../support/manager-harness.js';
 import { host } from '../../support/registry-suite.js';
 
 /** One host's lease manager on a real etcd, and everything it announced. */
 export class ManagedHost {
-  readonly peers = new Map<string, string>();
-  /** How many changes came in each announcement. */
-  readonly batches: number[] = [];
+  /** How many peers there were at each announcement. */
+  readonly announcements: number[] = [];
   readonly events: string[] = [];
   readonly lost: LeaseLostError[] = [];
   readonly registry: EtcdRegistry;
@@ -29,16 +28,15 @@ export class ManagedHost {
       publicIp: parseIpv4(address) as number,
       ...options,
     });
-    this.manager.on('peers', (changes) => {
-      this.batches.push(changes.length);
-      for (const { kind, lease } of changes) {
-        if (kind === 'removed') this.peers.delete(formatPrefix(lease.subnet));
-        else this.peers.set(formatPrefix(lease.subnet), formatIpv4(lease.attributes.publicIp));
-      }
-    });
+    this.manager.on('peers', () => this.announcements.push(this.manager.peers.leases.length));
     this.manager.on('lease', (_, cause) => this.events.push(cause));
     this.manager.on('connection', ({ state }) => this.events.push(state));
     this.manager.on('lost', (error) => this.lost.push(error));
+  }
+
+  /** Public address by subnet. */
+  get peers(): ReadonlyMap<string, string> {
+    return peersOf(this.manager);
   }
 
   get connection(): string {
@@ -46,10 +44,8 @@ export class ManagedHost {
   }
 
   async start(): Promise<this> {
-    await this.manager.waitForConfig();
-    const lease = await this.manager.acquire(host(this.address));
+    const lease = await this.manager.acquire(await this.manager.waitForConfig(), host(this.address));
     this.subnet = formatPrefix(lease.subnet);
-    this.manager.follow();
     return this;
   }
 

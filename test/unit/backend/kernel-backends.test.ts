@@ -1,16 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { HostGwBackend } from '../../../src/backend/host-gw/host-gw-backend.js';
-import { applyChanges, shorten } from '../../../src/backend/kernel/changes.js';
-import { KernelPeers, refusalOf } from '../../../src/backend/kernel/kernel-peers.js';
-import { offLinkReason, parseReach, readReach } from '../../../src/backend/kernel/on-link.js';
-import { checkBackendConfig, createBackend, UnknownBackendError } from '../../../src/backend/select.js';
-import { formatPrefix } from '../../../src/base/ipv4.js';
-import { type Logger, silentLogger } from '../../../src/base/log.js';
-import { StandingComplaints } from '../../../src/base/standing-complaints.js';
+import { KernelPeers } from '../../../src/backend/kernel/kernel-peers.js';
+import { backendKind, checkBackendConfig, createBackend, UnknownBackendError } from '../../../src/backend/select.js';
+import { silentLogger } from '../../../src/base/log.js';
+import { applyChanges, shorten } from '../../../src/routes/changes.js';
 import { deviceTotals, udpTotals } from '../../../src/routes/device-statistics.js';
+import { ipTool } from '../../../src/routes/ip.js';
+import { offLinkReason, parseReach, readReach } from '../../../src/routes/on-link.js';
 import { encodeLeaseValue } from '../../../src/subnet/keys.js';
-import type { PeerChange } from '../../../src/subnet/lease.js';
-import { address, contextOf, leaseOf, prefix } from './support.js';
+import { address, contextOf, leaseOf, peerSet } from './support.js';
 
 describe('host-gw', () => {
   it("announces what flannel does, byte for byte, and keeps the interface's MTU", async () => {
@@ -62,50 +60,51 @@ describe('the Backend of a configuration', () => {
   });
 });
 
-describe('a lease', () => {
-  const own = prefix('10.5.8.0/24');
-  const refusal = (lease: ReturnType<typeof leaseOf>, type = 'host-gw') =>
-    refusalOf(lease, type, contextOf({ Type: type }), own);
-  const good = { backendType: 'host-gw' };
+describe('what each kind of backend is', () => {
+  const daemon = { udp: { deviceName: 'tweed7' } };
+  const facts = (type: string, options = {}) => {
+    const kind = backendKind(type);
+    return [kind.overhead, kind.defaultPort, kind.port(options), kind.deviceName(options, daemon)];
+  };
 
-  it('of the same type is a peer', () => {
-    expect(refusal(leaseOf('10.5.9.0/24', '192.0.2.9', good))).toBe('');
+  it('is known without a host', () => {
+    expect(facts('udp')).toEqual([28, 8285, 8285, 'tweed7']);
+    expect(facts('udp', { port: 4000 })).toEqual([28, 8285, 4000, 'tweed7']);
+    expect(facts('vxlan')).toEqual([50, 8472, 8472, 'flannel.1']);
+    expect(facts('vxlan', { vni: 7, port: 4789 })).toEqual([50, 8472, 4789, 'flannel.7']);
+    expect(facts('host-gw')).toEqual([0, null, null, null]);
   });
+});
 
-  it.each([
-    [leaseOf('10.5.9.0/24', '192.0.2.9'), 'its backend is udp, ours is host-gw'],
-    [leaseOf('10.5.9.0/24', '192.0.2.9', { backendType: 'vxlan' }), 'its backend is vxlan, ours is host-gw'],
-    [leaseOf('10.5.9.0/24', '0.0.0.0', good), 'it has no IPv4 address'],
-    [leaseOf('10.5.9.0/24', '192.0.2.1', good), 'it names this host as its owner'],
-    [leaseOf('10.6.9.0/24', '192.0.2.9', good), 'its subnet is outside 10.5.0.0/16'],
-    [leaseOf('10.0.0.0/8', '192.0.2.9', good), 'its subnet is outside 10.5.0.0/16'],
-    [leaseOf('10.5.8.128/25', '192.0.2.9', good), "its subnet overlaps 10.5.8.0/24, this host's own"],
-  ])('%# is refused', (lease, reason) => {
-    expect(refusal(lease)).toBe(`peer ignored: ${reason}`);
-  });
+describe('peers of a backend that forwards in the kernel', () => {
+  const first = leaseOf('10.5.1.0/24', '192.0.2.1');
+  const second = leaseOf('10.5.2.0/24', '192.0.2.2');
+  const nothing = { troubles: new Map(), wanted: 'x', done: ['did it'] };
 
-  it('that changed counts as the newest', async () => {
+  it('leave nothing to be taken for left over until all are known, and what looks like it only once', () => {
     const peers = new KernelPeers(silentLogger());
-    const first = leaseOf('10.5.1.0/24', '192.0.2.1');
-    const second = leaseOf('10.5.2.0/24', '192.0.2.2');
-    const asked: boolean[] = [];
-    const apply = (changes: readonly PeerChange[]) =>
-      peers.apply(changes, async (formerLife) => {
-        asked.push(formerLife);
-        throw new Error('not this time');
-      });
-    expect(peers.known).toBe(false);
-    await apply([first, second].map((lease) => ({ kind: 'added', lease })));
-    await apply([{ kind: 'changed', lease: leaseOf('10.5.1.0/24', '192.0.2.7'), previous: first }]);
-    expect(peers.leases.map(({ subnet }) => formatPrefix(subnet))).toEqual(['10.5.2.0/24', '10.5.1.0/24']);
-    await apply([{ kind: 'removed', lease: second }]);
-    expect(peers.leases.map(({ attributes }) => attributes.publicIp)).toEqual([address('192.0.2.7')]);
-    expect(asked).toEqual([true, true, true]);
-    expect(peers.known).toBe(true);
-    peers.settle(new Map());
-    expect(peers.status).toMatchObject([{ subnet: '10.5.1.0/24', publicIp: '192.0.2.7', rxPackets: null }]);
-    peers.settle(new Map([['10.5.1.0/24', 'is not reached']]));
-    expect(peers.status).toEqual([]);
+    const look = (complete: boolean) => {
+      const leftovers = peers.leftovers(peerSet([first], complete));
+      peers.settle(peerSet([first], complete), nothing);
+      return leftovers;
+    };
+    expect([look(false), look(false), look(true), look(true)]).toEqual(['none', 'none', 'any', 'ours']);
+  });
+
+  it('are told apart from what another program undid', () => {
+    const peers = new KernelPeers(silentLogger());
+    const settle = (wanted: string) => peers.settle(peerSet([first, second]), { ...nothing, wanted });
+    expect(settle('a')).toEqual([]);
+    expect(settle('a')).toEqual(['did it']);
+    expect(settle('b')).toEqual([]);
+    expect(settle('b')).toEqual(['did it']);
+  });
+
+  it('are either reached or refused', () => {
+    const peers = new KernelPeers(silentLogger());
+    peers.settle(peerSet([first, second]), { ...nothing, troubles: new Map([['10.5.1.0/24', 'is far']]) });
+    expect(peers.reached).toMatchObject([{ subnet: '10.5.2.0/24', publicIp: '192.0.2.2', rxPackets: null }]);
+    expect(peers.refused).toEqual([{ subnet: '10.5.1.0/24', publicIp: '192.0.2.1', reason: 'is far' }]);
   });
 });
 
@@ -132,11 +131,10 @@ describe('the way to a peer', () => {
 
   it('that the kernel does not know is told in its words', async () => {
     const stderr = 'RTNETLINK answers: Network is unreachable\nCommand failed -:2\n';
-    const found = await readReach([address('192.0.2.9'), address('203.0.113.1')], async () => ({
-      status: 2,
-      stdout: printed.split('\n')[0] as string,
-      stderr,
-    }));
+    const found = await readReach(
+      [address('192.0.2.9'), address('203.0.113.1')],
+      ipTool(async () => ({ status: 2, stdout: printed.split('\n')[0] as string, stderr })),
+    );
     expect(offLinkReason(found.get(address('192.0.2.9')), address('192.0.2.9'), 'eth0')).toBe('');
     expect(found.get(address('203.0.113.1'))).toBe('Network is unreachable');
   });
@@ -150,7 +148,7 @@ describe('changes', () => {
         { subject: 'b', command: 'two', text: 'did two' },
         { subject: 'c', command: 'three', text: '' },
       ],
-      { batchAll: async () => [{ line: 'two', error: 'no' }] },
+      { batchAll: async () => ({ stdout: '', failures: [{ line: 'two', error: 'no' }] }) },
     );
     expect(outcome).toEqual({ done: ['did one'], failed: new Map([['b', '"two" was refused: no']]) });
   });
@@ -159,40 +157,6 @@ describe('changes', () => {
     const lines = Array.from({ length: 100 }, (_, index) => `line ${index}`);
     expect(shorten(lines, 3)).toEqual(['line 0', 'line 1', '… and 98 more like these']);
     expect(shorten(lines, 100)).toBe(lines);
-  });
-});
-
-describe('complaints', () => {
-  function logged() {
-    const lines: [object, string][] = [];
-    const log = { warn: (fields: object, text: string) => void lines.push([fields, text]) } as unknown as Logger;
-    return { lines, complaints: new StandingComplaints(log, 'subnet') };
-  }
-
-  it('are said once, again when they change, and again when they come back', () => {
-    const { lines, complaints } = logged();
-    complaints.update(new Map([['a', 'bad']]));
-    complaints.update(
-      new Map([
-        ['a', 'bad'],
-        ['b', 'bad'],
-      ]),
-    );
-    complaints.update(new Map([['a', 'worse']]));
-    complaints.update(new Map());
-    complaints.update(new Map([['a', 'worse']]));
-    expect(lines).toEqual([
-      [{ subnet: 'a' }, 'bad'],
-      [{ subnet: 'b' }, 'bad'],
-      [{ subnet: 'a' }, 'worse'],
-      [{ subnet: 'a' }, 'worse'],
-    ]);
-  });
-
-  it('of thousands with one trouble share a line', () => {
-    const { lines, complaints } = logged();
-    complaints.update(new Map(Array.from({ length: 2000 }, (_, index) => [`peer ${index}`, 'bad'])));
-    expect(lines).toEqual([[{ subnets: expect.arrayContaining(['peer 0']), count: 2000 }, 'bad']]);
   });
 });
 

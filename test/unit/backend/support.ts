@@ -1,7 +1,7 @@
 import type { BackendContext } from '../../../src/backend/backend.js';
 import { type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
-import type { Lease, LeaseAttributes } from '../../../src/subnet/lease.js';
+import type { Lease, LeaseAttributes, PeerSet } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 
 export const prefix = (text: string): Prefix => parsePrefix(text) as Prefix;
@@ -10,7 +10,7 @@ export const address = (text: string): number => parseIpv4(text) as number;
 export function contextOf(backend: Readonly<Record<string, unknown>>, others: Partial<BackendContext> = {}) {
   const context: BackendContext = {
     log: silentLogger(),
-    underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), mtu: 1500 },
+    underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, mtu: 1500 },
     publicIp: address('192.0.2.1'),
     config: parseNetworkConfig(JSON.stringify({ Network: '10.5.0.0/16', Backend: backend })),
     ...others,
@@ -24,4 +24,9 @@ export function leaseOf(subnet: string, publicIp: string, attributes: Partial<Le
     attributes: { publicIp: address(publicIp), publicIpv6: null, ...attributes },
     expiresAt: null,
   };
+}
+
+/** All there are, as the registry tells them, or as they are remembered. */
+export function peerSet(leases: readonly Lease[], complete = true): PeerSet {
+  return { leases, complete };
 }

@@ -1,12 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  creation,
-  incompatibility,
-  type Vtep,
-  vtepChanges,
-  vtepState,
-  type WantedVtep,
-} from '../../../src/backend/vxlan/device.js';
+import { creation, incompatibility, vtepChanges, type WantedVtep } from '../../../src/backend/vxlan/device.js';
+import { type LinkState, linkState } from '../../../src/routes/links.js';
 import { address, prefix } from './support.js';
 
 const wanted: WantedVtep = {
@@ -38,8 +32,8 @@ const printed = {
   },
   addr_info: [{ family: 'inet', local: '10.5.8.0', prefixlen: 32, scope: 'global' }],
 };
-const right = vtepState(printed);
-const withData = (data: Partial<Vtep['data']>): Vtep => ({ ...right, data: { ...right.data, ...data } });
+const right = linkState(printed);
+const withData = (data: Partial<LinkState['data']>): LinkState => ({ ...right, data: { ...right.data, ...data } });
 
 describe('the VXLAN device', () => {
   it('is made with its MAC, so that systemd leaves that alone', () => {
@@ -71,7 +65,7 @@ describe('the VXLAN device', () => {
     expect(incompatibility(withData(data), wanted)).toBe(reason);
   });
 
-  it.each<[string, Vtep, string[]]>([
+  it.each<[string, LinkState, string[]]>([
     [
       'another MAC',
       { ...right, hardwareAddress: '02:00:00:00:00:01' },

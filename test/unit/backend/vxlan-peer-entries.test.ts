@@ -91,7 +91,7 @@ describe('claims', () => {
     const settled = settleClaims([peer(1, 1, 9), peer(2, 2, 9)]);
     expect(settled.peers.map(({ subnet }) => formatPrefix(subnet))).toEqual(['10.5.2.0/24']);
     expect([...settled.refused]).toEqual([
-      ['10.5.1.0/24', 'peer ignored: the newer lease of 192.0.2.2 has its VtepMAC 02:00:00:00:00:09'],
+      ['10.5.1.0/24', 'the newer lease of 192.0.2.2 has its VtepMAC 02:00:00:00:00:09'],
     ]);
   });
 

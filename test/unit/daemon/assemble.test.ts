@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { readRunRequest } from '../../../src/cli/options.js';
 import { realParts } from '../../../src/daemon/assemble.js';
-import { config, lease } from './fakes.js';
+import { config, prefix } from './fakes.js';
 
 let directory: string;
 
@@ -24,7 +24,7 @@ it('breaks off a check of the rules, and ends the program that it waits for', as
   const { options } = readRunRequest([], {});
   const past = { network: null, subnet: null, warnings: [] };
   const ending = new AbortController();
-  const rules = realParts.createRules(options, config, lease('10.5.7.0/24', '192.0.2.1'), past, ending.signal);
+  const rules = realParts.createRules(options, config, prefix('10.5.7.0/24'), past, ending.signal);
   const check = rules.check();
   check.catch(() => {});
   const pid = await vi.waitFor(async () => {

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TweedError } from '../../../src/base/errors.js';
 import { fetchStatus } from '../../../src/operator/status-client.js';
-import { added, address, type FakeBackend, prefix, World } from './fakes.js';
+import { address, type FakeBackend, peer, prefix, World } from './fakes.js';
 
 let world: World;
 let stop: AbortController;
@@ -30,29 +30,29 @@ async function whileReady(argv: string[], then: (daemon: ReturnType<World['daemo
 
 describe('the life of a daemon', () => {
   it('goes through its steps in order, and back', async () => {
-    world.peers = [added('10.5.8.0/24', '192.0.2.2')];
-    await whileReady([], () => happened('peer added 10.5.8.0/24'));
+    world.peers = [peer('10.5.8.0/24', '192.0.2.2')];
+    await whileReady([], async () => {});
     expect(world.events).toEqual([
-      'locked',
       'await config',
+      'lock network 10.5.0.0/16',
+      'lock device flannel0',
       'acquire lease',
-      'backend start 10.5.7.0/24',
-      'follow peers',
-      'peer added 10.5.8.0/24',
+      'backend start 10.5.7.0/24, peers 10.5.8.0/24',
       'rules applied',
       'subnet file 10.5.7.0/24 1472',
       'backend stop',
+      'unlock network 10.5.0.0/16',
+      'unlock device flannel0',
       'leases closed',
       'registry closed',
-      'unlocked',
     ]);
-    expect(world.messages).toContain('STATUS=10.5.7.0/24 of 10.5.0.0/16, 1 peers');
+    expect(world.messages).toContain('STATUS=10.5.7.0/24 of 10.5.0.0/16, 1 peer');
     expect(world.messages.at(-1)).toBe('STOPPING=1');
   });
 
   it('asks for the subnet that an earlier life had', async () => {
     world.former = prefix('10.5.77.0/24');
-    await whileReady([], () => happened('backend start 10.5.77.0/24'));
+    await whileReady([], () => happened('backend start 10.5.77.0/24, peers none'));
   });
 
   it('gives the lease back when told to', async () => {
@@ -63,7 +63,14 @@ describe('the life of a daemon', () => {
   it('takes devices, routes and rules away on exit when it is asked to', async () => {
     await whileReady(['-clean-up-on-exit'], async () => {});
     const ends = world.events.slice(world.events.indexOf('backend clean-up'));
-    expect(ends).toEqual(['backend clean-up', 'rules removed', 'leases closed', 'registry closed', 'unlocked']);
+    expect(ends).toEqual([
+      'backend clean-up',
+      'rules removed',
+      'unlock network 10.5.0.0/16',
+      'unlock device flannel0',
+      'leases closed',
+      'registry closed',
+    ]);
   });
 
   it('stops while it waits for the configuration', async () => {
@@ -73,7 +80,7 @@ describe('the life of a daemon', () => {
     stop.abort();
     await life;
     expect(world.events).not.toContain('acquire lease');
-    expect(world.events.at(-1)).toBe('unlocked');
+    expect(world.events.at(-1)).toBe('registry closed');
   });
 
   it('waits for another configuration when the backend finds fault with its part, but not for another backend', async () => {
@@ -117,7 +124,13 @@ describe('the life of a daemon', () => {
     await told('READY=1');
     world.leases[0]?.lose('another host holds it');
     await expect(life).rejects.toThrow('the lease of 10.5.7.0/24 is lost: another host holds it');
-    expect(world.events.slice(-4)).toEqual(['backend stop', 'leases closed', 'registry closed', 'unlocked']);
+    expect(world.events.slice(-5)).toEqual([
+      'backend stop',
+      'unlock network 10.5.0.0/16',
+      'unlock device flannel0',
+      'leases closed',
+      'registry closed',
+    ]);
   });
 
   it('stops forwarding and ends with the reason when following the registry fails', async () => {
@@ -125,7 +138,13 @@ describe('the life of a daemon', () => {
     await told('READY=1');
     world.leases[0]?.emit('failed', new TypeError('undefined is not a lease'));
     await expect(life).rejects.toThrow(new TypeError('undefined is not a lease'));
-    expect(world.events.slice(-4)).toEqual(['backend stop', 'leases closed', 'registry closed', 'unlocked']);
+    expect(world.events.slice(-5)).toEqual([
+      'backend stop',
+      'unlock network 10.5.0.0/16',
+      'unlock device flannel0',
+      'leases closed',
+      'registry closed',
+    ]);
   });
 
   it('ends with the reason when forwarding fails', async () => {
@@ -133,7 +152,7 @@ describe('the life of a daemon', () => {
     await told('READY=1');
     world.backends[0]?.fail('the TUN device is gone');
     await expect(life).rejects.toThrow('forwarding stopped: the TUN device is gone');
-    expect(world.events.at(-1)).toBe('unlocked');
+    expect(world.events.at(-1)).toBe('registry closed');
   });
 
   it('ends with the reason when forwarding cannot begin', async () => {
@@ -146,32 +165,45 @@ describe('the life of a daemon', () => {
 describe('what hangs', () => {
   it('delays no peer and no end, when it is the rules at the start', async () => {
     world.lockHeld = true;
-    world.peers = [added('10.5.8.0/24', '192.0.2.2')];
     const life = world.daemon().run(stop.signal);
     await happened('rules wait for the lock');
-    await happened('peer added 10.5.8.0/24');
+    world.leases[0]?.setPeers([peer('10.5.8.0/24', '192.0.2.2')]);
+    await happened('peers 10.5.8.0/24');
     stop.abort();
     await life;
-    expect(world.events.slice(-4)).toEqual(['backend stop', 'leases closed', 'registry closed', 'unlocked']);
+    expect(world.events.slice(-5)).toEqual([
+      'backend stop',
+      'unlock network 10.5.0.0/16',
+      'unlock device flannel0',
+      'leases closed',
+      'registry closed',
+    ]);
   });
 
   it('delays no peer and no end, when it is the check of the rules', async () => {
     await whileReady(['-clean-up-on-exit'], async () => {
       world.lockHeld = true;
       await happened('rules wait for the lock');
-      world.leases[0]?.announce([added('10.5.8.0/24', '192.0.2.2')]);
-      await happened('peer added 10.5.8.0/24');
+      world.leases[0]?.setPeers([peer('10.5.8.0/24', '192.0.2.2')]);
+      await happened('peers 10.5.8.0/24');
     });
     const ends = world.events.slice(world.events.indexOf('backend clean-up'));
-    expect(ends).toEqual(['backend clean-up', 'rules removed', 'leases closed', 'registry closed', 'unlocked']);
+    expect(ends).toEqual([
+      'backend clean-up',
+      'rules removed',
+      'unlock network 10.5.0.0/16',
+      'unlock device flannel0',
+      'leases closed',
+      'registry closed',
+    ]);
   });
 
-  it('does not keep the process, when it is the backend', async () => {
+  it('keeps neither the process nor the registry, when it is the backend', async () => {
     await whileReady([], async () => {
       world.backendHangs = true;
       await happened('backend hangs');
     });
-    expect(world.events.at(-1)).toBe('unlocked');
+    expect(world.events.at(-1)).toBe('registry closed');
   });
 });
 
@@ -203,28 +235,40 @@ describe('what is not vital', () => {
 });
 
 describe('peers', () => {
-  it('reach the backend even when there are none, once', async () => {
-    world.announceNone = true;
+  it('reach the backend as a whole, whatever came while it was busy in one piece', async () => {
+    world.peers = [peer('10.5.8.0/24', '192.0.2.2'), peer('10.5.9.0/24', '192.0.2.3')];
     await whileReady([], async () => {
-      const applyPeers = vi.spyOn(world.backends[0] as FakeBackend, 'applyPeers');
-      await vi.waitFor(() => expect(world.noneApplied).toBe(1));
-      world.leases[0]?.announce([]);
-      world.leases[0]?.announce([added('10.5.8.0/24', '192.0.2.2')]);
-      await happened('peer added 10.5.8.0/24');
-      expect(applyPeers).toHaveBeenCalledTimes(1);
+      world.events.length = 0;
+      const setPeers = vi.spyOn(world.backends[0] as FakeBackend, 'setPeers');
+      const all = Array.from({ length: 200 }, (_, host) => peer(`10.5.${host + 20}.0/24`, '192.0.2.9'));
+      for (let count = 1; count <= all.length; count++) world.leases[0]?.setPeers(all.slice(0, count));
+      await vi.waitFor(() => expect(world.host.peers.split(' ')).toHaveLength(200));
+      expect(setPeers.mock.calls.length).toBeLessThanOrEqual(3);
     });
   });
 
-  it('reach the backend in order, whatever came while it was busy in one piece', async () => {
-    world.peers = [added('10.5.8.0/24', '192.0.2.2'), added('10.5.9.0/24', '192.0.2.3')];
+  it('that are none are refused with a reason, which the status shows', async () => {
+    world.peers = [
+      peer('10.5.8.0/24', '192.0.2.2'),
+      peer('10.5.9.0/24', '10.5.9.5'),
+      peer('10.5.10.0/24', '127.0.0.1'),
+    ];
+    await whileReady([], async (daemon) => {
+      expect(world.host.peers).toBe('10.5.8.0/24');
+      expect(daemon.status().backend?.refused).toEqual([
+        expect.objectContaining({ subnet: '10.5.9.0/24', reason: expect.stringContaining('lies inside the overlay') }),
+        expect.objectContaining({ subnet: '10.5.10.0/24', reason: expect.stringContaining('loopback') }),
+      ]);
+    });
+  });
+
+  it('are tried again after the backend failed with them', async () => {
     await whileReady([], async () => {
-      await happened('peer added 10.5.9.0/24');
-      world.events.length = 0;
-      const applyPeers = vi.spyOn(world.backends[0] as FakeBackend, 'applyPeers');
-      for (let host = 0; host < 200; host++) world.leases[0]?.announce([added(`10.5.${host}.0/24`, '192.0.2.9')]);
-      await happened('peer added 10.5.199.0/24');
-      expect(world.events).toEqual(Array.from({ length: 200 }, (_, host) => `peer added 10.5.${host}.0/24`));
-      expect(applyPeers.mock.calls.length).toBeLessThanOrEqual(2);
+      world.backendFailsNow = 'no memory';
+      world.leases[0]?.setPeers([peer('10.5.8.0/24', '192.0.2.2')]);
+      await vi.waitFor(() => expect(world.host.peers).toBe('none'));
+      world.backendFailsNow = '';
+      await vi.waitFor(() => expect(world.host.peers).toBe('10.5.8.0/24'), { timeout: 5000 });
     });
   });
 });
@@ -235,44 +279,36 @@ describe('reconciling', () => {
     await whileReady([], (daemon) => vi.waitFor(() => expect(daemon.status().repairs).toBe(2), { timeout: 5000 }));
   });
 
-  const anotherInterface = { name: 'eth1', index: 3, address: address('198.51.100.1'), mtu: 1400 };
+  const anotherInterface = { name: 'eth1', index: 3, address: address('198.51.100.1'), prefixLength: 24, mtu: 1400 };
 
   it('moves to another interface behind the same public address without asking the registry', async () => {
-    world.peers = [added('10.5.8.0/24', '192.0.2.2')];
+    world.peers = [peer('10.5.8.0/24', '192.0.2.2')];
     await whileReady([], async (daemon) => {
-      await happened('peer added 10.5.8.0/24');
       world.events.length = 0;
       world.silent = true;
       world.moved = { ...world.underlay, underlay: anotherInterface };
       await happened('subnet file 10.5.7.0/24 1372');
       expect(world.events).toEqual([
+        'announce 192.0.2.1',
         'backend stop',
-        'backend start 10.5.7.0/24',
-        'peer added 10.5.8.0/24',
+        'backend start 10.5.7.0/24, peers 10.5.8.0/24',
         'subnet file 10.5.7.0/24 1372',
       ]);
       expect(daemon.status()).toMatchObject({ ready: true, underlay: { interface: 'eth1', mtu: 1400 } });
     });
   });
 
-  it('joins again with the same subnet when its public address has changed', async () => {
-    world.peers = [added('10.5.8.0/24', '192.0.2.2')];
+  it('keeps lease and network when its public address has changed, and announces the new one', async () => {
+    world.peers = [peer('10.5.8.0/24', '192.0.2.2')];
     world.former = prefix('10.5.70.0/24');
     await whileReady([], async (daemon) => {
-      await happened('peer added 10.5.8.0/24');
       world.events.length = 0;
       world.moved = { underlay: anotherInterface, publicIp: address('198.51.100.1'), reason: 'test' };
       await happened('subnet file 10.5.70.0/24 1372');
       expect(world.events).toEqual([
+        'announce 198.51.100.1',
         'backend stop',
-        'leases closed',
-        'await config',
-        'lease of 192.0.2.1 released',
-        'acquire lease',
-        'backend start 10.5.70.0/24',
-        'follow peers',
-        'peer added 10.5.8.0/24',
-        'rules applied',
+        'backend start 10.5.70.0/24, peers 10.5.8.0/24',
         'subnet file 10.5.70.0/24 1372',
       ]);
       expect(daemon.status()).toMatchObject({
@@ -280,5 +316,10 @@ describe('reconciling', () => {
         lease: { subnet: '10.5.70.0/24', publicIp: '198.51.100.1' },
       });
     });
+  });
+
+  it('is not ready any more once the lease has run out', async () => {
+    world.leaseMs = 200;
+    await whileReady([], (daemon) => vi.waitFor(() => expect(daemon.status().ready).toBe(false)));
   });
 });

@@ -3,14 +3,15 @@ import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import type { Backend, BackendContext, BackendStatus } from '../../../src/backend/backend.js';
+import { type Clock, systemClock } from '../../../src/base/clock.js';
 import { formatIpv4, formatPrefix, type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
 import { readRunRequest } from '../../../src/cli/options.js';
 import { Daemon } from '../../../src/daemon/daemon.js';
 import { ServiceManager } from '../../../src/daemon/notify.js';
-import type { DaemonParts, HostRules, UnderlayChoice } from '../../../src/daemon/parts.js';
+import type { DaemonParts, HostRules, RegistryHandle, UnderlayChoice } from '../../../src/daemon/parts.js';
 import { LeaseLostError } from '../../../src/subnet/errors.js';
-import type { Lease, LeaseAttributes, PeerChange } from '../../../src/subnet/lease.js';
+import type { Lease, LeaseAttributes, PeerSet } from '../../../src/subnet/lease.js';
 import type { LeaseManagerEvents, LeaseManagerStatus } from '../../../src/subnet/leases/lease-manager.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import type { StoredLease } from '../../../src/subnet/registry.js';
@@ -25,10 +26,7 @@ export const lease = (subnet: string, publicIp: string, extra: Partial<Lease> = 
   ...extra,
 });
 
-export const added = (subnet: string, publicIp: string): PeerChange => ({
-  kind: 'added',
-  lease: lease(subnet, publicIp),
-});
+export const peer = (subnet: string, publicIp: string): Lease => lease(subnet, publicIp);
 
 export const config = parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}');
 
@@ -41,12 +39,15 @@ export function deferred<Value>() {
   return { promise, resolve };
 }
 
+const subnetsOf = ({ leases }: PeerSet) => leases.map(({ subnet }) => formatPrefix(subnet)).join(' ') || 'none';
+
+/** Does to the host of the world what a backend does: device, address, peers; compares, and mends the difference. */
 export class FakeBackend implements Backend {
   readonly type = 'udp';
   readonly mtu: number;
   readonly #failure = deferred<Error>();
   readonly failed = this.#failure.promise;
-  readonly peers = new Map<string, Lease>();
+  #peers = '';
 
   constructor(
     readonly context: BackendContext,
@@ -63,37 +64,43 @@ export class FakeBackend implements Backend {
     return { publicIp: this.context.publicIp, publicIpv6: null };
   }
 
-  async start(own: Lease): Promise<void> {
-    this.world.events.push(`backend start ${formatPrefix(own.subnet)}`);
+  async start(own: Lease, peers: PeerSet): Promise<void> {
+    this.#peers = subnetsOf(peers);
+    this.world.events.push(`backend start ${formatPrefix(own.subnet)}, peers ${this.#peers}`);
     if (this.world.backendStartFails) throw new Error(this.world.backendStartFails);
+    if (this.world.host.device !== null) throw new Error('flannel0 is there already');
+    this.world.host.device = { underlay: this.context.underlay.name, subnet: formatPrefix(own.subnet), mtu: this.mtu };
+    this.world.host.peers = this.#peers;
   }
 
-  async applyPeers(changes: readonly PeerChange[]): Promise<void> {
-    if (changes.length === 0) this.world.noneApplied++;
-    this.world.events.push(...changes.map(({ kind, lease: { subnet } }) => `peer ${kind} ${formatPrefix(subnet)}`));
-  }
-
-  async reconcile(): Promise<readonly string[]> {
+  async setPeers(peers: PeerSet): Promise<readonly string[]> {
     if (this.world.backendHangs) {
       this.world.events.push('backend hangs');
       await new Promise(() => {});
     }
+    if (this.world.backendFailsNow) throw new Error(this.world.backendFailsNow);
+    if (subnetsOf(peers) !== this.#peers) this.world.events.push(`peers ${subnetsOf(peers)}`);
+    this.#peers = subnetsOf(peers);
+    this.world.host.peers = this.#peers;
     return this.world.repairs.splice(0);
   }
 
   status(): BackendStatus {
-    return { type: 'udp', device: 'flannel0', mtu: this.mtu, peers: [], features: [], totals: {}, drops: {} };
+    const base = { type: 'udp', device: 'flannel0', mtu: this.mtu, peers: [], refused: [] };
+    return { ...base, features: [], totals: {}, drops: {} };
   }
 
   async stop({ cleanUp }: { readonly cleanUp: boolean }): Promise<void> {
     this.world.events.push(cleanUp ? 'backend clean-up' : 'backend stop');
+    this.world.host.device = null;
+    this.world.host.peers = 'none';
   }
 }
 
 /** One host's dealings with a registry that the test holds in its hands. */
 class FakeLeases extends EventEmitter<LeaseManagerEvents> {
   #lease: StoredLease | null = null;
-  readonly #peers = new Map<string, Lease>();
+  #peers: PeerSet;
   readonly #closed = deferred<never>();
 
   constructor(
@@ -102,18 +109,20 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
     private readonly previousSubnet: Prefix | null,
   ) {
     super();
+    this.#peers = { leases: world.peers, complete: true };
   }
 
   lose(reason: string): void {
     this.emit('lost', new LeaseLostError((this.#lease as Lease).subnet, reason));
   }
 
-  announce(changes: readonly PeerChange[]): void {
-    for (const { kind, lease: peer } of changes) {
-      if (kind === 'removed') this.#peers.delete(formatPrefix(peer.subnet));
-      else this.#peers.set(formatPrefix(peer.subnet), peer);
-    }
-    this.emit('peers', changes);
+  get peers(): PeerSet {
+    return this.#peers;
+  }
+
+  setPeers(leases: readonly Lease[]): void {
+    this.#peers = { leases, complete: true };
+    this.emit('peers');
   }
 
   status(): LeaseManagerStatus {
@@ -125,7 +134,7 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
       lease: this.#lease,
       renewAt: null,
       fromCache: false,
-      peers: [...this.#peers.values()],
+      peers: this.#peers,
       malformed: [],
     };
   }
@@ -138,16 +147,17 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
     return config;
   }
 
-  async acquire(attributes: LeaseAttributes): Promise<Lease> {
+  async acquire(_config: typeof config, attributes: LeaseAttributes): Promise<Lease> {
     this.world.events.push('acquire lease');
     const subnet = formatPrefix(this.previousSubnet ?? prefix('10.5.7.0/24'));
-    this.#lease = { ...lease(subnet, '0.0.0.0'), attributes, key: subnet, reservation: false, version: '1' };
+    const expiresAt = Date.now() + this.world.leaseMs;
+    this.#lease = { ...lease(subnet, '0.0.0.0'), attributes, key: subnet, reservation: false, version: '1', expiresAt };
     return this.#lease;
   }
 
-  follow(): void {
-    this.world.events.push('follow peers');
-    if (this.world.peers.length > 0 || this.world.announceNone) this.announce(this.world.peers);
+  announce(attributes: LeaseAttributes): void {
+    this.world.events.push(`announce ${formatIpv4(attributes.publicIp)}`);
+    this.#lease = { ...(this.#lease as StoredLease), attributes };
   }
 
   async close(): Promise<void> {
@@ -159,6 +169,14 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
   }
 }
 
+/** What the kernel of a fake host has. */
+export interface FakeHost {
+  device: { readonly underlay: string; readonly subnet: string; readonly mtu: number } | null;
+  peers: string;
+  rules: boolean;
+  file: string;
+}
+
 /** A host and what surrounds it, in memory; the run directory alone is real. */
 export class World {
   /** What the daemon did, in order. */
@@ -168,14 +186,13 @@ export class World {
   readonly wake: (() => void)[] = [];
   readonly repairs: string[] = [];
   readonly leases: FakeLeases[] = [];
-  peers: PeerChange[] = [];
-  /** Announce the peers at the start even when there are none. */
-  announceNone = false;
-  /** How often a backend was told that there are no peers. */
-  noneApplied = 0;
+  readonly host: FakeHost = { device: null, peers: 'none', rules: false, file: '' };
+  peers: Lease[] = [];
+  leaseMs = 86_400_000;
   silent = false;
   backendStartFails = '';
   backendHangs = false;
+  backendFailsNow = '';
   /** Another program holds the lock of iptables, and does not let go. */
   lockHeld = false;
   backendRefuses: Error | null = null;
@@ -183,11 +200,16 @@ export class World {
   subnetFileFails = '';
   former: Prefix | null = null;
   underlay: UnderlayChoice = {
-    underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), mtu: 1500 },
+    underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, mtu: 1500 },
     publicIp: address('192.0.2.1'),
     reason: 'the test says so',
   };
   moved: UnderlayChoice | null = null;
+
+  /** Five times as fast as the real one: intervals are waited for here, never measured. */
+  clock: Clock = { ...systemClock, sleep: (milliseconds, signal) => systemClock.sleep(milliseconds / 5, signal) };
+  /** A registry in place of the one that the test holds in its hands. */
+  registry: RegistryHandle | null = null;
 
   constructor(readonly runDirectory: string) {}
 
@@ -224,47 +246,55 @@ export class World {
         await awaitLock(signal);
         if (this.rulesFail) throw new Error(this.rulesFail);
         events.push('rules applied');
+        this.host.rules = true;
         return [];
       },
       check: async () => {
         await awaitLock(signal);
-        return [];
+        const gone = !this.host.rules;
+        this.host.rules = true;
+        return gone ? ['the chains'] : [];
       },
       remove: async () => {
         events.push('rules removed');
+        this.host.rules = false;
         return [];
       },
     });
     return {
-      lockDevice: async () => {
-        events.push('locked');
-        return { release: async () => void events.push('unlocked') };
+      lock: async (name) => {
+        events.push(`lock ${name}`);
+        return { release: () => void events.push(`unlock ${name}`) };
       },
+      deviceOf: () => 'flannel0',
       findUnderlay: async () => this.underlay,
       recheckUnderlay: async () => {
         const { moved } = this;
         this.moved = null;
         return moved;
       },
-      openRegistry: () => ({
-        createLeases: (publicIp, previousSubnet) => {
-          const leases = new FakeLeases(this, publicIp, previousSubnet);
-          this.leases.push(leases);
-          return leases;
+      clock: this.clock,
+      openRegistry: async () =>
+        this.registry ?? {
+          createLeases: (publicIp, previousSubnet) => {
+            const leases = new FakeLeases(this, publicIp, previousSubnet);
+            this.leases.push(leases);
+            return leases;
+          },
+          close: async () => void events.push('registry closed'),
         },
-        close: async () => void events.push('registry closed'),
-      }),
       createBackend: (_, context) => {
         if (this.backendRefuses) throw this.backendRefuses;
         const backend = new FakeBackend(context, this);
         this.backends.push(backend);
         return backend;
       },
-      createRules: (_options, _config, _lease, _past, signal) => rules(signal),
+      createRules: (_options, _config, _subnet, _past, signal) => rules(signal),
       readSubnetFile: async () => ({ network: null, subnet: this.former, warnings: [] }),
       writeSubnetFile: async (_, { subnet, mtu }) => {
         if (this.subnetFileFails) throw new Error(this.subnetFileFails);
-        events.push(`subnet file ${formatPrefix(subnet)} ${mtu}`);
+        this.host.file = `${formatPrefix(subnet)} ${mtu}`;
+        events.push(`subnet file ${this.host.file}`);
       },
     };
   }

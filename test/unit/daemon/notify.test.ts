@@ -32,6 +32,20 @@ describe('the service manager', () => {
     expect(sent).toEqual([]);
   });
 
+  it('is not told that all is well while what it watches over is not', () => {
+    vi.useFakeTimers();
+    const { sent, manager: systemd } = manager({ NOTIFY_SOCKET: '@n', WATCHDOG_USEC: '2000000' });
+    let complaint = '';
+    systemd.watchOver(() => complaint);
+    vi.advanceTimersByTime(1000);
+    complaint = 'a forwarder has not moved for 12 s';
+    vi.advanceTimersByTime(5000);
+    expect(sent).toEqual(['@n WATCHDOG=1']);
+    complaint = '';
+    vi.advanceTimersByTime(1000);
+    expect(sent).toHaveLength(2);
+  });
+
   it('is told twice per watchdog period that the daemon lives, until it stops', () => {
     vi.useFakeTimers();
     const { sent, manager: systemd } = manager({ NOTIFY_SOCKET: '@n', WATCHDOG_USEC: '2000000' });

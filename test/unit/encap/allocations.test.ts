@@ -1,11 +1,10 @@
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { assertBuilt } from '../../support/built.js';
 
 const script = fileURLToPath(new URL('./support/allocations.mjs', import.meta.url));
-const built = fileURLToPath(new URL('../../../dist/encap/datapath/tx.js', import.meta.url));
 
 interface Measurement {
   readonly packets: number;
@@ -15,7 +14,7 @@ interface Measurement {
 
 /** Forwards 500,000 packets in a process of its own. */
 async function measure(way: string): Promise<Measurement> {
-  if (!existsSync(built)) throw new Error('this test runs the built product: npm run build');
+  assertBuilt();
   const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', script, way]);
   return JSON.parse(stdout) as Measurement;
 }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { MOST_REFUSALS } from '../../../src/encap/datapath/refusals.js';
 import {
   EAGAIN,
   ECONNREFUSED,
@@ -113,17 +114,88 @@ describe('a segmented send that is refused with EINVAL', () => {
   });
 
   it('counts as "too long for the path" where the path is too small, as kernels before 6.14 say it', () => {
-    const bench = batchBench(128, (peer, length) => peer === PEER_2 && length > 1372);
+    const bench = batchBench(128, (peer) => (peer === PEER_2 ? 1400 : 1500));
     bench.kernel.onSend = ({ segmentSize }) => (segmentSize > 1372 ? EINVAL : 0);
     const sent = run(bench, 3, 1400);
     bench.batch.flush();
     expect(bench.kernel.datagrams).toEqual(sent);
     expect(bench.control.turnedOff('udp_gso')).toBe(0);
-    expect(bench.reports).toMatchObject([{ peer: PEER_2, bytes: sent[0] }]);
+    expect(bench.reports).toEqual([{ mtu: 1400, bytes: sent[0] }]);
     expect(bench.fragments).toEqual([true, false]);
     const shorter = run(bench, 3, 1372);
     bench.batch.flush();
     expect(bench.kernel.sent.at(-1)!.datagrams).toEqual(shorter);
+  });
+});
+
+describe('segmenting that was turned off', () => {
+  /** A run of three that is refused whole, and each of its datagrams taken. */
+  function refusedRun(bench: ReturnType<typeof batchBench>): void {
+    bench.kernel.onSend = segmented(EINVAL);
+    run(bench, 3);
+    bench.batch.flush();
+  }
+
+  it('stays off until it is turned on again, and is used from the next turn on', () => {
+    const bench = batchBench();
+    refusedRun(bench);
+    bench.kernel.onSend = () => 0;
+    const lengthsOfNext = () => {
+      bench.kernel.sends.length = 0;
+      run(bench, 3);
+      bench.batch.flush();
+      return bench.lengths().map(({ length }) => length);
+    };
+    bench.batch.begin();
+    expect(lengthsOfNext()).toEqual([1, 1, 1]);
+    bench.control.turnOn('udp_gso');
+    bench.batch.begin();
+    expect(lengthsOfNext()).toEqual([3]);
+    expect(bench.control.turnedOff('udp_gso')).toBe(0);
+  });
+
+  it('is given up for good only when it is refused time after time', () => {
+    const bench = batchBench();
+    for (let refusals = 1; refusals < MOST_REFUSALS; refusals++) {
+      refusedRun(bench);
+      expect([bench.control.turnedOff('udp_gso'), bench.control.offForGood('udp_gso')]).toEqual([EINVAL, false]);
+      bench.control.turnOn('udp_gso');
+      bench.batch.begin();
+    }
+    refusedRun(bench);
+    expect(bench.control.offForGood('udp_gso')).toBe(true);
+  });
+
+  it('is not given up when it works in between', () => {
+    const bench = batchBench();
+    for (let refusals = 0; refusals < 3 * MOST_REFUSALS; refusals++) {
+      refusedRun(bench);
+      expect(bench.control.offForGood('udp_gso')).toBe(false);
+      bench.control.turnOn('udp_gso');
+      bench.batch.begin();
+      bench.kernel.onSend = () => 0;
+      run(bench, 3);
+      bench.batch.flush();
+    }
+  });
+
+  it('is not blamed for EINVAL when the kernel does not tell how long a datagram may be', () => {
+    const bench = batchBench(128, () => 0);
+    refusedRun(bench);
+    expect(bench.kernel.datagrams).toHaveLength(3);
+    expect(bench.control.turnedOff('udp_gso')).toBe(0);
+  });
+
+  it('is not blamed when one of the datagrams turns out to be too long for its path', () => {
+    const bench = batchBench();
+    bench.kernel.onSend = ({ segmentSize }) => {
+      if (segmentSize > 0) return EINVAL;
+      return bench.fragments.at(-1) === true ? 0 : EMSGSIZE;
+    };
+    run(bench, 3);
+    bench.batch.flush();
+    expect(bench.kernel.datagrams).toHaveLength(3);
+    expect(bench.control.turnedOff('udp_gso')).toBe(0);
   });
 });
 
@@ -141,7 +213,7 @@ describe('a send that is refused with EMSGSIZE', () => {
     bench.batch.flush();
     expect(bench.kernel.datagrams).toEqual(sent);
     expect(bench.kernel.sends).toHaveLength(5);
-    expect(bench.reports).toEqual([{ peer: PEER_3, bytes: sent[0] }]);
+    expect(bench.reports).toEqual([{ mtu: 1500, bytes: sent[0] }]);
     expect(bench.fragments).toEqual([true, false]);
     expect(bench.control.turnedOff('udp_gso')).toBe(0);
     run(bench, 4, 1372, PEER_3);
@@ -154,7 +226,7 @@ describe('a send that is refused with EMSGSIZE', () => {
     smallPath(bench);
     const [one] = [bench.addSegment(52, 1400), bench.addSegment(52, 1400)];
     bench.batch.flush();
-    expect(bench.reports).toEqual([{ peer: PEER_2, bytes: one!.slice(0, 52) }]);
+    expect(bench.reports).toEqual([{ mtu: 1500, bytes: one!.slice(0, 52) }]);
   });
 
   it('goes out in fragments and is reported when it is a single datagram', () => {
@@ -163,7 +235,7 @@ describe('a send that is refused with EMSGSIZE', () => {
     const one = bench.add(1400);
     bench.batch.flush();
     expect(bench.kernel.datagrams).toEqual([one]);
-    expect(bench.reports).toEqual([{ peer: PEER_2, bytes: one }]);
+    expect(bench.reports).toEqual([{ mtu: 1500, bytes: one }]);
     expect(bench.fragments).toEqual([true, false]);
     expect(bench.counted('tx')).toEqual({ packets: 1, bytes: 1400, sends: 1, replayed_packets: 1 });
     expect(bench.dropped('tx')).toEqual({});
@@ -234,6 +306,28 @@ describe('a full queue', () => {
     expect(bench.kernel.datagrams).toEqual([sent[0], sent[2], sent[3]]);
     expect(bench.dropped('tx')).toEqual({ send_buffer_full: 1 });
   });
+
+  it.each([
+    ['ENOBUFS', ENOBUFS],
+    ['ENOMEM', ENOMEM],
+  ])(
+    '%s for ever: a run sleeps three milliseconds in all, whatever its length, and its rest is dropped',
+    (_, errno) => {
+      const bench = batchBench();
+      bench.kernel.onSend = () => errno;
+      run(bench, 100);
+      bench.batch.flush();
+      expect(bench.kernel.polls).toEqual(Array(3).fill({ watched: {}, timeout: 1 }));
+      expect(bench.kernel.sends.length).toBeLessThan(10);
+      expect(bench.dropped('tx')).toEqual({ send_buffer_full: 100 });
+      expect(bench.control.turnedOff('udp_gso')).toBe(0);
+      // the next run may sleep again
+      bench.kernel.onSend = first(bench.kernel.sends.length + 2, errno);
+      const sent = run(bench, 2);
+      bench.batch.flush();
+      expect(bench.kernel.datagrams).toEqual(sent);
+    },
+  );
 
   it('EAGAIN: the send waits for room, and the whole run leaves as it is', () => {
     const bench = batchBench();

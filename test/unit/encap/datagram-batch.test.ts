@@ -137,7 +137,7 @@ describe('DatagramBatch', () => {
     add(50, PEER_3);
     batch.flush();
     expect(counted('tx')).toEqual({ packets: 3, bytes: 250, sends: 2, segmented_sends: 1 });
-    expect([...peers.entries()]).toMatchObject([
+    expect([...peers.table.entries()]).toMatchObject([
       { txPackets: 2, txBytes: 200 },
       { txPackets: 1, txBytes: 50 },
     ]);

@@ -1,12 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  ICMP_FRAGMENTATION_NEEDED,
-  ICMP_NET_UNREACHABLE,
-  ICMP_TIME_EXCEEDED,
-  ICMP_UNREACHABLE,
+  FRAGMENTATION_NEEDED,
   MAX_ICMP_ERROR,
+  NET_UNREACHABLE,
   RateLimit,
+  TIME_EXCEEDED,
   writeIcmpError,
 } from '../../../src/encap/wire/icmp.js';
 import { arena } from './support/arena.js';
@@ -19,17 +18,11 @@ const errorAt = regions.take(MAX_ICMP_ERROR);
 const SOURCE = 0x0a050000;
 
 /** The error about a packet, or null when none may be sent. Looks behind the error for bytes that do not belong to it. */
-function errorAbout(
-  packet: Uint8Array,
-  type = ICMP_UNREACHABLE,
-  code = ICMP_NET_UNREACHABLE,
-  mtu = 0,
-  available = packet.length,
-) {
+function errorAbout(packet: Uint8Array, kind = NET_UNREACHABLE, mtu = 0, available = packet.length) {
   u8.fill(0xee, errorAt, errorAt + MAX_ICMP_ERROR + 64);
   u8.fill(0xdd, packetAt, packetAt + packet.length + 600);
   u8.set(packet, packetAt);
-  const length = writeIcmpError(memory, sum, packetAt, available, errorAt, type, code, mtu, SOURCE);
+  const length = writeIcmpError({ memory, sum, to: errorAt, source: SOURCE }, kind, packetAt, available, mtu);
   expect(u8[errorAt + length]).toBe(0xee);
   return length === 0 ? null : u8.slice(errorAt, errorAt + length);
 }
@@ -51,12 +44,12 @@ describe('writeIcmpError', () => {
   });
 
   it('says that the time is exceeded', () => {
-    const error = errorAbout(udp({ ttl: 1 }), ICMP_TIME_EXCEEDED, 0)!;
+    const error = errorAbout(udp({ ttl: 1 }), TIME_EXCEEDED)!;
     expect(parseIcmpError(error)).toMatchObject({ type: 11, code: 0, mtu: 0 });
   });
 
   it('names the MTU that would have fitted', () => {
-    const error = errorAbout(tcp({ payload: payload(1400) }), ICMP_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, 1372)!;
+    const error = errorAbout(tcp({ payload: payload(1400) }), FRAGMENTATION_NEEDED, 1372)!;
     expect(parseIcmpError(error)).toMatchObject({ type: 3, code: 4, mtu: 1372 });
   });
 
@@ -74,7 +67,7 @@ describe('writeIcmpError', () => {
 
   it('quotes no more than the bytes that are there, whatever length the packet claims', () => {
     const packet = tcp({ payload: payload(1400) });
-    expect(parseIcmpError(errorAbout(packet, 3, 4, 1372, 40)!).quoted).toEqual(packet.slice(0, 40));
+    expect(parseIcmpError(errorAbout(packet, FRAGMENTATION_NEEDED, 1372, 40)!).quoted).toEqual(packet.slice(0, 40));
   });
 
   it('quotes an odd number of bytes with a right checksum', () => {

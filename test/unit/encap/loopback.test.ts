@@ -62,18 +62,13 @@ function halfScripted({ kernel }: Workbench): Syscalls {
 function tunnel(reads: readonly Offloaded[], { gso = 'auto' as Switch, gro = 'auto' as Switch, slots = 64 }) {
   const { port, sender, receiver } = sockets(gso, gro);
   const bench = workbench({ port, receiveSlots: slots, maxSegments: sender.gso ? 63 : 1 });
-  const { memory, sum, options, layout } = bench;
+  const { memory, options, layout } = bench;
   bench.peers.set(subnet(1), RECEIVER);
   bench.peers.set(subnet(2), SENDER);
-  const calls = halfScripted(bench);
-  const txOptions = { ...options, socket: sender.fd };
-  const rxOptions = { ...options, socket: receiver.fd };
-  const tx = new TxForwarder(memory, calls, sum, bench.txCounters, bench.control, txOptions, {
-    pathMtu: () => 0,
-    allowFragments: () => {},
-    awaitRoom: () => {},
-  });
-  const rx = new RxForwarder(memory, calls, sum, bench.rxCounters, bench.control, rxOptions);
+  const context = { ...bench.context, sys: halfScripted(bench) };
+  const outlet = { pathMtu: () => 0, allowFragments: () => {}, awaitRoom: () => {} };
+  const tx = new TxForwarder({ ...context, options: { ...options, socket: sender.fd } }, outlet);
+  const rx = new RxForwarder({ ...context, options: { ...options, socket: receiver.fd } });
   const expected = reads.flatMap(({ vnet, packet }) => {
     const older = fixHeaderChecksum(altered(packet, { 8: packet[8]! - 2 }));
     return vnet.size > 0 ? referenceSplit(older, vnet.size) : [older];

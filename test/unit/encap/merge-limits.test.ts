@@ -64,39 +64,39 @@ describe('Merger', () => {
 
   it('is full after so many items, each of another flow, and not before', () => {
     for (let i = 0; i < MAX_ITEMS; i++) {
-      expect(merger.full).toBe(false);
+      expect(merger.items.full).toBe(false);
       add(flow(i, 0));
     }
-    expect(merger.full).toBe(true);
-    expect(merger.count).toBe(MAX_ITEMS);
+    expect(merger.items.full).toBe(true);
+    expect(merger.items.count).toBe(MAX_ITEMS);
   });
 
   it('finds each of so many flows again', () => {
     for (let index = 0; index < 3; index++) {
       for (let i = 0; i < MAX_ITEMS; i++) add(flow((i * 131) % MAX_ITEMS, index));
     }
-    expect(merger.count).toBe(MAX_ITEMS);
-    for (let item = 0; item < MAX_ITEMS; item++) expect(merger.segments(item)).toBe(3);
+    expect(merger.items.count).toBe(MAX_ITEMS);
+    for (let item = 0; item < MAX_ITEMS; item++) expect(merger.items.segmentCount[item]).toBe(3);
   });
 
   it('has forgotten every flow after a reset', () => {
     for (let i = 0; i < MAX_ITEMS; i++) add(flow(i, 0));
     merger.reset();
-    expect(merger.count).toBe(0);
-    expect(merger.full).toBe(false);
+    expect(merger.items.count).toBe(0);
+    expect(merger.items.full).toBe(false);
     for (let i = 0; i < MAX_ITEMS; i++) add(flow(i, 1));
-    expect(merger.count).toBe(MAX_ITEMS);
-    for (let item = 0; item < MAX_ITEMS; item++) expect(merger.segments(item)).toBe(1);
+    expect(merger.items.count).toBe(MAX_ITEMS);
+    for (let item = 0; item < MAX_ITEMS; item++) expect(merger.items.segmentCount[item]).toBe(1);
   });
 
   it('has forgotten how items grew when their numbers are used again', () => {
     for (const packet of stream(5, 30)) add(packet);
-    merger.finish(0);
+    merger.items.finish(0);
     merger.reset();
     add(udp({ payload: payload(30) }));
-    merger.finish(0);
-    expect(merger.iovCount(0)).toBe(2);
-    const vnet = Number(new DataView(memory.memory.buffer).getBigUint64(merger.iov(0), true)) - memory.base;
+    merger.items.finish(0);
+    expect(merger.items.iovCount(0)).toBe(2);
+    const vnet = Number(new DataView(memory.memory.buffer).getBigUint64(merger.items.iov(0), true)) - memory.base;
     expect(memory.u8.slice(vnet, vnet + 10)).toEqual(new Uint8Array(10));
   });
 
@@ -105,17 +105,17 @@ describe('Merger', () => {
       merger.reset();
       for (const index of [0, 1]) add(tcp({ version, sequence: index * 20, payload: payload(20) }));
       for (const _ of [0, 1]) add(udp({ version, payload: payload(20) }));
-      expect([merger.isTcp(0), merger.isTcp(1)]).toEqual([true, false]);
+      expect([merger.items.isTcp(0), merger.items.isTcp(1)]).toEqual([true, false]);
     }
   });
 
   it('obeys options that change between two wake-ups', () => {
     merger.options.tcp = false;
     for (const packet of stream(3, 30)) add(packet);
-    expect(merger.count).toBe(3);
+    expect(merger.items.count).toBe(3);
     merger.reset();
     merger.options.tcp = true;
     for (const packet of stream(3, 30)) add(packet);
-    expect(merger.count).toBe(1);
+    expect(merger.items.count).toBe(1);
   });
 });

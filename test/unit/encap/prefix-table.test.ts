@@ -1,12 +1,23 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { contains, netmask, type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
-import { NO_VALUE, PrefixTable, PrefixTableFullError } from '../../../src/encap/forwarding/prefix-table.js';
+import { ANYWHERE, NO_VALUE, PrefixTable, prefixTableBytes } from '../../../src/encap/forwarding/prefix-table.js';
 
 const NODES = 600;
 
 function tableFor(network: string, nodes = NODES): PrefixTable {
-  return new PrefixTable(new Int32Array(nodes * 256), 0, nodes, parsePrefix(network) as Prefix);
+  return new PrefixTable(new Int32Array(nodes * 256), 0, nodes, parsePrefix(network) as Prefix, NO_READERS);
+}
+
+const NO_READERS = { beat: () => 0 };
+
+/** The slow reference for memory: the root, and a node for every octet that more than one prefix may differ behind. */
+function nodesFor(prefixes: Iterable<Prefix>, shift: number): number {
+  const nodes = new Set(['']);
+  for (const { address: at, length } of prefixes) {
+    for (let bits = 32 - shift; bits < length; bits += 8) nodes.add(`${(at & netmask(bits)) >>> 0}/${bits}`);
+  }
+  return nodes.size;
 }
 
 function prefix(text: string): Prefix {
@@ -65,11 +76,46 @@ describe('PrefixTable', () => {
   it('refuses a prefix that it has no node for, and keeps the others', () => {
     const table = tableFor('0.0.0.0/0', 4);
     table.set(prefix('10.1.2.3/32'), 1);
-    expect(() => table.set(prefix('10.1.3.3/32'), 2)).toThrow(PrefixTableFullError);
+    expect(table.set(prefix('10.1.3.3/32'), 2)).toBe(false);
     expect(table.lookup(address('10.1.2.3'))).toBe(1);
     expect(table.lookup(address('10.1.3.3'))).toBe(NO_VALUE);
-    table.set(prefix('10.1.2.4/32'), 3);
+    expect(table.set(prefix('10.1.2.4/32'), 3)).toBe(true);
     expect(table.lookup(address('10.1.2.4'))).toBe(3);
+  });
+
+  it('has room again for every prefix that went', () => {
+    const table = tableFor('0.0.0.0/0', 4);
+    for (let round = 0; round < 1000; round++) {
+      const host = prefix(`10.${round % 250}.${round % 241}.3/32`);
+      expect(table.set(host, round)).toBe(true);
+      expect(table.set({ ...host, length: 24 }, 7)).toBe(true); // fits into the nodes on its way
+      table.delete({ ...host, length: 24 });
+      expect(table.lookup(host.address)).toBe(round);
+      table.delete(host);
+      expect(table.lookup(host.address)).toBe(NO_VALUE);
+    }
+  });
+
+  it('keeps a node as long as anything ends in it, even if all its words are equal', () => {
+    const table = tableFor('10.0.0.0/8', 3);
+    for (let octet = 0; octet < 256; octet++) expect(table.set(prefix(`10.1.2.${octet}/32`), 5)).toBe(true);
+    table.delete(prefix('10.1.2.77/32'));
+    expect(table.lookup(address('10.1.2.77'))).toBe(NO_VALUE);
+    expect(table.lookup(address('10.1.2.78'))).toBe(5);
+  });
+
+  it('takes 9,000 hosts spread over as many networks that come and go, again and again', () => {
+    const nodes = 16_384;
+    const words = new Int32Array(prefixTableBytes(nodes) / 4);
+    const table = new PrefixTable(words, 0, nodes, ANYWHERE, NO_READERS);
+    const hosts = (round: number) =>
+      Array.from({ length: 9000 }, (_, i) => ({ address: (10 << 24) + (round * 9000 + i) * 256 + 9, length: 32 }));
+    for (let round = 0; round < 7; round++) {
+      if (round > 0) for (const host of hosts(round - 1)) table.delete(host);
+      for (const host of hosts(round)) expect(table.set(host, 0)).toBe(true);
+    }
+    expect(hosts(6).every((host) => table.lookup(host.address) === 0)).toBe(true);
+    expect(hosts(5).some((host) => table.lookup(host.address) === 0)).toBe(false);
   });
 
   for (const network of [
@@ -81,7 +127,7 @@ describe('PrefixTable', () => {
     '100.96.7.0/24',
     '10.1.2.64/26',
   ]) {
-    it(`agrees with a linear search inside ${network}`, () => {
+    it(`agrees with a linear search, and takes what fits, inside ${network}`, () => {
       const inside = prefix(network);
       const offset = fc.integer({ min: 0, max: 2 ** (32 - inside.length) - 1 });
       // a few dense octets, so that prefixes really cover each other
@@ -99,8 +145,9 @@ describe('PrefixTable', () => {
         fc.property(
           fc.array(step, { maxLength: 60 }),
           fc.array(dense, { minLength: 20, maxLength: 20 }),
-          (steps, probes) => {
-            const table = tableFor(network);
+          fc.constantFrom(1, 4, 12, NODES),
+          (steps, probes, nodes) => {
+            const table = tableFor(network, nodes);
             const entries = new Map<string, [Prefix, number]>();
             for (const { at, length, value, remove } of steps) {
               const wanted = { address: ((inside.address + at) & netmask(length)) >>> 0, length };
@@ -109,8 +156,10 @@ describe('PrefixTable', () => {
                 table.delete(wanted);
                 entries.delete(key);
               } else {
-                table.set(wanted, value);
-                entries.set(key, [wanted, value]);
+                const all = [wanted, ...[...entries.values()].map(([one]) => one)];
+                const fits = nodesFor(all, table.shift) <= nodes;
+                expect(table.set(wanted, value)).toBe(fits);
+                if (fits) entries.set(key, [wanted, value]);
               }
             }
             for (const probe of [...probes, ...steps.map((s) => s.at)]) {

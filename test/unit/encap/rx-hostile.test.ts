@@ -84,7 +84,7 @@ describe('RxForwarder lets pass', () => {
     const outside = fixHeaderChecksum(altered(good, { 12: 192, 13: 168 }));
     const bench = receive([datagram(outside)]);
     expect(delivered(bench)).toEqual([forwarded(outside)]);
-    expect([...bench.peers.entries()][0]).toMatchObject({ rxPackets: 0 });
+    expect([...bench.peers.table.entries()][0]).toMatchObject({ rxPackets: 0 });
   });
 
   it('several subnets of one host', () => {

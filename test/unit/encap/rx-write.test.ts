@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { MOST_REFUSALS } from '../../../src/encap/datapath/refusals.js';
 import { EBADFD, EINVAL, EIO, ENOBUFS, ENOMEM } from '../../../src/linux/constants.js';
 import type { TunWrite } from './support/fake-kernel.js';
 import { payload } from './support/packets.js';
@@ -89,6 +90,42 @@ describe('a merged write that the kernel refuses with EINVAL', () => {
     );
     expect(delivered(bench)).toEqual([0, 1, 3].map((i) => forwarded(packets[i]!)));
     expect(bench.dropped('rx')).toEqual({ tun_write_error: 1 });
+  });
+});
+
+describe('merging that was turned off', () => {
+  const arrive = (bench: Workbench) =>
+    receive(
+      segments(3).map((packet) => datagram(packet)),
+      bench,
+    );
+
+  it('is used again when it is turned on again, from the next turn on', () => {
+    const bench = refusingMerges(EINVAL);
+    arrive(bench);
+    bench.kernel.onWrite = () => 0;
+    arrive(bench);
+    expect(bench.counted('rx')).not.toHaveProperty('merged_writes');
+    bench.control.turnOn('merge_tcp');
+    arrive(bench);
+    expect(bench.counted('rx')).toMatchObject({ merged_writes: 1, merged_packets: 3, replayed_packets: 3 });
+  });
+
+  it('is given up for good when it is refused time after time, not for many refusals at once', () => {
+    const bench = refusingMerges(EINVAL);
+    const forwarder = bench.rx();
+    const turn = () => {
+      const packets = [1, 2, 3, 4, 5, 6, 7, 8].flatMap((port) => segments(3, port));
+      bench.kernel.arrivals.push(...packets.map((packet) => datagram(packet)));
+      forwarder.turn();
+    };
+    for (let refusals = 1; refusals < MOST_REFUSALS; refusals++) {
+      turn();
+      expect(bench.control.offForGood('merge_tcp')).toBe(false);
+      bench.control.turnOn('merge_tcp');
+    }
+    turn();
+    expect(bench.control.offForGood('merge_tcp')).toBe(true);
   });
 });
 

@@ -47,11 +47,11 @@ describe('RxForwarder', () => {
   it('counts packets, bytes and the time of the last one for the peer', () => {
     const before = Date.now();
     const bench = receive([...stream(3).map((packet) => datagram(packet))]);
-    expect([...bench.peers.entries()]).toMatchObject([
+    expect([...bench.peers.table.entries()]).toMatchObject([
       { rxPackets: 3, rxBytes: 3 * 1040 },
       { rxPackets: 0, rxBytes: 0, lastReceived: null },
     ]);
-    const [peer] = [...bench.peers.entries()];
+    const [peer] = [...bench.peers.table.entries()];
     expect(peer!.lastReceived).toBeGreaterThanOrEqual(before);
     expect(peer!.lastReceived).toBeLessThanOrEqual(Date.now());
   });

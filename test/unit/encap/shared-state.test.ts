@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ControlBlock } from '../../../src/encap/forwarding/control-block.js';
+import { ControlBlock, THREADS } from '../../../src/encap/forwarding/control-block.js';
 import {
   COUNTER_WORDS,
   Counters,
@@ -13,15 +13,15 @@ import {
   Tx,
   TxDrop,
 } from '../../../src/encap/forwarding/counters.js';
-import { PEER_BYTES } from '../../../src/encap/forwarding/forwarding-table.js';
 import {
-  PEER_CAPACITY,
+  CAPACITY,
+  CONTROL_BYTES,
+  LOOP_BYTES,
   planLayout,
   RX_BYTES,
-  SENDER_NODES,
-  SUBNET_NODES,
   TX_BYTES,
 } from '../../../src/encap/forwarding/layout.js';
+import { PEER_BYTES } from '../../../src/encap/forwarding/peer-record.js';
 import { rootShift } from '../../../src/encap/forwarding/prefix-table.js';
 import { prefix } from './support/workbench.js';
 
@@ -42,13 +42,53 @@ describe('ControlBlock', () => {
     const { block: one, other, words } = block();
     one.requestStop();
     one.setFailed('rx', 5);
-    one.turnOff('merge_udp', 22);
+    one.turnOff('merge_udp', 22, false);
     expect(other.stopRequested).toBe(true);
     expect([other.failed('tx'), other.failed('rx')]).toEqual([0, 5]);
     expect([other.turnedOff('udp_gso'), other.turnedOff('merge_tcp'), other.turnedOff('merge_udp')]).toEqual([
       0, 0, 22,
     ]);
     expect(words.subarray(0, 1024).every((word) => word === 0)).toBe(true);
+  });
+
+  it('says whether what is off may be turned on again', () => {
+    const { block: one, other } = block();
+    expect(one.offForGood('udp_gso')).toBe(false);
+    one.turnOff('udp_gso', 22, false);
+    expect([other.turnedOff('udp_gso'), other.offForGood('udp_gso')]).toEqual([22, false]);
+    other.turnOn('udp_gso');
+    expect(one.turnedOff('udp_gso')).toBe(0);
+    one.turnOff('udp_gso', 5, true);
+    expect([other.turnedOff('udp_gso'), other.offForGood('udp_gso')]).toEqual([5, true]);
+  });
+
+  it('has a beat for each thread that is odd inside a turn, and another one in each', () => {
+    const { block: one, other, words } = block();
+    const beats = () => [other.beat(0), other.beat(1)];
+    const seen = new Set<number>();
+    for (let turn = 0; turn < 5; turn++) {
+      one.enterTurn(1);
+      const [idle, busy] = beats();
+      expect([idle, busy! & 1]).toEqual([0, 1]);
+      seen.add(busy!);
+      one.leaveTurn(1);
+      expect(beats()[1]! & 1).toBe(0);
+    }
+    expect(seen.size).toBe(5);
+    // and at the end of the numbers
+    words.fill(0x7fff_fffe, 1024);
+    one.enterTurn(0);
+    expect(one.beat(0) & 1).toBe(1);
+    one.leaveTurn(0);
+    one.enterTurn(0);
+    expect(one.beat(0)).toBe(-0x7fff_ffff);
+  });
+
+  it('knows no peers until it is told that they are all there', () => {
+    const { block: one, other } = block();
+    expect(other.peersComplete).toBe(false);
+    one.peersComplete = true;
+    expect(other.peersComplete).toBe(true);
   });
 });
 
@@ -104,21 +144,27 @@ describe('planLayout', () => {
     (network) => {
       const layout = planLayout(prefix(network));
       const parts = [
-        [layout.control, 4096],
+        [layout.control, CONTROL_BYTES],
+        [layout.loops, THREADS * LOOP_BYTES],
         [layout.txCounters, COUNTER_WORDS * 8],
         [layout.rxCounters, COUNTER_WORDS * 8],
-        [layout.peers, PEER_CAPACITY * PEER_BYTES],
-        [layout.subnets, SUBNET_NODES * 1024],
-        [layout.senders, SENDER_NODES * 1024],
+        [layout.peers, CAPACITY.peers * PEER_BYTES],
+        [layout.subnets, CAPACITY.subnetNodes * 1024],
+        [layout.senders, CAPACITY.senderNodes * 1024],
         [layout.tx, TX_BYTES],
         [layout.rx, RX_BYTES],
       ] as const;
+      const offsets = Object.entries(layout).filter(
+        ([name, at]) => typeof at === 'number' && !/Shift$|^bytes$/.test(name),
+      );
+      expect(offsets.map(([, at]) => at)).toEqual(parts.map(([at]) => at));
       for (const [i, [at, bytes]] of parts.entries()) {
         expect(at % 64).toBe(0);
         expect(at).toBeGreaterThan(0);
         expect(at + bytes).toBeLessThanOrEqual(parts[i + 1]?.[0] ?? layout.bytes);
       }
       expect(layout.subnetShift).toBe(rootShift(prefix(network)));
+      expect(layout.senderShift).toBe(24);
     },
   );
 

@@ -73,6 +73,21 @@ describe('a packet that no host has leased the destination of', () => {
     expect(counted('tx')).not.toHaveProperty('icmp_sent');
   });
 
+  it('is dropped without a word while there may be peers that we have not heard of', () => {
+    const bench = workbench();
+    bench.control.peersComplete = false;
+    const good = udp({ payload: payload(10) });
+    const { kernel, counted, dropped } = drain([{ packet: nowhere() }, { packet: good }], bench);
+    expect(kernel.datagrams).toHaveLength(1);
+    expect(kernel.writes).toEqual([]);
+    expect(counted('tx')).not.toHaveProperty('icmp_suppressed');
+    expect(dropped('tx')).toEqual({ no_route_yet: 1 });
+    bench.control.peersComplete = true;
+    drain([{ packet: nowhere() }], bench);
+    expect(kernel.writes).toHaveLength(1);
+    expect(dropped('tx')).toEqual({ no_route_yet: 1, no_route: 1 });
+  });
+
   it('is answered without a virtio-net header where the TUN has none', () => {
     const { kernel } = drain([{ packet: nowhere() }], workbench({ vnetHeader: false }));
     expect(kernel.written).toMatchObject([{ iovCount: 1 }]);
@@ -156,17 +171,20 @@ describe('a packet that is too long for the path of its peer', () => {
   });
 
   it.each([
-    ['too small by a byte', 1467, 0],
-    ['just large enough', 1468, EINVAL],
-    ['not known', 0, EINVAL],
-  ])('is told from a kernel that does not segment, where both answer EINVAL: the path is %s', (_, mtu, turnedOff) => {
-    const bench = workbench();
-    bench.kernel.onSend = ({ segmentSize }) => (segmentSize > 0 ? EINVAL : 0);
-    const { kernel, control } = drain([offloaded(long(), 1400)], bench, mtu); // 1440 bytes, 1468 on the underlay
-    expect(kernel.datagrams).toHaveLength(4);
-    expect(control.turnedOff('udp_gso')).toBe(turnedOff);
-    expect(kernel.written).toHaveLength(turnedOff === 0 ? 1 : 0);
-  });
+    ['too small by a byte', 1467, 0, 1],
+    ['just large enough', 1468, EINVAL, 0],
+    ['not known, so neither is blamed', 0, 0, 0],
+  ])(
+    'is told from a kernel that does not segment, where both answer EINVAL: the path is %s',
+    (...[, mtu, off, answers]) => {
+      const bench = workbench();
+      bench.kernel.onSend = ({ segmentSize }) => (segmentSize > 0 ? EINVAL : 0);
+      const { kernel, control } = drain([offloaded(long(), 1400)], bench, mtu); // 1440 bytes, 1468 on the underlay
+      expect(kernel.datagrams).toHaveLength(4);
+      expect(control.turnedOff('udp_gso')).toBe(off);
+      expect(kernel.written).toHaveLength(answers);
+    },
+  );
 
   it('is told by what path it went', () => {
     const bench = refusing();

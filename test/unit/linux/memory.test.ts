@@ -59,4 +59,13 @@ describe('RegionAllocator', () => {
     expect(new RegionAllocator(1000).take(4)).toBe(1024);
     expect(new RegionAllocator(4096).take(4)).toBe(4096);
   });
+
+  it('gives nothing that belongs to the next one', () => {
+    const regions = new RegionAllocator(4096, 4096 + 256);
+    expect(regions.take(64)).toBe(4096);
+    expect(() => regions.take(193)).toThrow(expect.objectContaining({ code: 'REGION_FULL' }));
+    expect(() => regions.take(1, 4096)).toThrow(/plan a larger region/);
+    expect(regions.take(192)).toBe(4160);
+    expect(() => regions.take(1)).toThrow(/REGION_FULL|do not fit/);
+  });
 });

@@ -4,7 +4,6 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
-import { lockDevice } from '../../../src/daemon/instance-lock.js';
 import { startHealthServer } from '../../../src/observe/health.js';
 import type { DaemonStatus } from '../../../src/observe/status.js';
 import { SOCKET_NAME, startStatusServer } from '../../../src/observe/status-server.js';
@@ -86,17 +85,6 @@ describe('the status socket', () => {
     await expect(fetchStatus(directory)).rejects.toThrow(
       `no daemon answers at ${directory}/tweed.sock; is "tweed run" running`,
     );
-  });
-});
-
-describe('the lock of a device', () => {
-  const device = `tw${process.pid}`;
-
-  it('lets one daemon in, tells the other who has it, and is free again afterwards', async () => {
-    const lock = await lockDevice(device);
-    await expect(lockDevice(device)).rejects.toThrow(`another tweed (process ${process.pid}) already serves ${device}`);
-    await lock.release();
-    await (await lockDevice(device)).release();
   });
 });
 

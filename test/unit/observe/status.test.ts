@@ -64,6 +64,7 @@ const running: DaemonStatus = {
         lastReceived: now - 4200,
       },
     ],
+    refused: [],
     features: [
       { name: 'udp_gso', wanted: 'auto', inForce: 'off', reason: 'the kernel "refused" it\\EIO' },
       { name: 'udp_gro', wanted: 'auto', inForce: 'on', reason: '' },
@@ -142,6 +143,7 @@ const uncounted: DaemonStatus = {
         lastReceived: null,
       },
     ],
+    refused: [],
     features: [],
     totals: { tx_packets: 7 },
     drops: { tx_dropped: 0 },
@@ -172,7 +174,7 @@ describe('the metrics', () => {
     for (const line of [
       'tweed_info{version="1.2.3"} 1',
       'tweed_ready 1',
-      'tweed_phase_info{phase="running",detail=""} 1',
+      'tweed_phase_info{phase="running"} 1',
       'tweed_lease_from_cache 0',
       `tweed_start_time_seconds ${Date.parse('2026-03-01T09:00:00Z') / 1000}`,
       'tweed_registry_connected{kind="etcd"} 1',

@@ -6,12 +6,12 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
 import { renderFindings } from '../../../src/operator/doctor/doctor.js';
+import { runChecks } from '../../../src/operator/doctor/finding.js';
 import {
   gatherRegistryFacts,
   type RegistryFacts,
   registryChecks,
-} from '../../../src/operator/doctor/doctor-registry.js';
-import { runChecks } from '../../../src/operator/doctor/finding.js';
+} from '../../../src/operator/doctor/registry-checks.js';
 import { openRegistry } from '../../../src/subnet/open-registry.js';
 import { config } from '../daemon/fakes.js';
 
@@ -62,7 +62,7 @@ describe('facts about the registry', () => {
   it('come from a directory', async () => {
     const options = { endpoints: [`file://${directory}/r`], prefix: '/x' };
     expect((await gatherRegistryFacts(options)).error).not.toBe('');
-    const registry = openRegistry(options, silentLogger());
+    const registry = await openRegistry(options, silentLogger());
     await registry.setConfig('{"Network":"10.5.0.0/16"}', null);
     expect(await gatherRegistryFacts(options)).toMatchObject({ error: '', leases: 0, config: { subnetLength: 24 } });
     await registry.setConfig('{"Network":"10.5.0.0"}', null);

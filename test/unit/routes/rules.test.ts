@@ -9,7 +9,7 @@ import {
   ruleTarget,
   ruleWords,
 } from '../../../src/routes/rules/iptables-save.js';
-import { masqueradeRules, type RulesOptions } from '../../../src/routes/rules/rules.js';
+import { masqueradeRules, planChain, type RulesOptions, type StandingRule } from '../../../src/routes/rules/rules.js';
 import { iptablesError, nftablesError } from '../../../src/routes/rules/rules-errors.js';
 import { parseIptablesVersion, repairScript, wantedChains } from '../../../src/routes/rules/rules-iptables.js';
 import {
@@ -82,8 +82,15 @@ COMMIT
 COMMIT
 `;
 
-const repair = (wanted: RulesOptions | null, saved: string) =>
-  repairScript(wantedChains(wanted), parseSavedRules(saved));
+const repair = (wanted: RulesOptions, saved: string) =>
+  repairScript(wantedChains(wanted), parseSavedRules(saved), [wanted.network, ...(wanted.formerNetworks ?? [])]);
+const none = { ...options, masquerade: false, forward: false };
+/** Another overlay on the same host. */
+const second: RulesOptions = {
+  ...options,
+  network: parsePrefix('10.6.0.0/16') as Prefix,
+  subnet: parsePrefix('10.6.3.0/24') as Prefix,
+};
 
 describe('iptables', () => {
   it('writes flannel’s chains on an empty host', () => {
@@ -103,7 +110,9 @@ describe('iptables', () => {
   it('rewrites only the chain that differs, and only the jump that is lost', () => {
     const chain = repair(options, inForce.replace('-s 10.5.8.0/24 -d', '-s 10.5.9.0/24 -d'));
     expect(chain.changes).toEqual(['put the rules of the chain nat FLANNEL-POSTRTG right']);
-    expect(chain.script).toBe(`${whole.slice(0, whole.indexOf('-A POSTROUTING'))}COMMIT\n`);
+    const own = whole.split('\n').filter((line) => /^-A FLANNEL-POSTRTG.*10\.5\./.test(line));
+    const wrong = own.map((line) => line.replace('-A', '-D').replace('-s 10.5.8.0/24 -d', '-s 10.5.9.0/24 -d'));
+    expect(chain.script).toBe(['*nat', ...wrong, ...own, 'COMMIT', ''].join('\n'));
     const jump = '-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD\n';
     expect(repair(options, inForce.replace(jump, '')).script).toBe(`*filter\n${jump}COMMIT\n`);
     expect(repair(options, inForce.replace(jump, jump + jump)).script).toBe(
@@ -112,7 +121,7 @@ describe('iptables', () => {
   });
 
   it('takes away everything of ours, every jump to it, and nothing else', () => {
-    const { script } = repair(null, inForce.replace('-A FORWARD -i docker0 -j ACCEPT', '-A INPUT -j FLANNEL-FWD'));
+    const { script } = repair(none, inForce.replace('-A FORWARD -i docker0 -j ACCEPT', '-A INPUT -j FLANNEL-FWD'));
     expect(script).toBe(`*nat
 :FLANNEL-POSTRTG - [0:0]
 -D POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
@@ -125,7 +134,68 @@ COMMIT
 -X FLANNEL-FWD
 COMMIT
 `);
-    expect(repair(null, empty)).toEqual({ script: '', changes: [] });
+    expect(repair(none, empty)).toEqual({ script: '', changes: [] });
+  });
+
+  it('shares its chains with other overlays, and takes away only what is its own', () => {
+    const mine = repair(second, inForce);
+    expect(mine.script).not.toMatch(/^:|^-D/m);
+    expect(mine.script).not.toContain('10.5.');
+    expect(mine.script).not.toContain('--mark');
+    const [filter = '', nat = ''] = inForce.split('COMMIT\n');
+    const added = (chain: string) =>
+      mine.script
+        .split('\n')
+        .filter((line) => line.startsWith(`-A ${chain}`))
+        .join('\n');
+    const both = `${filter}${added('FLANNEL-FWD')}\nCOMMIT\n${nat}${added('FLANNEL-POSTRTG')}\nCOMMIT\n`;
+    for (const one of [options, second]) expect(repair(one, both)).toEqual({ script: '', changes: [] });
+    const gone = repair({ ...second, masquerade: false, forward: false }, both);
+    expect(gone.changes).toEqual([
+      'removed our rules from the chain nat FLANNEL-POSTRTG',
+      'removed our rules from the chain filter FLANNEL-FWD',
+    ]);
+    expect(gone.script.split('\n').filter((line) => !/^(-D FLANNEL-.*10\.6\.|\*|COMMIT|$)/.test(line))).toEqual([]);
+  });
+
+  it('removes rules of its former networks', () => {
+    const moved = { ...second, formerNetworks: [options.network] };
+    const { script } = repair(moved, inForce);
+    expect(script.match(/^-D FLANNEL-(POSTRTG|FWD)/gm)).toHaveLength(7);
+    expect(script.match(/^-A FLANNEL-(POSTRTG|FWD) .*10\.6\./gm)).toHaveLength(7);
+  });
+
+  const established = '-A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT';
+  const reject = '-A FORWARD -j REJECT --reject-with icmp-host-prohibited';
+  const jump = '-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD';
+  const jumpAt = (place: number) => `-I FORWARD ${place} ${jump.slice('-A FORWARD '.length)}`;
+
+  it.each<[string, readonly string[], readonly string[]]>([
+    ['refuses everything in the end', [established, reject], [jumpAt(2)]],
+    ['refuses everything at once', [reject], [jumpAt(1)]],
+    ['has the jump behind that', [established, reject, jump], [jump.replace('-A', '-D'), jumpAt(2)]],
+    ['has the jump on both sides', [jump, reject, jump], [...Array(2).fill(jump.replace('-A', '-D')), jumpAt(1)]],
+    ['has two jumps before that', [jump, jump, reject], [jump.replace('-A', '-D')]],
+    ['has the jump before that', [established, jump, reject], []],
+    ['refuses in a chain of its own', [established, '-A FORWARD -j WALL'], [jumpAt(2)]],
+    ['refuses some things', [established, '-A FORWARD -s 192.0.2.0/24 -j DROP'], [jump]],
+    ['leads to a chain that lets through', ['-A FORWARD -j GATE'], [jump]],
+    [
+      'has a rule of before there were chains',
+      ['-A FORWARD -s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT', reject],
+      ['-D FORWARD -s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT', jumpAt(1)],
+    ],
+  ])('a FORWARD that %s gets its jump where it takes effect', (_name, rules, expected) => {
+    const saved = [
+      ...['*filter', ':FORWARD ACCEPT [0:0]', ':WALL - [0:0]', ':GATE - [0:0]', ':FLANNEL-FWD - [0:0]', ...rules],
+      '-A WALL -i lo -j ACCEPT',
+      '-A WALL -m comment --comment "no more" -j DROP',
+      '-A GATE -j RETURN',
+      '-A GATE -j DROP',
+      'COMMIT',
+    ].join('\n');
+    const { script } = repair({ ...options, masquerade: false }, saved);
+    expect(script.split('\n').filter((line) => / FORWARD /.test(line))).toEqual(expected);
   });
 
   it('refuses a table that iptables cannot show', () => {
@@ -179,6 +249,7 @@ describe('a rule of iptables-save', () => {
 });
 
 describe('nftables', () => {
+  const networks = [options.network];
   const wanted = wantedNftablesChains(options);
   const script = `add table ip flannel-ipv4
 add chain ip flannel-ipv4 forward { type filter hook forward priority 0; policy accept; }
@@ -201,8 +272,8 @@ add rule ip flannel-ipv4 postrtg ip saddr != 10.5.0.0/16 ip daddr 10.5.0.0/16 ma
         ...wanted.map(({ name, type, hook, priority }) => ({
           chain: { family: 'ip', table: 'flannel-ipv4', name, handle: 1, type, hook, prio: priority, policy: 'accept' },
         })),
-        ...wanted.flatMap(({ name, rules }) =>
-          (rules ?? []).map((rule, index) => ({
+        ...wanted.flatMap(({ name, shared, own }) =>
+          [...shared, ...own].map((rule, index) => ({
             rule: {
               chain: name,
               handle: index + 7,
@@ -217,36 +288,58 @@ add rule ip flannel-ipv4 postrtg ip saddr != 10.5.0.0/16 ip daddr 10.5.0.0/16 ma
     });
 
   it('writes the whole table in one transaction', () => {
-    expect(nftablesRepair(wanted, null)).toMatchObject({ script, rewritten: ['forward', 'postrtg'] });
+    expect(nftablesRepair(wanted, null, networks)).toMatchObject({ script, written: ['forward', 'postrtg'] });
   });
 
   it('finds nothing to do in a table that has them, in the words of old and new versions', () => {
-    expect(nftablesRepair(wanted, parseNftablesTable(listing('fully-random'))).script).toBe('');
-    expect(nftablesRepair(wanted, parseNftablesTable(listing(['fully-random']))).script).toBe('');
+    expect(nftablesRepair(wanted, parseNftablesTable(listing('fully-random')), networks).script).toBe('');
+    expect(nftablesRepair(wanted, parseNftablesTable(listing(['fully-random'])), networks).script).toBe('');
   });
 
   it('rewrites the one chain that differs', () => {
     const extra = [{ rule: { chain: 'forward', handle: 90, expr: [{ drop: null }] } }];
-    const { script: mending } = nftablesRepair(wanted, parseNftablesTable(listing('fully-random', extra)));
-    expect(mending).toBe(`flush chain ip flannel-ipv4 forward
-add rule ip flannel-ipv4 forward ip saddr 10.5.0.0/16 accept
-add rule ip flannel-ipv4 forward ip daddr 10.5.0.0/16 accept
-`);
+    const { script: mending } = nftablesRepair(wanted, parseNftablesTable(listing('fully-random', extra)), networks);
+    expect(mending).toBe('delete rule ip flannel-ipv4 forward handle 90\n');
   });
 
   it('accepts the words in which this nft prints what was written', () => {
     const strange = parseNftablesTable(listing('strange words'));
-    expect(nftablesRepair(wanted, strange).rewritten).toEqual(['postrtg']);
-    const known = new Map([['postrtg', strange.get('postrtg')?.rules ?? []]]);
-    expect(nftablesRepair(wanted, strange, known).script).toBe('');
+    expect(nftablesRepair(wanted, strange, networks).written).toEqual(['postrtg']);
+    const expected = parseNftablesTable(listing('fully-random')).get('postrtg')?.rules ?? [];
+    const known = new Map(
+      strange.get('postrtg')?.rules.map(({ text }, index) => [text, expected[index]?.text as string]),
+    );
+    expect(nftablesRepair(wanted, strange, networks, known).script).toBe('');
+  });
+
+  it('shares its chains with other overlays, and takes away only what is its own', () => {
+    const listed = parseNftablesTable(listing('fully-random'));
+    const { script: joined } = nftablesRepair(wantedNftablesChains(second), listed, [second.network]);
+    expect(joined.split('\n').filter(Boolean)).toHaveLength(7);
+    expect(joined).not.toMatch(/delete|flush|10\.5\.|mark/);
+    const extra = [
+      {
+        rule: {
+          chain: 'forward',
+          handle: 91,
+          expr: nftablesRuleJson({ verdict: 'accept', source: { prefix: second.network, negated: false } }),
+        },
+      },
+    ];
+    const shared = parseNftablesTable(listing('fully-random', extra));
+    expect(nftablesRepair(wantedNftablesChains(none), shared, networks).script).toBe(
+      'delete rule ip flannel-ipv4 forward handle 7\ndelete rule ip flannel-ipv4 forward handle 8\n' +
+        'flush chain ip flannel-ipv4 postrtg\ndelete chain ip flannel-ipv4 postrtg\n',
+    );
+    expect(nftablesRepair(wantedNftablesChains(none), listed, networks).script).toBe('delete table ip flannel-ipv4\n');
   });
 
   it('removes a chain that is no longer wanted', () => {
     const without = wantedNftablesChains({ ...options, masquerade: false });
-    expect(nftablesRepair(without, parseNftablesTable(listing('fully-random'))).script).toBe(
+    expect(nftablesRepair(without, parseNftablesTable(listing('fully-random')), networks).script).toBe(
       'flush chain ip flannel-ipv4 postrtg\ndelete chain ip flannel-ipv4 postrtg\n',
     );
-    expect(nftablesRepair(without, null).script).not.toContain('postrtg');
+    expect(nftablesRepair(without, null, networks).script).not.toContain('postrtg');
   });
 
   it('compares without regard to the order of members', () => {
@@ -259,6 +352,59 @@ add rule ip flannel-ipv4 forward ip daddr 10.5.0.0/16 accept
   });
 });
 
+describe('a chain that several overlays share', () => {
+  const shared = ['mark'];
+  const networks = ['10.5.0.0/16', '10.6.0.0/16', '10.7.0.0/16'].map((text) => parsePrefix(text) as Prefix);
+  const rulesOf = (overlay: number) => [0, 1, 2].map((number) => `${overlay} ${number}`);
+  /** `1 2` is rule 2 of overlay 1; `mark` and `stray` name no address. */
+  const standing = (text: string): StandingRule => ({
+    text,
+    addresses: /^\d/.test(text) ? [{ ...(networks[Number(text[0])] as Prefix), length: 24 }] : [],
+  });
+  const follow = (chain: readonly string[], overlay: number, isWanted: boolean): string[] => {
+    const own = isWanted ? rulesOf(overlay) : [];
+    const plan = planChain(chain.map(standing), { shared, own }, [networks[overlay] as Prefix]);
+    if (!isWanted && !plan.isShared) return [];
+    const kept = chain.filter((_, at) => !plan.remove.includes(at));
+    return [...plan.insert.map((index) => shared[index] as string), ...kept, ...(plan.append ? own : [])];
+  };
+  const rule = fc.oneof(
+    fc.record({ overlay: fc.nat(2), number: fc.nat(3) }).map(({ overlay, number }) => `${overlay} ${number}`),
+    fc.constantFrom('mark', 'stray'),
+  );
+
+  it('has the own rules in order behind the shared one, those of others as they were, and no stray', () => {
+    fc.assert(
+      fc.property(fc.array(rule, { maxLength: 12 }), fc.nat(2), (before, overlay) => {
+        const after = follow(before, overlay, true);
+        const others = (chain: readonly string[]) =>
+          chain.filter((text) => /^\d/.test(text) && text[0] !== `${overlay}`);
+        expect(others(after)).toEqual(others(before));
+        expect(after.filter((text) => text.startsWith(`${overlay}`))).toEqual(rulesOf(overlay));
+        expect(after.indexOf('mark')).toBeLessThan(after.indexOf(`${overlay} 0`));
+        expect(after.indexOf('mark')).toBeGreaterThanOrEqual(0);
+        expect(after).not.toContain('stray');
+        expect(follow(after, overlay, true)).toEqual(after);
+      }),
+    );
+  });
+
+  it('comes to rest, whichever daemons look at it in turn, and is empty when all are gone', () => {
+    fc.assert(
+      fc.property(fc.array(rule, { maxLength: 12 }), (before) => {
+        const all = [0, 1, 2];
+        let chain: readonly string[] = before;
+        for (const overlay of all) chain = follow(chain, overlay, true);
+        const settled = chain;
+        for (const overlay of all) chain = follow(chain, overlay, true);
+        expect(chain).toEqual(settled);
+        for (const overlay of all) chain = follow(chain, overlay, false);
+        expect(chain).toEqual([]);
+      }),
+    );
+  });
+});
+
 describe('the masquerade rules', () => {
   /** The first rule that matches, as the kernel would find it. */
   const verdict = (source: string, destination: string, mark = 0) => {
@@ -266,7 +412,8 @@ describe('the masquerade rules', () => {
       (parsePrefix(`${text}/${prefix.length}`, { maskHostBits: true }) as Prefix).address === prefix.address;
     const matches = (text: string, match: { prefix: Prefix; negated: boolean } | undefined) =>
       match === undefined || inside(text, match.prefix) !== match.negated;
-    return masqueradeRules(options).find(
+    const { shared, own } = masqueradeRules(options);
+    return [...shared, ...own].find(
       (rule) =>
         (rule.mark === undefined || (mark & rule.mark) === rule.mark) &&
         matches(source, rule.source) &&

@@ -1,11 +1,14 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { exec } from '../../../src/base/exec.js';
 import { silentLogger } from '../../../src/base/log.js';
 import { DirectoryRegistry } from '../../../src/subnet/directory/directory-registry.js';
 import { readGenerations, writeGeneration } from '../../../src/subnet/directory/generations.js';
 import { RegistryError } from '../../../src/subnet/errors.js';
+import { assertBuilt } from '../../support/built.js';
 import { host, type RegistryFixture, registrySuite, subnet } from '../../support/registry-suite.js';
 
 async function directoryFixture(): Promise<RegistryFixture> {
@@ -49,6 +52,24 @@ it('reads a reservation that was made by hand, and a config written by hand', as
     expect((await registry.getConfig()).json).toBe('{"Network":"10.5.0.0/16"}\n');
     const [lease] = (await registry.list()).leases;
     expect(lease).toMatchObject({ key: '10.5.9.0-24', reservation: true });
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+it('counts every change of the config by many processes, also beside the lock of an older version', async () => {
+  assertBuilt();
+  const directory = await mkdtemp(join(tmpdir(), 'tweed-registry-'));
+  try {
+    await writeFile(join(directory, '.config.lock'), '');
+    await utimes(join(directory, '.config.lock'), 0, 0);
+    const registry = new DirectoryRegistry({ directory }, silentLogger());
+    await registry.setConfig('0', null);
+    const writer = fileURLToPath(new URL('support/config-writer.mjs', import.meta.url));
+    const writers = Array.from({ length: 4 }, () => exec([process.execPath, writer, directory, '10']));
+    await Promise.all(writers);
+    expect((await registry.getConfig()).json).toBe('40');
+    expect((await readdir(directory)).sort()).toEqual(['.config.lock', 'config@41', 'subnets']);
   } finally {
     await rm(directory, { recursive: true });
   }

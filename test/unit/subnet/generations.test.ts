@@ -1,8 +1,8 @@
-import { mkdtemp, readdir, rm, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, unlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { readGenerations, writeGeneration } from '../../../src/subnet/directory/generations.js';
+import { readGeneration, readGenerations, writeGeneration } from '../../../src/subnet/directory/generations.js';
 
 let directory: string;
 
@@ -77,6 +77,29 @@ it('takes a file without a number for the first generation, and notices one dele
   expect(await readdir(directory)).toEqual(['value@1']);
   await unlink(join(directory, 'value@1'));
   expect(await present()).toBeNull();
+});
+
+it('takes a file without a number for the present text while it is the youngest', async () => {
+  const second = await writeGeneration(directory, 'value', await writeGeneration(directory, 'value', null, 'a'), 'b');
+  await writeFile(join(directory, 'value'), 'left behind by a crash');
+  const written = new Date('2020-01-01');
+  await utimes(join(directory, 'value'), written, written);
+  expect(await present()).toEqual(second);
+  await writeFile(join(directory, 'value'), 'by hand');
+  const later = new Date(Date.now() + 1_000);
+  await utimes(join(directory, 'value'), later, later);
+  const byHand = await present();
+  expect(byHand).toEqual({ name: 'value', number: 2, text: 'by hand' });
+  expect(await readGeneration(directory, 'value')).toEqual(byHand);
+  expect(await writeGeneration(directory, 'value', byHand, 'c')).toMatchObject({ number: 3 });
+  expect(await readdir(directory)).toEqual(['value@3']);
+});
+
+it('reads one value, whatever else is there', async () => {
+  await mkdir(join(directory, 'folder'));
+  expect(await readGeneration(directory, 'value')).toBeNull();
+  const first = await writeGeneration(directory, 'value', null, 'a');
+  expect(await readGeneration(directory, 'value')).toEqual(first);
 });
 
 it('passes over temporary files', async () => {

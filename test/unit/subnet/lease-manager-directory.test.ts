@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
+import { DirectoryRegistry } from '../../../src/subnet/directory/directory-registry.js';
 import { LeaseManager } from '../../../src/subnet/leases/lease-manager.js';
-import { openRegistry } from '../../../src/subnet/open-registry.js';
 import type { Registry } from '../../../src/subnet/registry.js';
+import { peersOf } from '../../support/manager-harness.js';
 import { host } from '../../support/registry-suite.js';
 
 let directory: string;
@@ -24,7 +25,7 @@ afterEach(async () => {
 });
 
 function open(): Registry {
-  const registry = openRegistry({ endpoints: [`file://${directory}`] }, silentLogger());
+  const registry = new DirectoryRegistry({ directory }, silentLogger());
   registries.push(registry);
   return registry;
 }
@@ -43,26 +44,17 @@ it('three hosts on one directory get different subnets and see each other come a
   const hosts = await Promise.all(
     ['192.0.2.1', '192.0.2.2', '192.0.2.3'].map(async (address) => {
       const manager = manage(address);
-      const peers = new Map<string, number>();
-      manager.on('peers', (changes) => {
-        for (const { kind, lease } of changes) {
-          if (kind === 'removed') peers.delete(formatPrefix(lease.subnet));
-          else peers.set(formatPrefix(lease.subnet), lease.attributes.publicIp);
-        }
-      });
-      await manager.waitForConfig();
-      const lease = await manager.acquire(host(address));
-      manager.follow();
-      return { manager, peers, subnet: formatPrefix(lease.subnet) };
+      const lease = await manager.acquire(await manager.waitForConfig(), host(address));
+      return { manager, subnet: formatPrefix(lease.subnet) };
     }),
   );
   const subnets = hosts.map(({ subnet }) => subnet);
   expect(new Set(subnets).size).toBe(3);
-  for (const { peers, subnet } of hosts) {
+  for (const { manager, subnet } of hosts) {
     await vi.waitFor(() =>
-      expect([...peers.keys()].sort()).toEqual(subnets.filter((other) => other !== subnet).sort()),
+      expect([...peersOf(manager).keys()].sort()).toEqual(subnets.filter((other) => other !== subnet).sort()),
     );
   }
   await hosts[2]?.manager.release();
-  await vi.waitFor(() => expect([...(hosts[0]?.peers.keys() ?? [])]).toEqual([subnets[1]]));
+  await vi.waitFor(() => expect([...peersOf(hosts[0]!.manager).keys()]).toEqual([subnets[1]]));
 });

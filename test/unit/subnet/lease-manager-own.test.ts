@@ -9,6 +9,7 @@ import { PeerCache } from '../../../src/subnet/leases/peer-cache.js';
 import { type FakeClock, settle } from '../../support/fake-clock.js';
 import { HOUR, ManagerHarness, MINUTE } from '../../support/manager-harness.js';
 import { MemoryRegistry, type MemoryStore } from '../../support/memory-registry.js';
+import { host } from '../../support/registry-suite.js';
 
 let harness: ManagerHarness;
 let clock: FakeClock;
@@ -84,13 +85,13 @@ describe('keeping the own lease', () => {
 
   it('puts itself back after the registry lost all its data', async () => {
     for (let i = 0; i < 20; i++) harness.putPeer('10.5.9.0/24', '192.0.2.9');
-    const { peers, lost } = await harness.running();
+    const running = await harness.running();
     store.wipe();
     harness.putPeer('10.5.3.0/24', '192.0.2.3');
     await clock.advance(10_000);
     expect([...store.entries.keys()].sort()).toEqual(['10.5.1.0-24', '10.5.3.0-24']);
-    expect([...peers.keys()]).toEqual(['10.5.3.0/24']);
-    expect(lost).toEqual([]);
+    expect([...running.peers.keys()]).toEqual(['10.5.3.0/24']);
+    expect(running.lost).toEqual([]);
     expect(harness.warnings.map((line) => line.message)).toContainEqual(expect.stringContaining('config was deleted'));
   });
 
@@ -149,6 +150,93 @@ describe('keeping the own lease', () => {
     await clock.advance(10_000);
     expect(store.entries.get('10.5.1.0-24')?.value).toBe('{"PublicIP":"192.0.2.1","PublicIPv6":null}');
     expect(lost).toEqual([]);
+  });
+
+  it.each([
+    ['garbage', 'garbage'],
+    ['another backend', '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"vxlan"}'],
+  ])('writes its value again at once when somebody puts %s in its place', async (_, value) => {
+    const { lost, events } = await harness.running();
+    store.put('10.5.1.0-24', value, 86_400);
+    await clock.advance(100);
+    expect(store.entries.get('10.5.1.0-24')?.value).toBe('{"PublicIP":"192.0.2.1","PublicIPv6":null}');
+    expect(events.filter((event) => event === 'restored')).toHaveLength(1);
+    expect(lost).toEqual([]);
+  });
+
+  it('does not fight for ever at full speed with somebody who writes over its value again and again', async () => {
+    await harness.running();
+    const put = store.put.bind(store);
+    const rival = '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"vxlan"}';
+    vi.spyOn(store, 'put').mockImplementation((key, value, ttl) => {
+      const revision = put(key, value, ttl);
+      if (value !== rival) void clock.sleep(1, new AbortController().signal).then(() => put(key, rival, 86_400));
+      return revision;
+    });
+    put('10.5.1.0-24', rival, 86_400);
+    await clock.advance(HOUR);
+    const renewals = store.calls.filter((call) => call.startsWith('renew')).length;
+    expect(renewals).toBeGreaterThan(50);
+    expect(renewals).toBeLessThan(90);
+  });
+
+  it('says once that another host writes its lease with the same public address', async () => {
+    const { lost } = await harness.running();
+    const own = '{"PublicIP":"192.0.2.1","PublicIPv6":null}';
+    store.put('10.5.1.0-24', own, 86_400);
+    await clock.advance(23.5 * HOUR); // a renewal of its own lies between
+    store.put('10.5.1.0-24', own, 86_400);
+    await clock.advance(HOUR);
+    const twins = harness.warnings.filter((line) => line.message.includes('the same public address'));
+    expect(twins).toHaveLength(1);
+    expect(lost).toEqual([]);
+  });
+
+  it('takes none of its own renewals for somebody else’s', async () => {
+    await harness.running({ ttlSeconds: 60 });
+    await clock.advance(HOUR);
+    store.disconnect('list again');
+    await clock.advance(HOUR);
+    expect(harness.warnings.map((line) => line.message)).not.toContainEqual(expect.stringContaining('same public'));
+  });
+
+  it('writes a new public address into the same key, in one write', async () => {
+    const { lost, events, manager } = await harness.running();
+    store.calls.length = 0;
+    const before = store.revision;
+    manager.announce(host('192.0.2.200'));
+    await clock.advance(100);
+    expect([...store.entries.keys()]).toEqual(['10.5.1.0-24']);
+    expect(store.entries.get('10.5.1.0-24')?.value).toContain('192.0.2.200');
+    expect(store.revision).toBe(before + 1);
+    expect(events).toContain('announced');
+    expect(manager.status().lease?.attributes.publicIp).toBe(parseIpv4('192.0.2.200'));
+    await clock.advance(24 * HOUR);
+    expect(lost).toEqual([]);
+    expect(store.entries.get('10.5.1.0-24')?.value).toContain('192.0.2.200');
+  });
+
+  it('writes a new public address as soon as the registry answers, whatever happened to the key meanwhile', async () => {
+    const { lost, manager } = await harness.running();
+    store.goDown('connection refused');
+    manager.announce(host('192.0.2.200'));
+    await clock.advance(30 * HOUR);
+    expect(store.entries.size).toBe(0);
+    store.comeBack();
+    await clock.advance(2 * MINUTE);
+    expect(store.entries.get('10.5.1.0-24')?.value).toContain('192.0.2.200');
+    expect(lost).toEqual([]);
+  });
+
+  it('gives up when a host that has its former address took the subnet before the new one could be written', async () => {
+    const { lost, manager } = await harness.running();
+    store.goDown('connection refused');
+    manager.announce(host('192.0.2.200'));
+    harness.putPeer('10.5.1.0/24', '192.0.2.66');
+    store.comeBack();
+    await clock.advance(MINUTE);
+    expect(lost).toHaveLength(1);
+    expect(store.entries.get('10.5.1.0-24')?.value).toContain('192.0.2.66');
   });
 
   it('releases on request', async () => {

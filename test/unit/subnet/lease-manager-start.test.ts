@@ -105,10 +105,9 @@ describe('acquiring', () => {
   it('of several leases under its address takes the previous one, and leaves the others', async () => {
     harness.putPeer('10.5.70.0/24', SELF);
     harness.putPeer('10.5.77.0/24', SELF);
-    const { lease, peers } = await harness.running({ previousSubnet: subnet('10.5.77.0/24') });
+    const { lease } = await harness.running({ previousSubnet: subnet('10.5.77.0/24') });
     expect(formatPrefix(lease.subnet)).toBe('10.5.77.0/24');
     expect([...store.entries.keys()].sort()).toEqual(['10.5.70.0-24', '10.5.77.0-24']);
-    expect(peers.size).toBe(0);
     expect(harness.warnings.map((line) => line.message)).toContainEqual(expect.stringContaining('one more lease'));
   });
 

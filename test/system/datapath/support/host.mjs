@@ -6,12 +6,12 @@ import { createLogger } from '../../../../dist/base/log.js';
 let backend = null;
 
 const calls = {
-  async start(context, options, lease) {
+  async start(context, options, lease, peers) {
     backend = new UdpBackend({ ...context, log: createLogger('info') }, options);
     const current = backend;
     void backend.failed.then((error) => process.send({ failed: `${error.code}: ${error.message}` }));
     try {
-      await current.start(lease);
+      await current.start(lease, peers);
     } catch (error) {
       backend = null;
       throw error;
@@ -22,8 +22,7 @@ const calls = {
     await backend?.stop({ cleanUp: true });
     backend = null;
   },
-  applyPeers: (changes) => backend.applyPeers(changes),
-  reconcile: () => backend.reconcile(),
+  setPeers: (peers) => backend.setPeers(peers),
   status: () => backend.status(),
   /** Keeps the control thread busy; says when it begins. */
   block(milliseconds) {

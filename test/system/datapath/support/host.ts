@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import type { BackendStatus } from '../../../../src/backend/backend.js';
 import type { UdpBackendOptions } from '../../../../src/backend/udp/options.js';
 import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
-import type { Lease, PeerChange } from '../../../../src/subnet/lease.js';
+import type { Lease, PeerSet } from '../../../../src/subnet/lease.js';
 import type { Namespace } from './namespace.js';
 import { ifIndex } from './sockets.js';
 
@@ -74,6 +74,7 @@ export class HostProcess {
   readonly #child: ChildProcess;
   readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   #calls = 0;
+  #peers: PeerSet = { leases: [], complete: true };
   #exited = false;
   #onBlocked: () => void = () => {};
   #log = '';
@@ -120,26 +121,32 @@ export class HostProcess {
   start(
     publicIp: number,
     mtu: number,
+    peers: readonly Lease[],
     options: Partial<UdpBackendOptions> = {},
     subnet = this.#number,
   ): Promise<number> {
     this.failure = '';
-    const underlay = { name: 'eth0', index: ifIndex(this.#namespace, 'eth0'), address: publicIp, mtu };
+    this.#peers = { leases: peers, complete: true };
+    const index = ifIndex(this.#namespace, 'eth0');
+    const underlay = { name: 'eth0', index, address: publicIp, prefixLength: 24, mtu };
     const config = { network: network(NETWORK), subnetLength: 24, backend: { type: 'udp', options: {} } };
     const context = { underlay, publicIp, config };
-    return this.#call('start', context, { ...OPTIONS, ...options }, leaseOf(subnet, publicIp));
+    return this.#call('start', context, { ...OPTIONS, ...options }, leaseOf(subnet, publicIp), this.#peers);
   }
 
   stop(): Promise<void> {
     return this.#call('stop');
   }
 
-  applyPeers(changes: readonly PeerChange[]): Promise<void> {
-    return this.#call('applyPeers', changes);
+  /** These are the peers from now on. @returns what else had to be mended */
+  setPeers(leases: readonly Lease[], complete = true): Promise<readonly string[]> {
+    this.#peers = { leases, complete };
+    return this.reconcile();
   }
 
+  /** The same peers again, as a daemon says every few seconds. @returns what else had to be mended */
   reconcile(): Promise<readonly string[]> {
-    return this.#call('reconcile');
+    return this.#call('setPeers', this.#peers);
   }
 
   status(): Promise<BackendStatus> {

@@ -82,12 +82,8 @@ export async function startAll(
 ): Promise<void> {
   await Promise.all(
     hosts.map(async (host, i) => {
-      await host.process.start(host.publicIp, mtu, options[i] ?? options[0] ?? {});
-      await host.process.applyPeers(
-        hosts
-          .filter((other) => other !== host)
-          .map((other) => ({ kind: 'added', lease: leaseOf(other.number, other.publicIp) })),
-      );
+      const peers = hosts.filter((other) => other !== host).map((other) => leaseOf(other.number, other.publicIp));
+      await host.process.start(host.publicIp, mtu, peers, options[i] ?? options[0] ?? {});
     }),
   );
 }

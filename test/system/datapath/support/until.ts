@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { patient } from '../../../../src/lab/patience.js';
 
 /**
  * Waits until a condition holds, asking again and again.
@@ -11,13 +12,13 @@ export async function until<T>(
   condition: () => T | Promise<T>,
   timeoutMs = 20_000,
 ): Promise<Exclude<T, false | null | undefined>> {
-  const deadline = Date.now() + timeoutMs;
+  const deadline = Date.now() + patient(timeoutMs);
   for (;;) {
     const result = await condition();
     if (result !== false && result !== null && result !== undefined) {
       return result as Exclude<T, false | null | undefined>;
     }
-    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs / 1000} s in vain: ${what}`);
+    if (Date.now() > deadline) throw new Error(`waited ${patient(timeoutMs) / 1000} s in vain: ${what}`);
     await delay(2);
   }
 }

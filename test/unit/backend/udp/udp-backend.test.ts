@@ -17,7 +17,7 @@ const backendOf = (config: Readonly<Record<string, unknown>>) =>
 describe('the udp backend before it is started', () => {
   it('leaves room for the outer IPv4 and UDP headers', () => {
     expect(backendOf({}).mtu).toBe(1472);
-    const jumbo = { underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), mtu: 9000 } };
+    const jumbo = { underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, mtu: 9000 } };
     expect(new UdpBackend(contextOf({ Type: 'udp' }, jumbo), options).mtu).toBe(8972);
   });
 
@@ -37,13 +37,14 @@ describe('the udp backend before it is started', () => {
 
   it('has an empty status, and takes peers, repairs and a stop calmly', async () => {
     const backend = backendOf({});
-    await backend.applyPeers([{ kind: 'added', lease: leaseOf('10.5.2.0/24', '192.0.2.2') }]);
-    expect(await backend.reconcile()).toEqual([]);
+    expect(await backend.setPeers({ leases: [leaseOf('10.5.2.0/24', '192.0.2.2')], complete: true })).toEqual([]);
+    expect(backend.stuckFor()).toBe(0);
     expect(backend.status()).toEqual({
       type: 'udp',
       device: 'flannel0',
       mtu: 1472,
       peers: [],
+      refused: [],
       features: [],
       totals: {},
       drops: {},

@@ -3,15 +3,13 @@
 //
 // usage: node --expose-gc allocations.mjs WAY
 import v8 from 'node:v8';
+import { makeContext } from '../../../../dist/encap/datapath/context.js';
 import { ForwarderLoop } from '../../../../dist/encap/datapath/loop.js';
 import { RxForwarder } from '../../../../dist/encap/datapath/rx.js';
 import { TxForwarder } from '../../../../dist/encap/datapath/tx.js';
-import { ControlBlock } from '../../../../dist/encap/forwarding/control-block.js';
-import { Counters, Rx, readDrops, Tx } from '../../../../dist/encap/forwarding/counters.js';
-import { PeerTable } from '../../../../dist/encap/forwarding/forwarding-table.js';
+import { Rx, readDrops, Tx } from '../../../../dist/encap/forwarding/counters.js';
+import { ForwardingTable } from '../../../../dist/encap/forwarding/forwarding-table.js';
 import { planLayout } from '../../../../dist/encap/forwarding/layout.js';
-import { PrefixTable } from '../../../../dist/encap/forwarding/prefix-table.js';
-import { createSum } from '../../../../dist/encap/wire/checksum.js';
 import * as numbers from '../../../../dist/linux/constants.js';
 import { control as libc, syscalls } from '../../../../dist/linux/libc.js';
 import { RegionAllocator, SharedMemory } from '../../../../dist/linux/memory.js';
@@ -29,11 +27,6 @@ const MEASURED = 60_000;
 const layout = planLayout(NETWORK);
 const memory = SharedMemory.create(layout.bytes);
 const { u8, i32, u32, base } = memory;
-const sum = createSum(memory);
-const control = new ControlBlock(memory.i32, layout.control);
-const txCounters = new Counters(memory.f64, layout.txCounters);
-const rxCounters = new Counters(memory.f64, layout.rxCounters);
-
 /** A packet with a right header checksum; the transport's own is right too, if `transport` has the field zero. */
 function packet(protocol, from, to, transport, checksumAt) {
   const length = 20 + transport.length;
@@ -135,14 +128,6 @@ const scripted = {
   errno: () => numbers.EAGAIN,
 };
 
-function setPeers(port) {
-  const table = (at, network) => new PrefixTable(memory.i32, at >>> 2, 64, network);
-  const subnets = table(layout.subnets, NETWORK);
-  const senders = table(layout.senders, { address: 0, length: 0 });
-  const peers = new PeerTable(memory, layout.peers, 16, port, subnets, senders);
-  peers.set(THEIRS, LOOPBACK);
-}
-
 function options(changes) {
   return {
     layout,
@@ -168,16 +153,22 @@ function options(changes) {
   };
 }
 
-const transmitter = (sys, changes = {}) => {
-  const tx = new TxForwarder(memory, sys, sum, txCounters, control, options(changes), {
-    pathMtu: () => 0,
-    allowFragments: () => {},
-    awaitRoom: () => {},
-  });
-  return { forwarder: tx, turn: () => tx.turn(), packets: () => txCounters.get(Tx.packets) };
+const contextOf = (sys, changes = {}) => makeContext(memory, sys, options(changes));
+const { sum, control, counters } = contextOf(scripted);
+const { tx: txCounters, rx: rxCounters } = counters;
+
+function setPeers(port) {
+  const table = new ForwardingTable({ memory, layout, control, network: NETWORK, port });
+  table.replaceAll([{ subnet: THEIRS, publicIp: LOOPBACK }]);
+}
+
+const transmitter = (sys, changes) => {
+  const context = contextOf(sys, changes);
+  const tx = new TxForwarder(context, { pathMtu: () => 0, allowFragments: () => {}, awaitRoom: () => {} });
+  return { context, forwarder: tx, turn: () => tx.turn(), packets: () => txCounters.get(Tx.packets) };
 };
-const receiver = (sys, changes = {}) => {
-  const rx = new RxForwarder(memory, sys, sum, rxCounters, control, options(changes));
+const receiver = (sys, changes) => {
+  const rx = new RxForwarder(contextOf(sys, changes));
   return { forwarder: rx, turn: () => rx.turn(), packets: () => rxCounters.get(Rx.packets) };
 };
 
@@ -230,9 +221,9 @@ async function overLoop(feeder, inbox, bytes, socket) {
       return syscalls.poll(fds, count, left < 0 ? 0 : timeout);
     },
   };
-  const { forwarder, packets } = transmitter(sys, { tun: inbox, socket });
+  const { context, forwarder, packets } = transmitter(sys, { tun: inbox, socket });
   const idle = receiver(sys, { socket }).forwarder;
-  const loop = new ForwarderLoop(memory, layout.loops, sys, control, wake, socket);
+  const loop = new ForwarderLoop(context, 0, wake);
   return {
     packets,
     turn(count) {

@@ -43,20 +43,23 @@ export function merge(packets: readonly Uint8Array[], options: MergeOptions = BO
   });
   const end = at;
   const items: Item[] = [];
-  for (let item = 0; item < merger.count; item++) {
-    merger.finish(item);
+  for (let item = 0; item < merger.items.count; item++) {
+    merger.items.finish(item);
     const [header, ...pieces] = iovecs(item);
     items.push({
       vnet: decodeVnet(header!),
       packet: concat(...pieces),
-      iovCount: merger.iovCount(item),
+      iovCount: merger.items.iovCount(item),
       members: [],
     });
   }
-  for (let item = 0; item < merger.count; item++) {
-    merger.restore(item);
-    const members = Array.from({ length: merger.segments(item) }, (_, i) => numbers.get(merger.packetAt(item, i))!);
-    const lengths = members.map((_, i) => merger.packetLength(item, i));
+  for (let item = 0; item < merger.items.count; item++) {
+    merger.items.restore(item);
+    const members = Array.from(
+      { length: merger.items.segmentCount[item]! },
+      (_, i) => numbers.get(merger.items.packetAt(item, i))!,
+    );
+    const lengths = members.map((_, i) => merger.items.packetLength(item, i));
     if (lengths.some((length, i) => length !== packets[members[i]!]?.length)) expect.fail('packetLength');
     items[item] = { ...items[item]!, members };
   }
@@ -67,8 +70,8 @@ export function merge(packets: readonly Uint8Array[], options: MergeOptions = BO
 export const BOTH: MergeOptions = { tcp: true, udp: true };
 
 function iovecs(item: number): Uint8Array[] {
-  const view = new DataView(memory.memory.buffer, merger.iov(item));
-  return Array.from({ length: merger.iovCount(item) }, (_, i) => {
+  const view = new DataView(memory.memory.buffer, merger.items.iov(item));
+  return Array.from({ length: merger.items.iovCount(item) }, (_, i) => {
     const at = Number(view.getBigUint64(i * 16, true)) - memory.base;
     return u8.slice(at, at + Number(view.getBigUint64(i * 16 + 8, true)));
   });

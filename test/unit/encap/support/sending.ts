@@ -1,7 +1,6 @@
 /** A DatagramBatch over a FakeKernel, fed with whole packets or with segments. */
 import { DatagramBatch } from '../../../../src/encap/datapath/datagram-batch.js';
 import { RegionAllocator } from '../../../../src/linux/memory.js';
-import { SOCKET } from './fake-kernel.js';
 import { payload } from './packets.js';
 import { workbench } from './workbench.js';
 
@@ -10,30 +9,27 @@ export const PEER_2 = 0;
 export const PEER_3 = 1;
 
 export interface TooLongReport {
-  readonly peer: number;
+  readonly mtu: number;
   readonly bytes: Uint8Array;
 }
 
-export function batchBench(maxSegments = 128, tooSmallPath: (peer: number, length: number) => boolean = () => false) {
-  const bench = workbench();
+/** @param pathMtu the MTU of the path to a peer; 0 when the kernel does not tell */
+export function batchBench(maxSegments = 128, pathMtu: (peer: number) => number = () => 1500) {
+  const bench = workbench({ maxSegments });
   const { memory, kernel, layout } = bench;
   const regions = new RegionAllocator(layout.tx);
   const reports: TooLongReport[] = [];
   const rooms: number[] = [];
   const batch = new DatagramBatch(
-    memory,
+    bench.context,
     regions,
-    kernel,
-    bench.txCounters,
-    bench.control,
-    { socket: SOCKET, peers: layout.peers, maxSegments },
     {
-      exceeded: tooSmallPath,
-      tooLong: (peer, packet, available) => {
-        reports.push({ peer, bytes: memory.u8.slice(packet, packet + available) });
-      },
+      pathMtu,
       allowFragments: (allowed) => bench.fragments.push(allowed),
       awaitRoom: () => void rooms.push(kernel.sends.length),
+    },
+    (packet, available, mtu) => {
+      reports.push({ mtu, bytes: memory.u8.slice(packet, packet + available) });
     },
   );
   let next = regions.take(64);

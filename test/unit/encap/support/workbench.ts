@@ -1,17 +1,16 @@
 /** A host's data path without a kernel: memory, peers and forwarders over a FakeKernel. */
 import type { Prefix } from '../../../../src/base/ipv4.js';
-import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
+import { formatPrefix, parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
+import { type ForwarderContext, makeContext } from '../../../../src/encap/datapath/context.js';
 import { ForwarderLoop } from '../../../../src/encap/datapath/loop.js';
 import type { ForwarderOptions } from '../../../../src/encap/datapath/options.js';
 import { RxForwarder } from '../../../../src/encap/datapath/rx.js';
 import { TxForwarder } from '../../../../src/encap/datapath/tx.js';
-import { ControlBlock } from '../../../../src/encap/forwarding/control-block.js';
-import { COUNTER_WORDS, Counters, readDrops, readTotals } from '../../../../src/encap/forwarding/counters.js';
-import { PEER_BYTES, PeerTable } from '../../../../src/encap/forwarding/forwarding-table.js';
-import { type Layout, LOOP_BYTES, RX_BYTES, TX_BYTES } from '../../../../src/encap/forwarding/layout.js';
-import { PrefixTable, prefixTableBytes, rootShift } from '../../../../src/encap/forwarding/prefix-table.js';
-import { createSum, type Sum } from '../../../../src/encap/wire/checksum.js';
-import { RegionAllocator, SharedMemory } from '../../../../src/linux/memory.js';
+import type { ControlBlock } from '../../../../src/encap/forwarding/control-block.js';
+import { type Counters, readDrops, readTotals } from '../../../../src/encap/forwarding/counters.js';
+import { ForwardingTable, type Peer } from '../../../../src/encap/forwarding/forwarding-table.js';
+import { type Layout, planLayout } from '../../../../src/encap/forwarding/layout.js';
+import { SharedMemory } from '../../../../src/linux/memory.js';
 import { FakeKernel, SOCKET, TUN, WAKE } from './fake-kernel.js';
 
 export const PORT = 8285;
@@ -20,8 +19,7 @@ export const NETWORK = prefix('10.5.0.0/16');
 export const OVERLAY_ADDRESS = address('10.5.1.0');
 export const ICMP_SOURCE = address('10.5.0.0');
 
-const NODES = 16;
-const PEERS = 8;
+const CAPACITY = { peers: 8, subnetNodes: 16, senderNodes: 16 };
 
 export function prefix(text: string): Prefix {
   return parsePrefix(text)!;
@@ -40,37 +38,40 @@ export function subnet(n: number): Prefix {
   return prefix(`10.5.${n}.0/24`);
 }
 
-function planSmallLayout(): Layout {
-  const regions = new RegionAllocator();
-  const layout = {
-    control: regions.take(4096),
-    loops: regions.take(2 * LOOP_BYTES),
-    txCounters: regions.take(COUNTER_WORDS * 8),
-    rxCounters: regions.take(COUNTER_WORDS * 8),
-    peers: regions.take(PEERS * PEER_BYTES),
-    subnets: regions.take(prefixTableBytes(NODES)),
-    subnetShift: rootShift(NETWORK),
-    senders: regions.take(prefixTableBytes(NODES)),
-    tx: regions.take(TX_BYTES, 4096),
-    rx: regions.take(RX_BYTES, 4096),
-  };
-  return { ...layout, bytes: regions.used + GUARD };
-}
-
 /** Behind the last region, to see whether anything is written there. */
 const GUARD = 65_536;
-const layout = planSmallLayout();
+const planned = planLayout(NETWORK, CAPACITY);
+const layout: Layout = { ...planned, bytes: planned.bytes + GUARD };
 /** One memory for all tests of a file: a WebAssembly memory reserves gigabytes of address space. */
 const memory = SharedMemory.create(layout.bytes);
-const sum = createSum(memory);
+
+/** A forwarding table of which one peer at a time changes. */
+export class Peers {
+  readonly table: ForwardingTable;
+  readonly #list = new Map<string, Peer>();
+
+  constructor(table: ForwardingTable) {
+    this.table = table;
+  }
+
+  set(subnet: Prefix, publicIp: number): void {
+    this.#list.set(formatPrefix(subnet), { subnet, publicIp });
+    this.table.replaceAll([...this.#list.values()]);
+  }
+
+  delete(subnet: Prefix): void {
+    this.#list.delete(formatPrefix(subnet));
+    this.table.replaceAll([...this.#list.values()]);
+  }
+}
 
 export interface Workbench {
   readonly memory: SharedMemory;
-  readonly sum: Sum;
+  readonly context: ForwarderContext;
   readonly layout: Layout;
   readonly kernel: FakeKernel;
   readonly control: ControlBlock;
-  readonly peers: PeerTable;
+  readonly peers: Peers;
   readonly txCounters: Counters;
   readonly rxCounters: Counters;
   readonly options: ForwarderOptions;
@@ -115,16 +116,14 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
   };
   const kernel = new FakeKernel(memory);
   kernel.vnetHeader = options.vnetHeader;
-  const control = new ControlBlock(memory.i32, layout.control);
-  const txCounters = new Counters(memory.f64, layout.txCounters);
-  const rxCounters = new Counters(memory.f64, layout.rxCounters);
-  const subnets = new PrefixTable(memory.i32, layout.subnets >>> 2, NODES, NETWORK);
-  const senders = new PrefixTable(memory.i32, layout.senders >>> 2, NODES, prefix('0.0.0.0/0'));
-  const peers = new PeerTable(memory, layout.peers, PEERS, options.port, subnets, senders);
+  const context = makeContext(memory, kernel, options);
+  const { control, counters } = context;
+  control.peersComplete = true;
+  const peers = new Peers(new ForwardingTable({ memory, layout, control, network: NETWORK, port: options.port }));
   peers.set(subnet(2), host(2));
   peers.set(subnet(3), host(3));
   const fragments: boolean[] = [];
-  const loop = new ForwarderLoop(memory, layout.loops, kernel, control, WAKE, options.socket);
+  const loop = new ForwarderLoop(context, 0, WAKE);
   const some = (all: Record<string, number>, direction: string) =>
     Object.fromEntries(
       Object.entries(all)
@@ -133,24 +132,24 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
     );
   return {
     memory,
-    sum,
+    context,
     layout,
     kernel,
     control,
     peers,
-    txCounters,
-    rxCounters,
+    txCounters: counters.tx,
+    rxCounters: counters.rx,
     options,
     fragments,
     tx: (pathMtu = () => 1500) =>
-      new TxForwarder(memory, kernel, sum, txCounters, control, options, {
+      new TxForwarder(context, {
         pathMtu,
         allowFragments: (allowed) => fragments.push(allowed),
         awaitRoom: () => loop.awaitRoom(),
       }),
     loop,
-    rx: () => new RxForwarder(memory, kernel, sum, rxCounters, control, options),
-    counted: (direction) => some(readTotals(txCounters, rxCounters), direction),
-    dropped: (direction) => some(readDrops(txCounters, rxCounters), direction),
+    rx: () => new RxForwarder(context),
+    counted: (direction) => some(readTotals(counters.tx, counters.rx), direction),
+    dropped: (direction) => some(readDrops(counters.tx, counters.rx), direction),
   };
 }

@@ -1,0 +1,1 @@
+export function staleBuild(which?: RegExp): string | null;

@@ -1,0 +1,10 @@
+export interface Rules {
+  readonly status: number;
+  readonly floor: number;
+  readonly skips: readonly { readonly tests: string; readonly why: string }[];
+  readonly ci: boolean;
+}
+export function judgeResults(
+  results: object | null,
+  rules: Rules,
+): { counts: { passed: number; failed: number; skipped: number }; remarks: string[] };

@@ -1,0 +1,13 @@
+/** What the `udp` backend puts on the wire, for all who have to know without running it. */
+
+import { Members } from '../../subnet/network-config/members.js';
+
+/** Outer IPv4 and UDP headers. */
+export const UDP_OVERHEAD = 28;
+/** flannel's. */
+export const UDP_PORT = 8285;
+
+/** `Backend.Port` of the network configuration. @throws ConfigError */
+export function readUdpPort(options: Readonly<Record<string, unknown>>): number {
+  return new Members(options, 'Backend.').integer('Port', 1, 65_535) ?? UDP_PORT;
+}

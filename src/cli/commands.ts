@@ -1,0 +1,97 @@
+import { existsSync } from 'node:fs';
+import type { CommandModule } from 'yargs';
+import { benchProgram } from './bench-program.js';
+import { nearest } from './nearest.js';
+
+/** A word behind `tweed`. Its code is loaded when it is used, and only then. */
+export interface Command {
+  readonly name: string;
+  /** What `tweed --help` says of it. */
+  readonly summary: string;
+  /** Reads the arguments behind the name, does the work and returns the exit status. */
+  readonly run: (argv: readonly string[]) => Promise<number>;
+}
+
+/** In the order of the help text. */
+export const commands: readonly Command[] = [
+  {
+    name: 'run',
+    summary: "run this host's daemon, with flanneld's options",
+    run: async (argv) => (await import('./commands/run.js')).runDaemonCommand('tweed run', argv),
+  },
+  {
+    name: 'status',
+    summary: 'show the lease, the peers and their traffic, drops and features of the running daemon',
+    run: async (argv) => (await import('./commands/status.js')).runStatusCommand(argv),
+  },
+  ofYargs(
+    'ping',
+    'probe the way to a host, a subnet or a container, and say which half of it fails',
+    () => import('./commands/ping.js'),
+  ),
+  ofYargs(
+    'doctor',
+    'examine this host: device, rights, port, forwarding, firewall, MTU, kernel, registry, clock',
+    () => import('./commands/doctor.js'),
+  ),
+  ofYargs(
+    'network',
+    'show, change or check the network configuration of the cluster',
+    () => import('./commands/network.js'),
+  ),
+  ofYargs('leases', 'list the subnets that are leased, and to whom', () => import('./commands/leases.js')),
+  ofYargs('log-level', 'show or change how much the running daemon logs', () => import('./commands/log-level.js')),
+  ofYargs(
+    'docker-opts',
+    "write Docker's options for this host's subnet to a file, as mk-docker-opts.sh does",
+    () => import('./commands/docker-opts.js'),
+  ),
+  ofYargs(
+    'lab',
+    'several hosts on this machine, in network namespaces, to try and to test',
+    () => import('./commands/lab.js'),
+  ),
+  {
+    name: 'bench',
+    summary: 'measure what a tunnel costs here, or compare two runs',
+    run: async (argv) => (await import('./commands/bench.js')).runBenchCommand(argv),
+  },
+];
+
+// Each command has other arguments; yargs checks them against the builder.
+// biome-ignore lint/suspicious/noExplicitAny: so it is in the signature of yargs' own `command`
+type AnyModule = CommandModule<object, any>;
+
+function ofYargs(name: string, summary: string, load: () => Promise<{ readonly command: AnyModule }>): Command {
+  const run = async (argv: readonly string[]) => {
+    const [{ runByYargs }, { command }] = await Promise.all([import('./by-yargs.js'), load()]);
+    return runByYargs({ ...command, describe: summary }, [name, ...argv]);
+  };
+  return { name, summary, run };
+}
+
+/** The text of `tweed --help`. The benchmark is listed where it is built. */
+export function tweedUsage(): string {
+  const listed = commands.filter(({ name }) => name !== 'bench' || existsSync(benchProgram));
+  const width = Math.max(...listed.map(({ name }) => name.length));
+  return [
+    'Usage: tweed <command>',
+    '',
+    'An overlay network for containers: flannel’s udp backend, faster.',
+    '',
+    ...listed.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`),
+    '',
+    'tweed <command> --help tells the options of a command; tweed --version the version.',
+    '',
+  ].join('\n');
+}
+
+/** What to say of a word that is no command. */
+export function unknownCommand(word: string): string {
+  if (word.startsWith('-')) return `${word}: name a command first; tweed --help lists them`;
+  const close = nearest(
+    word,
+    commands.map(({ name }) => name),
+  );
+  return `unknown command ${word}; ${close === null ? '' : `did you mean ${close}? `}tweed --help lists them`;
+}

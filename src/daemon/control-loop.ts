@@ -1,0 +1,172 @@
+/**
+ * The loop that makes a host what it should be.
+ *
+ * Theory of operation. Three things say what this host should have: the registry (configuration, lease, other hosts'
+ * leases), the underlay (which interface and address it is reached by), and the options. Whenever one of them changes, and
+ * every few seconds besides, all of it is put together anew into one `Desired` and given to the overlay, whose parts
+ * compare it with what is there and mend the difference. Nothing is carried but the latest state: no list of changes, and
+ * nothing that has to be told apart into a first time and later ones.
+ *
+ * The lease is such a part, too: another public address, or another MAC address of a device, is announced, and the lease
+ * manager writes it into the same key as soon as the registry answers.
+ */
+import { abortable } from '../base/abortable.js';
+import { TweedError } from '../base/errors.js';
+import { formatIpv4, formatPrefix } from '../base/ipv4.js';
+import type { Logger } from '../base/log.js';
+import { Standing } from '../base/standing.js';
+import type { Lease, LeaseAttributes } from '../subnet/lease.js';
+import type { NetworkConfig } from '../subnet/network-config/config.js';
+import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
+import { DesiredState } from './desired.js';
+import type { InstanceLock } from './instance-lock.js';
+import type { DaemonOptions } from './options.js';
+import { Overlay, summaryOf } from './overlay.js';
+import type { DaemonParts, Leases, UnderlayChoice } from './parts.js';
+
+/** How often a configuration that the backend refused is looked at again. */
+const CONFIG_RETRY_MS = 1000;
+
+/** What the loop works with, and whom it tells. */
+export interface ControlLoopContext {
+  readonly options: DaemonOptions;
+  readonly parts: DaemonParts;
+  readonly leases: Leases;
+  readonly past: PreviousSubnetEnv;
+  readonly log: Logger;
+  /** What it waits for or does now, in words. */
+  onProgress(detail: string): void;
+  /** The overlay is up for the first time. */
+  onUp(): void;
+}
+
+export class ControlLoop {
+  readonly overlay: Overlay;
+  readonly #context: ControlLoopContext;
+  readonly #complaints: Standing;
+  readonly #desired = new DesiredState();
+  readonly #end = new AbortController();
+  readonly #locks: InstanceLock[] = [];
+  #choice: UnderlayChoice;
+
+  constructor(context: ControlLoopContext, choice: UnderlayChoice) {
+    const { options, parts, past, log } = context;
+    this.#context = context;
+    this.#choice = choice;
+    this.#complaints = new Standing(log, parts.clock);
+    this.overlay = new Overlay({ options, parts, past, log, onFailed: (reason) => this.#end.abort(reason) });
+  }
+
+  get choice(): UnderlayChoice {
+    return this.#choice;
+  }
+
+  /**
+   * Runs until something ends it.
+   *
+   * @throws the signal's reason when it is aborted; TweedError when this host has to leave the overlay
+   */
+  async run(signal: AbortSignal): Promise<never> {
+    const onAbort = () => this.#end.abort(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    try {
+      return await abortable(this.#live(this.#end.signal), this.#end.signal);
+    } catch (error) {
+      throw this.#end.signal.aborted ? this.#end.signal.reason : error;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** Stops forwarding. Call it after `run`, however that ended. */
+  async stop(): Promise<void> {
+    this.#end.abort();
+    await this.overlay.stop();
+    for (const lock of this.#locks.splice(0)) lock.release();
+  }
+
+  async #live(signal: AbortSignal): Promise<never> {
+    const { leases, options, onProgress, onUp } = this.#context;
+    const fail = (error: unknown) => this.#end.abort(error);
+    leases.on('lost', fail);
+    leases.on('failed', fail);
+    onProgress('waiting for the network configuration');
+    const { config, attributes } = await this.#agreeOnConfig(signal);
+    await this.#lock(config);
+    onProgress('waiting for a lease');
+    const lease = await abortable(leases.acquire(config, attributes), signal);
+    onProgress(`bringing up ${formatPrefix(lease.subnet)}`);
+    const desired = () => this.#desired.compose(config, this.#choice, lease, leases.peers);
+    await this.overlay.forward(desired());
+    leases.on('peers', () => {
+      this.overlay.forward(desired()).then(() => onProgress(summaryOf(desired())), fail);
+    });
+    await Promise.all([this.overlay.forward(desired()), this.overlay.setUp(desired())]);
+    signal.throwIfAborted();
+    onProgress(summaryOf(desired()));
+    onUp();
+    for (;;) {
+      await this.#pause(options.rules.resyncSeconds * 1000, signal);
+      await this.#followUnderlay(config, lease);
+      signal.throwIfAborted();
+      await Promise.all([this.overlay.forward(desired()), this.overlay.setUp(desired())]);
+    }
+  }
+
+  /**
+   * The configuration, and what a backend that takes its part of it announces. One that finds fault there waits for another
+   * configuration, as a fault in the rest does; a backend that we do not have is an error at once.
+   */
+  async #agreeOnConfig(signal: AbortSignal): Promise<{ config: NetworkConfig; attributes: LeaseAttributes }> {
+    for (;;) {
+      const config = await abortable(this.#context.leases.waitForConfig(), signal);
+      try {
+        const attributes = await this.overlay.attributes(config, this.#choice);
+        this.#complaints.solved('the network config is good now');
+        return { config, attributes };
+      } catch (error) {
+        if (!(error instanceof TweedError) || error.code !== 'CONFIG_INVALID') throw error;
+        this.#complaints.problem(error.message, 'waiting for a good network config');
+      }
+      await this.#pause(CONFIG_RETRY_MS, signal);
+    }
+  }
+
+  async #pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+    await this.#context.parts.clock.sleep(milliseconds, signal);
+    signal.throwIfAborted();
+  }
+
+  /** One daemon at most serves a network, or a device, of this host. */
+  async #lock(config: NetworkConfig): Promise<void> {
+    const { parts, options } = this.#context;
+    const device = parts.deviceOf(config, options);
+    for (const name of [`network ${formatPrefix(config.network)}`, ...(device === null ? [] : [`device ${device}`])]) {
+      this.#locks.push(await parts.lock(name));
+    }
+  }
+
+  /** Another interface, address or MTU; and if the public address is another one, another announcement. */
+  async #followUnderlay(config: NetworkConfig, lease: Lease): Promise<void> {
+    const { parts, options, leases, log } = this.#context;
+    let moved: UnderlayChoice | null = null;
+    await this.#complaints.attempt('looking at the underlay', async () => {
+      moved = await parts.recheckUnderlay(this.#choice, options.underlay);
+    });
+    if (moved === null) return;
+    const choice: UnderlayChoice = moved;
+    const { underlay, publicIp, reason } = choice;
+    log.info({ interface: underlay.name, mtu: underlay.mtu, reason }, 'the underlay has moved');
+    if (publicIp !== this.#choice.publicIp) {
+      const from = formatIpv4(this.#choice.publicIp);
+      log.warn(
+        { from, to: formatIpv4(publicIp) },
+        `the public address has changed; ${formatPrefix(lease.subnet)} stays`,
+      );
+    }
+    const attributes = await this.overlay.attributes(config, choice);
+    this.#choice = choice;
+    leases.announce(attributes);
+  }
+}

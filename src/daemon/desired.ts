@@ -1,0 +1,44 @@
+import type { RefusedPeer } from '../backend/backend.js';
+import { choosePeers } from '../backend/choose-peers.js';
+import type { Lease, PeerSet } from '../subnet/lease.js';
+import type { NetworkConfig } from '../subnet/network-config/config.js';
+import type { UnderlayChoice } from './parts.js';
+
+/** What this host should have: all that the registry, the underlay and the options say, and nothing about how to get there. */
+export interface Desired {
+  readonly config: NetworkConfig;
+  readonly choice: UnderlayChoice;
+  readonly lease: Lease;
+  /** Those that packets may be sent to. The same object as long as they are the same. */
+  readonly peers: PeerSet;
+  readonly refused: readonly RefusedPeer[];
+}
+
+/** Puts it together; sorts the peers anew only when something they are judged by is another one. */
+export class DesiredState {
+  #former: { readonly all: PeerSet; readonly desired: Desired } | null = null;
+
+  compose(config: NetworkConfig, choice: UnderlayChoice, lease: Lease, all: PeerSet): Desired {
+    const { former } = { former: this.#former };
+    const same =
+      former !== null && former.all === all && former.desired.choice === choice && former.desired.config === config;
+    const { underlay, publicIp } = choice;
+    const chosen = same
+      ? former.desired
+      : sort(all, {
+          config,
+          own: lease.subnet,
+          publicIp,
+          underlay: { address: underlay.address, length: underlay.prefixLength },
+          backendType: config.backend.type,
+        });
+    const desired = { config, choice, lease, peers: chosen.peers, refused: chosen.refused };
+    this.#former = { all, desired };
+    return desired;
+  }
+}
+
+function sort({ leases, complete }: PeerSet, rules: Parameters<typeof choosePeers>[1]) {
+  const { peers, refused } = choosePeers(leases, rules);
+  return { peers: { leases: peers, complete }, refused };
+}

@@ -1,0 +1,174 @@
+import { access, constants, open, readFile } from 'node:fs/promises';
+import type { BackendKind } from '../../backend/select.js';
+import { ExecError, exec } from '../../base/exec.js';
+import type { Prefix } from '../../base/ipv4.js';
+import { kernelRelease } from '../../linux/kernel-quirks.js';
+import { type UdpTotals, udpTotals } from '../../routes/device-statistics.js';
+import { ipTool, type Run } from '../../routes/ip.js';
+import { type LinkState, readLinks } from '../../routes/links.js';
+import { type InstalledRoute, readRoutes } from '../../routes/route-table.js';
+import { parseSavedRules, type SavedRules } from '../../routes/rules/iptables-save.js';
+import { type NftablesRuleset, parseNftablesRuleset } from '../../routes/rules/nftables-ruleset.js';
+import type { RulesMode } from '../../routes/rules/traffic-rules.js';
+import type { Underlay } from '../../routes/underlay.js';
+
+/** What the host is to run: what the facts are judged by. */
+export interface DoctorQuestion {
+  readonly backend: BackendKind;
+  /** UDP port of the overlay's datagrams; null when there are none. */
+  readonly port: number | null;
+  /** The overlay's device, such as `flannel0`; where it has none of its own, the underlay's. */
+  readonly device: string;
+  /** Devices whose addresses and routes in the overlay are its own: today's, and the one that a daemon still serves. */
+  readonly ownDevices: readonly string[];
+  /** Null while no configuration is known. */
+  readonly network: Prefix | null;
+  /** Null while no subnet is leased. */
+  readonly subnet: Prefix | null;
+  readonly underlay: Underlay | null;
+  readonly rulesMode: RulesMode;
+  /** The process of the running daemon, which may hold the port; null when none runs. */
+  readonly daemonPid: number | null;
+  /** Socket buffer that the daemon asks for, in bytes. */
+  readonly wantedBuffer: number;
+}
+
+/** A UDP socket bound to the overlay's port. */
+export interface PortHolder {
+  /** As `ss` prints it: an address, `0.0.0.0` or `*`. */
+  readonly address: string;
+  /** Empty for a socket of the kernel's own, or when it may not be known. */
+  readonly program: string;
+  readonly pid: number | null;
+}
+
+export interface HostFacts {
+  readonly question: DoctorQuestion;
+  /** `open`: it could be opened; otherwise the error. */
+  readonly tun: 'open' | 'missing' | 'denied' | 'broken';
+  /** The effective set of this process. */
+  readonly capabilities: bigint;
+  /** Root here is root of the whole machine, not of a user namespace. */
+  readonly initialUserNamespace: boolean;
+  /** Null when `ss` is not installed. */
+  readonly portHolders: readonly PortHolder[] | null;
+  /** Path below /proc/sys → text; null when there is no such file. */
+  readonly sysctls: Readonly<Record<string, string | null>>;
+  readonly links: readonly LinkState[];
+  readonly routes: readonly InstalledRoute[];
+  /** Null: not installed, or it could not be asked. */
+  readonly iptables: SavedRules | null;
+  /** iptables-nft warns that legacy tables are there too, or the other way round. */
+  readonly bothIptables: boolean;
+  readonly nftables: NftablesRuleset | null;
+  /** The stable release behind the kernel's name. */
+  readonly kernelRelease: string;
+  readonly udp: UdpTotals;
+}
+
+/** Sysctls that the checks read, device names filled in. */
+export function sysctlsOf({ device, underlay }: DoctorQuestion): readonly string[] {
+  const devices = ['all', 'default', device, ...(underlay === null ? [] : [underlay.name])];
+  return [
+    'net/ipv4/ip_forward',
+    'net/core/rmem_max',
+    'net/core/wmem_max',
+    'net/bridge/bridge-nf-call-iptables',
+    ...new Set(devices.map((name) => `net/ipv4/conf/${name}/rp_filter`)),
+  ];
+}
+
+export interface FactSources {
+  /** Starts tools; a test puts `ip netns exec NAME` in front. */
+  readonly run?: Run;
+  /** Reads a file of /proc or /sys; null when there is none. */
+  readonly readText?: (path: string) => Promise<string | null>;
+}
+
+/** Asks the host. Nothing is changed, nothing is judged. */
+export async function gatherHostFacts(
+  question: DoctorQuestion,
+  { run = exec, readText = readTextOrNull }: FactSources = {},
+): Promise<HostFacts> {
+  const ip = ipTool(run);
+  const sysctl = async (name: string) => [name, (await readText(`/proc/sys/${name}`))?.trim() ?? null] as const;
+  const [tun, status, uidMap, portHolders, sysctls, links, routes, iptables, nft, snmp] = await Promise.all([
+    probeTun(),
+    readText('/proc/self/status'),
+    readText('/proc/self/uid_map'),
+    output(run, ['ss', '-H', '-l', '-u', '-n', '-p', `sport = :${question.port ?? 0}`]),
+    Promise.all(sysctlsOf(question).map(sysctl)),
+    readLinks(ip),
+    readRoutes(ip),
+    output(run, ['iptables-save']),
+    output(run, ['nft', '-j', 'list', 'ruleset']),
+    readText('/proc/net/snmp'),
+  ]);
+  return {
+    question,
+    tun,
+    capabilities: parseCapabilities(status ?? ''),
+    initialUserNamespace: /^\s*0\s+0\s+4294967295\s*$/.test(uidMap ?? ''),
+    portHolders: portHolders === null ? null : parsePortHolders(portHolders.stdout),
+    sysctls: Object.fromEntries(sysctls),
+    links,
+    routes,
+    iptables: iptables === null ? null : parseSavedRules(iptables.stdout),
+    bothIptables: /tables present, use iptables-\w+-save/.test(`${iptables?.stdout}${iptables?.stderr}`),
+    nftables: nft === null ? null : parseNftablesRuleset(nft.stdout),
+    kernelRelease: kernelRelease(),
+    udp: udpTotals(snmp ?? ''),
+  };
+}
+
+async function readTextOrNull(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch {
+    return null;
+  }
+}
+
+/** What a tool printed; null when it is not installed or may not look. */
+async function output(run: Run, argv: readonly string[]) {
+  try {
+    return await run(argv);
+  } catch (thrown) {
+    if (thrown instanceof ExecError) return null;
+    throw thrown;
+  }
+}
+
+async function probeTun(): Promise<HostFacts['tun']> {
+  const path = '/dev/net/tun';
+  try {
+    // Opening alone makes no device.
+    await (await open(path, 'r+')).close();
+    return 'open';
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException;
+    if (code === 'EACCES' || code === 'EPERM') return 'denied';
+    const exists = await access(path, constants.F_OK).then(
+      () => true,
+      () => false,
+    );
+    return exists ? 'broken' : 'missing';
+  }
+}
+
+/** The line CapEff of /proc/PID/status, a hexadecimal mask (proc(5)). */
+export function parseCapabilities(status: string): bigint {
+  const mask = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1];
+  return mask === undefined ? 0n : BigInt(`0x${mask}`);
+}
+
+/** Lines of `ss -Hlunp`: state, two queue lengths, local address and port, peer, and the processes if it may know them. */
+export function parsePortHolders(text: string): readonly PortHolder[] {
+  return text.split('\n').flatMap((line) => {
+    const local = /^\S+\s+\d+\s+\d+\s+(\S+):\d+\s/.exec(line)?.[1];
+    if (local === undefined) return [];
+    const user = /users:\(\("([^"]*)",pid=(\d+)/.exec(line);
+    const address = local.replace(/%.*$/, '').replace(/^\[|\]$/g, '');
+    return [{ address, program: user?.[1] ?? '', pid: user === null ? null : Number(user[2]) }];
+  });
+}

@@ -1,0 +1,228 @@
+/**
+ * Routes of the main table: read, told apart by who made them, and compared with what is wanted.
+ *
+ * flannel gives its routes no mark, so nobody can tell one that it forgot from one that an administrator made. Ours to
+ * peers carry a protocol number; through the overlay's own device every route into the overlay is ours; flannel's others
+ * are recognised by their shape, and only once.
+ */
+
+import { contains, formatIpv4, formatPrefix, type Prefix, parseIpv4, parsePrefix } from '../base/ipv4.js';
+import type { Change } from './changes.js';
+import { type IpTool, ipTool, type RouteJson } from './ip.js';
+
+/**
+ * The routing protocol of our routes to peers (`proto 84` in `ip route`; rtnetlink(7): values above 4 mean nothing to the
+ * kernel). No routing daemon in iproute2's /etc/iproute2/rt_protos has it.
+ */
+export const ROUTE_PROTOCOL = '84';
+
+/** An IPv4 route. */
+export interface Route {
+  readonly destination: Prefix;
+  /** The next hop, host order; none when the destination is on the link. */
+  readonly gateway?: number;
+  /** Take the gateway for reachable through the device, whatever the addresses say. */
+  readonly onlink?: boolean;
+  /** Preferred source address, host order. */
+  readonly source?: number;
+  /** Who made it: `kernel`, `boot`, `static`, …; of a wanted one: left to `ip`, and not looked at. */
+  readonly protocol?: string;
+}
+
+/** A route that is to be there. */
+export interface WantedRoute extends Route {
+  readonly device: string;
+}
+
+/** A route of the main table as it is. */
+export interface InstalledRoute extends WantedRoute {
+  /** `unicast`, `blackhole`, … */
+  readonly type: string;
+  readonly protocol: string;
+  readonly metric: number;
+}
+
+/** Whose route is it? */
+export interface RouteOwnership {
+  /** Today's and former networks of the overlay; nothing outside them is ours. */
+  readonly networks: readonly Prefix[];
+  /** The overlay's own device, where every route into the overlay is ours; null when it has none. */
+  readonly ownDevice: string | null;
+  /** Where the peers are. */
+  readonly underlay: string;
+  /** Length of leased subnets. */
+  readonly subnetLength: number;
+}
+
+/** The IPv4 routes of the main table. */
+export function readRoutes(ip: IpTool = ipTool()): Promise<readonly InstalledRoute[]> {
+  return show(ip);
+}
+
+/** Those inside the networks. */
+export async function readNetworkRoutes(
+  networks: readonly Prefix[],
+  ip: IpTool = ipTool(),
+): Promise<readonly InstalledRoute[]> {
+  const found = new Map<string, InstalledRoute>();
+  for (const network of networks) {
+    for (const route of await show(ip, 'root', formatPrefix(network))) found.set(keyOf(route), route);
+  }
+  return [...found.values()];
+}
+
+async function show(ip: IpTool, ...words: string[]): Promise<readonly InstalledRoute[]> {
+  const routes = await ip.json<RouteJson[]>('-4', '-details', 'route', 'show', 'table', 'main', ...words);
+  return routes.flatMap(installedRoute);
+}
+
+function keyOf({ destination, device, gateway, metric, type }: InstalledRoute): string {
+  return [formatPrefix(destination), device, gateway, metric, type].join(' ');
+}
+
+/** Multipath routes have no device of their own and are left out: tweed makes none and touches none. */
+export function installedRoute(route: RouteJson): readonly InstalledRoute[] {
+  const destination = parseDestination(route.dst);
+  if (destination === null || route.nexthops !== undefined) return [];
+  const gateway = parseIpv4(route.gateway ?? '');
+  const source = parseIpv4(route.prefsrc ?? '');
+  return [
+    {
+      destination,
+      device: route.dev ?? '',
+      type: route.type ?? 'unicast',
+      protocol: route.protocol ?? 'boot',
+      metric: route.metric ?? 0,
+      onlink: route.flags?.includes('onlink') ?? false,
+      ...(gateway !== null && { gateway }),
+      ...(source !== null && { source }),
+    },
+  ];
+}
+
+function parseDestination(text: string): Prefix | null {
+  if (text === 'default') return { address: 0, length: 0 };
+  return parsePrefix(text.includes('/') ? text : `${text}/32`);
+}
+
+/** Did this program make it? */
+export function isOurs(
+  route: InstalledRoute,
+  { networks, ownDevice }: Pick<RouteOwnership, 'networks' | 'ownDevice'>,
+): boolean {
+  return (
+    route.type === 'unicast' &&
+    route.protocol !== 'kernel' &&
+    networks.some(
+      (network) => route.destination.length >= network.length && contains(network, route.destination.address),
+    ) &&
+    (route.protocol === ROUTE_PROTOCOL || (ownDevice !== null && route.device === ownDevice))
+  );
+}
+
+/**
+ * Does it look like one that flannel's host-gw made, or its vxlan with DirectRouting? Somebody else's may look the same,
+ * so this decides only about routes that were there before the backend started.
+ */
+export function looksLikeFlannels(route: InstalledRoute, ownership: RouteOwnership): boolean {
+  const { networks, underlay, subnetLength } = ownership;
+  const { destination, gateway } = route;
+  const plain = route.type === 'unicast' && route.protocol === 'boot' && route.metric === 0 && !route.onlink;
+  return (
+    plain &&
+    route.device === underlay &&
+    gateway !== undefined &&
+    route.source === undefined &&
+    destination.length === subnetLength &&
+    networks.some((network) => contains(network, destination.address) && !contains(network, gateway))
+  );
+}
+
+/**
+ * Which routes that nobody wants are taken away: none, while there may be peers that are not known yet; ours; or any that
+ * an earlier life may have left, also those that only look like flannel's.
+ */
+export type Leftovers = 'none' | 'ours' | 'any';
+
+export interface RouteDifference {
+  readonly changes: readonly Change[];
+  /** By subject: why a wanted route cannot be made. */
+  readonly obstacles: ReadonlyMap<string, string>;
+}
+
+/** What it takes to make our routes exactly the wanted ones. What is foreign stays, even where it is in the way. */
+export function routeDifference(
+  wanted: readonly WantedRoute[],
+  present: readonly InstalledRoute[],
+  ownership: RouteOwnership,
+  leftovers: Leftovers,
+): RouteDifference {
+  const changes: Change[] = [];
+  const obstacles = new Map<string, string>();
+  const candidates = new Map(
+    present.filter(({ metric }) => metric === 0).map((route) => [formatPrefix(route.destination), route]),
+  );
+  const wantedTexts = new Set(wanted.map(({ destination }) => formatPrefix(destination)));
+  for (const route of wanted) {
+    const text = formatPrefix(route.destination);
+    const installed = candidates.get(text);
+    const words = routeWords(route);
+    if (installed === undefined) {
+      changes.push({ subject: text, command: `route add ${words}`, text: `added the route to ${text}${way(route)}` });
+    } else if (!isOurs(installed, ownership) && !looksLikeFlannels(installed, ownership)) {
+      obstacles.set(text, `${describe(installed)} is there already; remove it`);
+    } else if (!isSame(installed, route)) {
+      // A change of nothing but the mark is no repair worth a word.
+      const adopted = isSame({ ...installed, protocol: route.protocol ?? installed.protocol }, route);
+      const done = `changed the route to ${text}:${way(route)} instead of${way(installed)}`;
+      changes.push({ subject: text, command: `route replace ${words}`, text: adopted ? '' : done });
+    }
+  }
+  for (const route of leftovers === 'none' ? [] : present) {
+    const text = formatPrefix(route.destination);
+    const stale = isOurs(route, ownership) || (leftovers === 'any' && looksLikeFlannels(route, ownership));
+    if (!stale || (wantedTexts.has(text) && candidates.get(text) === route)) continue;
+    changes.push({ subject: text, command: deletion(route), text: `removed the route to ${text}${way(route)}` });
+  }
+  return { changes, obstacles };
+}
+
+function isSame(installed: InstalledRoute, wanted: WantedRoute): boolean {
+  return (
+    installed.device === wanted.device &&
+    installed.gateway === wanted.gateway &&
+    (installed.onlink ?? false) === (wanted.onlink ?? false) &&
+    (wanted.source === undefined || installed.source === wanted.source) &&
+    (wanted.protocol === undefined || installed.protocol === wanted.protocol)
+  );
+}
+
+/** A route in the words of `ip route add`. */
+function routeWords({ destination, gateway, device, onlink, source, protocol }: WantedRoute): string {
+  return [
+    formatPrefix(destination),
+    ...(gateway === undefined ? [] : [`via ${formatIpv4(gateway)}`]),
+    `dev ${device}`,
+    ...(onlink ? ['onlink'] : []),
+    ...(source === undefined ? [] : [`src ${formatIpv4(source)}`]),
+    ...(protocol === undefined ? [] : [`proto ${protocol}`]),
+  ].join(' ');
+}
+
+/** Takes away this very route and no other. */
+export function deletion({ destination, gateway, device, protocol, metric }: InstalledRoute): string {
+  return [
+    `route del ${formatPrefix(destination)}`,
+    ...(gateway === undefined ? [] : [`via ${formatIpv4(gateway)}`]),
+    `dev ${device} proto ${protocol}`,
+    ...(metric === 0 ? [] : [`metric ${metric}`]),
+  ].join(' ');
+}
+
+function way({ gateway, device }: { readonly gateway?: number; readonly device: string }): string {
+  return `${gateway === undefined ? '' : ` via ${formatIpv4(gateway)}`} through ${device}`;
+}
+
+function describe(route: InstalledRoute): string {
+  return route.device === '' ? `a ${route.type} route` : `a route${way(route)}`;
+}

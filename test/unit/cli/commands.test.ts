@@ -1,0 +1,21 @@
+import { describe, expect, it } from 'vitest';
+import { commands, tweedUsage, unknownCommand } from '../../../src/cli/commands.js';
+
+describe('the commands of tweed', () => {
+  it('are listed in its help text, the benchmark only where it is built', () => {
+    const listed = [...tweedUsage().matchAll(/^ {2}([a-z-]+) {2,}\S/gm)].map((match) => match[1]);
+    expect(listed.filter((name) => name !== 'bench')).toEqual(
+      commands.map(({ name }) => name).filter((name) => name !== 'bench'),
+    );
+    expect(listed).toContain('run');
+  });
+
+  it.each([
+    ['frobnicate', 'unknown command frobnicate; tweed --help lists them'],
+    ['stats', 'unknown command stats; did you mean status? tweed --help lists them'],
+    ['docker-opt', 'unknown command docker-opt; did you mean docker-opts? tweed --help lists them'],
+    ['--json', '--json: name a command first; tweed --help lists them'],
+  ])('do not include %s', (word, message) => {
+    expect(unknownCommand(word)).toBe(message);
+  });
+});

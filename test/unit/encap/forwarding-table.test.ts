@@ -1,0 +1,199 @@
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { formatIpv4, type Prefix } from '../../../src/base/ipv4.js';
+import { ControlBlock } from '../../../src/encap/forwarding/control-block.js';
+import { ForwardingTable, type Peer } from '../../../src/encap/forwarding/forwarding-table.js';
+import { type Capacity, planLayout } from '../../../src/encap/forwarding/layout.js';
+import { PEER_BYTES, PEER_RX_PACKETS, PEER_SOCKADDR } from '../../../src/encap/forwarding/peer-record.js';
+import { NO_VALUE } from '../../../src/encap/forwarding/prefix-table.js';
+import { SharedMemory } from '../../../src/linux/memory.js';
+import { address, prefix } from './support/workbench.js';
+
+const NETWORK = prefix('10.5.0.0/16');
+const SMALL = { peers: 4, subnetNodes: 64, senderNodes: 64 };
+const memory = SharedMemory.create(planLayout(NETWORK, SMALL).bytes);
+const control = new ControlBlock(memory.i32, planLayout(NETWORK, SMALL).control);
+
+let table: ForwardingTable;
+let records: number;
+function makeTable(capacity: Partial<Capacity> = {}, network = NETWORK): void {
+  memory.u8.fill(0);
+  const layout = planLayout(network, { ...SMALL, ...capacity });
+  records = layout.peers;
+  table = new ForwardingTable({ memory, layout, control, network, port: 8285 });
+}
+beforeEach(() => makeTable());
+
+const NET = (n: number): Prefix => prefix(`10.5.${n}.0/24`);
+const A = address('192.0.2.1');
+const B = address('192.0.2.2');
+const C = address('198.51.100.200');
+
+/** Peers by the third octet of their subnets. */
+const peers = (list: Readonly<Record<number, number>>): Peer[] =>
+  Object.entries(list).map(([n, publicIp]) => ({ subnet: NET(Number(n)), publicIp }));
+
+/** Where a datagram for this inner address would go, as a forwarder reads it. */
+function target(inner: string): string | null {
+  const number = table.subnets.lookup(address(inner));
+  if (number === NO_VALUE) return null;
+  const view = new DataView(memory.memory.buffer, records + number * PEER_BYTES + PEER_SOCKADDR);
+  expect(view.getUint16(0, true)).toBe(2);
+  return `${formatIpv4(view.getUint32(4))}:${view.getUint16(2)}`;
+}
+
+const knows = (sender: number) => table.senders.lookup(sender) !== NO_VALUE;
+const bump = (inner: string, packets: number) => {
+  memory.f64[(records + table.subnets.lookup(address(inner)) * PEER_BYTES + PEER_RX_PACKETS) >>> 3]! += packets;
+};
+const refusedSubnets = () => table.refused.map(({ subnet }) => subnet);
+
+describe('ForwardingTable', () => {
+  it('leads from a subnet to the address of its host, and knows the host as a sender', () => {
+    table.replaceAll(peers({ 2: A }));
+    expect(target('10.5.2.77')).toBe('192.0.2.1:8285');
+    expect(target('10.5.3.77')).toBeNull();
+    expect([knows(A), knows(B)]).toEqual([true, false]);
+    expect([...table.entries()]).toEqual([
+      { subnet: NET(2), publicIp: A, txPackets: 0, txBytes: 0, rxPackets: 0, rxBytes: 0, lastReceived: null },
+    ]);
+  });
+
+  it('moves a peer to another address: its counters go on, its old address is a stranger', () => {
+    table.replaceAll(peers({ 2: A }));
+    bump('10.5.2.1', 5);
+    table.replaceAll(peers({ 2: C }));
+    expect(target('10.5.2.1')).toBe('198.51.100.200:8285');
+    expect([knows(A), knows(C)]).toEqual([false, true]);
+    expect([...table.entries()]).toMatchObject([{ publicIp: C, rxPackets: 5 }]);
+    expect(table.size).toBe(1);
+  });
+
+  it('keeps an address known while one of several leases names it', () => {
+    table.replaceAll(peers({ 2: A, 3: A }));
+    table.replaceAll(peers({ 3: A }));
+    expect(knows(A)).toBe(true);
+    table.replaceAll(peers({ 3: B }));
+    expect([knows(A), knows(B)]).toEqual([false, true]);
+  });
+
+  it('writes nothing when it is told the same again, in any order', () => {
+    table.replaceAll(peers({ 1: A, 2: A, 3: B }));
+    bump('10.5.2.1', 5);
+    const before = memory.u8.slice();
+    table.replaceAll(peers({ 1: A, 2: A, 3: B }).reverse());
+    expect(Buffer.compare(memory.u8, before)).toBe(0);
+    table.replaceAll([]);
+    expect([knows(A), knows(B), table.size]).toEqual([false, false, 0]);
+  });
+
+  it('forgets a peer that is no more among them, a subnet of another length included', () => {
+    table.replaceAll([...peers({ 2: A }), { subnet: prefix('10.5.2.0/25'), publicIp: B }]);
+    expect([target('10.5.2.1'), target('10.5.2.129')]).toEqual(['192.0.2.2:8285', '192.0.2.1:8285']);
+    table.replaceAll(peers({ 2: A }));
+    expect(target('10.5.2.1')).toBe('192.0.2.1:8285');
+    table.replaceAll([]);
+    expect(target('10.5.2.1')).toBeNull();
+    expect([...table.entries()]).toEqual([]);
+  });
+
+  it('starts from zero when a subnet comes back', () => {
+    table.replaceAll(peers({ 2: A }));
+    bump('10.5.2.1', 5);
+    table.replaceAll([]);
+    table.replaceAll(peers({ 2: A }));
+    expect([...table.entries()]).toMatchObject([{ rxPackets: 0 }]);
+  });
+
+  it('lets a number rest as long as possible before it gives it to another peer', () => {
+    table.replaceAll(peers({ 1: A, 2: A }));
+    table.replaceAll(peers({ 3: B, 4: B, 5: B, 6: B }));
+    expect([3, 4, 5, 6].map((n) => table.subnets.lookup(NET(n).address))).toEqual([2, 3, 0, 1]);
+    expect([...table.entries()].every(({ rxPackets }) => rxPackets === 0)).toBe(true);
+  });
+
+  it('leaves out a peer too many, keeps the others, and takes it as soon as there is room', () => {
+    table.replaceAll(peers({ 1: A, 2: A, 3: A, 4: A, 5: C }));
+    expect(table.refused).toEqual([{ subnet: NET(5), publicIp: C, reason: 'no room for more than 4 peers' }]);
+    expect([knows(C), target('10.5.5.1'), table.size]).toEqual([false, null, 4]);
+    table.replaceAll(peers({ 1: A, 2: A, 3: A, 4: A, 5: C }));
+    expect(refusedSubnets()).toEqual([NET(5)]);
+    // in one go: who leaves makes room for who comes
+    table.replaceAll(peers({ 1: A, 3: A, 4: A, 5: C }));
+    expect(table.refused).toEqual([]);
+    expect(target('10.5.5.1')).toBe('198.51.100.200:8285');
+  });
+
+  it('leaves out a subnet that there is no node for, and tries it again', () => {
+    makeTable({ subnetNodes: 1 }, prefix('10.0.0.0/8'));
+    const wide = { subnet: prefix('10.1.0.0/16'), publicIp: B };
+    const long = { subnet: prefix('10.5.2.0/24'), publicIp: A };
+    table.replaceAll([long, wide]);
+    expect(table.refused).toMatchObject([{ ...long, reason: expect.stringContaining('no room for its subnet') }]);
+    expect([knows(A), knows(B), table.size]).toEqual([false, true, 1]);
+    table.replaceAll([wide, ...[2, 3, 4].map((n) => ({ subnet: prefix(`10.${n}.0.0/16`), publicIp: B }))]);
+    expect([table.size, table.refused]).toEqual([4, []]);
+  });
+
+  it('leaves a host as it was whose new address there is no node for', () => {
+    makeTable({ senderNodes: 4 });
+    table.replaceAll(peers({ 1: A, 2: C }));
+    expect(refusedSubnets()).toEqual([NET(2)]);
+    table.replaceAll(peers({ 1: C }));
+    expect(table.refused).toMatchObject([{ subnet: NET(1), publicIp: C }]);
+    expect(target('10.5.1.1')).toBe('192.0.2.1:8285');
+    table.replaceAll([]);
+    table.replaceAll(peers({ 1: C }));
+    expect([target('10.5.1.1'), table.refused]).toEqual(['198.51.100.200:8285', []]);
+  });
+
+  it('does not give away what a forwarder may hold: the peer is refused until its turn is over', () => {
+    table.replaceAll(peers({ 1: A, 2: A, 3: A, 4: A }));
+    control.enterTurn(0);
+    table.replaceAll(peers({ 2: A, 3: A, 4: A, 5: B }));
+    expect(refusedSubnets()).toEqual([NET(5)]);
+    control.leaveTurn(0);
+    table.replaceAll(peers({ 2: A, 3: A, 4: A, 5: B }));
+    expect(table.refused).toEqual([]);
+    expect(target('10.5.5.1')).toBe('192.0.2.2:8285');
+  });
+
+  it('agrees with the list that it was given, whatever comes, moves and goes', () => {
+    const all = [NET(1), NET(2), NET(3), NET(4), prefix('10.5.1.0/26'), prefix('10.5.0.0/22')];
+    const list = fc.uniqueArray(fc.record({ subnet: fc.constantFrom(...all), publicIp: fc.constantFrom(A, B, C) }), {
+      selector: ({ subnet }) => `${subnet.address}/${subnet.length}`,
+    });
+    fc.assert(
+      fc.property(fc.array(list, { maxLength: 20, size: 'max' }), (lists) => {
+        makeTable();
+        const packets = new Map<Prefix, number>();
+        for (const wanted of lists) {
+          table.replaceAll(wanted);
+          const there = [...table.entries()];
+          const refused = table.refused.map(({ subnet, publicIp }) => ({ subnet, publicIp }));
+          const sorted = (some: readonly Peer[]) =>
+            some.map(({ subnet, publicIp }) => `${subnet.address}/${subnet.length} ${publicIp}`).sort();
+          expect(sorted([...there, ...refused])).toEqual(sorted(wanted));
+          expect(there.length).toBe(Math.min(SMALL.peers, wanted.length));
+          for (const sender of [A, B, C]) {
+            expect(knows(sender)).toBe(there.some(({ publicIp }) => publicIp === sender));
+          }
+          const before = new Map(packets);
+          packets.clear();
+          for (const { subnet, publicIp, rxPackets } of there) {
+            expect(rxPackets).toBe(before.get(subnet) ?? 0);
+            const inner = formatIpv4(subnet.address + 60);
+            if (
+              !there.some((other) => other.subnet.length > subnet.length && other.subnet.address === subnet.address)
+            ) {
+              expect(target(inner)).toBe(`${formatIpv4(publicIp)}:8285`);
+              bump(inner, 1);
+            }
+            packets.set(subnet, [...table.entries()].find((one) => one.subnet === subnet)!.rxPackets);
+          }
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+});

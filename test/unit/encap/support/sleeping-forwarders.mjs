@@ -1,0 +1,45 @@
+// Both forwarders over descriptors that never have anything to read; then the process is to end in one of several ways.
+// Runs the built code: a worker thread cannot load TypeScript. Usage:
+// node sleeping-forwarders.mjs stop|exit|throw|reject THREADS
+import { DataPlane } from '../../../../dist/encap/datapath/data-plane.js';
+import { control } from '../../../../dist/linux/libc.js';
+
+const plane = new DataPlane({ address: 0x64600000, length: 16 }, 8285);
+const options = {
+  layout: plane.layout,
+  tun: control.eventfd(0, 0),
+  socket: control.eventfd(0, 0),
+  vnetHeader: true,
+  network: 0x64600000,
+  networkMask: 0xffff0000,
+  subnet: 0x64600100,
+  subnetMask: 0xffffff00,
+  port: 8285,
+  encapsulationOverhead: 28,
+  maxSegments: 64,
+  receiveSlots: 8,
+  mergeTcp: true,
+  mergeUdp: true,
+  checkSenders: true,
+  icmpSource: 0x64600000,
+  overlayAddress: 0x64600100,
+  icmpPerSecond: 1,
+  icmpBurst: 1,
+};
+await plane.start(options, Number(process.argv[3]), () => process.exit(9));
+switch (process.argv[2]) {
+  case 'stop':
+    await plane.stop();
+    break;
+  case 'exit':
+    process.exit(3);
+    break;
+  case 'throw':
+    setImmediate(() => {
+      throw new Error('nobody catches this');
+    });
+    break;
+  case 'reject':
+    void Promise.reject(new Error('nobody handles this'));
+    break;
+}
