@@ -27,6 +27,9 @@ export interface PeerStatus {
   readonly rxBytes: number | null;
   /** Milliseconds since the epoch of the last packet from it; null when none came. */
   readonly lastReceived: number | null;
+  /** Where its datagrams come from and go to now, as `address:port`, and milliseconds since the epoch of the last handshake; null when there was none. Only where packets are encrypted. */
+  readonly endpoint?: string | null;
+  readonly lastHandshake?: number | null;
 }
 
 /** One thing that can be wanted, refused and in force: an offload, a buffer size. */
@@ -61,7 +64,7 @@ export interface BackendStatus {
 }
 
 /**
- * How packets get from one host to another: everything that differs between `udp`, `vxlan` and `host-gw`.
+ * How packets get from one host to another: everything that differs between `udp`, `vxlan`, `host-gw` and `wireguard`.
  *
  * Life: `attributes` → (a lease is acquired) → `start` → any number of `setPeers`, `status` → `stop`. All calls are made by
  * the control thread, never two at once (`status` excepted, which is synchronous).

@@ -62,7 +62,8 @@ function tryUrl(text: string): URL | null {
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
 const logLevel = oneOf(...LOG_LEVELS);
 
-type WithoutGroup<Each> = Each extends unknown ? Omit<Each, 'group' | 'env'> : never;
+/** `env` only where the variable is not called by the flag's name. */
+type WithoutGroup<Each> = Each extends unknown ? Omit<Each, 'group' | 'env'> & { readonly env?: string } : never;
 type Row = WithoutGroup<Flag>;
 
 const flannelFlags: readonly Row[] = [
@@ -324,6 +325,31 @@ const tweedFlags: readonly Row[] = [
     rule: within(1, 1_000_000),
   },
   {
+    name: 'wireguard-engine',
+    kind: 'string',
+    default: 'auto',
+    placeholder: 'auto|kernel|user',
+    help: 'who encrypts for the wireguard backend; auto: the kernel where it can, else this process',
+    rule: oneOf('auto', 'kernel', 'user'),
+  },
+  {
+    name: 'wireguard-key-file',
+    kind: 'string',
+    default: '/run/flannel/wgkey',
+    env: 'WIREGUARD_KEY_FILE',
+    placeholder: 'FILE',
+    help: "where this host's private key is kept; made when it is absent",
+    rule: absolutePath,
+  },
+  {
+    name: 'wireguard-socket-dir',
+    kind: 'string',
+    default: '/var/run/wireguard',
+    placeholder: 'DIR',
+    help: 'where "wg show" finds the device of -wireguard-engine user',
+    rule: absolutePath,
+  },
+  {
     name: 'release-on-exit',
     kind: 'boolean',
     default: false,
@@ -373,7 +399,8 @@ const commandFlags: readonly Row[] = [
 ];
 
 function group(rows: readonly Row[], name: Flag['group'], prefix: string): Flag[] {
-  return rows.map((row) => ({ ...row, group: name, env: `${prefix}_${row.name.toUpperCase().replaceAll('-', '_')}` }));
+  const variableOf = (row: Row) => `${prefix}_${row.name.toUpperCase().replaceAll('-', '_')}`;
+  return rows.map((row) => ({ ...row, group: name, env: row.env ?? variableOf(row) }));
 }
 
 export const runFlags: readonly Flag[] = [

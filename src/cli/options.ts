@@ -100,6 +100,11 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
       socketBuffer: number('socket-buffer'),
       txQueueLength: number('txqueuelen'),
     },
+    wireguard: {
+      engine: text('wireguard-engine') as 'auto' | 'kernel' | 'user',
+      keyFile: text('wireguard-key-file'),
+      socketDirectory: text('wireguard-socket-dir'),
+    },
     cleanUpOnExit: yes('clean-up-on-exit'),
     subnetFile: text('subnet-file'),
     runDirectory: text('run-dir').replace(/(?<=.)\/+$/, ''),

@@ -42,6 +42,11 @@ export interface DaemonOptions {
     /** Packets. */
     readonly txQueueLength: number;
   };
+  readonly wireguard: {
+    readonly engine: 'auto' | 'kernel' | 'user';
+    readonly keyFile: string;
+    readonly socketDirectory: string;
+  };
   /** Leave no device, route or rule behind. */
   readonly cleanUpOnExit: boolean;
   readonly subnetFile: string;

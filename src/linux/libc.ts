@@ -74,6 +74,9 @@ export const control = {
     address: Uint8Array,
     length: number,
   ) => number,
+  sendto: libc.func(
+    'intptr_t sendto(int fd, const void *buffer, size_t length, int flags, const void *to, unsigned int toLength)',
+  ) as (fd: number, buffer: Uint8Array, length: number, flags: number, to: Uint8Array, toLength: number) => number,
   setsockopt: libc.func('int setsockopt(int fd, int level, int name, const void *value, unsigned int length)') as (
     fd: number,
     level: number,

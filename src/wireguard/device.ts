@@ -45,6 +45,8 @@ export interface DeviceOptions {
 }
 
 export interface PeerOptions extends PeerSettings {
+  /** Of its record, which no other peer has; left out, the device finds one. Only for a peer that is new. */
+  readonly number?: number;
   readonly publicKey: Uint8Array;
   /** Copied. */
   readonly presharedKey: Uint8Array | undefined;
@@ -85,6 +87,7 @@ export class Device {
   /** Numbers given back, oldest first. */
   readonly #resting: number[] = [];
   #fresh = 0;
+  #endings = 0;
   #secondBegan = Number.NEGATIVE_INFINITY;
   #messagesInSecond = 0;
   #loadedUntil = Number.NEGATIVE_INFINITY;
@@ -100,7 +103,10 @@ export class Device {
       slots,
       records: new PeerRecords(memory, layout.peers),
       bind: (index, peer) => this.#indices.set(index, peer),
-      unbind: (index) => this.#indices.delete(index),
+      unbind: (index) => {
+        this.#indices.delete(index);
+        this.#endings++;
+      },
       random,
       output,
       sealKeepalive: (peer) => this.#sealKeepalive(peer),
@@ -108,6 +114,11 @@ export class Device {
         this.drops[reason]++;
       },
     };
+  }
+
+  /** How many sessions and handshakes have ended: whenever it grows, forwarders are to forget what keys they hold. */
+  get endings(): number {
+    return this.#endings;
   }
 
   get publicKey(): Uint8Array {
@@ -150,7 +161,7 @@ export class Device {
         'a peer has a public key that nobody can have; correct its lease',
       );
     }
-    const number = this.#fresh < this.#context.records.capacity ? this.#fresh++ : this.#resting.shift();
+    const number = options.number ?? this.#freeNumber();
     if (number === undefined) {
       staticSecret.zero();
       const { capacity } = this.#context.records;
@@ -173,6 +184,10 @@ export class Device {
     return number;
   }
 
+  #freeNumber(): number | undefined {
+    return this.#fresh < this.#context.records.capacity ? this.#fresh++ : this.#resting.shift();
+  }
+
   /** Takes a peer away with all its keys. Unknown numbers are ignored. */
   removePeer(number: number, now: Now): void {
     const peer = this.#peers.get(number);
@@ -180,6 +195,7 @@ export class Device {
     peer.forget(now);
     peer.staticSecret.zero();
     peer.presharedKey.zero();
+    this.#context.records.giveUp(number);
     this.#peers.delete(number);
     this.#byKey.delete(nameOf(peer.publicKey));
     this.#resting.push(number);

@@ -7,9 +7,13 @@
 import type { SharedMemory } from '../linux/memory.js';
 import type { Endpoint } from './endpoint.js';
 
-/** Written by the control thread: one more than the slot to send under, 0 for none; the epoch of the endpoint. */
+/**
+ * Written by the control thread: one more than the slot to send under, 0 for none; the epoch of the endpoint; how often
+ * the peer did not answer.
+ */
 export const PEER_SENDING = 0;
 export const PEER_EPOCH = 4;
+export const PEER_FAILED_ATTEMPTS = 8;
 /** Written by the threads that send: packets; times that a packet found no key. */
 export const PEER_DATA_SENT = 64;
 export const PEER_KEY_WANTED = 68;
@@ -58,11 +62,17 @@ export class PeerRecords {
     const epoch = this.#load(peer, PEER_EPOCH);
     this.#memory.u8.fill(0, at + PEER_DATA_SENT, at + PEER_RECORD_BYTES);
     Atomics.store(this.#memory.i32, (at + PEER_EPOCH) >>> 2, epoch + 1);
+    this.giveUp(peer); // whatever waits here was meant for another
   }
 
   /** From now on messages to the peer leave under this slot; −1 for none. */
   setSending(peer: number, slot: number): void {
     Atomics.store(this.#memory.i32, (this.#at(peer) + PEER_SENDING) >>> 2, slot + 1);
+  }
+
+  /** Nobody answered: packets that wait for a session do so in vain. */
+  giveUp(peer: number): void {
+    Atomics.add(this.#memory.i32, (this.#at(peer) + PEER_FAILED_ATTEMPTS) >>> 2, 1);
   }
 
   /** Has the address told again, even if it is the one told last: ours was set to another meanwhile. */

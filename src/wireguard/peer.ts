@@ -407,6 +407,7 @@ export class Peer implements RemoteIdentity {
     this.#retransmitAt = NEVER;
     this.#keepaliveAt = NEVER;
     this.#dropPending(now);
+    this.#context.records.giveUp(this.number);
     this.#context.output.unreachable(this.number);
   }
 

@@ -14,7 +14,14 @@ import { BLOCK_BYTES, type Cipher, TAG_BYTES } from '../linux/openssl.js';
 import { PADDING_MULTIPLE, REJECT_AFTER_MESSAGES } from './constants.js';
 import { HeldKey, SLOT_BYTES, SLOT_REMOTE_INDEX, SLOT_SEND_KEY, SLOT_SENT } from './key-slots.js';
 import { TRANSPORT, TRANSPORT_COUNTER, TRANSPORT_HEADER, TRANSPORT_RECEIVER } from './messages.js';
-import { PEER_DATA_SENT, PEER_KEY_WANTED, PEER_RECORD_BYTES, PEER_SENDING, PEER_SENT_BYTES } from './peer-records.js';
+import {
+  PEER_DATA_SENT,
+  PEER_FAILED_ATTEMPTS,
+  PEER_KEY_WANTED,
+  PEER_RECORD_BYTES,
+  PEER_SENDING,
+  PEER_SENT_BYTES,
+} from './peer-records.js';
 import { SealDrop } from './transport-drops.js';
 import type { TransportLayout } from './transport-layout.js';
 
@@ -83,6 +90,11 @@ export class Sealer {
   /** Is there a session to send to the peer under? */
   ready(peer: number): boolean {
     return Atomics.load(this.#memory.i32, (this.#record(peer) + PEER_SENDING) >>> 2) !== 0;
+  }
+
+  /** Another number whenever the peer has been given up, or its record became another peer's. */
+  failedAttempts(peer: number): number {
+    return Atomics.load(this.#memory.i32, (this.#record(peer) + PEER_FAILED_ATTEMPTS) >>> 2);
   }
 
   /**

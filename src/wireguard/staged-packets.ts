@@ -20,6 +20,7 @@ export class StagedPackets {
   readonly #order = Int32Array.from({ length: CAPACITY }, (_, i) => i);
   readonly #peers = new Int32Array(CAPACITY);
   readonly #lengths = new Int32Array(CAPACITY);
+  readonly #stamps = new Int32Array(CAPACITY);
   #count = 0;
 
   /** Packets that were dropped because others were waiting, or because their peer did not answer. */
@@ -36,8 +37,15 @@ export class StagedPackets {
     return this.#count;
   }
 
-  /** Keeps a copy of the packet in two pieces. */
-  add(peer: number, headers: number, headerLength: number, payload: number, payloadLength: number): void {
+  /** Keeps a copy of the packet in two pieces. @param stamp what `discard` asks for */
+  add(
+    peer: number,
+    stamp: number,
+    headers: number,
+    headerLength: number,
+    payload: number,
+    payloadLength: number,
+  ): void {
     const length = headerLength + payloadLength;
     if (length > this.#stride) return this.#drop();
     let own = 0;
@@ -57,6 +65,7 @@ export class StagedPackets {
     if (payloadLength > 0) this.#copy(at + headerLength, payload, payloadLength);
     this.#peers[buffer] = peer;
     this.#lengths[buffer] = length;
+    this.#stamps[buffer] = stamp;
   }
 
   /**
@@ -76,10 +85,11 @@ export class StagedPackets {
     }
   }
 
-  /** Drops the packets of a peer that does not answer. */
-  discard(peer: number): void {
+  /** Drops the packets whose peer did not answer, or is gone: those that were given another stamp than it has now. */
+  discard(stampOf: (peer: number) => number): void {
     for (let i = this.#count - 1; i >= 0; i--) {
-      if (this.#peers[this.#order[i]] !== peer) continue;
+      const buffer = this.#order[i];
+      if (this.#stamps[buffer] === stampOf(this.#peers[buffer])) continue;
       this.#remove(i);
       this.#drop();
     }

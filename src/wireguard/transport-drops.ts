@@ -5,11 +5,15 @@ function index<const N extends readonly string[]>(names: N): { readonly [K in N[
 }
 
 export const SEAL_DROPS = [
-  /** No session with the peer: a handshake is asked for. */
+  /** No session with the peer: a handshake is asked for, and the packet may wait for it. */
   'no_key',
   /** The session has sent all that it may. */
   'key_exhausted',
   'cipher_failed',
+  /** Of the packets that waited for a session: those that others pushed out, or that waited in vain. */
+  'handshake_queue',
+  /** Had a session, and could not be sealed all the same, for one of the reasons before. */
+  'unsealed',
 ] as const;
 
 export const OPEN_DROPS = [

@@ -199,7 +199,7 @@ export class UdpBackend implements Backend {
 }
 
 /** Which kinds of merged packets the TUN takes. @param address the device's own, host order */
-function probeMerging({ memory, layout, control }: DataPlane, { tun }: Descriptors, address: number) {
+export function probeMerging({ memory, layout, control }: DataPlane, { tun }: Descriptors, address: number) {
   if (!tun.tso) return { tcp: false, udp: false };
   const errno = probeMergedWrite(memory, layout.rx, tun.fd, address);
   if (errno === 0) return { tcp: true, udp: tun.uso };

@@ -1,4 +1,5 @@
 import type { Layout } from '../forwarding/layout.js';
+import type { SealingOptions } from './sealing.js';
 
 /** What both forwarders are told at their start; plain data, handed to their threads. Addresses in host order. */
 export interface ForwarderOptions {
@@ -14,7 +15,7 @@ export interface ForwarderOptions {
   readonly subnetMask: number;
   /** UDP port of every host. */
   readonly port: number;
-  /** Bytes that the underlay adds to an inner packet: its IPv4 and UDP headers. */
+  /** Bytes that the underlay adds to a datagram: its IPv4 and UDP headers. */
   readonly encapsulationOverhead: number;
   /** Most datagrams in one send; 1 when segmented sends are off. */
   readonly maxSegments: number;
@@ -30,4 +31,6 @@ export interface ForwarderOptions {
   readonly overlayAddress: number;
   readonly icmpPerSecond: number;
   readonly icmpBurst: number;
+  /** Without it inner packets travel as they are. */
+  readonly sealing?: SealingOptions;
 }

@@ -36,6 +36,7 @@ export interface ForwarderThread {
  *
  * @param thread which of the threads it is, from 0
  * @param wake an eventfd, its own
+ * @param onCall told when a forwarder calls the control thread
  */
 export async function startForwarder(
   directions: readonly Direction[],
@@ -43,6 +44,7 @@ export async function startForwarder(
   options: ForwarderOptions,
   thread: number,
   wake: number,
+  onCall: () => void = () => {},
 ): Promise<ForwarderThread> {
   const data: ForwarderThreadData = { tweedForwarder: directions, memory: memory.memory, options, thread, wake };
   const name = directions.join('-');
@@ -56,11 +58,13 @@ export async function startForwarder(
     ended.then((error) => error ?? new Error(`the ${name} forwarder ended at once`)),
   ]);
   if (failed !== null) throw failed;
+  worker.on('message', onCall);
   return { ended };
 }
 
 function runForwarders({ tweedForwarder: directions, memory, options, thread, wake }: ForwarderThreadData): void {
-  const context = makeContext(SharedMemory.attach(memory), syscalls, options);
+  const call = () => parentPort?.postMessage('call');
+  const context = makeContext(SharedMemory.attach(memory), syscalls, options, call);
   const loop = new ForwarderLoop(context, thread, wake);
   const forwarders = directions.map((direction) =>
     direction === 'tx' ? new TxForwarder(context, new SocketOutlet(context, loop)) : new RxForwarder(context),

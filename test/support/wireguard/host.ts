@@ -107,7 +107,7 @@ export class Host {
         },
         unreachable: (peer) => {
           this.news.push(`unreachable ${peer}`);
-          this.staged.discard(peer);
+          this.staged.discard((one) => (one === peer ? 1 : 0));
         },
         moved: (peer, endpoint) => {
           this.news.push(`moved ${peer}`);
@@ -133,7 +133,7 @@ export class Host {
     const { u8 } = this.memory;
     u8.set(packet, this.#packet);
     const length = this.seal(peer, this.#packet, packet.length);
-    if (length === 0) this.staged.add(peer, this.#packet, packet.length, 0, 0);
+    if (length === 0) this.staged.add(peer, 0, this.#packet, packet.length, 0, 0);
     return length;
   }
 

@@ -257,7 +257,7 @@ describe('staged packets', () => {
     const staged = new StagedPackets(regions, copy, MTU);
     const add = (peer: number, number: number, length = 28) => {
       memory.u8.set(innerPacket(number, length), packet);
-      staged.add(peer, packet, 20, packet + 20, length - 20);
+      staged.add(peer, 0, packet, 20, packet + 20, length - 20);
     };
     const release = (...ready: number[]) => {
       const out: [number, number][] = [];
@@ -276,7 +276,7 @@ describe('staged packets', () => {
     expect(staged.count).toBe(0);
     for (let peer = 0; peer < 300; peer++) add(peer, peer);
     expect([staged.count, staged.dropped]).toEqual([256, 8 + 44]);
-    staged.discard(7);
+    staged.discard((peer) => (peer === 7 ? 1 : 0));
     expect([staged.count, staged.dropped]).toEqual([255, 53]);
     add(299, 1);
     expect(release(299)).toEqual([[299, 1]]);
