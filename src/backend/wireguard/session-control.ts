@@ -13,7 +13,8 @@
 import { randomBytes } from 'node:crypto';
 import { formatPrefix } from '../../base/ipv4.js';
 import type { DataPlane } from '../../encap/datapath/data-plane.js';
-import { createSealer, type SealingOptions } from '../../encap/datapath/sealing.js';
+import type { SealingOptions } from '../../encap/datapath/options.js';
+import { createSealer } from '../../encap/datapath/sealing.js';
 import { MSG_DONTWAIT } from '../../linux/constants.js';
 import { createCopy } from '../../linux/copy.js';
 import { control as libc } from '../../linux/libc.js';

@@ -7,7 +7,7 @@ import { messageOf, TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
 import { Standing } from '../../base/standing.js';
 import { DataPlane, TICK_MS } from '../../encap/datapath/data-plane.js';
-import type { SealingOptions } from '../../encap/datapath/sealing.js';
+import type { SealingOptions } from '../../encap/datapath/options.js';
 import { forwarderThreads } from '../../encap/datapath/threads.js';
 import { receiveQueueDrops } from '../../encap/datapath/udp-socket.js';
 import type { Direction } from '../../encap/forwarding/control-block.js';

@@ -1,5 +1,15 @@
+import type { TransportLayout } from '../../wireguard/transport-layout.js';
 import type { Layout } from '../forwarding/layout.js';
-import type { SealingOptions } from './sealing.js';
+
+/**
+ * Datagrams are WireGuard's. The number of a peer's record is the same in `layout` as in the forwarding table. The tunnel is
+ * no hop then: inner packets arrive as they were sent, TTL included, as they do between other WireGuard devices.
+ */
+export interface SealingOptions {
+  readonly layout: TransportLayout;
+  /** The device's MTU, in bytes. */
+  readonly mtu: number;
+}
 
 /** What both forwarders are told at their start; plain data, handed to their threads. Addresses in host order. */
 export interface ForwarderOptions {

@@ -18,8 +18,9 @@ import { StagedPackets } from '../../wireguard/staged-packets.js';
 import { SealDrop } from '../../wireguard/transport-drops.js';
 import type { ForwarderContext } from './context.js';
 import { DatagramBatch, MAX_SEGMENTS, type TooLong } from './datagram-batch.js';
+import type { SealingOptions } from './options.js';
 import type { Outlet } from './outlet.js';
-import { createSealer, type SealingOptions } from './sealing.js';
+import { createSealer } from './sealing.js';
 
 /** Where the packets of a turn go. The contracts are those of `DatagramBatch`, which is the plain one. */
 export interface OutgoingBatch extends Pick<DatagramBatch, 'begin' | 'reserve' | 'addPacket' | 'addSegment' | 'flush'> {

@@ -5,18 +5,8 @@ import { createCipher } from '../../linux/openssl.js';
 import { Mailbox } from '../../wireguard/mailbox.js';
 import { OPENER_BLOCKS, Opener } from '../../wireguard/opener.js';
 import { SEALER_BLOCKS, Sealer } from '../../wireguard/sealer.js';
-import type { TransportLayout } from '../../wireguard/transport-layout.js';
 import type { ForwarderContext } from './context.js';
-
-/**
- * Datagrams are WireGuard's. The number of a peer's record is the same in `layout` as in the forwarding table. The tunnel is
- * no hop then: inner packets arrive as they were sent, TTL included, as they do between other WireGuard devices.
- */
-export interface SealingOptions {
-  readonly layout: TransportLayout;
-  /** The device's MTU, in bytes. */
-  readonly mtu: number;
-}
+import type { SealingOptions } from './options.js';
 
 export function createSealer(
   { memory, call }: Pick<ForwarderContext, 'memory' | 'call'>,
