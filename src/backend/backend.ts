@@ -27,8 +27,9 @@ export interface PeerStatus {
   readonly rxBytes: number | null;
   /** Milliseconds since the epoch of the last packet from it; null when none came. */
   readonly lastReceived: number | null;
-  /** Where its datagrams come from and go to now, as `address:port`, and milliseconds since the epoch of the last handshake; null when there was none. Only where packets are encrypted. */
+  /** Where its datagrams go now, as `address:port`; only where a peer may roam. */
   readonly endpoint?: string | null;
+  /** Milliseconds since the epoch of the last handshake, null when there was none; only where packets are encrypted. */
   readonly lastHandshake?: number | null;
 }
 
