@@ -20,7 +20,14 @@ const MTU = 1420;
 if (path.basename(folder) === process.env.WIREGUARD_GO_HOST) await beWireguardGo();
 else {
   const given = process.argv.slice(2);
-  const own = ['--run-dir', folder, '--wireguard-key-file', `${folder}/wgkey`, '--wireguard-socket-dir', `${folder}/wg`];
+  const own = [
+    '--run-dir',
+    folder,
+    '--wireguard-key-file',
+    `${folder}/wgkey`,
+    '--wireguard-socket-dir',
+    `${folder}/wg`,
+  ];
   process.argv = [process.argv[0], 'tweed', 'run', ...own, ...given];
   await import('../../../../dist/cli/tweed.js');
 }
