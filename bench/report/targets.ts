@@ -13,6 +13,8 @@ export interface TargetResult {
 
 interface RatioTarget {
   readonly title: string;
+  /** `throughput` unless it is said. */
+  readonly suite?: string;
   readonly underlay: string;
   readonly measurement: string;
   readonly metric: string;
@@ -78,6 +80,33 @@ const RATIO_TARGETS: readonly RatioTarget[] = [
     over: ['tweed-off', 'c-loop'],
     least: 0.9,
   },
+  {
+    title: 'one TCP stream, encrypted: tweed ÷ wireguard-go',
+    suite: 'peers',
+    underlay: 'whole',
+    measurement: 'tcp-1',
+    metric: 'gbps',
+    over: ['tweed-wireguard', 'wireguard-go'],
+    least: 6,
+  },
+  {
+    title: 'one TCP stream, encrypted: tweed ÷ nebula',
+    suite: 'peers',
+    underlay: 'whole',
+    measurement: 'tcp-1',
+    metric: 'gbps',
+    over: ['tweed-wireguard', 'nebula'],
+    least: 5,
+  },
+  {
+    title: 'one TCP stream, encrypted ÷ in the clear',
+    suite: 'peers',
+    underlay: 'whole',
+    measurement: 'tcp-1',
+    metric: 'gbps',
+    over: ['tweed-wireguard', 'tweed'],
+    least: 0.4,
+  },
 ];
 
 /** Holds a run against the project's own targets. The medians decide; the interval says how sure that is. */
@@ -87,7 +116,7 @@ export function checkTargets(results: Pick<Results, 'samples'>): TargetResult[] 
 
 function checkRatio(results: Pick<Results, 'samples'>, target: RatioTarget): TargetResult {
   const { title, underlay, measurement, metric, over, least, most } = target;
-  const where = { suite: 'throughput', underlay, measurement };
+  const where = { suite: target.suite ?? 'throughput', underlay, measurement };
   const [contender, other] = over;
   const ratio = ratioOf(results, { ...where, contender }, { ...where, contender: other }, metric);
   const bound = least ?? most ?? 0;
