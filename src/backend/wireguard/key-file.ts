@@ -1,8 +1,8 @@
 /** This host's private key, where flannel keeps it: base64, mode 0400, made when it is absent, kept ever after. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { createFile } from '../../base/atomic-file.js';
+import { createFile, makeDirectory } from '../../base/atomic-file.js';
 import { FileError, TweedError } from '../../base/errors.js';
 import { formatKey, KEY_BYTES, PrivateKey, parseKey } from '../../wireguard/keys.js';
 
@@ -23,7 +23,7 @@ export async function loadPrivateKey(path: string): Promise<PrivateKey> {
 async function makePrivateKey(path: string): Promise<PrivateKey> {
   const key = new PrivateKey(new Uint8Array(randomBytes(KEY_BYTES)));
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+    await makeDirectory(dirname(path));
     if (await createFile(path, formatKey(key.secret.bytes), 0o400)) return key;
   } catch (error) {
     throw new FileError(error, 'give another key file (-wireguard-key-file)');

@@ -2,9 +2,10 @@
  * The socket by which `wg show` sees the device. Its answers hold the private key, as `wg` wants it, so it is root's alone
  * from its first moment on: in a directory of mode 0700 where we make that, and of mode 0600 itself.
  */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import path from 'node:path';
+import { makeDirectory } from '../../base/atomic-file.js';
 import { formatAnswer, RequestReader, type UserApiDevice } from '../../wireguard/user-api.js';
 
 /** Who says nothing for so long, in milliseconds, is hung up on. */
@@ -30,7 +31,7 @@ export class UserApiServer {
    * @throws Error when the socket cannot be made, or another process serves it
    */
   static async open(directory: string, name: string, device: () => UserApiDevice): Promise<UserApiServer> {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(directory, 0o700);
     const file = path.join(directory, `${name}.sock`);
     if (await isServed(file)) throw new Error(`${file} is served by another process`);
     rmSync(file, { force: true });

@@ -57,7 +57,12 @@ export class ForwarderThreads {
     const all = new ForwarderThreads(block, wakes);
     process.once('exit', all.#atExit);
     const started = await Promise.allSettled(
-      shares.map((directions, i) => startForwarder(directions, memory, options, i, wakes[i], onCall)),
+      shares.map((directions, thread) =>
+        startForwarder(
+          { tweedForwarder: directions, memory: memory.memory, options, thread, wake: wakes[thread] },
+          onCall,
+        ),
+      ),
     );
     for (const [i, outcome] of started.entries()) {
       if (outcome.status === 'rejected') continue;
