@@ -46,7 +46,7 @@ export const COOKIE_SECRET_LATENCY = 5_000;
 export const INITIATION_INTERVAL = 20;
 
 /** Handshake messages that a device takes in a second before it asks for cookies, and for how long it then does. */
-export const UNDER_LOAD_MESSAGES_PER_SECOND = 100;
+export const UNDER_LOAD_MESSAGES_PER_SECOND = 1_000;
 export const UNDER_LOAD_TIME = 1_000;
 
 /** Handshake messages that one address may send under load, a second and at once. */

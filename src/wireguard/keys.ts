@@ -1,18 +1,13 @@
 /**
  * Keys as objects that do not show themselves: no log line, error or JSON text gets at their bytes by accident.
  *
- * Whoever owns a key calls `zero` when it is done with it. A private key lives inside OpenSSL, which clears it when the
- * object is collected; the only bytes of it that we hold are those that the user API has to tell.
+ * Whoever owns a key calls `zero` when it is done with it.
  */
-import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject } from 'node:crypto';
 import { inspect } from 'node:util';
 import { TweedError } from '../base/errors.js';
+import { createX25519, type X25519 } from '../linux/x25519.js';
 
 export const KEY_BYTES = 32;
-
-/** What stands before the 32 bytes of a private key in PKCS #8, and of a public one in SPKI (RFC 8410). */
-const PKCS8_X25519 = Buffer.from('302e020100300506032b656e04220420', 'hex');
-const SPKI_X25519 = Buffer.from('302a300506032b656e032100', 'hex');
 
 /** A text that is no key. It says which, never what was in it. */
 export class BadKeyError extends TweedError {
@@ -53,34 +48,31 @@ export class Secret {
   }
 }
 
+/** Made with the first key, since not every process has one. */
+let x25519: X25519 | undefined;
+
 /** A Curve25519 private key: a host's own, or one made for a single handshake. */
 export class PrivateKey {
   readonly publicKey: Uint8Array;
+  readonly #x25519: X25519;
   readonly #secret: Secret;
-  #key: KeyObject | undefined;
+  #usable = true;
 
   /** @param bytes 32 random bytes, taken over; they are clamped as RFC 7748 says */
   constructor(bytes: Uint8Array) {
     if (bytes.length !== KEY_BYTES) throw new BadKeyError('private key');
+    x25519 ??= createX25519();
+    this.#x25519 = x25519;
     bytes[0] &= 248;
     bytes[31] = (bytes[31] & 127) | 64;
     this.#secret = new Secret(bytes);
-    const der = Buffer.concat([PKCS8_X25519, bytes]);
-    this.#key = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
-    der.fill(0);
-    const spki = createPublicKey(this.#key).export({ format: 'der', type: 'spki' });
-    this.publicKey = new Uint8Array(spki.subarray(SPKI_X25519.length));
+    this.publicKey = this.#x25519.publicKeyOf(bytes);
   }
 
   /** The secret that both ends compute; undefined for a public key that would make it zero (RFC 7748, section 6.1). */
   agree(publicKey: Uint8Array): Secret | undefined {
-    if (this.#key === undefined) return undefined;
-    try {
-      const key = createPublicKey({ key: Buffer.concat([SPKI_X25519, publicKey]), format: 'der', type: 'spki' });
-      return new Secret(diffieHellman({ privateKey: this.#key, publicKey: key }));
-    } catch {
-      return undefined;
-    }
+    const secret = this.#usable ? this.#x25519.agree(this.#secret.bytes, publicKey) : undefined;
+    return secret === undefined ? undefined : new Secret(secret);
   }
 
   /** For the key file and the user API alone. */
@@ -90,7 +82,7 @@ export class PrivateKey {
 
   /** Makes the key unusable. */
   zero(): void {
-    this.#key = undefined;
+    this.#usable = false;
     this.#secret.zero();
   }
 }

@@ -8,6 +8,7 @@
 import { messageOf, TweedError } from '../../base/errors.js';
 import { type ExecResult, exec } from '../../base/exec.js';
 import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
+import { plural } from '../../base/plural.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import type { Run } from '../../routes/ip.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
@@ -105,7 +106,7 @@ export class KernelEngine implements Engine {
     if (wanted !== this.#configured) await this.#configure(peers, wanted);
     else if (!sameNetworks(present, peers)) {
       await this.#configure(peers, wanted);
-      mended.push(`gave ${WIREGUARD_DEVICE} its ${peers.length} peers`);
+      mended.push(`gave ${WIREGUARD_DEVICE} its ${plural(peers.length, 'peer')}`);
     }
     mended.push(...(await ensureLink(link, this.#kernel.ip)));
     this.#observed = present;

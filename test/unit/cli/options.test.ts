@@ -25,6 +25,7 @@ describe('options of the daemon', () => {
         socketBuffer: 7_340_032,
         txQueueLength: 1000,
       },
+      wireguard: { engine: 'auto', keyFile: '/run/flannel/wgkey', socketDirectory: '/var/run/wireguard' },
       cleanUpOnExit: false,
       dropPrivileges: true,
       subnetFile: '/run/flannel/subnet.env',
