@@ -12,6 +12,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { formatPrefix } from '../../base/ipv4.js';
+import { unforeseen } from '../../base/unforeseen.js';
 import type { DataPlane } from '../../encap/datapath/data-plane.js';
 import type { SealingOptions } from '../../encap/datapath/options.js';
 import { createSealer } from '../../encap/datapath/sealing.js';
@@ -44,6 +45,9 @@ export interface SessionControlOptions {
   readonly clock?: () => Now;
   readonly sendto?: typeof libc.sendto;
 }
+
+/** Until the next round after one that ended with an error that nobody foresaw. */
+const AFTER_A_BUG_MS = 250;
 
 interface Known {
   readonly number: number;
@@ -158,6 +162,13 @@ export class SessionControl {
     if (this.#closed) return;
     clearTimeout(this.#timer);
     Atomics.store(this.#options.plane.memory.i32, this.#attention, 0);
+    // a bug costs this round, not all that follow
+    const delay = unforeseen.guard('attending to sessions', () => this.#round()) ?? AFTER_A_BUG_MS;
+    this.#timer = setTimeout(() => this.attend(), delay).unref();
+  }
+
+  /** @returns milliseconds until the next is due */
+  #round(): number {
     const now = this.#clock();
     for (let taken = 0; taken < MAILBOX_ENTRIES; taken++) {
       const letter = this.#mailbox.take();
@@ -168,8 +179,7 @@ export class SessionControl {
     if (this.#hasNews || this.device.endings !== this.#endings) this.#options.plane.wake();
     this.#hasNews = false;
     this.#endings = this.device.endings;
-    const delay = this.#mailbox.waiting > 0 ? 0 : Math.max(1, next - this.#clock().monotonic);
-    this.#timer = setTimeout(() => this.attend(), delay).unref();
+    return this.#mailbox.waiting > 0 ? 0 : Math.max(1, next - this.#clock().monotonic);
   }
 
   /** Ends every session; all keys are zero afterwards. The forwarders have ended. */
