@@ -2,7 +2,7 @@ import { cLoop } from './c-loop.js';
 import type { Contender } from './contender.js';
 import { batched, dgram } from './node-engines.js';
 import { peers } from './peers/all.js';
-import { direct, kernelDirect, kernelRoute, tweed, tweedOff, vxlan } from './tweed.js';
+import { direct, kernelDirect, kernelRoute, tweed, tweedOff, tweedWireguard, vxlan } from './tweed.js';
 
 /** Everybody who can be measured, in the order in which tables show them. */
 export const contenders: readonly Contender[] = [
@@ -12,6 +12,7 @@ export const contenders: readonly Contender[] = [
   kernelRoute,
   tweed,
   tweedOff,
+  tweedWireguard,
   batched,
   dgram,
   cLoop,

@@ -9,12 +9,13 @@ import { Helper } from '../harness/process.js';
 import { NETWORK, type Pair } from '../network/pair.js';
 import type { Running } from './contender.js';
 
-const DEVICE = 'flannel0';
+/** The devices of backends that forward in the daemon; with the others the kernel does. */
+const DEVICES: Readonly<Record<string, string>> = { udp: 'flannel0', wireguard: 'flannel-wg' };
 
 /** Starts the real daemon on both hosts and waits until each knows the other. */
 export async function startDaemons(
   pair: Pair,
-  backend: 'udp' | 'vxlan' | 'host-gw',
+  backend: 'udp' | 'vxlan' | 'host-gw' | 'wireguard',
   daemonArgs: readonly string[] = [],
 ): Promise<Running> {
   const folder = await mkdtemp(join(tmpdir(), 'tweed-bench-'));
@@ -42,6 +43,9 @@ export async function startDaemons(
         `--etcd-endpoints=file://${registry}`,
         `--run-dir=${runFolder}`,
         `--subnet-file=${subnetFile}`,
+        // both hosts see the same files
+        `--wireguard-key-file=${runFolder}/wgkey`,
+        `--wireguard-socket-dir=${runFolder}/wireguard`,
       );
       hosts.push(await Helper.start(end.host, [...argv, ...daemonArgs], /"tweed starts"/));
       runFolders.push(runFolder);
@@ -57,11 +61,11 @@ export async function startDaemons(
     await stop();
     throw error;
   }
-  // with the other backends the kernel forwards, and the daemons only look on
-  if (backend !== 'udp') return { pids: [], device: null, stop };
+  const device = DEVICES[backend];
+  if (device === undefined) return { pids: [], device: null, stop };
   return {
     pids: hosts.map(({ pid }) => pid),
-    device: () => DEVICE,
+    device: () => device,
     counters: async () => sumCounters(await statuses()),
     features: async () => {
       const [first] = await statuses();

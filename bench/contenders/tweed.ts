@@ -35,6 +35,18 @@ export const tweedOff = ours('tweed-off', 'tweed, offloads off', `tweed run ${AL
   startDaemons(pair, 'udp', ALL_OFF),
 );
 
+/** Encrypted, as flannel's wireguard backend, by the daemon itself. */
+export const tweedWireguard: Contender = {
+  ...ours(
+    'tweed-wireguard',
+    'tweed, wireguard',
+    'tweed run with backend wireguard, encrypting in the daemon',
+    1420,
+    (pair) => startDaemons(pair, 'wireguard', ['--wireguard-engine=user']),
+  ),
+  encrypted: true,
+};
+
 /** The kernel's VXLAN, configured by the daemon as flannel does it. */
 export const vxlan = ours(
   'vxlan',

@@ -123,6 +123,33 @@ const RATIO_TARGETS: readonly RatioTarget[] = [
     over: ['kernel-direct', 'vxlan'],
     most: 1,
   },
+  {
+    title: 'one TCP stream, encrypted: tweed ÷ wireguard-go',
+    suite: 'peers',
+    underlay: 'whole',
+    measurement: 'tcp-1',
+    metric: 'gbps',
+    over: ['tweed-wireguard', 'wireguard-go'],
+    least: 6,
+  },
+  {
+    title: 'one TCP stream, encrypted: tweed ÷ nebula',
+    suite: 'peers',
+    underlay: 'whole',
+    measurement: 'tcp-1',
+    metric: 'gbps',
+    over: ['tweed-wireguard', 'nebula'],
+    least: 5,
+  },
+  {
+    title: 'one TCP stream, encrypted ÷ in the clear',
+    suite: 'peers',
+    underlay: 'whole',
+    measurement: 'tcp-1',
+    metric: 'gbps',
+    over: ['tweed-wireguard', 'tweed'],
+    least: 0.4,
+  },
 ];
 
 type Bounds = Readonly<Partial<Record<UnderlayState, Pick<RatioTarget, 'least' | 'most'>>>>;

@@ -24,7 +24,7 @@ function plans({ quick, rounds, seconds }: Settings): SuitePlan<Place>[] {
       suite: SUITE,
       underlay: 'whole',
       rounds,
-      contenders: ['direct', 'vxlan', 'tweed', ...peers.map(({ id }) => id)],
+      contenders: ['direct', 'vxlan', 'tweed', 'tweed-wireguard', ...peers.map(({ id }) => id)],
       measurements,
     },
   ];

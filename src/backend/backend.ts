@@ -27,6 +27,10 @@ export interface PeerStatus {
   readonly rxBytes: number | null;
   /** Milliseconds since the epoch of the last packet from it; null when none came. */
   readonly lastReceived: number | null;
+  /** Where its datagrams go now, as `address:port`; only where a peer may roam. */
+  readonly endpoint?: string | null;
+  /** Milliseconds since the epoch of the last handshake, null when there was none; only where packets are encrypted. */
+  readonly lastHandshake?: number | null;
 }
 
 /** One thing that can be wanted, refused and in force: an offload, a buffer size. */
@@ -61,7 +65,7 @@ export interface BackendStatus {
 }
 
 /**
- * How packets get from one host to another: everything that differs between `udp`, `vxlan` and `host-gw`.
+ * How packets get from one host to another: everything that differs between `udp`, `vxlan`, `host-gw` and `wireguard`.
  *
  * Life: `attributes` → (a lease is acquired) → `start` → any number of `setPeers`, `status` → `stop`. All calls are made by
  * the control thread, never two at once (`status` excepted, which is synchronous).

@@ -7,10 +7,19 @@ import { UdpBackend } from './udp/udp-backend.js';
 import { readUdpPort, UDP_OVERHEAD, UDP_PORT } from './udp/wire.js';
 import { KERNEL_PORT, readVxlanOptions, VXLAN_OVERHEAD, vxlanDevice } from './vxlan/options.js';
 import { VxlanBackend } from './vxlan/vxlan-backend.js';
+import {
+  readWireguardOptions,
+  WIREGUARD_DEVICE,
+  WIREGUARD_OVERHEAD,
+  WIREGUARD_PORT,
+  type WireguardDaemonOptions,
+} from './wireguard/options.js';
+import { WireguardBackend } from './wireguard/wireguard-backend.js';
 
 /** What each backend wants to know besides its context. */
 export interface BackendOptions {
   readonly udp: UdpBackendOptions;
+  readonly wireguard: WireguardDaemonOptions;
   /** Where small things are kept until the next start. */
   readonly runDirectory: string;
 }
@@ -67,6 +76,15 @@ export const backendKinds: readonly BackendKind[] = [
     deviceName: () => null,
     checkOptions: () => {},
     make: (context) => new HostGwBackend(context),
+  },
+  {
+    type: 'wireguard',
+    overhead: WIREGUARD_OVERHEAD,
+    defaultPort: WIREGUARD_PORT,
+    port: (options) => readWireguardOptions(options).options.port,
+    deviceName: () => WIREGUARD_DEVICE,
+    checkOptions: (options) => void readWireguardOptions(options),
+    make: (context, { wireguard, udp }) => new WireguardBackend(context, wireguard, udp),
   },
 ];
 

@@ -36,8 +36,8 @@ export async function replaceFile(path: string, text: string, mode = 0o644): Pro
 }
 
 /** Makes a complete file unless one of this name exists; says whether it did. Atomic across processes. */
-export async function createFile(path: string, text: string): Promise<boolean> {
-  const temporary = await writeTemporary(dirname(path), text, 0o644);
+export async function createFile(path: string, text: string, mode = 0o644): Promise<boolean> {
+  const temporary = await writeTemporary(dirname(path), text, mode);
   try {
     await link(temporary, path); // unlike rename, refuses to replace
     return true;

@@ -80,10 +80,11 @@ function tryUrl(text: string): URL | null {
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
 const logLevel = oneOf(...LOG_LEVELS);
 
-type WithoutGroup<Each> = Each extends unknown ? Omit<Each, 'group' | 'env'> : never;
+/** `env` only where the variable is not called by the flag's name. */
+type WithoutGroup<Each> = Each extends unknown ? Omit<Each, 'group' | 'env'> & { readonly env?: string } : never;
 type Row = WithoutGroup<Flag>;
 type Of<Kind extends Flag['kind']> = Extract<Row, { readonly kind: Kind }>;
-type More<Kind extends Flag['kind']> = Pick<Of<Kind>, 'rule' | 'show' | 'hidden'>;
+type More<Kind extends Flag['kind']> = Pick<Of<Kind>, 'rule' | 'show' | 'hidden' | 'env'>;
 
 /** A flag: its name, what stands for its value in the help text, its default, the help. */
 const text = (name: string, placeholder: string, standard: string, help: string, more: More<'string'> = {}): Row => {
@@ -215,6 +216,27 @@ const tweedFlags: readonly Row[] = [
     'let packets of the udp backend stay in the kernel (eBPF): in by route, or direct to the container; auto: the best that is safe here',
     { rule: oneOf('off', 'route', 'direct', 'auto') },
   ),
+  text(
+    'wireguard-engine',
+    'auto|kernel|user',
+    'auto',
+    'who encrypts for the wireguard backend; auto: the kernel where it can, else this process',
+    { rule: oneOf('auto', 'kernel', 'user') },
+  ),
+  text(
+    'wireguard-key-file',
+    'FILE',
+    '/run/flannel/wgkey',
+    "where this host's private key is kept; made when it is absent",
+    { rule: absolutePath, env: 'WIREGUARD_KEY_FILE' },
+  ),
+  text(
+    'wireguard-socket-dir',
+    'DIR',
+    '/var/run/wireguard',
+    'where "wg show" finds the device of -wireguard-engine user',
+    { rule: absolutePath },
+  ),
   yesOrNo('release-on-exit', false, 'give the lease back on exit; without it a restart finds its subnet again'),
   yesOrNo(
     'clean-up-on-exit',
@@ -242,7 +264,8 @@ const commandFlags: readonly Row[] = [
 ];
 
 function group(rows: readonly Row[], name: Flag['group'], prefix: string): Flag[] {
-  return rows.map((row) => ({ ...row, group: name, env: `${prefix}_${row.name.toUpperCase().replaceAll('-', '_')}` }));
+  const variableOf = (row: Row) => `${prefix}_${row.name.toUpperCase().replaceAll('-', '_')}`;
+  return rows.map((row) => ({ ...row, group: name, env: row.env ?? variableOf(row) }));
 }
 
 export const runFlags: readonly Flag[] = [

@@ -99,6 +99,11 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
       txQueueLength: number('txqueuelen'),
       kernelPath: text('kernel-path') as DaemonOptions['udp']['kernelPath'],
     },
+    wireguard: {
+      engine: text('wireguard-engine') as 'auto' | 'kernel' | 'user',
+      keyFile: text('wireguard-key-file'),
+      socketDirectory: text('wireguard-socket-dir'),
+    },
     cleanUpOnExit: yes('clean-up-on-exit'),
     subnetFile: path.resolve(text('subnet-file')),
     runDirectory: text('run-dir').replace(/(?<=.)\/+$/, ''),

@@ -90,10 +90,16 @@ export function needsOf(options: DaemonOptions, release = kernelRelease()): Need
   const { keyFile, certFile, caFile, endpoints } = options.registry;
   const directories = endpoints.filter((each) => each.startsWith('file://')).map((each) => fileURLToPath(each));
   return {
-    read: [process.execPath, process.argv[1] ?? '', keyFile ?? '', certFile ?? '', caFile ?? ''].filter(
-      (file) => file !== '' && fs.existsSync(file),
-    ),
-    written: [options.runDirectory, path.dirname(options.subnetFile), ...directories],
+    read: [
+      ...[process.execPath, process.argv[1] ?? '', keyFile ?? '', certFile ?? '', caFile ?? ''],
+      options.wireguard.keyFile,
+    ].filter((file) => file !== '' && fs.existsSync(file)),
+    written: [
+      options.runDirectory,
+      ...[options.subnetFile, options.wireguard.keyFile].map((file) => path.dirname(file)),
+      options.wireguard.socketDirectory,
+      ...directories,
+    ],
     also: neededByKernelPath(options.udp.kernelPath, release),
   };
 }

@@ -24,11 +24,20 @@ const patienceMs = 20_000;
 export function daemonCommand(options: LabOptions, files: LabFiles, host: HostState): string[] {
   const own = options.daemonCommand.length === 0;
   return [
-    ...(own ? [process.execPath, program, 'run', '--run-dir', files.runFolder(host.name)] : options.daemonCommand),
+    ...(own
+      ? [process.execPath, program, 'run', ...ownFolders(options, files.runFolder(host.name))]
+      : options.daemonCommand),
     ...['--etcd-endpoints', registryEndpoint(options, files), '--iface', 'eth0'],
     ...['--subnet-file', files.subnetFile(host.name), '--ip-masq'],
     ...(host.daemonArgs ?? options.daemonArgs),
   ];
+}
+
+/** What hosts would otherwise share, since the lab gives them networks of their own but no file systems. */
+function ownFolders({ backend }: LabOptions, folder: string): string[] {
+  const words = ['--run-dir', folder];
+  if (backend !== 'wireguard') return words;
+  return [...words, '--wireguard-key-file', `${folder}/wgkey`, '--wireguard-socket-dir', `${folder}/wireguard`];
 }
 
 /** Starts the daemon of a host unless it is running, and waits until it has written its subnet file anew. */

@@ -3,7 +3,7 @@ import { LabError, LabOptionError } from './errors.js';
 import { checkLabName, defaultLabName } from './names.js';
 
 export const registryKinds = ['etcd', 'directory'] as const;
-export const backendKinds = ['udp', 'vxlan', 'host-gw'] as const;
+export const backendKinds = ['udp', 'vxlan', 'host-gw', 'wireguard'] as const;
 
 /** What a lab is made of, complete and checked. It is kept in the lab's state, so every member survives JSON. */
 export interface LabOptions {

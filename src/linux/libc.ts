@@ -70,6 +70,9 @@ export const control = {
   socket: call<[domain: number, type: number, protocol: number]>('int socket(int domain, int type, int protocol)'),
   bind: call<Address>('int bind(int fd, const void *address, unsigned int length)'),
   connect: call<Address>('int connect(int fd, const void *address, unsigned int length)'),
+  sendto: call<[fd: number, buffer: Uint8Array, length: number, flags: number, to: Uint8Array, toLength: number]>(
+    'intptr_t sendto(int fd, const void *buffer, size_t length, int flags, const void *to, unsigned int toLength)',
+  ),
   setsockopt: call<[...Option, value: Uint8Array, length: number]>(
     'int setsockopt(int fd, int level, int name, const void *value, unsigned int length)',
   ),

@@ -153,6 +153,13 @@ function addPeers(backend: BackendStatus, gauge: Family, counter: Family): void 
     'When the last packet came from the peer, Unix time; absent when none came.',
     labelled.flatMap(([labels, { lastReceived }]) => (lastReceived === null ? [] : [[labels, lastReceived / 1000]])),
   );
+  gauge(
+    'tweed_peer_last_handshake_time_seconds',
+    'When the session with the peer was made, Unix time; absent when there is none, or nothing is encrypted.',
+    labelled.flatMap(([labels, { lastHandshake }]) =>
+      typeof lastHandshake === 'number' ? [[labels, lastHandshake / 1000] satisfies Sample] : [],
+    ),
+  );
 }
 
 function labelNames(samples: readonly Sample[]): string[] {

@@ -55,7 +55,7 @@ function backendLines(backend: BackendStatus, now: number): string[] {
     const sorted = [...backend.peers].sort((a, b) => subnetNumber(a) - subnetNumber(b));
     lines.push(
       ...alignColumns([
-        ['  subnet', 'public address', 'received', '', 'sent', '', 'last packet'],
+        ['  subnet', 'public address', 'received', '', 'sent', '', 'last packet', ...sessionTitles(sorted)],
         ...sorted.map((peer) => peerRow(peer, now)),
       ]),
     );
@@ -105,7 +105,18 @@ function peerRow(peer: PeerStatus, now: number): string[] {
     ...countCells(peer.rxPackets, peer.rxBytes),
     ...countCells(peer.txPackets, peer.txBytes),
     lastPacket(peer, now),
+    ...sessionCells(peer, now),
   ];
+}
+
+function sessionTitles(peers: readonly PeerStatus[]): string[] {
+  return peers.some(({ lastHandshake }) => lastHandshake !== undefined) ? ['handshake', 'endpoint'] : [];
+}
+
+function sessionCells({ lastHandshake, endpoint }: PeerStatus, now: number): string[] {
+  if (lastHandshake === undefined) return [];
+  const age = lastHandshake === null ? 'none yet' : `${formatDuration((now - lastHandshake) / 1000)} ago`;
+  return [age, endpoint ?? '–'];
 }
 
 /** Where the kernel forwards, nobody counts by peer. */

@@ -34,9 +34,14 @@ export function isFlannelVxlan({ name, kind }: Pick<LinkState, 'name' | 'kind'>)
   return kind === 'vxlan' && /^flannel\.\d+$/.test(name);
 }
 
+/** The kernel's WireGuard device, named as flannel's. */
+function isFlannelWireguard({ name, kind }: Pick<LinkState, 'name' | 'kind'>): boolean {
+  return kind === 'wireguard' && name === 'flannel-wg';
+}
+
 /**
- * Removes the VXLAN devices that served the overlay, except the own one. A device counts only when it has an address in
- * the overlay's networks, or a route into them: another overlay on this host keeps its device.
+ * Removes the VXLAN and WireGuard devices that served the overlay, except the own one. A device counts only when it has an
+ * address in the overlay's networks, or a route into them: another overlay on this host keeps its device.
  *
  * @returns one line of text for each that was removed
  */
@@ -44,7 +49,9 @@ export async function removeFormerDevices(
   { networks, ownDevice }: RouteOwnership,
   { ip }: Pick<Kernel, 'ip'>,
 ): Promise<readonly string[]> {
-  const others = (await readLinks(ip)).filter((link) => isFlannelVxlan(link) && link.name !== ownDevice);
+  const others = (await readLinks(ip)).filter(
+    (link) => (isFlannelVxlan(link) || isFlannelWireguard(link)) && link.name !== ownDevice,
+  );
   if (others.length === 0) return [];
   const routes = await readNetworkRoutes(networks, ip);
   const inside = ({ address }: Prefix) => networks.some((network) => contains(network, address));
@@ -53,7 +60,7 @@ export async function removeFormerDevices(
       addresses.some(inside) || routes.some(({ device, destination }) => device === name && inside(destination)),
   );
   for (const { name } of former) await ip.run('link', 'del', name);
-  return former.map(({ name }) => `removed ${name}, which the vxlan backend had left behind`);
+  return former.map(({ name, kind }) => `removed ${name}, which the ${kind} backend had left behind`);
 }
 
 /**

@@ -14,7 +14,8 @@ interface InForce {
   readonly descriptors: Descriptors;
   readonly plane: DataPlane;
   readonly threads: 1 | 2;
-  readonly kernelPath: Pick<KernelPathKeeper, 'feature'>;
+  /** Only the `udp` backend's packets can go by it. */
+  readonly kernelPath?: Pick<KernelPathKeeper, 'feature'>;
 }
 
 /** What was wanted of offloads, threads and buffers, what is in force, and why the two differ. */
@@ -74,6 +75,6 @@ export function featuresOf(
     { name: 'forwarder_threads', wanted: String(forwarderThreads), inForce: String(threads), reason: '' },
     buffer('send_buffer', socket.sendBuffer),
     buffer('receive_buffer', socket.receiveBuffer),
-    kernelPath.feature(),
+    ...(kernelPath === undefined ? [] : [kernelPath.feature()]),
   ];
 }

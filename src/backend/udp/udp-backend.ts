@@ -266,7 +266,7 @@ async function interfaceIndex(name: string): Promise<number> {
 }
 
 /** Which kinds of merged packets the TUN takes. @param address the device's own, host order */
-function probeMerging({ memory, layout, control }: DataPlane, { tun }: Descriptors, address: number) {
+export function probeMerging({ memory, layout, control }: DataPlane, { tun }: Descriptors, address: number) {
   if (!tun.tso) return { tcp: false, udp: false };
   const errno = probeMergedWrite(memory, layout.rx, tun.fd, address);
   if (errno === 0) return { tcp: true, udp: tun.uso };

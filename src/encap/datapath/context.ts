@@ -13,10 +13,17 @@ export interface ForwarderContext {
   readonly control: ControlBlock;
   readonly counters: Readonly<Record<Direction, Counters>>;
   readonly options: ForwarderOptions;
+  /** Calls the control thread; seldom, and once for as long as it has not come. */
+  readonly call: () => void;
 }
 
 /** Looks at the memory as `options.layout` has it. Every thread makes its own context of the same memory. */
-export function makeContext(memory: SharedMemory, sys: Syscalls, options: ForwarderOptions): ForwarderContext {
+export function makeContext(
+  memory: SharedMemory,
+  sys: Syscalls,
+  options: ForwarderOptions,
+  call: () => void = () => {},
+): ForwarderContext {
   const { control, txCounters, rxCounters } = options.layout;
   return {
     memory,
@@ -25,5 +32,6 @@ export function makeContext(memory: SharedMemory, sys: Syscalls, options: Forwar
     control: new ControlBlock(memory.i32, control),
     counters: { tx: new Counters(memory.f64, txCounters), rx: new Counters(memory.f64, rxCounters) },
     options,
+    call,
   };
 }

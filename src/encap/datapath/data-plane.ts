@@ -47,14 +47,21 @@ export class DataPlane {
    * Starts one thread for both directions, or one for each, and waits until they run. None does when this throws.
    *
    * @param onEnd told when a thread ends that was not stopped, with the error that ended it or null
+   * @param onCall told when a forwarder calls the control thread
    */
   async start(
     options: ForwarderOptions,
     threads: 1 | 2,
     onEnd: (directions: readonly Direction[], error: Error | null) => void,
+    onCall?: () => void,
   ): Promise<void> {
     this.#shares = SHARES[threads];
-    this.#threads = await ForwarderThreads.start(this.memory, this.control, options, threads, onEnd);
+    this.#threads = await ForwarderThreads.start(this.memory, this.control, options, threads, onEnd, onCall);
+  }
+
+  /** Has the forwarders told that there may be news for them. */
+  wake(): void {
+    this.#threads?.wake();
   }
 
   /** Ends the threads and waits until they have; the descriptors that they used may be closed then. */

@@ -27,6 +27,8 @@ export interface Forwarder {
    * @returns why it ended: EAGAIN or EINTR when all is well, else the errno with which the forwarder has to give up
    */
   turn(): number;
+  /** The control thread has woken the loop: there may be news for it besides what lies in the control block. */
+  woken?(): void;
 }
 
 /** A send waits no longer than this, in milliseconds, for a device whose queue is full. */
@@ -49,6 +51,8 @@ export class ForwarderLoop {
   readonly #socket: number;
   /** The forwarder among ours that reads the socket. */
   #receiver: Forwarder | undefined;
+  /** Somebody wrote to the eventfd, and the forwarders have not been told. */
+  #wasWoken = false;
 
   /**
    * @param thread which of the threads it is, from 0
@@ -91,9 +95,16 @@ export class ForwarderLoop {
       this.#clearWake(wake);
       this.#control.enterTurn(this.#thread);
       const goesOn = this.#turns(forwarders);
+      if (this.#wasWoken) this.#tell(forwarders);
       this.#control.leaveTurn(this.#thread);
       if (!goesOn) return;
     }
+    this.#tell(forwarders);
+  }
+
+  #tell(forwarders: readonly Forwarder[]): void {
+    this.#wasWoken = false;
+    for (const forwarder of forwarders) forwarder.woken?.();
   }
 
   /** Gives each forwarder that has something to read a turn. @returns false when one of them cannot go on */
@@ -145,6 +156,8 @@ export class ForwarderLoop {
   }
 
   #clearWake(pollfd: number): void {
-    if (this.#events(pollfd) !== 0) this.#sys.read(this.#wake, this.#scratchAddress, 8);
+    if (this.#events(pollfd) === 0) return;
+    this.#sys.read(this.#wake, this.#scratchAddress, 8);
+    this.#wasWoken = true;
   }
 }

@@ -1,4 +1,15 @@
+import type { TransportLayout } from '../../wireguard/transport-layout.js';
 import type { Layout } from '../forwarding/layout.js';
+
+/**
+ * Datagrams are WireGuard's. The number of a peer's record is the same in `layout` as in the forwarding table. The tunnel is
+ * no hop then: inner packets arrive as they were sent, TTL included, as they do between other WireGuard devices.
+ */
+export interface SealingOptions {
+  readonly layout: TransportLayout;
+  /** The device's MTU, in bytes. */
+  readonly mtu: number;
+}
 
 /** What both forwarders are told at their start; plain data, handed to their threads. Addresses in host order. */
 export interface ForwarderOptions {
@@ -18,7 +29,7 @@ export interface ForwarderOptions {
   readonly mtu: number;
   /** The underlay may hand on what the sender's kernel left unfinished: see encap/wire/unfinished.ts. */
   readonly mayBeUnfinished: boolean;
-  /** Bytes that the underlay adds to an inner packet: its IPv4 and UDP headers. */
+  /** Bytes that the underlay adds to a datagram: its IPv4 and UDP headers. */
   readonly encapsulationOverhead: number;
   /** Most datagrams in one send; 1 when segmented sends are off. */
   readonly maxSegments: number;
@@ -34,4 +45,6 @@ export interface ForwarderOptions {
   readonly overlayAddress: number;
   readonly icmpPerSecond: number;
   readonly icmpBurst: number;
+  /** Without it inner packets travel as they are. */
+  readonly sealing?: SealingOptions;
 }

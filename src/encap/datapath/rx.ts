@@ -42,6 +42,7 @@ import {
   toNetworkOrder,
 } from '../../linux/structs.js';
 import { VNET_HEADER_BYTES } from '../../tun/virtio.js';
+import type { Opener } from '../../wireguard/opener.js';
 import { Rx, RxDrop } from '../forwarding/counters.js';
 import { RX_BYTES } from '../forwarding/layout.js';
 import {
@@ -69,11 +70,14 @@ import { completeChecksum, isUnfinished, noteUnfinished } from '../wire/unfinish
 import type { ForwarderContext } from './context.js';
 import type { Forwarder } from './loop.js';
 import { Refusals } from './refusals.js';
+import { createOpener } from './sealing.js';
 
 /** What one receive may bring: a run of datagrams, at most 64 KiB. */
 const SLOT_BYTES = 65_536;
 /** Slots are staggered, so that their first bytes do not all compete for the same lines of the cache. */
 const SLOT_STRIDE = SLOT_BYTES + 1536;
+/** Room for a sender's address of any family; zeros behind an IPv4 one. */
+const NAME_STRIDE = 32;
 /** Space for `int` of UDP_GRO. */
 const CONTROL_BYTES = CMSG_SPACE;
 export const MAX_RECEIVE_SLOTS = 64;
@@ -89,6 +93,8 @@ export class RxForwarder implements Forwarder {
   readonly #counters: ForwarderContext['counters']['rx'];
   readonly #control: ForwarderContext['control'];
   readonly #merger: Merger;
+  /** Null where datagrams are inner packets. */
+  readonly #opener: Opener | null;
   readonly #mergingTcp: Refusals;
   readonly #mergingUdp: Refusals;
   readonly #icmpOptions: IcmpErrorOptions;
@@ -147,6 +153,7 @@ export class RxForwarder implements Forwarder {
     this.#sum = sum;
     this.#zeroVnet = regions.take(VNET_HEADER_BYTES);
     this.#vnet = regions.take(VNET_HEADER_BYTES);
+    this.#opener = options.sealing === undefined ? null : createOpener(context, regions, options.sealing);
     this.#singleIov = regions.take(2 * IOVEC_BYTES);
     this.#singleAddress = memory.base + this.#singleIov + this.#skip * IOVEC_BYTES;
     memory.setPointer(this.#singleIov, this.#zeroVnet);
@@ -165,7 +172,7 @@ export class RxForwarder implements Forwarder {
     const slots = Math.min(options.receiveSlots, MAX_RECEIVE_SLOTS);
     this.#messages = regions.take(slots * MMSGHDR_BYTES);
     this.#messagesAddress = memory.base + this.#messages;
-    this.#names = regions.take(slots * SOCKADDR_IN_BYTES);
+    this.#names = regions.take(slots * NAME_STRIDE);
     this.#controls = regions.take(slots * CONTROL_BYTES);
     const iov = regions.take(slots * IOVEC_BYTES);
     this.#slots = regions.take(slots * SLOT_STRIDE, 4096);
@@ -173,7 +180,7 @@ export class RxForwarder implements Forwarder {
       const message = this.#messages + slot * MMSGHDR_BYTES;
       memory.setPointer(iov + slot * IOVEC_BYTES, this.#slots + slot * SLOT_STRIDE);
       memory.u32[(iov + slot * IOVEC_BYTES + IOVEC_LENGTH) >>> 2] = SLOT_BYTES;
-      memory.setPointer(message + MSGHDR_NAME, this.#names + slot * SOCKADDR_IN_BYTES);
+      memory.setPointer(message + MSGHDR_NAME, this.#names + slot * NAME_STRIDE);
       memory.setPointer(message + MSGHDR_IOV, iov + slot * IOVEC_BYTES);
       memory.u32[(message + MSGHDR_IOV_COUNT) >>> 2] = 1;
       memory.setPointer(message + MSGHDR_CONTROL, this.#controls + slot * CONTROL_BYTES);
@@ -208,6 +215,7 @@ export class RxForwarder implements Forwarder {
         this.#prepare(slot);
       }
       this.#write();
+      this.#opener?.reset();
       if (this.#fatal !== 0) return this.#fatal;
       // fewer than asked for: the queue was empty
       if (received < slots) break;
@@ -235,7 +243,7 @@ export class RxForwarder implements Forwarder {
     if (count > 1) this.#counters.add(Rx.coalesced_datagrams, count);
     if ((u32[(message + MSGHDR_FLAGS) >>> 2] & MSG_TRUNC) !== 0) return this.#counters.drop(RxDrop.truncated, count);
 
-    const name = this.#names + slot * SOCKADDR_IN_BYTES;
+    const name = this.#names + slot * NAME_STRIDE;
     const sender = i32[(name + SOCKADDR_ADDRESS) >>> 2];
     if (this.#options.checkSenders) {
       const known =
@@ -247,7 +255,25 @@ export class RxForwarder implements Forwarder {
     const end = start + length;
     if (length === 0) return this.#counters.drop(RxDrop.short, 1);
     this.#alone = this.#received === 1 && count === 1;
+    if (this.#opener !== null) return this.#open(this.#opener, start, end, size, name);
     for (let at = start; at < end; at += size) this.#packet(at, Math.min(size, end - at), sender);
+  }
+
+  /** The same of datagrams that are sealed. What they hold stays in the opener's arena until it is written. */
+  #open(opener: Opener, start: number, end: number, size: number, name: number): void {
+    for (let at = start; at < end; at += size) {
+      const length = Math.min(size, end - at);
+      if (!opener.fits(length)) {
+        this.#write();
+        opener.reset();
+      }
+      const packet = opener.open(at, length, name);
+      if (packet > 0) this.#packet(opener.at, packet, opener.peer);
+    }
+  }
+
+  woken(): void {
+    this.#opener?.forget();
   }
 
   /** Length of each datagram of a run, the last excepted; the whole length where there is no run. */
@@ -262,7 +288,7 @@ export class RxForwarder implements Forwarder {
     return size > 0 ? size : length;
   }
 
-  /** Decides about one inner packet: to the merger, or counted under the reason why not. @param sender network order */
+  /** Decides about one inner packet: to the merger, or counted under the reason why not. @param sender network order; the peer's number of one that was sealed */
   #packet(at: number, length: number, sender: number): void {
     const { u8, view } = this.#memory;
     const counters = this.#counters;
@@ -275,18 +301,21 @@ export class RxForwarder implements Forwarder {
     if (u8[at + IPV4_TTL] === 0) return counters.drop(RxDrop.ttl_zero, 1);
 
     const peer = this.#peerOf(get32(view, at + IPV4_SOURCE));
-    if (this.#options.checkSenders && !this.#mayComeFrom(at, peer, sender)) {
+    const sealed = this.#opener !== null;
+    if (sealed ? peer !== sender : this.#options.checkSenders && !this.#mayComeFrom(at, peer, sender)) {
       return counters.drop(RxDrop.spoofed_source, 1);
     }
     if (((get32(view, at + IPV4_DESTINATION) ^ this.#options.subnet) & this.#options.subnetMask) !== 0) {
       return counters.drop(RxDrop.foreign_destination, 1);
     }
-    if (u8[at + IPV4_TTL] === 1) {
-      counters.drop(RxDrop.ttl_expired, 1);
-      if (peer !== NO_VALUE) this.#timeExceeded(at, length, peer);
-      return;
+    if (!sealed) {
+      if (u8[at + IPV4_TTL] === 1) {
+        counters.drop(RxDrop.ttl_expired, 1);
+        if (peer !== NO_VALUE) this.#timeExceeded(at, length, peer);
+        return;
+      }
+      decrementTtl(u8, at);
     }
-    decrementTtl(u8, at);
     this.#account(peer, length);
     if (this.#options.mayBeUnfinished && isUnfinished(u8, view, at, length)) return this.#writeUnfinished(at, length);
     if (this.#alone || !this.#merger.enabled) return this.#writeAlone(at, length);

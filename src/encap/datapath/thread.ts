@@ -31,8 +31,15 @@ export interface ForwarderThread {
   readonly ended: Promise<Error | null>;
 }
 
-/** Starts a thread that forwards in one direction or in both, and waits until it runs. */
-export async function startForwarder(data: ForwarderThreadData): Promise<ForwarderThread> {
+/**
+ * Starts a thread that forwards in one direction or in both, and waits until it runs.
+ *
+ * @param onCall told when a forwarder calls the control thread
+ */
+export async function startForwarder(
+  data: ForwarderThreadData,
+  onCall: () => void = () => {},
+): Promise<ForwarderThread> {
   const name = data.tweedForwarder.join('-');
   const worker = new Worker(fileURLToPath(import.meta.url), { workerData: data, name: `tweed-${name}` });
   const ended = new Promise<Error | null>((resolve) => {
@@ -44,11 +51,13 @@ export async function startForwarder(data: ForwarderThreadData): Promise<Forward
     ended.then((error) => error ?? new Error(`the ${name} forwarder ended at once`)),
   ]);
   if (failed !== null) throw failed;
+  worker.on('message', onCall);
   return { ended };
 }
 
 function runForwarders({ tweedForwarder: directions, memory, options, thread, wake }: ForwarderThreadData): void {
-  const context = makeContext(SharedMemory.attach(memory), syscalls, options);
+  const call = () => parentPort?.postMessage('call');
+  const context = makeContext(SharedMemory.attach(memory), syscalls, options, call);
   const loop = new ForwarderLoop(context, thread, wake);
   const forwarders = directions.map((direction) =>
     direction === 'tx' ? new TxForwarder(context, socketOutlet(context, loop)) : new RxForwarder(context),

@@ -30,7 +30,7 @@ export class ForwarderThreads {
    * Node joins its worker threads when the process exits, even by `process.exit` or an uncaught error, and a forwarder
    * sleeps until it is woken. Without this the process would never end.
    */
-  readonly #atExit = () => this.#wake();
+  readonly #atExit = () => this.#end();
 
   private constructor(block: ControlBlock, wakes: readonly number[]) {
     this.#block = block;
@@ -42,6 +42,7 @@ export class ForwarderThreads {
    * ended when this throws.
    *
    * @param onEnd told when a thread ends that was not stopped, with the error that ended it or null
+   * @param onCall told when a forwarder calls the control thread
    */
   static async start(
     memory: SharedMemory,
@@ -49,6 +50,7 @@ export class ForwarderThreads {
     options: ForwarderOptions,
     threads: 1 | 2,
     onEnd: (directions: readonly Direction[], error: Error | null) => void,
+    onCall: () => void = () => {},
   ): Promise<ForwarderThreads> {
     const shares = SHARES[threads];
     const wakes = shares.map(makeEventfd);
@@ -56,13 +58,10 @@ export class ForwarderThreads {
     process.once('exit', all.#atExit);
     const started = await Promise.allSettled(
       shares.map((directions, thread) =>
-        startForwarder({
-          tweedForwarder: directions,
-          memory: memory.memory,
-          options,
-          thread,
-          wake: wakes[thread],
-        }),
+        startForwarder(
+          { tweedForwarder: directions, memory: memory.memory, options, thread, wake: wakes[thread] },
+          onCall,
+        ),
       ),
     );
     for (const [i, outcome] of started.entries()) {
@@ -82,15 +81,20 @@ export class ForwarderThreads {
 
   /** Ends them and waits until they have; the descriptors that they used may be closed then. */
   async stop(): Promise<void> {
-    this.#wake();
+    this.#end();
     await Promise.all(this.#threads.map(({ ended }) => ended));
     process.removeListener('exit', this.#atExit);
     for (const wake of this.#wakes) control.close(wake);
   }
 
   /** Asks them to end and wakes them to see it. */
-  #wake(): void {
+  #end(): void {
     this.#block.requestStop();
+    this.wake();
+  }
+
+  /** Has their forwarders told that there may be news for them. */
+  wake(): void {
     const one = new Uint8Array(8);
     one[0] = 1;
     for (const wake of this.#wakes) control.write(wake, one, one.length);

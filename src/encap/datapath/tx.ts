@@ -45,9 +45,9 @@ import {
 } from '../wire/icmp.js';
 import { completeChecksum, HEADER_STRIDE, Segmenter } from '../wire/segment.js';
 import type { ForwarderContext } from './context.js';
-import { DatagramBatch } from './datagram-batch.js';
 import type { Forwarder } from './loop.js';
 import type { Outlet } from './outlet.js';
+import { createBatch, type OutgoingBatch } from './sealed-batch.js';
 
 /** The longest packet that a TUN hands over. */
 const MAX_PACKET = 65_536;
@@ -66,7 +66,9 @@ export class TxForwarder implements Forwarder {
   readonly #options: ForwarderContext['options'];
   readonly #counters: ForwarderContext['counters']['tx'];
   readonly #control: ForwarderContext['control'];
-  readonly #batch: DatagramBatch;
+  readonly #batch: OutgoingBatch;
+  /** Does the tunnel take one off the inner TTL? */
+  readonly #isHop: boolean;
   readonly #segmenter: Segmenter;
   readonly #icmpOptions: IcmpErrorOptions;
   readonly #icmpLimit: RateLimit;
@@ -104,7 +106,8 @@ export class TxForwarder implements Forwarder {
     this.#icmpOptions = { memory, sum, to: icmp, source: options.icmpSource };
     const zeroVnet = regions.take(VNET_HEADER_BYTES);
     this.#segmenter = new Segmenter(memory, sum, regions.take(HEADER_STRIDE));
-    this.#batch = new DatagramBatch(context, regions, outlet, (packet, available, pathMtu) =>
+    this.#isHop = options.sealing === undefined;
+    this.#batch = createBatch(context, regions, outlet, (packet, available, pathMtu) =>
       this.#fragmentationNeeded(packet, available, pathMtu),
     );
     this.#arena = regions.take(ARENA_BYTES, 4096);
@@ -156,6 +159,10 @@ export class TxForwarder implements Forwarder {
     return EAGAIN;
   }
 
+  woken(): void {
+    this.#batch.woken?.();
+  }
+
   /** Decides about one packet of the TUN: into the batch, or counted under the reason why not. */
   #packet(at: number, length: number): void {
     const { u8, view } = this.#memory;
@@ -167,11 +174,13 @@ export class TxForwarder implements Forwarder {
 
     const peer = this.#peerOf(get32(view, at + IPV4_DESTINATION));
     if (peer === NO_VALUE) return this.#noRoute(at, length);
-    if (u8[at + IPV4_TTL] <= 1) {
-      this.#counters.drop(TxDrop.ttl_expired, 1);
-      return this.#sendIcmp(TIME_EXCEEDED, at, length, 0);
+    if (this.#isHop) {
+      if (u8[at + IPV4_TTL] <= 1) {
+        this.#counters.drop(TxDrop.ttl_expired, 1);
+        return this.#sendIcmp(TIME_EXCEEDED, at, length, 0);
+      }
+      decrementTtl(u8, at);
     }
-    decrementTtl(u8, at);
     if (!this.#options.vnetHeader) this.#whole(peer, at, length);
     else if (u8[this.#vnet + VNET_GSO_TYPE] === VNET_GSO_NONE) this.#single(peer, at, length);
     else this.#superPacket(peer, at, length);

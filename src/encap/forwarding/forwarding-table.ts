@@ -9,7 +9,7 @@
 import type { Prefix } from '../../base/ipv4.js';
 import { AF_INET } from '../../linux/constants.js';
 import type { SharedMemory } from '../../linux/memory.js';
-import { putSockaddrIn, SOCKADDR_ADDRESS, toNetworkOrder } from '../../linux/structs.js';
+import { putSockaddrIn, SOCKADDR_ADDRESS, SOCKADDR_PORT, toNetworkOrder } from '../../linux/structs.js';
 import type { ControlBlock } from './control-block.js';
 import type { Layout } from './layout.js';
 import { NumberPool } from './number-pool.js';
@@ -28,6 +28,8 @@ export interface Peer {
   readonly subnet: Prefix;
   /** Host order. */
   readonly publicIp: number;
+  /** UDP port; the table's own where it is left out. */
+  readonly port?: number;
 }
 
 /** A peer that there is no room for, and why, in words. */
@@ -63,7 +65,10 @@ export class ForwardingTable {
   readonly #capacity: number;
   readonly #port: number;
   readonly #numbers: NumberPool;
-  readonly #peers = new Map<string, { readonly number: number; readonly subnet: Prefix; publicIp: number }>();
+  readonly #peers = new Map<
+    string,
+    { readonly number: number; readonly subnet: Prefix; publicIp: number; port: number }
+  >();
   /** How many peers live at an address: several leases may name the same host. */
   readonly #leases = new Map<number, number>();
   /** Those of the latest `replaceAll` that there was no room for. */
@@ -100,15 +105,16 @@ export class ForwardingTable {
   }
 
   /** Adds a peer, or moves a known one. @returns why not, with nothing changed; empty when it is there */
-  #put({ subnet, publicIp }: Peer): string {
+  #put({ subnet, publicIp, port = this.#port }: Peer): string {
     const key = keyOf(subnet);
     const known = this.#peers.get(key);
-    if (known?.publicIp === publicIp) return '';
+    if (known?.publicIp === publicIp && known.port === port) return '';
     if (!this.#addSender(publicIp)) return 'no room for its public address: the hosts lie in too many networks';
     if (known !== undefined) {
-      this.#moveTo(known.number, publicIp);
+      this.moveTo(known.number, publicIp, port);
       this.#removeSender(known.publicIp);
       known.publicIp = publicIp;
+      known.port = port;
       return '';
     }
     const [number] = this.#numbers.take(1) ?? [];
@@ -118,13 +124,13 @@ export class ForwardingTable {
     }
     const record = this.#records + number * PEER_BYTES;
     this.#memory.u8.fill(0, record, record + PEER_BYTES);
-    putSockaddrIn(this.#memory.u8, record + PEER_SOCKADDR, publicIp, this.#port, AF_INET);
+    putSockaddrIn(this.#memory.u8, record + PEER_SOCKADDR, publicIp, port, AF_INET);
     if (!this.subnets.set(subnet, number)) {
       this.#numbers.giveBack(number);
       this.#removeSender(publicIp);
       return 'no room for its subnet: the subnets lie in too many networks';
     }
-    this.#peers.set(key, { number, subnet, publicIp });
+    this.#peers.set(key, { number, subnet, publicIp, port });
     return '';
   }
 
@@ -157,10 +163,22 @@ export class ForwardingTable {
     }
   }
 
-  /** One store, so that no datagram goes to a half-written address. */
-  #moveTo(number: number, publicIp: number): void {
-    const word = (this.#records + number * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2;
-    Atomics.store(this.#memory.i32, word, toNetworkOrder(publicIp));
+  /** The number of the record of a peer's subnet; undefined when it has none. */
+  numberOf(subnet: Prefix): number | undefined {
+    return this.#peers.get(keyOf(subnet))?.number;
+  }
+
+  /**
+   * From now on datagrams for the peer go there, until another address or port of it comes by `replaceAll`. The address is
+   * one store, so that no datagram goes to a half-written one; the port is one more, only where it changes.
+   */
+  moveTo(number: number, address: number, port: number): void {
+    const { u8, i32 } = this.#memory;
+    const at = this.#records + number * PEER_BYTES + PEER_SOCKADDR;
+    Atomics.store(i32, (at + SOCKADDR_ADDRESS) >>> 2, toNetworkOrder(address));
+    if (((u8[at + SOCKADDR_PORT] << 8) | u8[at + SOCKADDR_PORT + 1]) === port) return;
+    const family = i32[at >>> 2] & 0xffff;
+    Atomics.store(i32, at >>> 2, ((port & 255) << 24) | ((port >>> 8) << 16) | family | 0);
   }
 
   #addSender(publicIp: number): boolean {

@@ -30,14 +30,14 @@ describe('host-gw', () => {
 describe('the choice of a backend', () => {
   const options = { runDirectory: '/nowhere' } as Parameters<typeof createBackend>[2];
 
-  it.each(['vxlan', 'host-gw'])('%s is there', (type) => {
+  it.each(['vxlan', 'host-gw', 'wireguard'])('%s is there', (type) => {
     expect(createBackend(type, contextOf({ Type: type }), options).type).toBe(type);
   });
 
-  it.each(['wireguard', 'ipip', 'aws-vpc', 'gce', 'alloc', 'extension', 'toString'])('%s is not', (type) => {
+  it.each(['ipip', 'aws-vpc', 'gce', 'alloc', 'extension', 'toString'])('%s is not', (type) => {
     const make = () => createBackend(type, contextOf({ Type: type }), options);
     expect(make).toThrow(UnknownBackendError);
-    expect(make).toThrow(/set Backend\.Type of the network config to one of: udp, vxlan, host-gw$/);
+    expect(make).toThrow(/set Backend\.Type of the network config to one of: udp, vxlan, host-gw, wireguard$/);
   });
 });
 
@@ -47,12 +47,14 @@ describe('the Backend of a configuration', () => {
     ['udp', { port: 8285 }],
     ['vxlan', { vni: 7, directrouting: true }],
     ['host-gw', {}],
+    ['wireguard', { listenport: 51820 }],
   ])('of type %s with %j is right', (type, options) => {
     expect(() => checkBackendConfig({ type, options })).not.toThrow();
   });
 
   it.each([
-    ['wireguard', {}, /no backend "wireguard"/],
+    ['ipip', {}, /no backend "ipip"/],
+    ['wireguard', { psk: 'x' }, /Backend\.PSK/],
     ['udp', { port: 'x' }, /Backend\.Port/],
     ['vxlan', { vni: -1 }, /Backend\.VNI/],
   ])('of type %s with %j is refused before any host starts', (type, options, message) => {

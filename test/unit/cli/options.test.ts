@@ -26,6 +26,7 @@ describe('options of the daemon', () => {
         txQueueLength: 1000,
         kernelPath: 'off',
       },
+      wireguard: { engine: 'auto', keyFile: '/run/flannel/wgkey', socketDirectory: '/var/run/wireguard' },
       cleanUpOnExit: false,
       dropPrivileges: true,
       subnetFile: '/run/flannel/subnet.env',

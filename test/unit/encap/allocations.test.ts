@@ -21,6 +21,9 @@ async function measure(way: string): Promise<Measurement> {
 
 describe('forwarding allocates nothing per packet', { timeout: 120_000 }, () => {
   it.each([
+    'tx super-packets, sealed',
+    'tx single packets, sealed',
+    'rx runs of TCP, opened and merged',
     'tx single packets',
     'tx packets without a virtio-net header',
     'tx super-packets',

@@ -6,6 +6,7 @@ import v8 from 'node:v8';
 import { makeContext } from '../../../../dist/encap/datapath/context.js';
 import { ForwarderLoop } from '../../../../dist/encap/datapath/loop.js';
 import { RxForwarder } from '../../../../dist/encap/datapath/rx.js';
+import { createSealer } from '../../../../dist/encap/datapath/sealing.js';
 import { TxForwarder } from '../../../../dist/encap/datapath/tx.js';
 import { Rx, readDrops, Tx } from '../../../../dist/encap/forwarding/counters.js';
 import { ForwardingTable } from '../../../../dist/encap/forwarding/forwarding-table.js';
@@ -14,6 +15,10 @@ import * as numbers from '../../../../dist/linux/constants.js';
 import { control as libc, syscalls } from '../../../../dist/linux/libc.js';
 import { RegionAllocator, SharedMemory } from '../../../../dist/linux/memory.js';
 import { putSockaddrIn } from '../../../../dist/linux/structs.js';
+import { KeySlots, SLOT_BYTES, SLOT_WINDOW } from '../../../../dist/wireguard/key-slots.js';
+import { Secret } from '../../../../dist/wireguard/keys.js';
+import { PeerRecords } from '../../../../dist/wireguard/peer-records.js';
+import { planTransport } from '../../../../dist/wireguard/transport-layout.js';
 
 const NETWORK = { address: 0x0a050000, length: 16 };
 const OURS = { address: 0x0a050100, length: 24 };
@@ -24,7 +29,12 @@ const WARM_UP = 40_000;
 /** Many: a round has some 20 KB of objects under Node 24 that have nothing to do with packets. */
 const MEASURED = 60_000;
 
-const layout = planLayout(NETWORK);
+const plain = planLayout(NETWORK);
+const behind = new RegionAllocator(plain.bytes);
+const transport = planTransport(behind, 4);
+const ownSealer = behind.take(1 << 20, 4096);
+const layout = { ...plain, bytes: behind.used };
+const sealing = { layout: transport, mtu: 1440 };
 const memory = SharedMemory.create(layout.bytes);
 const { u8, i32, u32, base } = memory;
 /** A packet with a right header checksum; the transport's own is right too, if `transport` has the field zero. */
@@ -270,7 +280,54 @@ async function overKernel(makeForwarder, feeder, inbox, bytes) {
   };
 }
 
+/** A session with the peer of the table, whose number is 0: both keys are the same, so what it seals it opens. */
+function makeSession() {
+  const slots = new KeySlots(memory, transport.keys, (bytes) => new Uint8Array(bytes).fill(7));
+  const index = slots.reserve(0);
+  const key = () => new Secret(new Uint8Array(32).fill(9));
+  slots.install(index, 0, index, { send: key(), receive: key() });
+  new PeerRecords(memory, transport.peers).setSending(0, slots.slotOf(index));
+  return transport.keys.slots + slots.slotOf(index) * SLOT_BYTES + SLOT_WINDOW;
+}
+
+/** One run of sealed packets, received over and over: the window has to forget them in between. */
+function overSealedRun(packets) {
+  const forwarder = receiver(scripted, { sealing });
+  const window = makeSession();
+  const regions = new RegionAllocator(ownSealer, ownSealer + (1 << 20));
+  const sealer = createSealer({ memory, call: () => {} }, regions, sealing);
+  const at = regions.take(2048);
+  const run = packets.map((bytes) => {
+    sealer.reset();
+    u8.set(bytes, at);
+    const length = sealer.seal(0, at, bytes.length, 0, 0);
+    return u8.slice(sealer.at, sealer.at + length);
+  });
+  const script = overScript(forwarder, run.length, concat(...run), NO_VNET, run[0].length);
+  return {
+    packets: script.packets,
+    turn(count) {
+      for (let done = 0; done < count; done += run.length) {
+        memory.f64[window >>> 3] = 0;
+        for (let word = 0; word < 4; word++) i32[((window + 8) >>> 2) + word] = 0;
+        script.turn(1);
+      }
+    },
+  };
+}
+
 const ways = {
+  'tx super-packets, sealed': () => {
+    makeSession();
+    const forwarder = transmitter(scripted, { sealing });
+    return overScript(forwarder, 43, tcp(OURS, THEIRS, 43 * 1400, 0), superHeader(1400));
+  },
+  'tx single packets, sealed': () => {
+    makeSession();
+    return overScript(transmitter(scripted, { sealing }), 1, udp(OURS, THEIRS, 36));
+  },
+  'rx runs of TCP, opened and merged': () =>
+    overSealedRun(Array.from({ length: 40 }, (_, i) => tcp(THEIRS, OURS, 1400, i * 1400))),
   'tx single packets': () => overScript(transmitter(scripted), 1, udp(OURS, THEIRS, 36)),
   'tx packets without a virtio-net header': () =>
     overScript(transmitter(scripted, { vnetHeader: false, maxSegments: 1 }), 1, udp(OURS, THEIRS, 36)),

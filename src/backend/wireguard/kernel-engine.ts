@@ -1,0 +1,224 @@
+/**
+ * The engine in the kernel: its WireGuard device, set up through `ip` and `wg`. Keys go to `wg` by its standard input, never
+ * by an argument, which every user of the host could read.
+ *
+ * The kernel forwards and follows peers that roam; what is left to do is compare the peers that it has with those that it
+ * should have, and write them anew where they differ.
+ */
+import { messageOf, TweedError } from '../../base/errors.js';
+import { type ExecResult, exec } from '../../base/exec.js';
+import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
+import { plural } from '../../base/plural.js';
+import { deviceTotals } from '../../routes/device-statistics.js';
+import type { Run } from '../../routes/ip.js';
+import { ensureLink, type WantedLink } from '../../routes/links.js';
+import { formatKey, type PrivateKey } from '../../wireguard/keys.js';
+import { hostKernel, type Kernel } from '../kernel/kernel.js';
+import type { Engine, EngineContext, EnginePeers, EngineRefusals } from './engine.js';
+import { WIREGUARD_DEVICE } from './options.js';
+import type { WireguardPeer } from './peers.js';
+
+/** The kernel, or the tool for it, has no WireGuard. */
+export class NoKernelWireguardError extends TweedError {
+  constructor(
+    /** In words. */
+    readonly reason: string,
+  ) {
+    super('WIREGUARD_NO_KERNEL', `${reason}; take -wireguard-engine user, or install what is missing`);
+  }
+}
+
+export interface KernelEngineOptions {
+  readonly network: Prefix;
+  readonly context: EngineContext;
+  readonly privateKey: PrivateKey;
+  readonly txQueueLength: number;
+  readonly kernel?: Kernel;
+  readonly run?: Run;
+}
+
+/** What `wg` said of a peer at the last look. */
+interface Observed {
+  readonly endpoint: string | null;
+  readonly lastHandshake: number | null;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+}
+
+export class KernelEngine implements Engine {
+  readonly name = 'kernel';
+  /** The kernel forwards, and nothing of ours can fail for good. */
+  readonly failed = new Promise<Error>(() => {});
+  readonly #options: KernelEngineOptions;
+  readonly #kernel: Kernel;
+  readonly #run: Run;
+  #link: WantedLink | null = null;
+  #peers: readonly WireguardPeer[] = [];
+  #configured = '';
+  #observed: ReadonlyMap<string, Observed> = new Map();
+
+  constructor(options: KernelEngineOptions) {
+    this.#options = options;
+    this.#kernel = options.kernel ?? hostKernel;
+    this.#run = options.run ?? exec;
+  }
+
+  /** @throws NoKernelWireguardError with nothing left behind */
+  async start(subnet: Prefix, peers: EnginePeers): Promise<EngineRefusals> {
+    const { network, context, txQueueLength } = this.#options;
+    await this.#make();
+    const link: WantedLink = {
+      name: WIREGUARD_DEVICE,
+      mtu: context.mtu,
+      txQueueLength,
+      address: { address: subnet.address, length: 32 },
+      networks: [network],
+      routes: [{ destination: network }],
+    };
+    this.#link = link;
+    try {
+      const { refused } = await this.setPeers(peers);
+      return refused;
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  /** Makes the device anew: one that was there had another key, or another overlay's addresses. */
+  async #make(): Promise<void> {
+    await this.#run(['wg', '--version']).catch((error) => {
+      throw new NoKernelWireguardError(`wg (package wireguard-tools) cannot be run: ${messageOf(error)}`);
+    });
+    const { ip } = this.#kernel;
+    await ip.run('link', 'del', WIREGUARD_DEVICE).catch(() => {}); // as a rule there is none
+    await ip.run('link', 'add', WIREGUARD_DEVICE, 'type', 'wireguard').catch((error) => {
+      throw new NoKernelWireguardError(`the kernel makes no WireGuard device (${messageOf(error)})`);
+    });
+  }
+
+  async setPeers({ peers }: EnginePeers): ReturnType<Engine['setPeers']> {
+    const link = this.#link;
+    if (link === null) return { mended: [], refused: new Map() };
+    const mended: string[] = [];
+    const wanted = wantedText(peers);
+    const present = await this.#read();
+    if (wanted !== this.#configured) await this.#configure(peers, wanted);
+    else if (!sameNetworks(present, peers)) {
+      await this.#configure(peers, wanted);
+      mended.push(`gave ${WIREGUARD_DEVICE} its ${plural(peers.length, 'peer')}`);
+    }
+    mended.push(...(await ensureLink(link, this.#kernel.ip)));
+    this.#observed = present;
+    this.#peers = peers;
+    return { mended, refused: new Map() };
+  }
+
+  /** `syncconf` leaves the sessions of peers alone that stay. */
+  async #configure(peers: readonly WireguardPeer[], wanted: string): Promise<void> {
+    const input = configurationText(this.#options.privateKey, this.#options.context, peers);
+    const verb = this.#configured === '' ? 'setconf' : 'syncconf';
+    await this.#run(['wg', verb, WIREGUARD_DEVICE, '/dev/stdin'], { input });
+    this.#configured = wanted;
+  }
+
+  /** By public key. Asks for no secrets: `dump` would tell them. */
+  async #read(): Promise<ReadonlyMap<string, Observed & { readonly networks: string }>> {
+    const ask = async (what: string): Promise<Map<string, string[]>> => {
+      const { stdout }: ExecResult = await this.#run(['wg', 'show', WIREGUARD_DEVICE, what]);
+      const rows = stdout.split('\n').filter((line) => line !== '');
+      return new Map(rows.map((line) => line.split('\t')).map(([key, ...values]) => [key, values]));
+    };
+    const [networks, endpoints, handshakes, transfers] = await Promise.all(
+      ['allowed-ips', 'endpoints', 'latest-handshakes', 'transfer'].map(ask),
+    );
+    return new Map(
+      [...networks].map(([key, [text = '']]) => {
+        const endpoint = endpoints.get(key)?.[0] ?? '(none)';
+        const seconds = Number(handshakes.get(key)?.[0] ?? 0);
+        const [received = '0', sent = '0'] = transfers.get(key) ?? [];
+        const observed = {
+          networks: text,
+          endpoint: endpoint === '(none)' ? null : endpoint,
+          lastHandshake: seconds === 0 ? null : seconds * 1000,
+          rxBytes: Number(received),
+          txBytes: Number(sent),
+        };
+        return [key, observed];
+      }),
+    );
+  }
+
+  status(): ReturnType<Engine['status']> {
+    const device = deviceTotals(WIREGUARD_DEVICE, this.#kernel.readStatistics('dev'));
+    return {
+      peers: this.#peers.map(({ subnet, publicIp, name }) => {
+        const seen = this.#observed.get(name);
+        return {
+          subnet: formatPrefix(subnet),
+          publicIp: formatIpv4(publicIp),
+          txPackets: null,
+          txBytes: seen?.txBytes ?? 0,
+          rxPackets: null,
+          rxBytes: seen?.rxBytes ?? 0,
+          lastReceived: null,
+          endpoint: seen?.endpoint ?? null,
+          lastHandshake: seen?.lastHandshake ?? null,
+        };
+      }),
+      features: [],
+      totals: {
+        tx_packets: device.txPackets,
+        tx_bytes: device.txBytes,
+        rx_packets: device.rxPackets,
+        rx_bytes: device.rxBytes,
+      },
+      drops: {
+        tx_dropped: device.txDrops,
+        tx_errors: device.txErrors,
+        rx_dropped: device.rxDrops,
+        rx_errors: device.rxErrors,
+      },
+    };
+  }
+
+  stuckFor(): number {
+    return 0;
+  }
+
+  async stop(): Promise<void> {
+    if (this.#link === null) return;
+    this.#link = null;
+    await this.#kernel.ip.run('link', 'del', WIREGUARD_DEVICE).catch(() => {}); // somebody else may have removed it
+  }
+}
+
+function wantedText(peers: readonly WireguardPeer[]): string {
+  return JSON.stringify(peers.map(({ name, publicIp, port, subnet }) => [name, publicIp, port, formatPrefix(subnet)]));
+}
+
+function sameNetworks(
+  present: ReadonlyMap<string, { readonly networks: string }>,
+  peers: readonly WireguardPeer[],
+): boolean {
+  return (
+    present.size === peers.length &&
+    peers.every(({ name, subnet }) => present.get(name)?.networks === formatPrefix(subnet))
+  );
+}
+
+/** As `wg setconf` reads it (wg(8), configuration file format). Holds secrets. */
+export function configurationText(
+  privateKey: PrivateKey,
+  { port, presharedKey, keepalive }: EngineContext,
+  peers: readonly WireguardPeer[],
+): string {
+  const lines = ['[Interface]', `PrivateKey = ${formatKey(privateKey.secret.bytes)}`, `ListenPort = ${port}`];
+  for (const { name, publicIp, port: theirs, subnet } of peers) {
+    lines.push('[Peer]', `PublicKey = ${name}`);
+    if (presharedKey !== null) lines.push(`PresharedKey = ${formatKey(presharedKey)}`);
+    lines.push(`Endpoint = ${formatIpv4(publicIp)}:${theirs}`, `AllowedIPs = ${formatPrefix(subnet)}`);
+    if (keepalive > 0) lines.push(`PersistentKeepalive = ${keepalive}`);
+  }
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,94 @@
+import { ConfigError } from '../../subnet/errors.js';
+import { Members } from '../../subnet/network-config/members.js';
+import { KEY_BYTES, parseKey } from '../../wireguard/keys.js';
+
+/**
+ * What flannel takes off the MTU: outer IPv6 40, UDP 8, header 16 and tag 16 of a message. Over IPv4, 60 would do, but hosts
+ * of one overlay have to agree.
+ */
+export const WIREGUARD_OVERHEAD = 80;
+export const WIREGUARD_PORT = 51_820;
+export const WIREGUARD_DEVICE = 'flannel-wg';
+/** RFC 791: every link carries this. */
+const SMALLEST_IPV4_MTU = 68;
+
+/** What the command line says of it, beside the network configuration. */
+export interface WireguardDaemonOptions {
+  readonly engine: 'auto' | 'kernel' | 'user';
+  /** Where this host's private key lies. */
+  readonly keyFile: string;
+  /** Where `wg` looks for the sockets of devices that are no kernel's. */
+  readonly socketDirectory: string;
+}
+
+/** `Backend` of the network configuration, checked, with every default filled in. */
+export interface WireguardOptions {
+  /** Null for none. The same for all peers. */
+  readonly presharedKey: Uint8Array | null;
+  readonly port: number;
+  /** Taken for the MTU of the underlay instead of its own; null: its own. */
+  readonly underlayMtu: number | null;
+  /** Seconds; 0 for none. */
+  readonly keepalive: number;
+}
+
+const NAMES = ['PSK', 'ListenPort', 'ListenPortV6', 'MTU', 'PersistentKeepaliveInterval', 'Mode'] as const;
+const MODES = ['separate', 'auto', 'ipv4', 'ipv6'];
+
+/**
+ * @returns the options, and the names that mean nothing to this backend
+ * @throws ConfigError naming the option and what it may be; never with the preshared key in it
+ */
+export function readWireguardOptions(options: Readonly<Record<string, unknown>>): {
+  readonly options: WireguardOptions;
+  readonly unknown: readonly string[];
+} {
+  const members = new Members(options, 'Backend.');
+  const mtu = members.integer('MTU', 0, 65_535) ?? 0;
+  const least = SMALLEST_IPV4_MTU + WIREGUARD_OVERHEAD;
+  if (mtu !== 0 && mtu < least) {
+    const rule = `it is the MTU between the hosts, ${least} or more; 0 takes the interface's own`;
+    throw new ConfigError('Backend.MTU', `${mtu} is not possible`, rule);
+  }
+  checkMode(members.string('Mode') || 'separate');
+  // of the device for IPv6, which is not made here; wrong values are wrong all the same
+  members.integer('ListenPortV6', 0, 65_535);
+  return {
+    options: {
+      presharedKey: readPresharedKey(members),
+      port: members.integer('ListenPort', 0, 65_535) || WIREGUARD_PORT,
+      underlayMtu: mtu === 0 ? null : mtu,
+      keepalive: members.integer('PersistentKeepaliveInterval', 0, 65_535) ?? 0,
+    },
+    unknown: members.unknown(NAMES),
+  };
+}
+
+function checkMode(mode: string): void {
+  if (!MODES.includes(mode)) {
+    throw new ConfigError(
+      'Backend.Mode',
+      `${JSON.stringify(mode)} is not possible`,
+      `it is one of ${MODES.join(', ')}`,
+    );
+  }
+  if (mode === 'ipv6') {
+    throw new ConfigError(
+      'Backend.Mode',
+      '"ipv6" is not possible',
+      'hosts reach each other by IPv4 only: leave it out',
+    );
+  }
+}
+
+function readPresharedKey(members: Members): Uint8Array | null {
+  const text = members.raw('PSK') ?? '';
+  if (text === '') return null;
+  try {
+    const key = parseKey(typeof text === 'string' ? text : '', 'PSK');
+    if (key.length === KEY_BYTES) return key;
+  } catch {
+    // said below, without the text
+  }
+  throw new ConfigError('Backend.PSK', 'is no key', 'give 32 bytes in base64, as "wg genpsk" prints them');
+}

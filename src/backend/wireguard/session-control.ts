@@ -1,0 +1,228 @@
+/**
+ * The control thread's part of the user engine: handshakes, sessions and their peers, beside the forwarders that use them.
+ *
+ * Theory of operation. A forwarder that has something for us (a handshake message in the mailbox, a packet without a
+ * session, a peer that speaks from elsewhere) sets `attention` and calls, once until we come. `attend` clears the word
+ * first, so nothing that happens afterwards is missed, takes in the messages, and lets the device look at all its peers.
+ * Whatever a forwarder has to know in turn (a session to send staged packets under, one that ended) is in shared memory by
+ * then, and a wake-up tells it to look.
+ *
+ * A peer's record has one number, for the forwarding table and for WireGuard. It may pass to another peer only after the
+ * sessions of the first are gone: else a packet would be sealed for one host and sent to another.
+ */
+import { randomBytes } from 'node:crypto';
+import { formatPrefix } from '../../base/ipv4.js';
+import { unforeseen } from '../../base/unforeseen.js';
+import type { DataPlane } from '../../encap/datapath/data-plane.js';
+import type { SealingOptions } from '../../encap/datapath/options.js';
+import { createSealer } from '../../encap/datapath/sealing.js';
+import { MSG_DONTWAIT } from '../../linux/constants.js';
+import { createCopy } from '../../linux/copy.js';
+import { control as libc } from '../../linux/libc.js';
+import type { RegionAllocator } from '../../linux/memory.js';
+import { SOCKADDR_IN_BYTES } from '../../linux/structs.js';
+import { Device, type PeerStatus } from '../../wireguard/device.js';
+import type { Now } from '../../wireguard/device-context.js';
+import type { Endpoint } from '../../wireguard/endpoint.js';
+import type { PrivateKey } from '../../wireguard/keys.js';
+import { MAILBOX_ENTRIES, Mailbox } from '../../wireguard/mailbox.js';
+import { SOCKADDR_BYTES, writeSockaddr } from '../../wireguard/peer-records.js';
+import type { EngineContext, EngineRefusals } from './engine.js';
+import type { WireguardPeer } from './peers.js';
+
+/** What of the data plane it works with. */
+export type SessionPlane = Pick<DataPlane, 'memory' | 'table' | 'wake'>;
+
+export interface SessionControlOptions {
+  readonly plane: SessionPlane;
+  readonly sealing: SealingOptions;
+  /** Memory of its own. */
+  readonly regions: RegionAllocator;
+  /** The forwarders' socket. */
+  readonly socket: number;
+  readonly privateKey: PrivateKey;
+  readonly context: EngineContext;
+  readonly clock?: () => Now;
+  readonly sendto?: typeof libc.sendto;
+}
+
+/** Until the next round after one that ended with an error that nobody foresaw. */
+const AFTER_A_BUG_MS = 250;
+
+interface Known {
+  readonly number: number;
+  readonly name: string;
+  readonly endpoint: string;
+}
+
+export class SessionControl {
+  readonly device: Device;
+  readonly #options: SessionControlOptions;
+  readonly #mailbox: Mailbox;
+  readonly #peers = new Map<string, Known>();
+  readonly #attention: number;
+  readonly #clock: () => Now;
+  readonly #sendto: typeof libc.sendto;
+  readonly #address = new Uint8Array(SOCKADDR_BYTES);
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+  #endings = 0;
+  #hasNews = false;
+  readonly #met = new Set<number>();
+  #handshakes = 0;
+  #rekeys = 0;
+  #unanswered = 0;
+  #unsent = 0;
+
+  constructor(options: SessionControlOptions) {
+    const { plane, sealing, regions, privateKey } = options;
+    const { memory } = plane;
+    this.#options = options;
+    this.#clock = options.clock ?? (() => ({ monotonic: performance.now(), wall: Date.now() }));
+    this.#sendto = options.sendto ?? libc.sendto;
+    this.#attention = sealing.layout.attention >>> 2;
+    this.#mailbox = new Mailbox(memory, sealing.layout.mailbox, createCopy(memory));
+    this.device = new Device({
+      privateKey,
+      memory,
+      layout: sealing.layout,
+      sealer: createSealer({ memory, call: () => {} }, regions, sealing),
+      random: (bytes) => new Uint8Array(randomBytes(bytes)),
+      output: {
+        send: (message, to) => this.#send(message, to),
+        ready: (peer) => this.#ready(peer),
+        unreachable: () => {
+          this.#unanswered++;
+          this.#hasNews = true;
+        },
+        moved: (peer, { address, port }) => {
+          const [a, b, c, d] = address;
+          plane.table.moveTo(peer, ((a << 24) | (b << 16) | (c << 8) | d) >>> 0, port);
+        },
+      },
+    });
+  }
+
+  /**
+   * These are the peers, all of them, in the forwarding table too. Sessions of those that stay go on.
+   *
+   * @returns those that cannot be had
+   */
+  setPeers(wanted: readonly WireguardPeer[]): EngineRefusals {
+    const { table } = this.#options.plane;
+    const now = this.#clock();
+    const bySubnet = new Map(wanted.map((peer) => [formatPrefix(peer.subnet), peer]));
+    for (const [subnet, { number, name }] of this.#peers) {
+      if (bySubnet.get(subnet)?.name === name) continue;
+      this.device.removePeer(number, now);
+      this.#met.delete(number);
+      this.#peers.delete(subnet);
+    }
+    table.replaceAll(wanted);
+    const refused = new Map(table.refused.map(({ subnet, reason }) => [formatPrefix(subnet), reason]));
+    const unusable = new Set<WireguardPeer>();
+    for (const [subnet, peer] of bySubnet) {
+      const number = table.numberOf(peer.subnet);
+      if (number === undefined) continue;
+      const endpoint = endpointOf(peer);
+      const text = `${peer.publicIp}:${peer.port}`;
+      // a roaming peer is let roam until its lease says something new
+      if (this.#peers.get(subnet)?.endpoint === text) continue;
+      if (!this.#setPeer(peer, number, endpoint, now)) {
+        unusable.add(peer);
+        refused.set(subnet, 'its public key is one that nobody can have');
+      } else this.#peers.set(subnet, { number, name: peer.name, endpoint: text });
+    }
+    if (unusable.size > 0) table.replaceAll(wanted.filter((peer) => !unusable.has(peer)));
+    this.attend();
+    return refused;
+  }
+
+  #setPeer({ publicKey }: WireguardPeer, number: number, endpoint: Endpoint, now: Now): boolean {
+    const { presharedKey, keepalive } = this.#options.context;
+    try {
+      this.device.setPeer(
+        {
+          number,
+          publicKey,
+          presharedKey: presharedKey ?? undefined,
+          endpoint,
+          persistentKeepalive: keepalive * 1000,
+        },
+        now,
+      );
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Comes when called, when the device has something to do, and at least every 250 ms. Never throws. */
+  attend(): void {
+    if (this.#closed) return;
+    clearTimeout(this.#timer);
+    Atomics.store(this.#options.plane.memory.i32, this.#attention, 0);
+    // a bug costs this round, not all that follow
+    const delay = unforeseen.guard('attending to sessions', () => this.#round()) ?? AFTER_A_BUG_MS;
+    this.#timer = setTimeout(() => this.attend(), delay).unref();
+  }
+
+  /** @returns milliseconds until the next is due */
+  #round(): number {
+    const now = this.#clock();
+    for (let taken = 0; taken < MAILBOX_ENTRIES; taken++) {
+      const letter = this.#mailbox.take();
+      if (letter === undefined) break;
+      this.device.receive(letter.message, letter.from, now);
+    }
+    const next = this.device.poll(this.#clock());
+    if (this.#hasNews || this.device.endings !== this.#endings) this.#options.plane.wake();
+    this.#hasNews = false;
+    this.#endings = this.device.endings;
+    return this.#mailbox.waiting > 0 ? 0 : Math.max(1, next - this.#clock().monotonic);
+  }
+
+  /** Ends every session; all keys are zero afterwards. The forwarders have ended. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.device.close(this.#clock());
+  }
+
+  /** By the number of their records. */
+  statuses(): ReadonlyMap<number, PeerStatus> {
+    return new Map([...this.device.peers()].map((peer) => [peer.number, peer]));
+  }
+
+  /** Running totals, and drops by reason, of handshakes. */
+  counted(): { readonly totals: Record<string, number>; readonly drops: Record<string, number> } {
+    const drops = Object.entries(this.device.drops).map(([reason, count]) => [`handshake_${reason}`, count]);
+    return {
+      totals: {
+        handshakes: this.#handshakes,
+        handshakes_unanswered: this.#unanswered,
+        rekeys: this.#rekeys,
+      },
+      drops: { ...Object.fromEntries(drops), handshake_send_error: this.#unsent },
+    };
+  }
+
+  #ready(peer: number): void {
+    this.#handshakes++;
+    if (this.#met.has(peer)) this.#rekeys++;
+    this.#met.add(peer);
+    this.#hasNews = true;
+  }
+
+  #send(message: Uint8Array, to: Endpoint): void {
+    writeSockaddr(this.#address, 0, to);
+    const length = to.address.length === 4 ? SOCKADDR_IN_BYTES : SOCKADDR_BYTES;
+    const sent = this.#sendto(this.#options.socket, message, message.length, MSG_DONTWAIT, this.#address, length);
+    if (sent < 0) this.#unsent++;
+  }
+}
+
+function endpointOf({ publicIp, port }: WireguardPeer): Endpoint {
+  const address = Uint8Array.of(publicIp >>> 24, publicIp >>> 16, publicIp >>> 8, publicIp);
+  return { address, port };
+}

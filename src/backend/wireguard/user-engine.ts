@@ -1,0 +1,297 @@
+/**
+ * The engine in this process: the `udp` backend's data plane, whose datagrams are sealed by the forwarders themselves, and
+ * `SessionControl` beside them.
+ */
+import os from 'node:os';
+import { messageOf, TweedError } from '../../base/errors.js';
+import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
+import { Standing } from '../../base/standing.js';
+import { DataPlane, TICK_MS } from '../../encap/datapath/data-plane.js';
+import type { SealingOptions } from '../../encap/datapath/options.js';
+import { forwarderThreads } from '../../encap/datapath/threads.js';
+import { receiveQueueDrops } from '../../encap/datapath/udp-socket.js';
+import type { Direction } from '../../encap/forwarding/control-block.js';
+import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
+import { CAPACITY, type Layout, planLayout } from '../../encap/forwarding/layout.js';
+import { errnoName } from '../../linux/errno.js';
+import { RegionAllocator } from '../../linux/memory.js';
+import { opensslMissing } from '../../linux/openssl.js';
+import { deviceTotals } from '../../routes/device-statistics.js';
+import { ensureLink, readLink, type WantedLink } from '../../routes/links.js';
+import { formatEndpoint } from '../../wireguard/endpoint.js';
+import type { PrivateKey } from '../../wireguard/keys.js';
+import { OPEN_DROPS, readTransportDrops, SEAL_DROPS } from '../../wireguard/transport-drops.js';
+import { planTransport } from '../../wireguard/transport-layout.js';
+import type { UserApiDevice } from '../../wireguard/user-api.js';
+import type { BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
+import { hostKernel } from '../kernel/kernel.js';
+import { Descriptors } from '../udp/descriptors.js';
+import { featuresOf } from '../udp/features.js';
+import { forwarderOptions } from '../udp/forwarder-options.js';
+import { segmentedSendDoubt } from '../udp/kernel-quirks.js';
+import type { UdpBackendOptions } from '../udp/options.js';
+import { probeMerging } from '../udp/udp-backend.js';
+import type { Engine, EngineContext, EnginePeers, EngineRefusals } from './engine.js';
+import { WIREGUARD_DEVICE } from './options.js';
+import { SessionControl } from './session-control.js';
+import { UserApiServer } from './user-api-server.js';
+
+/**
+ * Most peers. Each has five sessions of 1,280 bytes; of the address space that this takes, some 84 MB, only what is used
+ * is ever touched.
+ */
+const PEERS = 8_192;
+/** For the control thread's own sealer, which makes one empty message at a time. */
+const CONTROL_BYTES = 1 << 20;
+
+export interface UserEngineOptions {
+  readonly backend: BackendContext;
+  readonly context: EngineContext;
+  readonly privateKey: PrivateKey;
+  readonly udp: UdpBackendOptions;
+  readonly socketDirectory: string;
+}
+
+/** Everything that exists between `start` and `stop`. */
+interface Running {
+  readonly link: WantedLink;
+  readonly descriptors: Descriptors;
+  readonly plane: DataPlane;
+  readonly sealing: SealingOptions;
+  readonly sessions: SessionControl;
+  readonly threads: 1 | 2;
+  readonly watch: NodeJS.Timeout;
+  readonly userApi: UserApiServer | null;
+}
+
+export class UserEngine implements Engine {
+  readonly name = 'user';
+  readonly failed: Promise<Error>;
+  readonly #options: UserEngineOptions;
+  readonly #features: Standing;
+  #fail: (error: Error) => void = () => {};
+  #running: Running | null = null;
+
+  constructor(options: UserEngineOptions) {
+    this.#options = options;
+    this.#features = new Standing(options.backend.log);
+    this.failed = new Promise((resolve) => {
+      this.#fail = resolve;
+    });
+  }
+
+  async start(subnet: Prefix, { peers, complete }: EnginePeers): Promise<EngineRefusals> {
+    const { backend, context, udp, privateKey } = this.#options;
+    const { network } = backend.config;
+    await removeKernelDevice();
+    const descriptors = openDescriptors(this.#options);
+    let sessions: SessionControl | null = null;
+    try {
+      const { layout, sealing, regions } = planMemory(network, context.mtu);
+      const plane = new DataPlane(network, context.port, layout);
+      sessions = new SessionControl({
+        plane,
+        sealing,
+        regions,
+        socket: descriptors.socket.fd,
+        privateKey,
+        context,
+      });
+      const refused = sessions.setPeers(peers);
+      plane.control.peersComplete = complete;
+      const link: WantedLink = {
+        name: WIREGUARD_DEVICE,
+        mtu: context.mtu,
+        txQueueLength: udp.txQueueLength,
+        address: { address: subnet.address, length: 32 },
+        networks: [network],
+        routes: [{ destination: network }],
+      };
+      await ensureLink(link);
+      const options = forwarderOptions({
+        layout,
+        descriptors,
+        network,
+        subnet,
+        port: context.port,
+        mtu: context.mtu,
+        mayBeUnfinished: false, // what is sealed was finished by then
+        checkSenders: false, // the tag says who sent a datagram, wherever it came from
+        batch: udp.offloads.udpBatch !== 'off',
+        merging: probeMerging(plane, descriptors, subnet.address),
+      });
+      const threads = forwarderThreads(udp.forwarderThreads, os.availableParallelism());
+      const control = sessions;
+      await plane.start(
+        { ...options, sealing },
+        threads,
+        (directions, error) => this.#forwarderEnded(directions, error, plane),
+        () => control.attend(),
+      );
+      const userApi = await this.#serveUserApi(sessions);
+      const watch = setInterval(() => this.#watch(), TICK_MS).unref();
+      this.#running = { link, descriptors, plane, sealing, sessions, threads, watch, userApi };
+      this.#watch();
+      return refused;
+    } catch (error) {
+      sessions?.close();
+      descriptors.close();
+      throw error;
+    }
+  }
+
+  /** The overlay does without it. */
+  async #serveUserApi(sessions: SessionControl): Promise<UserApiServer | null> {
+    const { socketDirectory, backend } = this.#options;
+    try {
+      return await UserApiServer.open(socketDirectory, WIREGUARD_DEVICE, () => this.#describe(sessions));
+    } catch (error) {
+      backend.log.warn(`"wg show" will not see ${WIREGUARD_DEVICE}: ${messageOf(error)}`);
+      return null;
+    }
+  }
+
+  #describe(sessions: SessionControl): UserApiDevice {
+    const subnets = new Map<number, string>();
+    const { table } = this.#running?.plane ?? {};
+    for (const { subnet } of table?.entries() ?? []) {
+      const number = table?.numberOf(subnet);
+      if (number !== undefined) subnets.set(number, formatPrefix(subnet));
+    }
+    const peers = [...sessions.device.peers()].map((peer) => {
+      const subnet = subnets.get(peer.number);
+      return { ...peer, allowedIps: subnet === undefined ? [] : [subnet] };
+    });
+    return { privateKey: sessions.device.privateKey, listenPort: this.#options.context.port, peers };
+  }
+
+  #forwarderEnded(served: readonly Direction[], error: Error | null, { control }: DataPlane): void {
+    const failed = served.filter((direction) => control.failed(direction) !== 0);
+    const why = error === null ? failed.map((one) => errnoName(control.failed(one))).join(', ') : messageOf(error);
+    const which = (error === null ? failed : served).join(' and ');
+    const advice = `was ${WIREGUARD_DEVICE} removed? restart the daemon`;
+    this.#fail(new TweedError('FORWARDER_FAILED', `the ${which} forwarder stopped (${why}); ${advice}`));
+  }
+
+  #watch(): void {
+    const running = this.#running;
+    if (running === null) return;
+    running.plane.tick();
+    const unwanted = this.#featuresOf(running).filter(({ reason }) => reason !== '');
+    this.#features.update(
+      new Map(unwanted.map(({ name, inForce, reason }) => [name, `${name} is ${inForce}: ${reason}`])),
+      'feature',
+    );
+  }
+
+  #featuresOf(running: Running): FeatureStatus[] {
+    const missing = opensslMissing();
+    const cipher = { name: 'cipher', wanted: 'openssl', inForce: missing === null ? 'openssl' : 'node:crypto' };
+    return [{ ...cipher, reason: missing ?? '' }, ...featuresOf(this.#options.udp, running)];
+  }
+
+  stuckFor(): number {
+    return this.#running?.plane.stuckFor ?? 0;
+  }
+
+  async setPeers({ peers, complete }: EnginePeers): ReturnType<Engine['setPeers']> {
+    const running = this.#running;
+    if (running === null) return { mended: [], refused: new Map() };
+    const refused = running.sessions.setPeers(peers);
+    running.plane.control.peersComplete = complete;
+    return { mended: await ensureLink(running.link), refused };
+  }
+
+  status(): ReturnType<Engine['status']> {
+    const running = this.#running;
+    if (running === null) return { peers: [], features: [], totals: {}, drops: {} };
+    const { plane, sealing, sessions, descriptors } = running;
+    const { counters, memory } = plane;
+    const { no_key: withoutKey, ...sealDrops } = readTransportDrops(
+      memory.f64,
+      sealing.layout.sealDrops,
+      SEAL_DROPS,
+    ) as Record<(typeof SEAL_DROPS)[number], number>;
+    const openDrops = readTransportDrops(memory.f64, sealing.layout.openDrops, OPEN_DROPS);
+    const handshakes = sessions.counted();
+    return {
+      peers: this.#peers(running),
+      features: this.#featuresOf(running),
+      totals: {
+        ...readTotals(counters.tx, counters.rx),
+        tx_without_session: withoutKey,
+        ...handshakes.totals,
+      },
+      drops: {
+        ...readDrops(counters.tx, counters.rx),
+        ...prefixed('tx', sealDrops),
+        ...prefixed('rx', openDrops),
+        ...handshakes.drops,
+        tx_tun_queue_full: deviceTotals(WIREGUARD_DEVICE, hostKernel.readStatistics('dev')).txDrops,
+        rx_socket_queue_full: receiveQueueDrops(descriptors.socket.fd),
+      },
+    };
+  }
+
+  #peers({ plane: { table }, sessions }: Running): BackendStatus['peers'] {
+    const statuses = sessions.statuses();
+    return [...table.entries()].map(({ subnet, publicIp, ...counted }) => {
+      const session = statuses.get(table.numberOf(subnet) ?? -1);
+      return {
+        subnet: formatPrefix(subnet),
+        publicIp: formatIpv4(publicIp),
+        ...counted,
+        endpoint: session?.endpoint === undefined ? null : formatEndpoint(session.endpoint),
+        lastHandshake: session === undefined || session.lastHandshake === 0 ? null : session.lastHandshake,
+      };
+    });
+  }
+
+  async stop(): Promise<void> {
+    const running = this.#running;
+    if (running === null) return;
+    this.#running = null;
+    clearInterval(running.watch);
+    running.userApi?.close();
+    await running.plane.stop();
+    running.sessions.close();
+    running.descriptors.close();
+  }
+}
+
+/** The forwarding layout, and behind it what WireGuard needs. */
+function planMemory(
+  network: Prefix,
+  mtu: number,
+): { readonly layout: Layout; readonly sealing: SealingOptions; readonly regions: RegionAllocator } {
+  const plain = planLayout(network, { ...CAPACITY, peers: PEERS });
+  const all = new RegionAllocator(plain.bytes);
+  const transport = planTransport(all, PEERS);
+  const own = all.take(CONTROL_BYTES, 4096);
+  const layout = { ...plain, bytes: all.used };
+  return { layout, sealing: { layout: transport, mtu }, regions: new RegionAllocator(own, own + CONTROL_BYTES) };
+}
+
+function openDescriptors({ backend, context, udp }: UserEngineOptions): Descriptors {
+  const { offloads, socketBuffer } = udp;
+  return Descriptors.open({
+    device: WIREGUARD_DEVICE,
+    tso: offloads.tunTso,
+    uso: offloads.tunUso,
+    address: backend.underlay.address,
+    port: context.port,
+    gso: offloads.udpGso === 'auto' && segmentedSendDoubt() !== '' ? 'off' : offloads.udpGso,
+    gro: offloads.udpGro,
+    buffer: socketBuffer,
+  });
+}
+
+/** What a daemon that crashed, or flanneld, left behind would keep its name. */
+async function removeKernelDevice(): Promise<void> {
+  const present = await readLink(WIREGUARD_DEVICE, hostKernel.ip);
+  if (present?.kind === 'wireguard') await hostKernel.ip.run('link', 'del', WIREGUARD_DEVICE);
+}
+
+function prefixed(prefix: string, counts: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counts).map(([name, count]) => [`${prefix}_${name}`, count]));
+}
