@@ -28,14 +28,13 @@ import type { DaemonOptions } from './options.js';
 const NEEDED: readonly Capability[] = ['NET_ADMIN', 'NET_RAW', 'NET_BIND_SERVICE'];
 
 /**
- * Of a kernel path. Mode `direct` reads what connection tracking knows of a packet, which is the kernel's memory: CAP_PERFMON.
- * Before Linux 6.6 a program comes to its device by a mounted bpffs, and before 5.8 the two were part of CAP_SYS_ADMIN.
+ * Of a kernel path. Without CAP_PERFMON the verifier forbids its programs the arithmetic of pointers, and to read what connection
+ * tracking knows of a packet. Before Linux 6.6 a program comes to its device by a mounted bpffs, and before 5.8 both were part
+ * of CAP_SYS_ADMIN.
  */
-function neededByKernelPath(wish: DaemonOptions['udp']['kernelPath'], release: string): readonly Capability[] {
-  if (wish === 'off') return [];
+function neededByKernelPath(release: string): readonly Capability[] {
   const [major, minor] = parseRelease(release);
-  const needed: Capability[] = wish === 'route' ? ['BPF'] : ['BPF', 'PERFMON'];
-  return major > 6 || (major === 6 && minor >= 6) ? needed : [...needed, 'SYS_ADMIN'];
+  return major > 6 || (major === 6 && minor >= 6) ? ['BPF', 'PERFMON'] : ['BPF', 'PERFMON', 'SYS_ADMIN'];
 }
 
 /** What the daemon will do that takes privileges. */
@@ -100,7 +99,7 @@ export function needsOf(options: DaemonOptions, release = kernelRelease()): Need
       options.wireguard.socketDirectory,
       ...directories,
     ],
-    also: neededByKernelPath(options.udp.kernelPath, release),
+    also: options.udp.kernelPath === 'off' ? [] : neededByKernelPath(release),
   };
 }
 
