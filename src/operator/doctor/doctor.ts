@@ -38,13 +38,16 @@ const daemonChecks: readonly Check<DaemonFacts>[] = [
 
 /** The kernel path: what there is to say, and the programs themselves. Changes nothing. */
 export async function examineKernel(
-  options: Pick<DaemonOptions, 'underlay' | 'runDirectory'>,
+  options: Pick<DaemonOptions, 'registry' | 'underlay' | 'runDirectory'>,
 ): Promise<{ readonly findings: readonly Finding[]; readonly programs: string }> {
-  const [status, underlay] = await Promise.all([
+  const [status, underlay, { config }] = await Promise.all([
     fetchStatus(options.runDirectory).catch(() => null),
     underlayOrReason(options.underlay),
+    gatherRegistryFacts(options.registry),
   ]);
-  const facts = await gatherKernelPathFacts(status, typeof underlay === 'string' ? null : underlay.name);
+  const usable = config?.backend.type === 'udp' && isUsable(config.backend) ? config.backend.options : {};
+  const port = backendKind('udp').port(usable) ?? 0;
+  const facts = await gatherKernelPathFacts(status, typeof underlay === 'string' ? null : underlay.name, port);
   return { findings: runChecks(kernelPathChecks, facts), programs: renderPrograms(facts.reports) };
 }
 

@@ -9,8 +9,8 @@ import { type Check, ok, warn } from './finding.js';
 export interface KernelPathFacts {
   readonly reports: readonly KernelPathReport[];
   readonly firewall: Firewall;
-  /** Underlay's name, where a filter of an earlier life hangs on it. */
-  readonly leftOn: string | null;
+  /** Where a filter of an earlier life hangs on the underlay. */
+  readonly leftOn: { readonly device: string; readonly port: number } | null;
   /** What the running daemon says of it; null where none runs. */
   readonly feature: { readonly wanted: string; readonly inForce: string; readonly reason: string } | null;
 }
@@ -20,13 +20,14 @@ const run = (argv: readonly string[], tolerate = false): Promise<ExecResult> => 
 export async function gatherKernelPathFacts(
   status: DaemonStatus | null,
   underlay: string | null,
+  port: number,
 ): Promise<KernelPathFacts> {
   const feature = status?.backend?.features.find(({ name }) => name === 'kernel_path') ?? null;
   const left = underlay !== null && feature?.inForce !== 'route' && feature?.inForce !== 'direct';
   return {
     reports: examineKernelPath(),
     firewall: await readFirewall(run),
-    leftOn: left && (await hasFormerFilter(underlay)) ? underlay : null,
+    leftOn: left && (await hasFormerFilter(underlay, port)) ? { device: underlay, port } : null,
     feature,
   };
 }
@@ -60,8 +61,8 @@ export const kernelPathChecks: readonly Check<KernelPathFacts>[] = [
       leftOn === null
         ? null
         : warn(
-            `a filter of an earlier kernel path hangs on ${leftOn} and takes packets`,
-            `tc filter del dev ${leftOn} ingress pref 8285`,
+            `a filter of an earlier kernel path hangs on ${leftOn.device} and takes packets`,
+            `tc filter del dev ${leftOn.device} ingress pref ${leftOn.port}`,
           ),
   },
 ];
