@@ -4,9 +4,12 @@ import { systemClock } from '../base/clock.js';
 import { exec } from '../base/exec.js';
 import { type Prefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import type { Run } from '../routes/ip.js';
 import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
+import { forwardRefusal, readFirewall } from '../routes/rules/forward-refusal.js';
 import { createTrafficRules } from '../routes/rules/traffic-rules.js';
 import { findUnderlay } from '../routes/underlay.js';
+import { DEFAULT_ETCD_PREFIX } from '../subnet/keys.js';
 import { LeaseManager } from '../subnet/leases/lease-manager.js';
 import { PeerCache } from '../subnet/leases/peer-cache.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
@@ -37,7 +40,7 @@ export const realParts: DaemonParts = {
 async function openHostRegistry(options: DaemonOptions, log: Logger): Promise<RegistryHandle> {
   const registry = await openRegistry(options.registry, log);
   const { ttlSeconds, renewMarginSeconds, startFromCache } = options.lease;
-  const cache = new PeerCache(path.join(options.runDirectory, `${options.udp.deviceName}.cache.json`), log);
+  const cache = new PeerCache(peerCacheFile(options), log);
   return {
     createLeases: (publicIp, previousSubnet) =>
       new LeaseManager({
@@ -52,6 +55,16 @@ async function openHostRegistry(options: DaemonOptions, log: Logger): Promise<Re
       }),
     close: () => registry.close(),
   };
+}
+
+/** Daemons that share a run directory have different prefixes, or else different devices. */
+export function peerCacheFile({
+  runDirectory,
+  udp,
+  registry: { prefix = DEFAULT_ETCD_PREFIX },
+}: DaemonOptions): string {
+  const suffix = prefix === DEFAULT_ETCD_PREFIX ? '' : `.${encodeURIComponent(prefix)}`;
+  return path.join(runDirectory, `${udp.deviceName}${suffix}.cache.json`);
 }
 
 function createHostRules(
@@ -70,7 +83,8 @@ function createHostRules(
     forward: rules.forward,
     formerNetworks: formerNetworks(past, config.network),
   };
-  const traffic = createTrafficRules(mode, wanted, { run: (argv, options) => exec(argv, { ...options, signal }) });
+  const run: Run = (argv, options) => exec(argv, { ...options, signal });
+  const traffic = createTrafficRules(mode, wanted, { run });
   const lasting = createTrafficRules(mode, wanted);
   const blackhole = () => (rules.blackhole ? ensureBlackhole(subnet) : Promise.resolve([]));
   return {
@@ -80,7 +94,12 @@ function createHostRules(
       ...(await blackhole()),
     ],
     check: async () => [...(await traffic.check()), ...(await blackhole())],
-    remove: async () => [...(await lasting.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
+    obstacles: async () => {
+      if (!rules.forward) return []; // whoever makes these rules himself knows better
+      const refusal = forwardRefusal(config.network, mode, await readFirewall(run));
+      return refusal === null ? [] : [`forwarded packets are refused: ${refusal.text}; ${refusal.fix}`];
+    },
+    cleanUp: async () => [...(await lasting.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
   };
 }
 

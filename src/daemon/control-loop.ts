@@ -13,27 +13,22 @@
 import { abortable } from '../base/abortable.js';
 import { TweedError } from '../base/errors.js';
 import { formatIpv4, formatPrefix } from '../base/ipv4.js';
-import type { Logger } from '../base/log.js';
 import { Standing } from '../base/standing.js';
+import { unforeseen } from '../base/unforeseen.js';
+import type { FileLock } from '../linux/file-lock.js';
 import type { Lease, LeaseAttributes } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
-import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
+import { coverageWarnings } from './coverage.js';
 import { DesiredState } from './desired.js';
-import type { InstanceLock } from './instance-lock.js';
-import type { DaemonOptions } from './options.js';
-import { Overlay, summaryOf } from './overlay.js';
-import type { DaemonParts, Leases, UnderlayChoice } from './parts.js';
+import { Overlay, type OverlayContext, summaryOf } from './overlay.js';
+import type { Leases, UnderlayChoice } from './parts.js';
 
 /** How often a configuration that the backend refused is looked at again. */
 const CONFIG_RETRY_MS = 1000;
 
 /** What the loop works with, and whom it tells. */
-export interface ControlLoopContext {
-  readonly options: DaemonOptions;
-  readonly parts: DaemonParts;
+export interface ControlLoopContext extends Omit<OverlayContext, 'onFailed'> {
   readonly leases: Leases;
-  readonly past: PreviousSubnetEnv;
-  readonly log: Logger;
   /** What it waits for or does now, in words. */
   onProgress(detail: string): void;
   /** The overlay is up for the first time. */
@@ -46,19 +41,24 @@ export class ControlLoop {
   readonly #complaints: Standing;
   readonly #desired = new DesiredState();
   readonly #end = new AbortController();
-  readonly #locks: InstanceLock[] = [];
+  readonly #locks: FileLock[] = [];
   #choice: UnderlayChoice;
+  #coverage: readonly string[] = [];
 
   constructor(context: ControlLoopContext, choice: UnderlayChoice) {
-    const { options, parts, past, log } = context;
     this.#context = context;
     this.#choice = choice;
-    this.#complaints = new Standing(log, parts.clock);
-    this.overlay = new Overlay({ options, parts, past, log, onFailed: (reason) => this.#end.abort(reason) });
+    this.#complaints = new Standing(context.log, context.parts.clock);
+    this.overlay = new Overlay({ ...context, onFailed: (reason) => this.#end.abort(reason) });
   }
 
   get choice(): UnderlayChoice {
     return this.#choice;
+  }
+
+  /** What is amiss though the overlay is up. */
+  get warnings(): readonly string[] {
+    return [...this.#coverage, ...this.overlay.warnings];
   }
 
   /**
@@ -88,19 +88,21 @@ export class ControlLoop {
 
   async #live(signal: AbortSignal): Promise<never> {
     const { leases, options, onProgress, onUp } = this.#context;
-    const fail = (error: unknown) => this.#end.abort(error);
-    leases.on('lost', fail);
-    leases.on('failed', fail);
+    leases.on('lost', (error) => this.#end.abort(error));
     onProgress('waiting for the network configuration');
     const { config, attributes } = await this.#agreeOnConfig(signal);
     await this.#lock(config);
+    this.#lookAtCoverage(config);
     onProgress('waiting for a lease');
     const lease = await abortable(leases.acquire(config, attributes), signal);
     onProgress(`bringing up ${formatPrefix(lease.subnet)}`);
     const desired = () => this.#desired.compose(config, this.#choice, lease, leases.peers);
     await this.overlay.forward(desired());
     leases.on('peers', () => {
-      this.overlay.forward(desired()).then(() => onProgress(summaryOf(desired())), fail);
+      void this.#pass(async () => {
+        await this.overlay.forward(desired());
+        onProgress(summaryOf(desired()));
+      });
     });
     await Promise.all([this.overlay.forward(desired()), this.overlay.setUp(desired())]);
     signal.throwIfAborted();
@@ -108,9 +110,24 @@ export class ControlLoop {
     onUp();
     for (;;) {
       await this.#pause(options.rules.resyncSeconds * 1000, signal);
-      await this.#followUnderlay(config, lease);
+      await this.#pass(async () => {
+        await this.#complaints.attempt('following the underlay', () => this.#followUnderlay(config, lease));
+        signal.throwIfAborted();
+        void this.#pass(() => this.overlay.setUp(desired())); // may hang for minutes behind the lock of iptables
+        await this.overlay.forward(desired());
+      });
       signal.throwIfAborted();
-      await Promise.all([this.overlay.forward(desired()), this.overlay.setUp(desired())]);
+    }
+  }
+
+  /** One time round. What is thrown ends the daemon if it was meant to; what nobody foresaw costs this pass. */
+  async #pass(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (this.#end.signal.aborted) return;
+      if (error instanceof TweedError) this.#end.abort(error);
+      else unforeseen.note('bringing the host to what it should be', error);
     }
   }
 
@@ -147,15 +164,22 @@ export class ControlLoop {
     }
   }
 
-  /** Another interface, address or MTU; and if the public address is another one, another announcement. */
+  /** Once the overlay has its routes it may be too late to hear of it from the registry. */
+  #lookAtCoverage({ network }: NetworkConfig): void {
+    const { options, log } = this.#context;
+    this.#coverage = coverageWarnings(network, this.#choice.underlay, options.registry.endpoints);
+    for (const warning of this.#coverage) log.warn(warning);
+  }
+
+  /**
+   * Another interface, address or MTU; and if the public address is another one, another announcement. Until a backend
+   * takes the new underlay, the one in use stays.
+   */
   async #followUnderlay(config: NetworkConfig, lease: Lease): Promise<void> {
     const { parts, options, leases, log } = this.#context;
-    let moved: UnderlayChoice | null = null;
-    await this.#complaints.attempt('looking at the underlay', async () => {
-      moved = await parts.recheckUnderlay(this.#choice, options.underlay);
-    });
-    if (moved === null) return;
-    const choice: UnderlayChoice = moved;
+    const choice = await parts.recheckUnderlay(this.#choice, options.underlay);
+    if (choice === null) return;
+    const attributes = await this.overlay.attributes(config, choice);
     const { underlay, publicIp, reason } = choice;
     log.info({ interface: underlay.name, mtu: underlay.mtu, reason }, 'the underlay has moved');
     if (publicIp !== this.#choice.publicIp) {
@@ -165,8 +189,8 @@ export class ControlLoop {
         `the public address has changed; ${formatPrefix(lease.subnet)} stays`,
       );
     }
-    const attributes = await this.overlay.attributes(config, choice);
     this.#choice = choice;
+    this.#lookAtCoverage(config);
     leases.announce(attributes);
   }
 }

@@ -1,9 +1,11 @@
 import { messageOf } from '../base/errors.js';
 import { formatIpv4 } from '../base/ipv4.js';
-import type { Logger } from '../base/log.js';
+import { type Logger, logState } from '../base/log.js';
+import { unforeseen } from '../base/unforeseen.js';
 import { Services } from '../observe/services.js';
 import type { DaemonPhase, DaemonStatus } from '../observe/status.js';
 import { composeStatus } from '../observe/status-compose.js';
+import { TWIN_WARNING } from '../subnet/leases/own-lease.js';
 import { ControlLoop } from './control-loop.js';
 import type { ServiceManager } from './notify.js';
 import type { DaemonOptions } from './options.js';
@@ -48,18 +50,21 @@ export class Daemon {
     const leases = this.#leases?.status() ?? null;
     const expiresAt = leases?.lease?.expiresAt ?? null;
     const overlay = this.#loop?.overlay;
+    const expired = expiresAt !== null && expiresAt <= Date.now();
     return composeStatus({
       startedAt: this.#startedAt,
       phase: this.#phase,
-      detail: this.#detail,
-      // once the lease has run out, the other hosts have no route to this one
-      ready: this.#phase === 'running' && (overlay?.ready ?? false) && (expiresAt === null || expiresAt > Date.now()),
+      detail: expired ? 'the lease has expired: the other hosts have no route to this one' : this.#detail,
+      ready: this.#phase === 'running' && (overlay?.ready ?? false) && !expired,
       logLevel: this.#log.level,
       underlay: this.#loop?.choice.underlay ?? null,
       endpoints: this.#options.registry.endpoints,
       leases,
       backend: overlay?.status() ?? null,
+      warnings: [...(leases?.hasTwin ? [TWIN_WARNING] : []), ...(this.#loop?.warnings ?? [])],
       repairs: overlay?.repairs ?? 0,
+      unforeseenErrors: unforeseen.count,
+      log: logState(this.#log),
     });
   }
 

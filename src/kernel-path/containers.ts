@@ -11,7 +11,9 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { cleanEnvironment } from '../base/exec.js';
 import { contains, formatIpv4, type Prefix, parseIpv4 } from '../base/ipv4.js';
+import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
 import type { Run } from './attachment.js';
 import type { KernelContainer } from './table.js';
 
@@ -52,11 +54,11 @@ export interface FoundContainer extends KernelContainer {
   readonly lladdr: string;
 }
 
-/** @throws ExecError */
+/** @throws ExecError, JsonError */
 export async function readHostTables(run: Run): Promise<HostTables> {
   const read = async <T>(...argv: string[]): Promise<T> => {
     const { stdout } = await run(argv);
-    return JSON.parse(stdout.trim() || '[]') as T;
+    return parseJson(stdout.trim() || '[]', PROGRAM_LIMITS) as T;
   };
   const [links, neighbours, fdb] = await Promise.all([
     read<LinkJson[]>('ip', '-json', '-details', 'link', 'show'),
@@ -186,7 +188,8 @@ export class ContainerWatch {
     if (this.#monitor !== null) return;
     const start =
       this.#options.monitor ??
-      (() => spawn('ip', ['monitor', 'link', 'neigh'], { stdio: ['ignore', 'pipe', 'ignore'] }));
+      (() =>
+        spawn('ip', ['monitor', 'link', 'neigh'], { stdio: ['ignore', 'pipe', 'ignore'], env: cleanEnvironment() }));
     const monitor = start();
     this.#monitor = monitor;
     monitor.unref();

@@ -1,4 +1,4 @@
-import { SOCK_CLOEXEC, SOCK_DGRAM } from './constants.js';
+import { O_NONBLOCK, SOCK_CLOEXEC, SOCK_DGRAM } from './constants.js';
 import { SystemCallError } from './errno.js';
 import { control } from './libc.js';
 
@@ -12,14 +12,14 @@ const ENAMETOOLONG = 36;
 const PATH_BYTES = 108;
 
 /**
- * Sends one datagram to a unix socket, which Node itself cannot do: sd_notify(3) wants it.
+ * Sends one datagram to a unix socket, which Node itself cannot do: sd_notify(3) wants it. Where it would wait, it fails.
  *
  * @param address a path, or a name of the abstract namespace written with a leading `@`
  * @throws SystemCallError
  */
 export function sendUnixDatagram(address: string, message: string): void {
   const target = unixSocketAddress(address);
-  const fd = control.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const fd = control.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | O_NONBLOCK, 0);
   if (fd < 0) throw new SystemCallError('socket(AF_UNIX)', control.errno(), 'free some file descriptors');
   try {
     if (control.connect(fd, target, target.length) < 0) {

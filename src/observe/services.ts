@@ -28,6 +28,7 @@ export class Services {
     if (health.port > 0) this.#healthServer = startHealthServer(health.address, health.port, this.status, this.log);
     try {
       this.#statusServer = await startStatusServer(runDirectory, this.status, this.log);
+      this.log.debug({ file: this.#statusServer.file }, 'status socket is open');
     } catch (error) {
       this.log.warn(`${messageOf(error)}; going on without`);
     }

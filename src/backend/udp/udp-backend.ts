@@ -17,12 +17,13 @@ import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
 import type { Peer, PeerCounters } from '../../encap/forwarding/forwarding-table.js';
 import type { KernelPeerCounters } from '../../kernel-path/table.js';
 import { readLinkFacts } from '../../kernel-path/underlay-device.js';
-import { errnoName } from '../../linux/errno.js';
+import { errnoText } from '../../linux/errno.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
+import { ipTool } from '../../routes/ip.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus, PeerStatus } from '../backend.js';
-import { removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
+import { ownershipOf, removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
 import { Descriptors } from './descriptors.js';
 import { featuresOf } from './features.js';
@@ -87,6 +88,9 @@ export class UdpBackend implements Backend {
       gro: offloads.udpGro,
       buffer: socketBuffer,
     });
+    if (descriptors.tun.adopted) {
+      this.#context.log.info({ device }, 'took over a device that nobody held; it goes when the daemon does');
+    }
     try {
       const { network } = config;
       const { subnet } = lease;
@@ -128,16 +132,14 @@ export class UdpBackend implements Backend {
 
   /** A route to a peer that another backend left behind would win over ours for the whole network. */
   async #removeFormerLife(): Promise<void> {
-    const { config, underlay, log, formerNetworks = [] } = this.#context;
-    const networks = [config.network, ...formerNetworks];
-    const ownership = { networks, ownDevice: null, underlay: underlay.name, subnetLength: config.subnetLength };
-    for (const line of await removeFormerDevices(ownership, hostKernel)) log.info(line);
-    for (const line of await removeFormerRoutes(ownership, hostKernel)) log.info(line);
+    const { former } = ownershipOf(this.#context, null);
+    const devices = await removeFormerDevices(former, hostKernel);
+    for (const line of [...devices, ...(await removeFormerRoutes(former, hostKernel))]) this.#context.log.info(line);
   }
 
   #forwarderEnded(served: readonly Direction[], error: Error | null, { control }: DataPlane): void {
     const failed = served.filter((direction) => control.failed(direction) !== 0);
-    const why = error === null ? failed.map((one) => errnoName(control.failed(one))).join(', ') : messageOf(error);
+    const why = error === null ? failed.map((one) => errnoText(control.failed(one))).join(', ') : messageOf(error);
     this.#fail(
       new TweedError(
         'FORWARDER_FAILED',
@@ -259,8 +261,8 @@ async function finishesPackets(name: string): Promise<boolean> {
 }
 
 async function interfaceIndex(name: string): Promise<number> {
-  const { stdout } = await exec(['ip', '-json', 'link', 'show', 'dev', name]);
-  return (JSON.parse(stdout) as { readonly ifindex: number }[])[0]?.ifindex ?? 0;
+  const [link] = await ipTool().json<{ readonly ifindex: number }[]>('link', 'show', 'dev', name);
+  return link?.ifindex ?? 0;
 }
 
 /** Which kinds of merged packets the TUN takes. @param address the device's own, host order */

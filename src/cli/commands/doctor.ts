@@ -3,41 +3,28 @@ import { examineHost, examineKernel, renderFindings } from '../../operator/docto
 import { exitCodes } from '../exit.js';
 import { runFlags } from '../flag-table.js';
 import { daemonOptions } from '../options.js';
+import { printJson, printText } from '../print.js';
 import { daemonFlags, registryFlagNames, withDaemonFlags } from '../shared-options.js';
+import { jsonOption } from './shared.js';
 
-interface DoctorArguments {
-  readonly json: boolean;
-  readonly programs: boolean;
-}
+const underlayFlagNames = ['iface', 'iface-regex', 'iface-can-reach', 'public-ip'];
+const flagNames = [...registryFlagNames, ...underlayFlagNames, 'device', 'socket-buffer', 'run-dir'];
 
-const flagNames = [
-  ...registryFlagNames,
-  'iface',
-  'iface-regex',
-  'iface-can-reach',
-  'public-ip',
-  'device',
-  'socket-buffer',
-  'run-dir',
-];
-
-export const command: CommandModule<object, DoctorArguments> = {
+export const command: CommandModule<object, { json: boolean; programs: boolean }> = {
   command: 'doctor',
   builder: (args) =>
-    withDaemonFlags(args, flagNames)
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON' })
-      .option('programs', {
-        type: 'boolean',
-        default: false,
-        describe: 'look at the kernel path, and print its programs and what the kernel’s verifier says',
-      }),
+    withDaemonFlags(args, flagNames).option('json', jsonOption).option('programs', {
+      type: 'boolean',
+      default: false,
+      describe: 'look at the kernel path, and print its programs and what the kernel’s verifier says',
+    }),
   handler: async (args) => {
     const given = daemonFlags(args as unknown as Record<string, unknown>, flagNames, runFlags);
     const options = daemonOptions(given);
     const kernel = args.programs ? await examineKernel(options) : { findings: [], programs: '' };
     const findings = [...(await examineHost(options)), ...kernel.findings];
-    process.stdout.write(args.json ? `${JSON.stringify(findings, null, 2)}\n` : renderFindings(findings));
-    if (!args.json && kernel.programs !== '') process.stdout.write(`${kernel.programs}\n`);
+    if (args.json) printJson(findings);
+    else printText(`${renderFindings(findings)}${kernel.programs === '' ? '' : `${kernel.programs}\n`}`);
     if (findings.some(({ level }) => level === 'fail')) process.exitCode = exitCodes.failed;
   },
 };

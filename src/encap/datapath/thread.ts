@@ -10,19 +10,19 @@ import type { Direction } from '../forwarding/control-block.js';
 import { makeContext } from './context.js';
 import { ForwarderLoop } from './loop.js';
 import type { ForwarderOptions } from './options.js';
-import { SocketOutlet } from './outlet.js';
+import { socketOutlet } from './outlet.js';
 import { RxForwarder } from './rx.js';
 import { TxForwarder } from './tx.js';
 
 /** What a thread is told at its start. */
-interface ForwarderThreadData {
+export interface ForwarderThreadData {
   /** The directions that it serves. */
   readonly tweedForwarder: readonly Direction[];
   readonly memory: WebAssembly.Memory;
   readonly options: ForwarderOptions;
   /** Which of the threads it is, from 0. */
   readonly thread: number;
-  /** Descriptor of the eventfd by which it is woken. */
+  /** Descriptor of the eventfd by which it is woken, its own. */
   readonly wake: number;
 }
 
@@ -31,21 +31,9 @@ export interface ForwarderThread {
   readonly ended: Promise<Error | null>;
 }
 
-/**
- * Starts a thread that forwards in one direction or in both, and waits until it runs.
- *
- * @param thread which of the threads it is, from 0
- * @param wake an eventfd, its own
- */
-export async function startForwarder(
-  directions: readonly Direction[],
-  memory: SharedMemory,
-  options: ForwarderOptions,
-  thread: number,
-  wake: number,
-): Promise<ForwarderThread> {
-  const data: ForwarderThreadData = { tweedForwarder: directions, memory: memory.memory, options, thread, wake };
-  const name = directions.join('-');
+/** Starts a thread that forwards in one direction or in both, and waits until it runs. */
+export async function startForwarder(data: ForwarderThreadData): Promise<ForwarderThread> {
+  const name = data.tweedForwarder.join('-');
   const worker = new Worker(fileURLToPath(import.meta.url), { workerData: data, name: `tweed-${name}` });
   const ended = new Promise<Error | null>((resolve) => {
     worker.once('error', (error) => resolve(error instanceof Error ? error : new Error(String(error))));
@@ -63,7 +51,7 @@ function runForwarders({ tweedForwarder: directions, memory, options, thread, wa
   const context = makeContext(SharedMemory.attach(memory), syscalls, options);
   const loop = new ForwarderLoop(context, thread, wake);
   const forwarders = directions.map((direction) =>
-    direction === 'tx' ? new TxForwarder(context, new SocketOutlet(context, loop)) : new RxForwarder(context),
+    direction === 'tx' ? new TxForwarder(context, socketOutlet(context, loop)) : new RxForwarder(context),
   );
   parentPort?.postMessage('running');
   loop.serve(forwarders);

@@ -55,7 +55,15 @@ export class ForwarderThreads {
     const all = new ForwarderThreads(block, wakes);
     process.once('exit', all.#atExit);
     const started = await Promise.allSettled(
-      shares.map((directions, i) => startForwarder(directions, memory, options, i, wakes[i])),
+      shares.map((directions, thread) =>
+        startForwarder({
+          tweedForwarder: directions,
+          memory: memory.memory,
+          options,
+          thread,
+          wake: wakes[thread],
+        }),
+      ),
     );
     for (const [i, outcome] of started.entries()) {
       if (outcome.status === 'rejected') continue;

@@ -10,6 +10,7 @@ import { readRunRequest } from '../../../src/cli/options.js';
 import { Daemon } from '../../../src/daemon/daemon.js';
 import { ServiceManager } from '../../../src/daemon/notify.js';
 import type { DaemonParts, HostRules, RegistryHandle, UnderlayChoice } from '../../../src/daemon/parts.js';
+
 import { LeaseLostError } from '../../../src/subnet/errors.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../../src/subnet/lease.js';
 import type { LeaseManagerEvents, LeaseManagerStatus } from '../../../src/subnet/leases/lease-manager.js';
@@ -134,6 +135,7 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
       lease: this.#lease,
       renewAt: null,
       fromCache: false,
+      hasTwin: this.world.hasTwin,
       peers: this.#peers,
       malformed: [],
     };
@@ -205,6 +207,9 @@ export class World {
     reason: 'the test says so',
   };
   moved: UnderlayChoice | null = null;
+  hasTwin = false;
+  /** What the host's firewall refuses. */
+  obstacles: readonly string[] = [];
 
   /** Five times as fast as the real one: intervals are waited for here, never measured. */
   clock: Clock = { ...systemClock, sleep: (milliseconds, signal) => systemClock.sleep(milliseconds / 5, signal) };
@@ -255,7 +260,8 @@ export class World {
         this.host.rules = true;
         return gone ? ['the chains'] : [];
       },
-      remove: async () => {
+      obstacles: async () => this.obstacles,
+      cleanUp: async () => {
         events.push('rules removed');
         this.host.rules = false;
         return [];

@@ -88,7 +88,7 @@ describe('Bpf', () => {
     expect(fake.log).toEqual([`${BPF_PROG_LOAD} ok`]);
     fake.refuse = () => EINVAL;
     const attempt = () => fake.thin.load('bad', 3, new Uint8Array(16));
-    expect(attempt).toThrow(/program bad: EINVAL; the verifier says: .*R2 invalid mem access$/);
+    expect(attempt).toThrow(/program bad: EINVAL: Invalid argument; the verifier says: .*R2 invalid mem access$/);
     expect(attempt).toThrow(expect.objectContaining({ log: fake.verifierLog }));
   });
 
