@@ -14,7 +14,7 @@ const fine: KernelPathFacts = {
   reports: [report('route'), report('direct')],
   firewall: { rules: '', liberal: false },
   leftOn: null,
-  feature: null,
+  features: [],
 };
 const levels = (facts: Partial<KernelPathFacts>) =>
   runChecks(kernelPathChecks, { ...fine, ...facts }).map(({ id, level, text, fix }) => [`${id} ${level}`, text, fix]);
@@ -46,15 +46,15 @@ describe('doctor about the kernel path', () => {
 
   it('tells what the daemon has, and what an earlier one left', () => {
     const found = levels({
-      feature: { wanted: 'direct', inForce: 'route', reason: 'a rule' },
+      features: [{ name: 'kernel_path', wanted: 'direct', inForce: 'route', reason: 'a rule' }],
       leftOn: { device: 'eth0', port: 8285 },
     }).slice(2);
     expect(found).toEqual([
       ['kernel-path-daemon warn', expect.stringMatching(/is route where direct is wanted: a rule/), expect.any(String)],
       ['kernel-path-left warn', expect.stringMatching(/hangs on eth0/), 'tc filter del dev eth0 ingress pref 8285'],
     ]);
-    const good = { wanted: 'auto', inForce: 'direct', reason: '' };
-    expect(levels({ feature: good })[2]).toEqual(['kernel-path-daemon ok', expect.stringMatching(/is direct/), '']);
+    const good = { name: 'kernel_path', wanted: 'auto', inForce: 'direct', reason: '' };
+    expect(levels({ features: [good] })[2]).toEqual(['kernel-path-daemon ok', expect.stringMatching(/is direct/), '']);
   });
 
   it('prints the programs', () => {
