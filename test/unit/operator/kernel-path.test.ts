@@ -47,7 +47,7 @@ describe('doctor about the kernel path', () => {
   it('tells what the daemon has, and what an earlier one left', () => {
     const found = levels({
       features: [{ name: 'kernel_path', wanted: 'direct', inForce: 'route', reason: 'a rule' }],
-      leftOn: 'eth0',
+      leftOn: { device: 'eth0', port: 8285 },
     }).slice(2);
     expect(found).toEqual([
       ['kernel-path-daemon warn', expect.stringMatching(/is route where direct is wanted: a rule/), expect.any(String)],
