@@ -132,6 +132,21 @@ describe('SessionControl', () => {
     expect(one.control.statuses().get(peer)?.lastHandshake).toBeGreaterThan(0);
   });
 
+  it('greets its peers at the start: they may have sessions with a former life of this host', () => {
+    const [one, two] = [new Host(1), new Host(2)];
+    connect(one, two);
+    const again = new Host(1);
+    // clocks go on
+    again.time = one.time + 1_000;
+    two.time += 1_000;
+    again.control.setPeers([two.asPeer]);
+    again.control.greet();
+    expect(again.sent.map(({ message }) => message[0])).toEqual([1]);
+    exchange(again, two);
+    expect(again.seal(again.numberOf(two.asPeer))).toBeGreaterThan(0);
+    expect(two.control.counted().drops.handshake_unknown_peer).toBe(0);
+  });
+
   it('peers that stay keep their session, whatever else changes', () => {
     const [one, two, three] = [new Host(1), new Host(2), new Host(3)];
     connect(one, two);
