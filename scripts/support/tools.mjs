@@ -28,6 +28,8 @@ const tools = {
     { program: 'ethtool', package: 'ethtool' },
     { program: 'iperf3', package: 'iperf3' },
     { program: 'sysctl', package: 'procps' },
+    { program: 'wireguard-go', package: 'wireguard-go' },
+    { program: 'wg', package: 'wireguard-tools' },
     { program: 'chromium', package: 'chromium', without: "the benchmark's report is not looked at in a browser" },
   ],
   bench: [

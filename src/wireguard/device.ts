@@ -184,6 +184,11 @@ export class Device {
     return number;
   }
 
+  /** Makes a session with a peer that has none. Unknown numbers are ignored. */
+  connect(number: number, now: Now): void {
+    this.#peers.get(number)?.connect(now);
+  }
+
   #freeNumber(): number | undefined {
     return this.#fresh < this.#context.records.capacity ? this.#fresh++ : this.#resting.shift();
   }

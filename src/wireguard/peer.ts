@@ -123,6 +123,11 @@ export class Peer implements RemoteIdentity {
     }
   }
 
+  /** Makes a session now, though there is nothing to send yet. */
+  connect(now: Now): void {
+    if (this.#current === undefined) this.#startHandshake(false, now);
+  }
+
   /** Does the index stand for the initiation that is waiting for its response? */
   isPending(index: number): boolean {
     return this.#pending?.senderIndex === index;

@@ -48,6 +48,8 @@ export interface SessionControlOptions {
 
 /** Until the next round after one that ended with an error that nobody foresaw. */
 const AFTER_A_BUG_MS = 250;
+/** So many peers are greeted at the start; the others wait until there is something to send. */
+const MOST_GREETINGS = 256;
 
 interface Known {
   readonly number: number;
@@ -136,6 +138,16 @@ export class SessionControl {
     if (unusable.size > 0) table.replaceAll(wanted.filter((peer) => !unusable.has(peer)));
     this.attend();
     return refused;
+  }
+
+  /**
+   * Makes sessions with peers now, when the forwarders run. A peer that had one with a former life of this host goes on
+   * sending under it, and would notice only after 15 s without an answer (KEEPALIVE_TIMEOUT and REKEY_TIMEOUT).
+   */
+  greet(): void {
+    const numbers = [...this.#peers.values()].map(({ number }) => number);
+    for (const number of numbers.slice(-MOST_GREETINGS)) this.device.connect(number, this.#clock());
+    this.attend();
   }
 
   #setPeer({ publicKey }: WireguardPeer, number: number, endpoint: Endpoint, now: Now): boolean {

@@ -128,6 +128,7 @@ export class UserEngine implements Engine {
         (directions, error) => this.#forwarderEnded(directions, error, plane),
         () => control.attend(),
       );
+      sessions.greet();
       const userApi = await this.#serveUserApi(sessions);
       const watch = setInterval(() => this.#watch(), TICK_MS).unref();
       this.#running = { link, descriptors, plane, sealing, sessions, threads, watch, userApi };

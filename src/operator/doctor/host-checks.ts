@@ -55,6 +55,9 @@ const capability: Judge<HostFacts> = ({ capabilities }) =>
         'sudo tweed doctor (a service needs AmbientCapabilities=CAP_NET_ADMIN, a container --cap-add NET_ADMIN)',
       );
 
+/** Backends with one device for all peers, which has a socket of its own. */
+const FORWARDS_ALL = ['udp', 'wireguard'];
+
 const udpPort: Judge<HostFacts> = ({ question, portHolders }) => {
   const { backend, port, underlay, daemonPid } = question;
   if (port === null) return null;
@@ -63,8 +66,8 @@ const udpPort: Judge<HostFacts> = ({ question, portHolders }) => {
   const own = underlay === null ? null : formatIpv4(underlay.address);
   const wildcards = ['0.0.0.0', '*', '::'];
   const rival = portHolders.find(({ address, pid }) => {
-    // A VXLAN device listens on all addresses, and is a holder without a process itself.
-    if (backend.type === 'vxlan') return pid !== null && pid !== daemonPid;
+    // A VXLAN or WireGuard device listens on all addresses, and is a holder without a process itself.
+    if (['vxlan', 'wireguard'].includes(backend.type)) return pid !== null && pid !== daemonPid;
     return (own === null || address === own || wildcards.includes(address)) && (pid === null || pid !== daemonPid);
   });
   const users = backend.type === 'vxlan' ? 'the kernel' : daemonPid === null ? '' : 'the daemon';
@@ -161,7 +164,7 @@ function clashingRoutes(
     // Inside the own subnet stand the containers' bridge and the blackhole route.
     if (subnet === null ? type === 'blackhole' : inside(destination, subnet)) return false;
     // host-gw, and vxlan with DirectRouting, lead a peer's subnet straight to the peer.
-    if (backend.type !== 'udp' && gateway !== undefined && inside(destination, network)) return false;
+    if (!FORWARDS_ALL.includes(backend.type) && gateway !== undefined && inside(destination, network)) return false;
     // A shorter route, such as 10.0.0.0/8, loses to the overlay's own and does no harm.
     return overlaps(destination, network) && destination.length >= network.length;
   });
@@ -207,7 +210,7 @@ const mtu: Judge<HostFacts> = ({ question, links }) => {
 };
 
 const socketBuffers: Judge<HostFacts> = ({ question, sysctls, capabilities, initialUserNamespace }) => {
-  if (question.backend.type !== 'udp') return null;
+  if (!FORWARDS_ALL.includes(question.backend.type)) return null;
   const { wantedBuffer } = question;
   const small = ['rmem_max', 'wmem_max'].filter((name) => Number(sysctls[`net/core/${name}`] ?? 0) < wantedBuffer);
   if (small.length === 0) return ok(`socket buffers of ${wantedBuffer} bytes are allowed`);

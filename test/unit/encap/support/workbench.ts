@@ -3,14 +3,15 @@ import type { Prefix } from '../../../../src/base/ipv4.js';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
 import { type ForwarderContext, makeContext } from '../../../../src/encap/datapath/context.js';
 import { ForwarderLoop } from '../../../../src/encap/datapath/loop.js';
-import type { ForwarderOptions } from '../../../../src/encap/datapath/options.js';
+import type { ForwarderOptions, SealingOptions } from '../../../../src/encap/datapath/options.js';
 import { RxForwarder } from '../../../../src/encap/datapath/rx.js';
 import { TxForwarder } from '../../../../src/encap/datapath/tx.js';
 import type { ControlBlock } from '../../../../src/encap/forwarding/control-block.js';
 import { type Counters, readDrops, readTotals } from '../../../../src/encap/forwarding/counters.js';
 import { ForwardingTable, type Peer } from '../../../../src/encap/forwarding/forwarding-table.js';
 import { type Layout, planLayout } from '../../../../src/encap/forwarding/layout.js';
-import { SharedMemory } from '../../../../src/linux/memory.js';
+import { RegionAllocator, SharedMemory } from '../../../../src/linux/memory.js';
+import { planTransport } from '../../../../src/wireguard/transport-layout.js';
 import { FakeKernel, SOCKET, TUN, WAKE } from './fake-kernel.js';
 
 export const PORT = 8285;
@@ -42,8 +43,11 @@ export function subnet(n: number): Prefix {
 const GUARD = 65_536;
 const planned = planLayout(NETWORK, CAPACITY);
 const layout: Layout = { ...planned, bytes: planned.bytes + GUARD };
+/** For benches whose datagrams are sealed: behind everything else, the sessions of as many peers as there may be. */
+const behind = new RegionAllocator(layout.bytes);
+export const SEALING: SealingOptions = { layout: planTransport(behind, CAPACITY.peers), mtu: 1440 };
 /** One memory for all tests of a file: a WebAssembly memory reserves gigabytes of address space. */
-const memory = SharedMemory.create(layout.bytes);
+const memory = SharedMemory.create(behind.used);
 
 /** A forwarding table of which one peer at a time changes. */
 export class Peers {
@@ -81,6 +85,8 @@ export interface Workbench {
   /** What the socket was told about fragments, in order. */
   readonly fragments: boolean[];
   readonly rx: () => RxForwarder;
+  /** How often the control thread was called. */
+  readonly calls: readonly string[];
   /** The counters that are not 0, without the prefix of their direction. */
   readonly counted: (direction: 'tx' | 'rx') => Record<string, number>;
   /** The drops that are not 0. */
@@ -92,6 +98,7 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
   // all but the places where packets lie: the constructors count on zeros
   memory.u8.fill(0, 0, layout.tx + 65_536);
   memory.u8.fill(0, layout.rx, layout.rx + 2 ** 20);
+  memory.u8.fill(0, layout.bytes, behind.used);
   const options: ForwarderOptions = {
     layout,
     tun: TUN,
@@ -118,7 +125,8 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
   };
   const kernel = new FakeKernel(memory);
   kernel.vnetHeader = options.vnetHeader;
-  const context = makeContext(memory, kernel, options);
+  const calls: string[] = [];
+  const context = makeContext(memory, kernel, options, () => calls.push('call'));
   const { control, counters } = context;
   control.peersComplete = true;
   const peers = new Peers(new ForwardingTable({ memory, layout, control, network: NETWORK, port: options.port }));
@@ -143,6 +151,7 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
     rxCounters: counters.rx,
     options,
     fragments,
+    calls,
     tx: (pathMtu = () => 1500) =>
       new TxForwarder(context, {
         pathMtu,

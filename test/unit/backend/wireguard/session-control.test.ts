@@ -1,0 +1,227 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { WireguardPeer } from '../../../../src/backend/wireguard/peers.js';
+import { SessionControl } from '../../../../src/backend/wireguard/session-control.js';
+import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
+import { DataPlane } from '../../../../src/encap/datapath/data-plane.js';
+import { createSealer } from '../../../../src/encap/datapath/sealing.js';
+import { planLayout } from '../../../../src/encap/forwarding/layout.js';
+import { PEER_BYTES, PEER_SOCKADDR } from '../../../../src/encap/forwarding/peer-record.js';
+import { RegionAllocator } from '../../../../src/linux/memory.js';
+import { type Endpoint, formatEndpoint } from '../../../../src/wireguard/endpoint.js';
+import { formatKey, PrivateKey } from '../../../../src/wireguard/keys.js';
+import { readSockaddr } from '../../../../src/wireguard/peer-records.js';
+import { planTransport } from '../../../../src/wireguard/transport-layout.js';
+
+const NETWORK = parsePrefix('10.5.0.0/16')!;
+const hosts: Host[] = [];
+afterEach(() => {
+  for (const host of hosts.splice(0)) host.control.close();
+});
+
+/** A host without forwarders: a sealer stands in for them, and what is sent is kept. */
+class Host {
+  readonly key: PrivateKey;
+  readonly sent: { readonly message: Uint8Array; readonly to: string }[] = [];
+  readonly plane: DataPlane;
+  readonly control: SessionControl;
+  readonly #sealer: ReturnType<typeof createSealer>;
+  time = 1_000;
+  wakes = 0;
+
+  constructor(
+    readonly number: number,
+    peers = 4,
+    secret = number,
+  ) {
+    this.key = new PrivateKey(new Uint8Array(32).fill(secret));
+    const layout = planLayout(NETWORK, { peers, subnetNodes: 16, senderNodes: 16 });
+    const all = new RegionAllocator(layout.bytes);
+    const sealing = { layout: planTransport(all, peers), mtu: 1420 };
+    const [own, stand] = [all.take(1 << 20), all.take(1 << 20)];
+    this.plane = new DataPlane(NETWORK, 51820, { ...layout, bytes: all.used });
+    this.plane.wake = () => void this.wakes++;
+    this.#sealer = createSealer({ memory: this.plane.memory, call: () => {} }, new RegionAllocator(stand), sealing);
+    this.control = new SessionControl({
+      plane: this.plane,
+      sealing,
+      regions: new RegionAllocator(own),
+      socket: 7,
+      privateKey: this.key,
+      context: { mtu: 1420, port: 51820, presharedKey: null, keepalive: 0 },
+      clock: () => ({ monotonic: this.time, wall: 1_700_000_000_000 + this.time }),
+      sendto: (_fd, message, length, _flags, address) => {
+        this.sent.push({ message: message.slice(0, length), to: formatEndpoint(readSockaddr(address, 0)!) });
+        return length;
+      },
+    });
+    hosts.push(this);
+  }
+
+  get endpoint(): Endpoint {
+    return { address: Uint8Array.of(192, 0, 2, this.number), port: 51820 };
+  }
+
+  /** As its lease would have it. */
+  get asPeer(): WireguardPeer {
+    return {
+      subnet: parsePrefix(`10.5.${this.number}.0/24`)!,
+      publicIp: parseIpv4(`192.0.2.${this.number}`)!,
+      port: 51820,
+      publicKey: this.key.publicKey,
+      name: formatKey(this.key.publicKey),
+    };
+  }
+
+  numberOf(other: WireguardPeer): number {
+    return this.plane.table.numberOf(other.subnet)!;
+  }
+
+  /** What a forwarder does with a packet. @returns the length of the message; 0 when there is no session */
+  seal(peer: number): number {
+    this.#sealer.reset();
+    return this.#sealer.seal(peer, 64, 20, 0, 0);
+  }
+
+  attempts(peer: number): number {
+    return this.#sealer.failedAttempts(peer);
+  }
+
+  goesTo(peer: number): string {
+    const at = this.plane.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR;
+    return formatEndpoint(readSockaddr(this.plane.memory.u8, at)!);
+  }
+}
+
+/** Carries what was sent, back and forth, until there is nothing more. */
+function exchange(a: Host, b: Host): void {
+  for (let round = 0; round < 4; round++) {
+    for (const [from, to] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      for (const { message } of from.sent.splice(0)) {
+        to.control.device.receive(message, from.endpoint, { monotonic: to.time, wall: 1_700_000_000_000 + to.time });
+      }
+      to.control.attend();
+    }
+  }
+}
+
+function connect(a: Host, b: Host): void {
+  a.control.setPeers([b.asPeer]);
+  b.control.setPeers([a.asPeer]);
+  a.seal(a.numberOf(b.asPeer));
+  a.control.attend();
+  exchange(a, b);
+}
+
+describe('SessionControl', () => {
+  it('a packet without a session brings one about, and wakes the forwarders', () => {
+    const [one, two] = [new Host(1), new Host(2)];
+    one.control.setPeers([two.asPeer]);
+    two.control.setPeers([one.asPeer]);
+    const peer = one.numberOf(two.asPeer);
+    expect(one.seal(peer)).toBe(0);
+    one.control.attend();
+    expect(one.sent.map(({ to, message }) => [to, message[0]])).toEqual([['192.0.2.2:51820', 1]]);
+    one.wakes = 0;
+    exchange(one, two);
+    expect(one.wakes).toBeGreaterThan(0);
+    expect(one.seal(peer)).toBe(32 + 32);
+    expect(one.control.counted().totals).toEqual({ handshakes: 1, handshakes_unanswered: 0, rekeys: 0 });
+    expect(one.control.statuses().get(peer)?.lastHandshake).toBeGreaterThan(0);
+  });
+
+  it('greets its peers at the start: they may have sessions with a former life of this host', () => {
+    const [one, two] = [new Host(1), new Host(2)];
+    connect(one, two);
+    const again = new Host(1);
+    // clocks go on
+    again.time = one.time + 1_000;
+    two.time += 1_000;
+    again.control.setPeers([two.asPeer]);
+    again.control.greet();
+    expect(again.sent.map(({ message }) => message[0])).toEqual([1]);
+    exchange(again, two);
+    expect(again.seal(again.numberOf(two.asPeer))).toBeGreaterThan(0);
+    expect(two.control.counted().drops.handshake_unknown_peer).toBe(0);
+  });
+
+  it('peers that stay keep their session, whatever else changes', () => {
+    const [one, two, three] = [new Host(1), new Host(2), new Host(3)];
+    connect(one, two);
+    const peer = one.numberOf(two.asPeer);
+    one.control.setPeers([three.asPeer, two.asPeer]);
+    one.control.setPeers([two.asPeer]);
+    expect(one.numberOf(two.asPeer)).toBe(peer);
+    expect(one.seal(peer)).toBeGreaterThan(0);
+  });
+
+  it('a host that has another key by now is another peer: nothing is sealed for the former one', () => {
+    const [one, two, again] = [new Host(1), new Host(2), new Host(2, 4, 22)];
+    connect(one, two);
+    const peer = one.numberOf(two.asPeer);
+    const before = one.attempts(peer);
+    one.control.setPeers([again.asPeer]);
+    expect(one.numberOf(again.asPeer)).toBe(peer);
+    expect(one.seal(peer)).toBe(0);
+    expect(one.attempts(peer)).not.toBe(before);
+  });
+
+  it('a record passes to another peer without a session, and with another stamp for what waits', () => {
+    const [one, two, three] = [new Host(1, 1), new Host(2), new Host(3)];
+    connect(one, two);
+    const before = one.attempts(0);
+    expect(one.control.setPeers([three.asPeer])).toEqual(new Map());
+    expect(one.numberOf(three.asPeer)).toBe(0);
+    expect(one.seal(0)).toBe(0);
+    expect(one.attempts(0)).not.toBe(before);
+    expect([...one.control.device.peers()].map(({ publicKey }) => formatKey(publicKey))).toEqual([three.asPeer.name]);
+  });
+
+  it('a peer is followed where it speaks from, until its lease says something new', () => {
+    const [one, two] = [new Host(1), new Host(2)];
+    connect(one, two);
+    const peer = one.numberOf(two.asPeer);
+    const elsewhere = { address: Uint8Array.of(198, 51, 100, 9), port: 4500 };
+    // it renews its session from there
+    two.time += 200_000;
+    one.time += 200_000;
+    two.control.attend();
+    two.seal(two.numberOf(one.asPeer));
+    two.control.attend();
+    for (const { message } of two.sent.splice(0)) {
+      one.control.device.receive(message, elsewhere, { monotonic: one.time, wall: 1_700_000_000_000 + one.time });
+    }
+    expect(one.goesTo(peer)).toBe('198.51.100.9:4500');
+    one.control.setPeers([two.asPeer]);
+    expect(one.goesTo(peer)).toBe('198.51.100.9:4500');
+    one.control.setPeers([{ ...two.asPeer, publicIp: parseIpv4('203.0.113.7')!, port: 51_999 }]);
+    expect(one.goesTo(peer)).toBe('203.0.113.7:51999');
+    expect(one.control.statuses().get(peer)?.endpoint).toMatchObject({ port: 51_999 });
+  });
+
+  it('a public key that nobody can have is refused, and has no route', () => {
+    const [one, two] = [new Host(1), new Host(2)];
+    const impossible = { ...two.asPeer, publicKey: new Uint8Array(32), name: 'zero' };
+    expect([...one.control.setPeers([impossible])]).toEqual([
+      ['10.5.2.0/24', 'its public key is one that nobody can have'],
+    ]);
+    expect(one.plane.table.size).toBe(0);
+  });
+
+  it('more peers than there is room for are refused by name; the others are there', () => {
+    const one = new Host(1, 2);
+    const others = [2, 3, 4].map((number) => new Host(number).asPeer);
+    expect([...one.control.setPeers(others).keys()]).toEqual(['10.5.4.0/24']);
+    expect([...one.control.device.peers()]).toHaveLength(2);
+  });
+
+  it('leaves no key behind', () => {
+    const [one, two] = [new Host(1), new Host(2)];
+    connect(one, two);
+    one.control.close();
+    expect(one.seal(0)).toBe(0);
+    expect([...one.key.secret.bytes].some((byte) => byte !== 0)).toBe(false);
+  });
+});

@@ -1,0 +1,214 @@
+/** Both forwarders with sealed datagrams, over a scripted kernel. The keys are fixed, so node:crypto is the other end. */
+import { createCipheriv, createDecipheriv } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { EAGAIN, EMSGSIZE } from '../../../src/linux/constants.js';
+import { KeySlots } from '../../../src/wireguard/key-slots.js';
+import { Secret } from '../../../src/wireguard/keys.js';
+import { PeerRecords } from '../../../src/wireguard/peer-records.js';
+import { OPEN_DROPS, readTransportDrops, SEAL_DROPS } from '../../../src/wireguard/transport-drops.js';
+import type { TunRead } from './support/fake-kernel.js';
+import { altered, fixHeaderChecksum, offloaded, payload, tcp, udp } from './support/packets.js';
+import { datagram, delivered, inboundTcp, inboundUdp, receive, run } from './support/receiving.js';
+import { parseIcmpError, referenceSplit } from './support/reference.js';
+import { host, SEALING, type Workbench, workbench } from './support/workbench.js';
+
+/** Peer numbers: the order in which the workbench sets them. */
+const PEER_2 = 0;
+const PEER_3 = 1;
+const THEIR_INDEX = 0x1234_5678;
+const KEY = new Uint8Array(32).fill(9);
+
+function sealedBench() {
+  const bench = workbench({ sealing: SEALING, checkSenders: false });
+  const { memory } = bench;
+  const slots = new KeySlots(memory, SEALING.layout.keys, (bytes) => new Uint8Array(bytes).fill(7));
+  const records = new PeerRecords(memory, SEALING.layout.peers);
+  return {
+    ...bench,
+    records,
+    /** @returns the index under which the peer's messages come */
+    session(peer: number): number {
+      const index = slots.reserve(0)!;
+      slots.install(index, peer, THEIR_INDEX, { send: new Secret(KEY.slice()), receive: new Secret(KEY.slice()) });
+      records.setSending(peer, slots.slotOf(index));
+      return index;
+    },
+    sealDrops: () => nonZero(readTransportDrops(memory.f64, SEALING.layout.sealDrops, SEAL_DROPS)),
+    openDrops: () => nonZero(readTransportDrops(memory.f64, SEALING.layout.openDrops, OPEN_DROPS)),
+  };
+}
+
+function nonZero(counts: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
+}
+
+function nonceOf(counter: number): Uint8Array {
+  const nonce = new Uint8Array(12);
+  new DataView(nonce.buffer).setUint32(4, counter, true);
+  return nonce;
+}
+
+/** What a message holds, without its padding, and its counter. */
+function opened(message: Uint8Array): { readonly counter: number; readonly packet: Uint8Array } {
+  const view = new DataView(message.buffer, message.byteOffset);
+  expect([view.getUint32(0, true), view.getUint32(4, true)]).toEqual([4, THEIR_INDEX]);
+  const counter = view.getUint32(8, true);
+  const decipher = createDecipheriv('chacha20-poly1305', KEY, nonceOf(counter), { authTagLength: 16 });
+  decipher.setAuthTag(message.subarray(-16));
+  const text = decipher.update(message.subarray(16, -16));
+  decipher.final();
+  return { counter, packet: new Uint8Array(text.subarray(0, text.readUInt16BE(2))) };
+}
+
+/** A message that the peer would send under the index. */
+function sealed(index: number, counter: number, packet: Uint8Array): Uint8Array {
+  const cipher = createCipheriv('chacha20-poly1305', KEY, nonceOf(counter), { authTagLength: 16 });
+  const padded = new Uint8Array(Math.min(1440, Math.ceil(packet.length / 16) * 16));
+  padded.set(packet);
+  const header = new Uint8Array(16);
+  const view = new DataView(header.buffer);
+  view.setUint32(0, 4, true);
+  view.setUint32(4, index, true);
+  view.setUint32(8, counter, true);
+  return Uint8Array.from([...header, ...cipher.update(padded), ...cipher.final(), ...cipher.getAuthTag()]);
+}
+
+function drain(bench: Workbench, reads: readonly TunRead[], pathMtu = 1500) {
+  bench.kernel.tunReads.push(...reads);
+  const forwarder = bench.tx(() => pathMtu);
+  do expect(forwarder.turn()).toBe(EAGAIN);
+  while (bench.kernel.tunReads.length > 0);
+  return forwarder;
+}
+
+describe('packets from the TUN', () => {
+  it('a super-packet leaves as messages of equal length in few sends; its segments are as they would be alone', () => {
+    const bench = sealedBench();
+    bench.session(PEER_2);
+    const whole = tcp({ destination: [2, 9], payload: payload(43 * 1380 + 100) });
+    drain(bench, [offloaded(whole, 1380)]);
+    const { kernel } = bench;
+    expect(kernel.sent.length).toBeLessThanOrEqual(2);
+    expect(kernel.sent[0]).toMatchObject({ address: host(2), segmentSize: 1424 + 32 });
+    const messages = kernel.datagrams.map(opened);
+    expect(messages.map(({ counter }) => counter)).toEqual(messages.map((_, i) => i));
+    expect(messages.map(({ packet }) => packet)).toEqual(referenceSplit(whole, 1380));
+    expect(bench.sealDrops()).toEqual({});
+  });
+
+  it('the tunnel is no hop: even a TTL of 1 passes', () => {
+    const bench = sealedBench();
+    bench.session(PEER_2);
+    const packet = fixHeaderChecksum(altered(udp({ destination: [2, 9], payload: payload(33) }), { 8: 1 }));
+    drain(bench, [{ packet }]);
+    expect(bench.kernel.datagrams.map((message) => opened(message).packet)).toEqual([packet]);
+    expect(bench.dropped('tx')).toEqual({});
+  });
+
+  it('more than the arena holds is sent in between, every byte right', () => {
+    const bench = sealedBench();
+    bench.session(PEER_2);
+    const packets = Array.from({ length: 60 }, (_, i) =>
+      udp({ destination: [2, 9], payload: payload(1200 + (i % 3), i) }),
+    );
+    drain(
+      bench,
+      packets.map((packet) => ({ packet })),
+    );
+    expect(bench.kernel.datagrams.map((message) => opened(message).packet)).toEqual(packets);
+  });
+
+  it('without a session they wait, the control thread is called once, and they leave when there is one', () => {
+    const bench = sealedBench();
+    const packets = [1, 2, 3].map((i) => udp({ destination: [2, 9], payload: payload(40, i) }));
+    const forwarder = drain(
+      bench,
+      packets.map((packet) => ({ packet })),
+    );
+    expect(bench.calls).toHaveLength(1);
+    forwarder.woken();
+    expect(bench.kernel.sent).toEqual([]);
+    bench.session(PEER_2);
+    forwarder.woken();
+    expect(bench.kernel.datagrams.map((message) => opened(message).packet)).toEqual(packets);
+    expect(bench.sealDrops()).toEqual({ no_key: 3 });
+  });
+
+  it('those that waited in vain are dropped and counted, and never go to whoever gets the record', () => {
+    const bench = sealedBench();
+    const forwarder = drain(bench, [
+      { packet: udp({ destination: [2, 9], payload: payload(40) }) },
+      { packet: udp({ destination: [3, 9], payload: payload(41) }) },
+    ]);
+    bench.records.clear(PEER_2);
+    bench.session(PEER_2);
+    bench.session(PEER_3);
+    forwarder.woken();
+    expect(bench.kernel.sent.map(({ address }) => address)).toEqual([host(3)]);
+    expect(bench.sealDrops()).toEqual({ no_key: 2, handshake_queue: 1 });
+  });
+
+  it('one that is too long for its path is answered with its own headers, and an MTU that is left inside', () => {
+    const bench = sealedBench();
+    bench.session(PEER_2);
+    let refusals = 1;
+    bench.kernel.onSend = () => (refusals-- > 0 ? EMSGSIZE : 0);
+    const packet = udp({ destination: [2, 9], payload: payload(1392) });
+    drain(bench, [{ packet }], 1400);
+    const [answer] = bench.kernel.written;
+    const error = parseIcmpError(answer!.packet);
+    expect(error).toMatchObject({ type: 3, code: 4 });
+    expect(error.quoted).toEqual(packet.subarray(0, error.quoted.length));
+    // 1,400 less 28 for the underlay and 32 for the message is 1,340, and its padding has to fit as well
+    expect(new DataView(answer!.packet.buffer, answer!.packet.byteOffset).getUint16(26)).toBe(1328);
+  });
+});
+
+describe('datagrams from the socket', () => {
+  it('are opened and merged; the tunnel is no hop', () => {
+    const bench = sealedBench();
+    const index = bench.session(PEER_2);
+    const packets = Array.from({ length: 40 }, (_, i) =>
+      inboundTcp({ id: i, sequence: i * 1384, payload: payload(1384, i) }),
+    );
+    receive([run(packets.map((packet, i) => sealed(index, i, packet)))], bench);
+    expect(bench.kernel.written).toHaveLength(1);
+    expect(delivered(bench)).toEqual(packets);
+    expect(bench.counted('rx')).toMatchObject({ packets: 40, merged_packets: 40 });
+    expect(bench.openDrops()).toEqual({});
+  });
+
+  it('more than the arena holds: nothing is overwritten before it is written', () => {
+    const bench = sealedBench();
+    const index = bench.session(PEER_2);
+    const packets = Array.from({ length: 900 }, (_, i) => inboundUdp({ sourcePort: 1 + i, payload: payload(1000, i) }));
+    const slots = Array.from({ length: 18 }, (_, slot) =>
+      run(packets.slice(slot * 50, slot * 50 + 50).map((packet, i) => sealed(index, slot * 50 + i, packet))),
+    );
+    receive(slots, bench);
+    const bySeed = (all: Uint8Array[]) => all.map((packet) => Buffer.from(packet).toString('base64')).sort();
+    expect(bySeed(delivered(bench))).toEqual(bySeed(packets));
+  });
+
+  it('come from anywhere, but the inner source belongs to the peer whose key it was', () => {
+    const bench = sealedBench();
+    const two = bench.session(PEER_2);
+    const three = bench.session(PEER_3);
+    const good = inboundUdp({ payload: payload(16) });
+    receive(
+      [
+        datagram(sealed(two, 0, good), { from: host(77), port: 999 }),
+        datagram(sealed(three, 0, good)),
+        datagram(sealed(two, 1, inboundUdp({ source: [7, 7] }))),
+        datagram(sealed(two, 2, inboundUdp({ destination: [9, 9] }))),
+        datagram(sealed(two, 0, good)),
+        datagram(altered(sealed(two, 3, good), { 40: 1 })),
+        datagram(good),
+      ],
+      bench,
+    );
+    expect(delivered(bench)).toEqual([good]);
+    expect(bench.dropped('rx')).toEqual({ spoofed_source: 2, foreign_destination: 1 });
+    expect(bench.openDrops()).toEqual({ replayed: 1, not_authentic: 1, not_wireguard: 1 });
+  });
+});
