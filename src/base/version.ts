@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
-
-const manifest = new URL('../../package.json', import.meta.url);
+import { packageFile } from './package.js';
 
 /** tweed's version, as package.json says. */
-export const version = (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version;
+export const version = (JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string }).version;

@@ -4,9 +4,8 @@ import net from 'node:net';
 import path from 'node:path';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { SOCKET_NAME } from './socket-names.js';
 import type { StatusSource } from './status.js';
-
-export const SOCKET_NAME = 'tweed.sock';
 
 /** The status socket could not be made; the daemon goes on without. */
 export class StatusSocketError extends TweedError {
@@ -21,7 +20,7 @@ export interface StatusServer {
 
 /**
  * Answers `tweed status` and `tweed log-level` on a unix socket, in HTTP: `GET /status` gives the status as JSON,
- * `GET /log-level` and `PUT /log-level` read and set the log level. Root and the socket's group may connect.
+ * `GET /ready` 200 or 503, `GET /log-level` and `PUT /log-level` read and set the log level. Root and the socket's group may connect.
  *
  * @throws StatusSocketError when the directory cannot be used or another daemon answers there.
  */
@@ -66,6 +65,11 @@ async function answer(
   const asked = `${request.method} ${request.url}`;
   if (asked === 'GET /status') {
     response.writeHead(200, { 'content-type': 'application/json' }).end(`${JSON.stringify(status())}\n`);
+  } else if (asked === 'GET /ready') {
+    const { ready, detail } = status();
+    response
+      .writeHead(ready ? 200 : 503, { 'content-type': 'text/plain' })
+      .end(ready ? 'ready\n' : `not ready: ${detail}\n`);
   } else if (asked === 'GET /log-level') {
     response.writeHead(200, { 'content-type': 'text/plain' }).end(`${log.level}\n`);
   } else if (asked === 'PUT /log-level') {

@@ -1,8 +1,8 @@
-import http from 'node:http';
 import path from 'node:path';
 import { TweedError } from '../base/errors.js';
+import { SOCKET_NAME } from '../observe/socket-names.js';
 import type { DaemonStatus } from '../observe/status.js';
-import { SOCKET_NAME } from '../observe/status-server.js';
+import { askUnix, type UnixAnswer } from '../observe/unix-http.js';
 
 /** No daemon answered, or not with what was asked for. */
 export class StatusClientError extends TweedError {
@@ -22,27 +22,16 @@ export async function daemonLogLevel(runDirectory: string, level?: string): Prom
   return answer.trim();
 }
 
-function ask(runDirectory: string, method: string, url: string, body = ''): Promise<string> {
+async function ask(runDirectory: string, method: string, url: string, body = ''): Promise<string> {
   const socketPath = path.join(runDirectory, SOCKET_NAME);
-  return new Promise((resolve, reject) => {
-    const request = http.request({ socketPath, method, path: url, timeout: 5000, agent: false }, (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (chunk: string) => {
-        text += chunk;
-      });
-      response.on('end', () => {
-        if (response.statusCode === 200) resolve(text);
-        else reject(new StatusClientError(`the daemon at ${socketPath} refused: ${text.trim()}`));
-      });
-      response.on('error', reject);
-    });
-    request.on('timeout', () => request.destroy(new Error('no answer within 5 s')));
-    request.on('error', (error: NodeJS.ErrnoException) => {
-      reject(new StatusClientError(`${explain(error, socketPath)}`, { cause: error }));
-    });
-    request.end(body);
-  });
+  let answer: UnixAnswer;
+  try {
+    answer = await askUnix(socketPath, method, url, { body });
+  } catch (error) {
+    throw new StatusClientError(explain(error as NodeJS.ErrnoException, socketPath), { cause: error });
+  }
+  if (answer.status === 200) return answer.body;
+  throw new StatusClientError(`the daemon at ${socketPath} refused: ${answer.body.trim()}`);
 }
 
 function explain(error: NodeJS.ErrnoException, socketPath: string): string {

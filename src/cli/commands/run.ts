@@ -1,6 +1,7 @@
 import { createLogger, type Logger } from '../../base/log.js';
 import { version } from '../../base/version.js';
 import { exitCodes } from '../exit.js';
+import { runFlags } from '../flag-table.js';
 import { type RunRequest, readRunRequest } from '../options.js';
 import { effectiveSettings, renderConfig } from '../print-config.js';
 import { orUsage, runUsage } from '../usage.js';
@@ -8,7 +9,7 @@ import { orUsage, runUsage } from '../usage.js';
 /** `tweed run` and `flanneld`. */
 export async function runDaemonCommand(program: string, argv: readonly string[]): Promise<number> {
   const request = orUsage(
-    () => runUsage(program),
+    () => runUsage(program, runFlags),
     () => readRunRequest(argv, process.env),
   );
   if (request === null) return exitCodes.done;

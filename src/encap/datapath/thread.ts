@@ -1,23 +1,20 @@
 /**
- * The life of a forwarder's thread, seen from both sides: `startForwarder` on the control thread, and below it what the
- * worker itself does. The worker says once that it runs, then blocks in its loop until it is asked to stop or fails.
+ * The life of a forwarder's thread, as the control thread sees it; worker.ts is what it does itself. The worker says once
+ * that it runs, then blocks in its loop until it is asked to stop or fails.
  */
-import { fileURLToPath } from 'node:url';
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { syscalls } from '../../linux/libc.js';
-import { SharedMemory } from '../../linux/memory.js';
+import { Worker } from 'node:worker_threads';
+import { packageFile } from '../../base/package.js';
+import type { SharedMemory } from '../../linux/memory.js';
 import type { Direction } from '../forwarding/control-block.js';
-import { makeContext } from './context.js';
-import { ForwarderLoop } from './loop.js';
 import type { ForwarderOptions } from './options.js';
-import { SocketOutlet } from './outlet.js';
-import { RxForwarder } from './rx.js';
-import { TxForwarder } from './tx.js';
+
+/** Built: a worker thread cannot load TypeScript. */
+const program = packageFile('dist/encap/datapath/worker.js');
 
 /** What a thread is told at its start. */
-interface ForwarderThreadData {
+export interface ForwarderThreadData {
   /** The directions that it serves. */
-  readonly tweedForwarder: readonly Direction[];
+  readonly directions: readonly Direction[];
   readonly memory: WebAssembly.Memory;
   readonly options: ForwarderOptions;
   /** Which of the threads it is, from 0. */
@@ -44,9 +41,9 @@ export async function startForwarder(
   thread: number,
   wake: number,
 ): Promise<ForwarderThread> {
-  const data: ForwarderThreadData = { tweedForwarder: directions, memory: memory.memory, options, thread, wake };
+  const data: ForwarderThreadData = { directions, memory: memory.memory, options, thread, wake };
   const name = directions.join('-');
-  const worker = new Worker(fileURLToPath(import.meta.url), { workerData: data, name: `tweed-${name}` });
+  const worker = new Worker(program, { workerData: data, name: `tweed-${name}` });
   const ended = new Promise<Error | null>((resolve) => {
     worker.once('error', (error) => resolve(error instanceof Error ? error : new Error(String(error))));
     worker.once('exit', () => resolve(null));
@@ -57,18 +54,4 @@ export async function startForwarder(
   ]);
   if (failed !== null) throw failed;
   return { ended };
-}
-
-function runForwarders({ tweedForwarder: directions, memory, options, thread, wake }: ForwarderThreadData): void {
-  const context = makeContext(SharedMemory.attach(memory), syscalls, options);
-  const loop = new ForwarderLoop(context, thread, wake);
-  const forwarders = directions.map((direction) =>
-    direction === 'tx' ? new TxForwarder(context, new SocketOutlet(context, loop)) : new RxForwarder(context),
-  );
-  parentPort?.postMessage('running');
-  loop.serve(forwarders);
-}
-
-if (!isMainThread && typeof workerData === 'object' && workerData !== null && 'tweedForwarder' in workerData) {
-  runForwarders(workerData as ForwarderThreadData);
 }

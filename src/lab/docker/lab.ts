@@ -3,6 +3,7 @@ import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { ExecOptions, ExecResult } from '../../base/exec.js';
+import { packageFile } from '../../base/package.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { DEFAULT_SUBNET_FILE } from '../../subnet/subnet-env.js';
 import { containerAddress, type HostSubnet, parseSubnetFile } from '../containers.js';
@@ -14,7 +15,7 @@ import { Probe } from '../probe/client.js';
 import { waitFor } from '../wait.js';
 import { composeCommand, docker, requireEngine } from './engine.js';
 
-const projectFolder = fileURLToPath(new URL('../../..', import.meta.url));
+const projectFolder = fileURLToPath(packageFile('.'));
 /** What the image calls the built project. */
 const probeProgram = '/opt/tweed/dist/lab/probe/agent.js';
 /** docker-compose.yml gives it to every host. */

@@ -1,0 +1,2 @@
+/** The status socket's name in the run directory. */
+export const SOCKET_NAME = 'tweed.sock';
