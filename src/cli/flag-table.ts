@@ -339,7 +339,7 @@ const tweedFlags: readonly Row[] = [
     name: 'start-from-cache',
     kind: 'boolean',
     default: false,
-    help: 'when etcd cannot be reached at start, begin with the last known lease and peers',
+    help: 'when etcd cannot be reached at start, begin also with a last known lease that has run out',
   },
   {
     name: 'log-level',

@@ -4,20 +4,21 @@ import { systemClock } from '../base/clock.js';
 import { exec } from '../base/exec.js';
 import { type Prefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import { redactUrls } from '../base/redact.js';
 import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
 import { createTrafficRules } from '../routes/rules/traffic-rules.js';
 import { findUnderlay } from '../routes/underlay.js';
 import { LeaseManager } from '../subnet/leases/lease-manager.js';
 import { PeerCache } from '../subnet/leases/peer-cache.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
-import { openRegistry } from '../subnet/open-registry.js';
+import { openRegistryLater } from '../subnet/open-registry.js';
 import { formerNetworks, type PreviousSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
 import { lockInstance } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, RegistryHandle } from './parts.js';
 import { recheckUnderlay } from './underlay-watch.js';
 
-/** How long the registry may keep silent at start before the cache is used, where that is wanted. */
+/** How long the registry may keep silent at start before also an outdated cache is used, where that is wanted. */
 const CACHE_PATIENCE_MS = 5000;
 
 /** What daemons on real hosts are put together from. */
@@ -26,7 +27,7 @@ export const realParts: DaemonParts = {
   lock: async (name) => lockInstance(name),
   findUnderlay: (options) => findUnderlay(options),
   recheckUnderlay,
-  openRegistry: openHostRegistry,
+  openRegistry: async (options, log) => openHostRegistry(options, log),
   createBackend,
   deviceOf: ({ backend: { type, options } }, daemon) => backendKind(type).deviceName(options, daemon),
   createRules: createHostRules,
@@ -34,10 +35,14 @@ export const realParts: DaemonParts = {
   writeSubnetFile: writeSubnetEnv,
 };
 
-async function openHostRegistry(options: DaemonOptions, log: Logger): Promise<RegistryHandle> {
-  const registry = await openRegistry(options.registry, log);
+function openHostRegistry(options: DaemonOptions, log: Logger): RegistryHandle {
+  const registry = openRegistryLater(options.registry, log);
   const { ttlSeconds, renewMarginSeconds, startFromCache } = options.lease;
-  const cache = new PeerCache(path.join(options.runDirectory, `${options.udp.deviceName}.cache.json`), log);
+  const cache = new PeerCache(
+    path.join(options.runDirectory, `${options.udp.deviceName}.cache.json`),
+    log,
+    registryName(options),
+  );
   return {
     createLeases: (publicIp, previousSubnet) =>
       new LeaseManager({
@@ -52,6 +57,11 @@ async function openHostRegistry(options: DaemonOptions, log: Logger): Promise<Re
       }),
     close: () => registry.close(),
   };
+}
+
+/** So that nobody begins with what he learnt from another one. */
+function registryName({ registry: { endpoints, prefix } }: DaemonOptions): string {
+  return JSON.stringify([...endpoints].map(redactUrls).sort().concat(prefix));
 }
 
 function createHostRules(

@@ -36,6 +36,8 @@ export interface ControlLoopContext {
   readonly log: Logger;
   /** What it waits for or does now, in words. */
   onProgress(detail: string): void;
+  /** Packets are carried. */
+  onForwarding(): void;
   /** The overlay is up for the first time. */
   onUp(): void;
 }
@@ -99,9 +101,11 @@ export class ControlLoop {
     onProgress(`bringing up ${formatPrefix(lease.subnet)}`);
     const desired = () => this.#desired.compose(config, this.#choice, lease, leases.peers);
     await this.overlay.forward(desired());
+    this.#context.onForwarding();
     leases.on('peers', () => {
       this.overlay.forward(desired()).then(() => onProgress(summaryOf(desired())), fail);
     });
+    leases.follow();
     await Promise.all([this.overlay.forward(desired()), this.overlay.setUp(desired())]);
     signal.throwIfAborted();
     onProgress(summaryOf(desired()));

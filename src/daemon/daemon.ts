@@ -4,6 +4,8 @@ import type { Logger } from '../base/log.js';
 import { Services } from '../observe/services.js';
 import type { DaemonPhase, DaemonStatus } from '../observe/status.js';
 import { composeStatus } from '../observe/status-compose.js';
+import { StateOutdatedError } from '../subnet/errors.js';
+import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import { ControlLoop } from './control-loop.js';
 import type { ServiceManager } from './notify.js';
 import type { DaemonOptions } from './options.js';
@@ -89,19 +91,37 @@ export class Daemon {
     this.#logChoice(choice);
     stop.throwIfAborted();
     this.#registry = await parts.openRegistry(options, log);
-    const leases = this.#registry.createLeases(choice.publicIp, past.subnet);
+    for (;;) {
+      try {
+        return await this.#serve(this.#registry, choice, past, stop);
+      } catch (error) {
+        if (!(error instanceof StateOutdatedError) || stop.aborted) throw error;
+      }
+      await this.#loop?.stop();
+      await this.#leases?.close();
+    }
+  }
+
+  /** @throws StateOutdatedError when it was begun with a configuration that is no longer the one */
+  #serve(registry: RegistryHandle, choice: UnderlayChoice, past: PreviousSubnetEnv, stop: AbortSignal): Promise<never> {
+    const options = this.#options;
+    const parts = this.#parts;
+    const log = this.#log;
+    const leases = registry.createLeases(choice.publicIp, past.subnet);
     this.#leases = leases;
     this.#phase = 'waiting';
     const onProgress = (detail: string) => {
       this.#detail = detail;
       this.#manager.status(detail);
     };
+    const onForwarding = () => log.info(sinceStart(), 'forwarding');
     const onUp = () => {
       this.#phase = 'running';
       this.#manager.ready();
-      log.info('ready');
+      log.info(sinceStart(), 'ready');
     };
-    this.#loop = new ControlLoop({ options, parts, leases, past, log, onProgress, onUp }, choice);
+    const context = { options, parts, leases, past, log, onProgress, onForwarding, onUp };
+    this.#loop = new ControlLoop(context, choice);
     return this.#loop.run(stop);
   }
 
@@ -141,6 +161,12 @@ export class Daemon {
       publicIp: formatIpv4(publicIp),
       reason,
     };
-    this.#log.info(fields, 'underlay chosen');
+    this.#log.info({ ...fields, ...sinceStart() }, 'underlay chosen');
   }
+}
+
+/** What the start has cost up to now: wall-clock and processor time since this process was made, in milliseconds. */
+function sinceStart(): { readonly sinceStartMs: number; readonly processorMs: number } {
+  const { user, system } = process.cpuUsage();
+  return { sinceStartMs: Math.round(performance.now()), processorMs: Math.round((user + system) / 1000) };
 }

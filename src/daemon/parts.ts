@@ -14,7 +14,10 @@ export type { UnderlayChoice };
 
 /** The part of the lease manager that the daemon uses. */
 export interface Leases
-  extends Pick<LeaseManager, 'waitForConfig' | 'acquire' | 'peers' | 'announce' | 'status' | 'close' | 'release'> {
+  extends Pick<
+    LeaseManager,
+    'waitForConfig' | 'acquire' | 'follow' | 'peers' | 'announce' | 'status' | 'close' | 'release'
+  > {
   on(event: 'peers', listener: () => void): unknown;
   on(event: 'lost', listener: (error: LeaseLostError) => void): unknown;
   on(event: 'failed', listener: (error: unknown) => void): unknown;

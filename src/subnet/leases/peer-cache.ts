@@ -17,17 +17,42 @@ export interface CachedState {
   readonly peers: readonly KeyedLease[];
   /** Milliseconds since the epoch. */
   readonly savedAt: number;
+  /** It was learnt from the registry that this run asks, too. */
+  readonly ofThisRegistry: boolean;
 }
+
+/** What is saved; the rest comes of it. */
+export type StateToSave = Omit<CachedState, 'config' | 'ofThisRegistry'>;
 
 const FORMAT = 1;
 /** The state on disk may be this old. */
 const SAVE_DELAY_MS = 2_000;
+
+/** A lease that has no more than this left is not begun with: the registry may be the first to say that it has run out. */
+const CLOCK_TOLERANCE_MS = 5_000;
+
+/**
+ * Is its lease ours by the clock, and the registry the one that we have? A state from the future tells that the clock was
+ * put back, and nothing of how much time is left.
+ *
+ * @param now milliseconds since the epoch
+ */
+export function isCurrent({ own: { expiresAt }, savedAt, ofThisRegistry }: CachedState, now: number): boolean {
+  return ofThisRegistry && savedAt <= now && (expiresAt === null || expiresAt - CLOCK_TOLERANCE_MS > now);
+}
+
+/** For the log. */
+export function describeState({ own, peers, savedAt }: CachedState): Record<string, unknown> {
+  return { subnet: formatPrefix(own.subnet), peers: peers.length, savedAt: new Date(savedAt).toISOString() };
+}
 
 /** The last known state on disk: one JSON file, replaced atomically. */
 export class PeerCache {
   constructor(
     readonly path: string,
     private readonly log: Logger,
+    /** Anything that is the same for the same registry only. Holds no secret. */
+    private readonly registry = '',
   ) {}
 
   /** Null when there is none, or none that can be trusted; the reason is logged. */
@@ -40,7 +65,7 @@ export class PeerCache {
       return null;
     }
     try {
-      return parseState(JSON.parse(text));
+      return parseState(JSON.parse(text), this.registry);
     } catch (error) {
       this.#reject(messageOf(error));
       return null;
@@ -48,9 +73,9 @@ export class PeerCache {
   }
 
   /** A failure is logged and no more: the cache is a convenience. */
-  async save(state: Omit<CachedState, 'config'>): Promise<void> {
+  async save(state: StateToSave): Promise<void> {
     try {
-      await replaceFile(this.path, `${JSON.stringify(formatState(state))}\n`, 0o600);
+      await replaceFile(this.path, `${JSON.stringify(formatState(state, this.registry))}\n`, 0o600);
     } catch (error) {
       this.log.warn({ path: this.path, reason: messageOf(error) }, 'cannot save the last known state');
     }
@@ -79,7 +104,7 @@ export class CacheWriter {
   constructor(
     private readonly cache: PeerCache,
     private readonly clock: Clock,
-    private readonly state: () => Omit<CachedState, 'config'> | null,
+    private readonly state: () => StateToSave | null,
   ) {}
 
   /** The state has changed. */
@@ -108,9 +133,10 @@ export class CacheWriter {
   }
 }
 
-function formatState(state: Omit<CachedState, 'config'>): object {
+function formatState(state: StateToSave, registry: string): object {
   return {
     format: FORMAT,
+    registry,
     savedAt: state.savedAt,
     config: state.configJson,
     own: { ...formatLease(state.own), reservation: state.own.reservation, expiresAt: state.own.expiresAt },
@@ -122,7 +148,7 @@ function formatLease(lease: KeyedLease): Record<string, unknown> {
   return { key: lease.key, subnet: formatPrefix(lease.subnet), value: encodeLeaseValue(lease.attributes) };
 }
 
-function parseState(value: unknown): CachedState {
+function parseState(value: unknown, registry: string): CachedState {
   const state = object(value, 'the file');
   if (state.format !== FORMAT) throw new Error(`format ${JSON.stringify(state.format)} is unknown`);
   if (typeof state.config !== 'string') throw new Error('config is missing');
@@ -137,6 +163,7 @@ function parseState(value: unknown): CachedState {
     own: { ...parseLease(own), version: '', reservation: own.reservation === true, expiresAt },
     peers: state.peers.map((peer) => parseLease(object(peer, 'a peer'))),
     savedAt: state.savedAt,
+    ofThisRegistry: state.registry === registry,
   };
 }
 

@@ -155,6 +155,10 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
     return this.#lease;
   }
 
+  follow(): void {
+    this.world.events.push('follow');
+  }
+
   announce(attributes: LeaseAttributes): void {
     this.world.events.push(`announce ${formatIpv4(attributes.publicIp)}`);
     this.#lease = { ...(this.#lease as StoredLease), attributes };
