@@ -336,6 +336,12 @@ const tweedFlags: readonly Row[] = [
     help: 'on exit remove devices, routes and rules, which otherwise stay so that a restart interrupts nothing',
   },
   {
+    name: 'take-over',
+    kind: 'boolean',
+    default: false,
+    help: 'take the place of the daemon that runs, if one does, without losing a packet',
+  },
+  {
     name: 'start-from-cache',
     kind: 'boolean',
     default: false,

@@ -100,6 +100,7 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
       socketBuffer: number('socket-buffer'),
       txQueueLength: number('txqueuelen'),
     },
+    takeOver: yes('take-over'),
     cleanUpOnExit: yes('clean-up-on-exit'),
     subnetFile: text('subnet-file'),
     runDirectory: text('run-dir').replace(/(?<=.)\/+$/, ''),

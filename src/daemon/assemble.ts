@@ -5,6 +5,7 @@ import { exec } from '../base/exec.js';
 import { type Prefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { redactUrls } from '../base/redact.js';
+import { inheritedFrom } from '../linux/inheritance.js';
 import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
 import { createTrafficRules } from '../routes/rules/traffic-rules.js';
 import { findUnderlay } from '../routes/underlay.js';
@@ -13,6 +14,7 @@ import { PeerCache } from '../subnet/leases/peer-cache.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import { openRegistryLater } from '../subnet/open-registry.js';
 import { formerNetworks, type PreviousSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
+import { HandOver, handOverSocket, offerHandOver } from './hand-over.js';
 import { lockInstance } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, RegistryHandle } from './parts.js';
@@ -25,6 +27,9 @@ const CACHE_PATIENCE_MS = 5000;
 export const realParts: DaemonParts = {
   clock: systemClock,
   lock: async (name) => lockInstance(name),
+  inherit: () => inheritedFrom(process.env),
+  takeOver: (options, inheritance) => HandOver.begin(handOverSocket(options), inheritance),
+  offerHandOver: (options, giver, log) => offerHandOver(handOverSocket(options), giver, log),
   findUnderlay: (options) => findUnderlay(options),
   recheckUnderlay,
   openRegistry: async (options, log) => openHostRegistry(options, log),

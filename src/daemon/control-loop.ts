@@ -15,11 +15,13 @@ import { TweedError } from '../base/errors.js';
 import { formatIpv4, formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { Standing } from '../base/standing.js';
+import type { Inheritance } from '../linux/inheritance.js';
 import type { Lease, LeaseAttributes } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import { DesiredState } from './desired.js';
-import type { InstanceLock } from './instance-lock.js';
+import { type HandOver, TakenOverError } from './hand-over.js';
+import { AlreadyRunningError, type InstanceLock } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
 import { Overlay, summaryOf } from './overlay.js';
 import type { DaemonParts, Leases, UnderlayChoice } from './parts.js';
@@ -34,10 +36,14 @@ export interface ControlLoopContext {
   readonly leases: Leases;
   readonly past: PreviousSubnetEnv;
   readonly log: Logger;
+  /** What a former process left us. */
+  readonly inheritance: Inheritance;
+  /** Forwarding depends on these descriptors now. */
+  onDescriptors(descriptors: ReadonlyMap<string, number>): void;
   /** What it waits for or does now, in words. */
   onProgress(detail: string): void;
-  /** Packets are carried. */
-  onForwarding(): void;
+  /** Packets are carried, and by no other daemon any more. */
+  onForwarding(): Promise<void>;
   /** The overlay is up for the first time. */
   onUp(): void;
 }
@@ -52,11 +58,12 @@ export class ControlLoop {
   #choice: UnderlayChoice;
 
   constructor(context: ControlLoopContext, choice: UnderlayChoice) {
-    const { options, parts, past, log } = context;
+    const { options, parts, past, log, inheritance, onDescriptors } = context;
     this.#context = context;
     this.#choice = choice;
     this.#complaints = new Standing(log, parts.clock);
-    this.overlay = new Overlay({ options, parts, past, log, onFailed: (reason) => this.#end.abort(reason) });
+    const onFailed = (reason: Error) => this.#end.abort(reason);
+    this.overlay = new Overlay({ options, parts, past, log, inheritance, onDescriptors, onFailed });
   }
 
   get choice(): UnderlayChoice {
@@ -81,10 +88,20 @@ export class ControlLoop {
     }
   }
 
-  /** Stops forwarding. Call it after `run`, however that ended. */
-  async stop(): Promise<void> {
+  /** Another daemon forwards in place of this one. */
+  leave(): void {
+    this.#end.abort(new TakenOverError());
+  }
+
+  /**
+   * Stops forwarding. Call it after `run`, however that ended.
+   *
+   * @param heir of the loop that follows this one
+   */
+  async stop(heir?: Inheritance): Promise<void> {
+    const isLeft = this.#end.signal.reason instanceof TakenOverError;
     this.#end.abort();
-    await this.overlay.stop();
+    await this.overlay.stop(isLeft ? null : heir);
     for (const lock of this.#locks.splice(0)) lock.release();
   }
 
@@ -95,13 +112,15 @@ export class ControlLoop {
     leases.on('failed', fail);
     onProgress('waiting for the network configuration');
     const { config, attributes } = await this.#agreeOnConfig(signal);
-    await this.#lock(config);
+    const isLocked = await this.#lock(config, options.takeOver);
     onProgress('waiting for a lease');
     const lease = await abortable(leases.acquire(config, attributes), signal);
     onProgress(`bringing up ${formatPrefix(lease.subnet)}`);
     const desired = () => this.#desired.compose(config, this.#choice, lease, leases.peers);
+    const handOver = isLocked ? null : await this.#context.parts.takeOver(options, this.#context.inheritance);
     await this.overlay.forward(desired());
-    this.#context.onForwarding();
+    if (handOver !== null) await this.#complete(handOver, config);
+    await this.#context.onForwarding();
     leases.on('peers', () => {
       this.overlay.forward(desired()).then(() => onProgress(summaryOf(desired())), fail);
     });
@@ -142,13 +161,31 @@ export class ControlLoop {
     signal.throwIfAborted();
   }
 
-  /** One daemon at most serves a network, or a device, of this host. */
-  async #lock(config: NetworkConfig): Promise<void> {
+  /**
+   * One daemon at most serves a network, or a device, of this host.
+   *
+   * @param tolerate that another one does, whose place we may take; false is returned then
+   */
+  async #lock(config: NetworkConfig, tolerate: boolean): Promise<boolean> {
     const { parts, options } = this.#context;
     const device = parts.deviceOf(config, options);
-    for (const name of [`network ${formatPrefix(config.network)}`, ...(device === null ? [] : [`device ${device}`])]) {
-      this.#locks.push(await parts.lock(name));
+    const names = [`network ${formatPrefix(config.network)}`, ...(device === null ? [] : [`device ${device}`])];
+    try {
+      for (const name of names) this.#locks.push(await parts.lock(name));
+      return true;
+    } catch (error) {
+      for (const lock of this.#locks.splice(0)) lock.release();
+      if (tolerate && error instanceof AlreadyRunningError) return false;
+      throw error;
     }
+  }
+
+  /** We forward; the other daemon is to stop. */
+  async #complete(handOver: Pick<HandOver, 'complete'>, config: NetworkConfig): Promise<void> {
+    const { log } = this.#context;
+    const ended = await handOver.complete();
+    if (ended && (await this.#lock(config, true))) log.info('took over from the daemon that ran before');
+    else log.error('the daemon that ran before has not ended, though told to; end its process');
   }
 
   /** Another interface, address or MTU; and if the public address is another one, another announcement. */

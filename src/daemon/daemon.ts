@@ -1,12 +1,14 @@
 import { messageOf } from '../base/errors.js';
 import { formatIpv4 } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import type { Inheritance } from '../linux/inheritance.js';
 import { Services } from '../observe/services.js';
 import type { DaemonPhase, DaemonStatus } from '../observe/status.js';
 import { composeStatus } from '../observe/status-compose.js';
 import { StateOutdatedError } from '../subnet/errors.js';
 import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import { ControlLoop } from './control-loop.js';
+import { type Giver, type HandOverServer, TakenOverError } from './hand-over.js';
 import type { ServiceManager } from './notify.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, Leases, RegistryHandle, UnderlayChoice } from './parts.js';
@@ -30,6 +32,9 @@ export class Daemon {
   readonly #services: Services;
   #phase: DaemonPhase = 'starting';
   #detail = '';
+  readonly #inheritance: Inheritance;
+  #handOverServer: HandOverServer | null = null;
+  #forwarded = false;
   #registry: RegistryHandle | null = null;
   #leases: Leases | null = null;
   #loop: ControlLoop | null = null;
@@ -40,6 +45,7 @@ export class Daemon {
     this.#manager = manager;
     this.#log = log;
     this.#services = new Services(options, () => this.status(), log);
+    this.#inheritance = parts.inherit();
     manager.watchOver(() => {
       const seconds = this.#loop?.overlay.stuckFor ?? 0;
       return seconds < STUCK_SECONDS ? '' : `a forwarder has not moved for ${seconds} s`;
@@ -71,13 +77,16 @@ export class Daemon {
    * @throws TweedError when the host cannot join the overlay, or has to leave it; everything is taken down first.
    */
   async run(stop: AbortSignal): Promise<void> {
+    let left = false;
     try {
-      await this.#services.start();
+      // the daemon whose place this one is to take has the sockets yet
+      if (!this.#options.takeOver) await this.#services.start();
       await this.#live(stop);
     } catch (error) {
-      if (!stop.aborted) throw error; // otherwise it is what the stop interrupted
+      left = error instanceof TakenOverError;
+      if (!stop.aborted && !left) throw error; // otherwise it is what the stop interrupted
     } finally {
-      await this.#takeDown();
+      await this.#takeDown(left);
     }
   }
 
@@ -97,7 +106,7 @@ export class Daemon {
       } catch (error) {
         if (!(error instanceof StateOutdatedError) || stop.aborted) throw error;
       }
-      await this.#loop?.stop();
+      await this.#loop?.stop(this.#inheritance);
       await this.#leases?.close();
     }
   }
@@ -114,27 +123,58 @@ export class Daemon {
       this.#detail = detail;
       this.#manager.status(detail);
     };
-    const onForwarding = () => log.info(sinceStart(), 'forwarding');
+    const onForwarding = async () => {
+      log.info(sinceStart(), 'forwarding');
+      if (this.#forwarded) return;
+      this.#forwarded = true;
+      if (options.takeOver) await this.#services.start();
+      await this.#offerHandOver();
+    };
+    const onDescriptors = (descriptors: ReadonlyMap<string, number>) => this.#manager.keep(descriptors);
+    const inheritance = this.#inheritance;
     const onUp = () => {
       this.#phase = 'running';
       this.#manager.ready();
       log.info(sinceStart(), 'ready');
     };
-    const context = { options, parts, leases, past, log, onProgress, onForwarding, onUp };
+    const context = { options, parts, leases, past, log, inheritance, onDescriptors, onProgress, onForwarding, onUp };
     this.#loop = new ControlLoop(context, choice);
     return this.#loop.run(stop);
   }
 
+  async #offerHandOver(): Promise<void> {
+    const giver: Giver = {
+      descriptors: () => this.#loop?.overlay.descriptors ?? new Map(),
+      refusal: () => {
+        if (this.#manager.present) return 'a service manager runs it; let that restart it';
+        return this.#phase === 'stopping' ? 'it is stopping' : '';
+      },
+      onTaken: () => this.#loop?.leave(),
+    };
+    try {
+      this.#handOverServer = await this.#parts.offerHandOver(this.#options, giver, this.#log);
+    } catch (error) {
+      this.#log.warn(`no daemon can take over from this one: ${messageOf(error)}`);
+    }
+  }
+
   /** In its order, but no step keeps the next one from its turn, or the process from ending: what hangs ends with it. */
-  async #takeDown(): Promise<void> {
+  async #takeDown(left: boolean): Promise<void> {
+    const { cleanUpOnExit, lease } = this.#options;
     this.#phase = 'stopping';
     this.#manager.stopping();
+    if (cleanUpOnExit) this.#manager.keep(new Map());
     await this.#step('leaving the overlay', STEP_LIMITS_MS.overlay, async () => this.#loop?.stop());
+    this.#inheritance.close();
     await this.#step('leaving the registry', STEP_LIMITS_MS.registry, async () => {
-      await (this.#options.lease.releaseOnExit ? this.#leases?.release() : this.#leases?.close());
+      await (lease.releaseOnExit && !left ? this.#leases?.release() : this.#leases?.close());
       await this.#registry?.close();
     });
     await this.#step('closing the status socket', STEP_LIMITS_MS.services, () => this.#services.stop());
+    // at last: whoever took over waits for it
+    await this.#step('closing the hand-over socket', STEP_LIMITS_MS.services, async () =>
+      this.#handOverServer?.close(),
+    );
   }
 
   async #step(what: string, limitMs: number, work: () => Promise<unknown>): Promise<void> {

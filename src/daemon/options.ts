@@ -42,6 +42,8 @@ export interface DaemonOptions {
     /** Packets. */
     readonly txQueueLength: number;
   };
+  /** Take the place of the daemon that runs, if one does. */
+  readonly takeOver: boolean;
   /** Leave no device, route or rule behind. */
   readonly cleanUpOnExit: boolean;
   readonly subnetFile: string;

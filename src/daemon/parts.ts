@@ -2,11 +2,13 @@ import type { Backend, BackendContext } from '../backend/backend.js';
 import type { Clock } from '../base/clock.js';
 import type { Prefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import type { Inheritance } from '../linux/inheritance.js';
 import type { UnderlayChoice, UnderlayOptions } from '../routes/underlay.js';
 import type { LeaseLostError } from '../subnet/errors.js';
 import type { LeaseManager } from '../subnet/leases/lease-manager.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv, SubnetEnv } from '../subnet/subnet-env.js';
+import type { Giver, HandOver, HandOverServer } from './hand-over.js';
 import type { InstanceLock } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
 
@@ -48,6 +50,12 @@ export interface DaemonParts {
   readonly clock: Clock;
   /** @param name of what one daemon at most may have in this network namespace */
   lock(name: string): Promise<InstanceLock>;
+  /** What the service manager kept of a former process. */
+  inherit(): Inheritance;
+  /** Asks the daemon that runs for its place. @param inheritance gets its descriptors @throws HandOverError */
+  takeOver(options: DaemonOptions, inheritance: Inheritance): Promise<Pick<HandOver, 'complete'>>;
+  /** Lets another daemon take the place of this one. */
+  offerHandOver(options: DaemonOptions, giver: Giver, log: Logger): Promise<HandOverServer>;
   findUnderlay(options: UnderlayOptions): Promise<UnderlayChoice>;
   /** Another choice when the host has lost the one in use, or its MTU changed; null when all is as it was. */
   recheckUnderlay(current: UnderlayChoice, options: UnderlayOptions): Promise<UnderlayChoice | null>;

@@ -84,6 +84,24 @@ export const control = {
   getsockopt: libc.func(
     'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ unsigned int *length)',
   ) as (fd: number, level: number, name: number, value: Uint8Array, length: number[]) => number,
+  /** getsockname(2). @param length of the buffer before, of the address after */
+  getsockname: libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ unsigned int *length)') as (
+    fd: number,
+    address: Uint8Array,
+    length: number[],
+  ) => number,
+  /** recvmsg(2). @param message address of a `struct msghdr` */
+  recvmsg: libc.func('intptr_t recvmsg(int fd, uintptr_t message, int flags)') as (
+    fd: number,
+    message: number,
+    flags: number,
+  ) => number,
+  /** fcntl(2) with a plain number. */
+  fcntl: libc.func('int fcntl(int fd, int command, long argument)') as (
+    fd: number,
+    command: number,
+    argument: number,
+  ) => number,
   flock: libc.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number,
   eventfd: libc.func('int eventfd(unsigned int initial, int flags)') as (initial: number, flags: number) => number,
   errno: koffi.errno as () => number,

@@ -33,8 +33,9 @@ import {
 import { errnoName, SystemCallError } from '../linux/errno.js';
 import { control } from '../linux/libc.js';
 
-const IFREQ_BYTES = 40;
-const IFREQ_FLAGS = IFNAMSIZ;
+/** sizeof struct ifreq, net/if.h, and where the flags stand in it. */
+export const IFREQ_BYTES = 40;
+export const IFREQ_FLAGS = IFNAMSIZ;
 const TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 
 export type { Switch };
@@ -99,15 +100,24 @@ export function openTun(
     // USO rides on the same header and checksums as TSO, and is never negotiated without it
     const vnetHeader = wanted.tso !== 'off';
     attach(fd, name, vnetHeader, calls);
-    if (!vnetHeader) {
-      if (wanted.uso === 'on') throw new OffloadRefusedError('tun-uso without tun-tso', EINVAL);
-      return { fd, name, vnetHeader, tso: false, uso: false, tsoErrno: 0, usoErrno: 0 };
-    }
-    return { fd, name, vnetHeader, ...negotiate(fd, wanted, calls) };
+    return negotiateOffloads(fd, name, wanted, calls);
   } catch (error) {
     calls.close(fd);
     throw error;
   }
+}
+
+/** Of a device that is attached. @throws OffloadRefusedError */
+export function negotiateOffloads(
+  fd: number,
+  name: string,
+  wanted: { readonly tso: Switch; readonly uso: Switch },
+  calls: TunCalls,
+): TunDevice {
+  const vnetHeader = wanted.tso !== 'off';
+  if (vnetHeader) return { fd, name, vnetHeader, ...negotiate(fd, wanted, calls) };
+  if (wanted.uso === 'on') throw new OffloadRefusedError('tun-uso without tun-tso', EINVAL);
+  return { fd, name, vnetHeader, tso: false, uso: false, tsoErrno: 0, usoErrno: 0 };
 }
 
 function attach(fd: number, name: string, vnetHeader: boolean, calls: TunCalls): void {

@@ -14,10 +14,11 @@ import { receiveQueueDrops } from '../../encap/datapath/udp-socket.js';
 import type { Direction } from '../../encap/forwarding/control-block.js';
 import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
 import { errnoName } from '../../linux/errno.js';
+import { Inheritance } from '../../linux/inheritance.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
-import type { Backend, BackendContext, BackendStatus } from '../backend.js';
+import type { Backend, BackendContext, BackendStatus, StopOptions } from '../backend.js';
 import { removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
 import { Descriptors } from './descriptors.js';
@@ -65,9 +66,9 @@ export class UdpBackend implements Backend {
   }
 
   async start(lease: Lease, peers: PeerSet): Promise<void> {
-    const { config, underlay } = this.#context;
+    const { config, underlay, inherited = new Inheritance(), log } = this.#context;
     const { deviceName: device, offloads, socketBuffer, txQueueLength, checkSenders } = this.#options;
-    const descriptors = Descriptors.open({
+    const wanted = {
       device,
       tso: offloads.tunTso,
       uso: offloads.tunUso,
@@ -76,6 +77,11 @@ export class UdpBackend implements Backend {
       gso: offloads.udpGso === 'auto' && segmentedSendDoubt() !== '' ? 'off' : offloads.udpGso,
       gro: offloads.udpGro,
       buffer: socketBuffer,
+    };
+    const descriptors = await Descriptors.inherit(wanted, {
+      inherited,
+      removeDevice: (name) => hostKernel.ip.run('link', 'del', name),
+      note: (text) => log.info(text),
     });
     try {
       const { network } = config;
@@ -90,27 +96,37 @@ export class UdpBackend implements Backend {
         networks: [network],
         routes: [{ destination: network }],
       };
-      await this.#removeFormerLife();
-      await ensureLink(link);
-      const options = forwarderOptions({
-        layout: plane.layout,
-        descriptors,
-        network,
-        subnet,
-        port: this.#port,
-        checkSenders,
-        batch: offloads.udpBatch !== 'off',
-        merging: probeMerging(plane, descriptors, subnet.address),
-      });
+      const options = this.#setUp(link).then(() =>
+        forwarderOptions({
+          layout: plane.layout,
+          descriptors,
+          network,
+          subnet,
+          port: this.#port,
+          checkSenders,
+          batch: offloads.udpBatch !== 'off',
+          merging: probeMerging(plane, descriptors, subnet.address),
+        }),
+      );
       const threads = forwarderThreads(this.#options.forwarderThreads, os.availableParallelism());
       await plane.start(options, threads, (directions, error) => this.#forwarderEnded(directions, error, plane));
       const watch = setInterval(() => this.#watch(), TICK_MS).unref();
       this.#running = { link, descriptors, plane, threads, watch };
       this.#watch();
     } catch (error) {
-      descriptors.close();
+      descriptors.leave();
       throw error;
     }
+  }
+
+  /** Device and routes. Each program that is started costs milliseconds, so those that only look do it side by side. */
+  async #setUp(link: WantedLink): Promise<void> {
+    const linkReady = ensureLink(link).then(
+      () => true,
+      () => false,
+    );
+    await this.#removeFormerLife();
+    if (!(await linkReady)) await ensureLink(link); // what was in the way may be gone now
   }
 
   /** A route to a peer that another backend left behind would win over ours for the whole network. */
@@ -118,8 +134,8 @@ export class UdpBackend implements Backend {
     const { config, underlay, log, formerNetworks = [] } = this.#context;
     const networks = [config.network, ...formerNetworks];
     const ownership = { networks, ownDevice: null, underlay: underlay.name, subnetLength: config.subnetLength };
-    for (const line of await removeFormerDevices(ownership, hostKernel)) log.info(line);
-    for (const line of await removeFormerRoutes(ownership, hostKernel)) log.info(line);
+    const lines = [removeFormerDevices(ownership, hostKernel), removeFormerRoutes(ownership, hostKernel)];
+    for (const line of (await Promise.all(lines)).flat()) log.info(line);
   }
 
   #forwarderEnded(served: readonly Direction[], error: Error | null, { control }: DataPlane): void {
@@ -187,14 +203,18 @@ export class UdpBackend implements Backend {
     };
   }
 
-  /** The device goes with its descriptor, so there is never anything left to clean up. */
-  async stop(_options: { readonly cleanUp: boolean }): Promise<void> {
+  descriptors(): ReadonlyMap<string, number> {
+    return this.#running?.descriptors.byName ?? new Map();
+  }
+
+  /** The device goes with its last descriptor, so there is never anything left to clean up. */
+  async stop({ heir }: StopOptions): Promise<void> {
     const running = this.#running;
     if (running === null) return;
     this.#running = null;
     clearInterval(running.watch);
     await running.plane.stop();
-    running.descriptors.close();
+    running.descriptors.leave(heir);
   }
 }
 

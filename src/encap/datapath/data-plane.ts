@@ -46,15 +46,16 @@ export class DataPlane {
   /**
    * Starts one thread for both directions, or one for each, and waits until they run. None does when this throws.
    *
+   * @param options may come later: the threads get ready meanwhile. They read nothing before
    * @param onEnd told when a thread ends that was not stopped, with the error that ended it or null
    */
   async start(
-    options: ForwarderOptions,
+    options: ForwarderOptions | Promise<ForwarderOptions>,
     threads: 1 | 2,
     onEnd: (directions: readonly Direction[], error: Error | null) => void,
   ): Promise<void> {
     this.#shares = SHARES[threads];
-    this.#threads = await ForwarderThreads.start(this.memory, this.control, options, threads, onEnd);
+    this.#threads = await ForwarderThreads.start(this.memory, this.control, Promise.resolve(options), threads, onEnd);
   }
 
   /** Ends the threads and waits until they have; the descriptors that they used may be closed then. */

@@ -31,27 +31,33 @@ export interface ForwarderThread {
 /**
  * Starts a thread that forwards in one direction or in both, and waits until it runs.
  *
+ * @param options what it needs to know; it loads its code until they are there. Where they never come, it ends again
  * @param thread which of the threads it is, from 0
  * @param wake an eventfd, its own
  */
 export async function startForwarder(
   directions: readonly Direction[],
   memory: SharedMemory,
-  options: ForwarderOptions,
+  options: Promise<ForwarderOptions>,
   thread: number,
   wake: number,
 ): Promise<ForwarderThread> {
-  const data: ForwarderThreadData = { directions, memory: memory.memory, options, thread, wake };
   const name = directions.join('-');
-  const worker = new Worker(program, { workerData: data, name: `tweed-${name}` });
+  const worker = new Worker(program, { name: `tweed-${name}` });
   const ended = new Promise<Error | null>((resolve) => {
     worker.once('error', (error) => resolve(error instanceof Error ? error : new Error(String(error))));
     worker.once('exit', () => resolve(null));
   });
-  const failed = await Promise.race([
-    new Promise<null>((resolve) => worker.once('message', () => resolve(null))),
-    ended.then((error) => error ?? new Error(`the ${name} forwarder ended at once`)),
-  ]);
-  if (failed !== null) throw failed;
+  const endedAtOnce = ended.then((error) => Promise.reject(error ?? new Error(`the ${name} forwarder ended at once`)));
+  const running = new Promise<void>((resolve) => worker.once('message', () => resolve()));
+  try {
+    const data: ForwarderThreadData = { directions, memory: memory.memory, options: await options, thread, wake };
+    worker.postMessage(data);
+    await Promise.race([running, endedAtOnce]);
+  } catch (error) {
+    await worker.terminate();
+    throw error;
+  }
+  endedAtOnce.catch(() => {});
   return { ended };
 }

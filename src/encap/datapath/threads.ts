@@ -39,14 +39,14 @@ export class ForwarderThreads {
 
   /**
    * Starts one thread for both directions, or one for each, and waits until they run. When one does not, the other has
-   * ended when this throws.
+   * ended when this throws. They load their code while the options are made.
    *
    * @param onEnd told when a thread ends that was not stopped, with the error that ended it or null
    */
   static async start(
     memory: SharedMemory,
     block: ControlBlock,
-    options: ForwarderOptions,
+    options: Promise<ForwarderOptions>,
     threads: 1 | 2,
     onEnd: (directions: readonly Direction[], error: Error | null) => void,
   ): Promise<ForwarderThreads> {

@@ -1,5 +1,5 @@
 /** What a forwarder's thread does itself; thread.ts starts it. */
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort } from 'node:worker_threads';
 import { syscalls } from '../../linux/libc.js';
 import { SharedMemory } from '../../linux/memory.js';
 import { makeContext } from './context.js';
@@ -9,11 +9,13 @@ import { RxForwarder } from './rx.js';
 import type { ForwarderThreadData } from './thread.js';
 import { TxForwarder } from './tx.js';
 
-const { directions, memory, options, thread, wake } = workerData as ForwarderThreadData;
-const context = makeContext(SharedMemory.attach(memory), syscalls, options);
-const loop = new ForwarderLoop(context, thread, wake);
-const forwarders = directions.map((direction) =>
-  direction === 'tx' ? new TxForwarder(context, new SocketOutlet(context, loop)) : new RxForwarder(context),
-);
-parentPort?.postMessage('running');
-loop.serve(forwarders);
+const port = parentPort as MessagePort;
+port.once('message', ({ directions, memory, options, thread, wake }: ForwarderThreadData) => {
+  const context = makeContext(SharedMemory.attach(memory), syscalls, options);
+  const loop = new ForwarderLoop(context, thread, wake);
+  const forwarders = directions.map((direction) =>
+    direction === 'tx' ? new TxForwarder(context, new SocketOutlet(context, loop)) : new RxForwarder(context),
+  );
+  port.postMessage('running');
+  loop.serve(forwarders);
+});

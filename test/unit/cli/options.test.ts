@@ -28,6 +28,7 @@ describe('options of the daemon', () => {
       },
       cleanUpOnExit: false,
       subnetFile: '/run/flannel/subnet.env',
+      takeOver: false,
       runDirectory: '/run/tweed',
       health: { address: '0.0.0.0', port: 0 },
       logLevel: 'info',

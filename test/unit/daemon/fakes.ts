@@ -10,6 +10,7 @@ import { readRunRequest } from '../../../src/cli/options.js';
 import { Daemon } from '../../../src/daemon/daemon.js';
 import { ServiceManager } from '../../../src/daemon/notify.js';
 import type { DaemonParts, HostRules, RegistryHandle, UnderlayChoice } from '../../../src/daemon/parts.js';
+import { Inheritance } from '../../../src/linux/inheritance.js';
 import { LeaseLostError } from '../../../src/subnet/errors.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../../src/subnet/lease.js';
 import type { LeaseManagerEvents, LeaseManagerStatus } from '../../../src/subnet/leases/lease-manager.js';
@@ -271,6 +272,9 @@ export class World {
         return { release: () => void events.push(`unlock ${name}`) };
       },
       deviceOf: () => 'flannel0',
+      inherit: () => new Inheritance(),
+      takeOver: async () => ({ complete: async () => true }),
+      offerHandOver: async () => ({ close: async () => {} }),
       findUnderlay: async () => this.underlay,
       recheckUnderlay: async () => {
         const { moved } = this;

@@ -1,0 +1,198 @@
+/**
+ * One daemon takes the place of another without a moment in which nobody forwards.
+ *
+ * Theory of operation. The new daemon makes everything ready that it can beside the old one. Then it connects to the old
+ * one's hand-over socket, which only the owner may write to, and names a datagram socket of its own. To that the old one
+ * sends its descriptors (SCM_RIGHTS), and both have the same device and the same socket, with the same queues: whoever is
+ * awake takes the next packet. The new one begins to forward, says so, and only then the old one stops, leaves everything
+ * as it is, releases its locks and ends. Until the new one has said so nothing has happened: when it ends, or the connection
+ * breaks, the old one goes on.
+ *
+ * The words are lines of JSON: `{"take": PATH}`, answered by `{"given": [NAME, …]}` or `{"refused": WHY}`; then
+ * `{"forwarding": true}`, answered by the end of the connection when the old daemon has let go of everything.
+ */
+import fs from 'node:fs/promises';
+import net from 'node:net';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { messageOf, TweedError } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import type { Inheritance } from '../linux/inheritance.js';
+import { sendUnixDatagram, UnixReceiver } from '../linux/unix-datagram.js';
+import type { DaemonOptions } from './options.js';
+
+/** The old daemon would not, or could not. It goes on. */
+export class HandOverError extends TweedError {
+  constructor(reason: string, options?: ErrorOptions) {
+    super(
+      'HAND_OVER',
+      `the running daemon does not hand over: ${reason}; it goes on, stop it to start another`,
+      options,
+    );
+  }
+}
+
+/** Another daemon has taken this one's place: the reason for which this one ends. */
+export class TakenOverError extends TweedError {
+  constructor() {
+    super('TAKEN_OVER', 'another daemon has taken over; nothing is left to do');
+  }
+}
+
+/** What the old daemon gives. */
+export interface Giver {
+  /** By name. */
+  descriptors(): ReadonlyMap<string, number>;
+  /** Why it does not hand over now; empty when it does. */
+  refusal(): string;
+  /** The new daemon forwards: time to go. */
+  onTaken(): void;
+}
+
+export interface HandOverServer {
+  /** No new daemon is listened to any more. The one that took over learns of the end by that of the process, or `close`. */
+  close(): Promise<void>;
+}
+
+/** The old daemon has answered so long after it was asked, at the latest; or ended, after it was told to. */
+const PATIENCE_MS = 5_000;
+
+export function handOverSocket({ runDirectory, udp }: Pick<DaemonOptions, 'runDirectory' | 'udp'>): string {
+  return path.join(runDirectory, `${udp.deviceName}.handover`);
+}
+
+/**
+ * The old daemon's side.
+ *
+ * @param file only one daemon at a time may listen there: it is replaced
+ */
+export async function offerHandOver(file: string, giver: Giver, log: Logger): Promise<HandOverServer> {
+  const connections = new Set<net.Socket>();
+  const server = net.createServer((socket) => {
+    connections.add(socket);
+    socket.on('close', () => connections.delete(socket));
+    socket.on('error', () => {}); // the new daemon has ended: nothing has happened
+    createInterface({ input: socket, crlfDelay: Number.POSITIVE_INFINITY }).on('line', (line) => {
+      const answer = answerTo(line, giver, log);
+      if (answer !== null) socket.write(`${JSON.stringify(answer)}\n`);
+    });
+  });
+  await fs.mkdir(path.dirname(file), { recursive: true, mode: 0o755 });
+  await fs.rm(file, { force: true });
+  const mask = process.umask(0o177);
+  const listening = new Promise<void>((resolve, reject) => server.once('error', reject).listen(file, resolve));
+  process.umask(mask);
+  await listening;
+  server.on('error', (error) => log.warn({ err: error }, 'hand-over socket failed'));
+  server.unref();
+  return {
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve()); // removes the file
+        for (const socket of connections) socket.destroy();
+      }),
+  };
+}
+
+function answerTo(line: string, giver: Giver, log: Logger): object | null {
+  const request = parseRequest(line);
+  if (request === 'forwarding') {
+    log.info('another daemon forwards now; leaving everything to it');
+    giver.onTaken();
+    return null;
+  }
+  const refusal = request === null ? 'the request is not understood' : giver.refusal();
+  if (request === null || refusal !== '') return { refused: refusal };
+  try {
+    const descriptors = giver.descriptors();
+    sendUnixDatagram(request.take, '', [...descriptors.values()]);
+    log.info('another daemon gets ready to take over');
+    return { given: [...descriptors.keys()] };
+  } catch (error) {
+    return { refused: messageOf(error) };
+  }
+}
+
+function parseRequest(line: string): 'forwarding' | { readonly take: string } | null {
+  const request = parseObject(line);
+  if (request?.forwarding === true) return 'forwarding';
+  return typeof request?.take === 'string' ? { take: request.take } : null;
+}
+
+function parseObject(line: string): Readonly<Record<string, unknown>> | null {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** The new daemon's side. */
+export class HandOver {
+  readonly #socket: net.Socket;
+  readonly #ended: Promise<void>;
+
+  private constructor(socket: net.Socket) {
+    this.#socket = socket;
+    this.#ended = new Promise((resolve) => socket.once('close', () => resolve()));
+  }
+
+  /**
+   * Asks the daemon that listens there for its descriptors.
+   *
+   * @param inheritance gets them
+   * @throws HandOverError
+   */
+  static async begin(file: string, inheritance: Inheritance): Promise<HandOver> {
+    const inbox = `${file}.${process.pid}`;
+    await fs.rm(inbox, { force: true });
+    const receiver = new UnixReceiver(inbox);
+    const socket = net.connect(file);
+    const handOver = new HandOver(socket);
+    try {
+      const given = await handOver.#ask({ take: inbox });
+      const { descriptors } = receiver.receive() ?? { descriptors: [] };
+      for (const [i, name] of given.entries()) if (i in descriptors) inheritance.put(name, descriptors[i] as number);
+      return handOver;
+    } catch (error) {
+      socket.destroy();
+      throw new HandOverError(messageOf(error), { cause: error });
+    } finally {
+      receiver.close();
+      await fs.rm(inbox, { force: true });
+    }
+  }
+
+  /** We forward. Waits until the old daemon has let go of everything; false when it has not for too long. */
+  async complete(): Promise<boolean> {
+    this.#socket.write('{"forwarding":true}\n');
+    return withinPatience(this.#ended.then(() => true)).catch(() => false);
+  }
+
+  async #ask(request: object): Promise<readonly string[]> {
+    const answered = new Promise<string>((resolve, reject) => {
+      createInterface({ input: this.#socket }).once('line', resolve);
+      this.#socket.on('error', reject);
+      this.#socket.once('close', () => reject(new Error('it ended the connection')));
+      this.#socket.write(`${JSON.stringify(request)}\n`);
+    });
+    const answer = parseObject(await withinPatience(answered));
+    if (typeof answer?.refused === 'string') throw new Error(answer.refused);
+    const { given } = answer ?? {};
+    if (!Array.isArray(given)) throw new Error('its answer is not understood');
+    return given.map(String);
+  }
+}
+
+async function withinPatience<Result>(work: Promise<Result>): Promise<Result> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${PATIENCE_MS / 1000} s`)), PATIENCE_MS);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * Descriptors that live on when what made them has ended: a former process, which a service manager kept them for or which
+ * handed them over, or a former backend of this process.
+ */
+import { F_SETFD, FD_CLOEXEC } from './constants.js';
+import { control } from './libc.js';
+
+/** The first descriptor that a service manager passes on (sd_listen_fds(3)). */
+const LISTEN_FDS_START = 3;
+
+/** Owns what is put into it until somebody takes it. */
+export class Inheritance {
+  readonly #descriptors = new Map<string, number>();
+  readonly #close: (fd: number) => void;
+
+  constructor(close: (fd: number) => void = (fd) => void control.close(fd)) {
+    this.#close = close;
+  }
+
+  get empty(): boolean {
+    return this.#descriptors.size === 0;
+  }
+
+  /** One that has the name already is closed. */
+  put(name: string, fd: number): void {
+    const former = this.take(name);
+    if (former !== null) this.#close(former);
+    this.#descriptors.set(name, fd);
+  }
+
+  /** It is the caller's then. Null when there is none of that name. */
+  take(name: string): number | null {
+    const fd = this.#descriptors.get(name) ?? null;
+    this.#descriptors.delete(name);
+    return fd;
+  }
+
+  /** Closes what nobody took. */
+  close(): void {
+    for (const fd of this.#descriptors.values()) this.#close(fd);
+    this.#descriptors.clear();
+  }
+}
+
+/**
+ * What the service manager kept of a former process, by the protocol of sd_listen_fds_with_names(3).
+ *
+ * @param environment is cleared of it, so that no program that we start takes it for its own
+ */
+export function inheritedFrom(environment: Record<string, string | undefined>, pid = process.pid): Inheritance {
+  const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES = '' } = environment;
+  for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']) delete environment[name];
+  const inheritance = new Inheritance();
+  const count = Number(LISTEN_FDS ?? 0);
+  if (Number(LISTEN_PID) !== pid || !Number.isInteger(count)) return inheritance;
+  const names = LISTEN_FDNAMES.split(':');
+  for (let i = 0; i < count; i++) {
+    const fd = LISTEN_FDS_START + i;
+    control.fcntl(fd, F_SETFD, FD_CLOEXEC);
+    inheritance.put(names[i] ?? '', fd);
+  }
+  return inheritance;
+}
