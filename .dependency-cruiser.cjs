@@ -9,11 +9,11 @@ const below = {
   'encap/forwarding': ['base', 'linux'],
   'encap/datapath': ['base', 'linux', 'tun', 'encap/wire', 'encap/forwarding'],
   backend: ['base', 'linux', 'routes', 'subnet', 'tun', 'encap'],
-  observe: ['base', 'subnet', 'backend'],
+  observe: ['base', 'linux', 'subnet', 'backend'],
   daemon: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe'],
-  operator: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe', 'daemon'],
+  operator: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'observe', 'daemon'],
   lab: ['base', 'linux', 'subnet', 'routes', 'observe', 'operator'],
-  cli: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe', 'daemon', 'operator', 'lab'],
+  cli: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'observe', 'daemon', 'operator', 'lab'],
 };
 module.exports = {
   forbidden: [
@@ -30,7 +30,7 @@ module.exports = {
       comment: 'nobody but the registry knows about etcd',
       severity: 'error',
       from: { path: '^src/', pathNot: '^src/subnet/' },
-      to: { path: 'node_modules/etcd3' },
+      to: { path: 'node_modules/(etcd3|@grpc)' },
     },
     {
       name: 'koffi-only-in-linux',

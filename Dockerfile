@@ -24,9 +24,9 @@ COPY --from=build /usr/local/bin/node /usr/local/bin/
 COPY --from=build /build/package.json /opt/tweed/
 COPY --from=build /build/node_modules /opt/tweed/node_modules
 COPY --from=build /build/dist /opt/tweed/dist
-RUN chmod +x /opt/tweed/dist/cli/tweed.js /opt/tweed/dist/cli/flanneld.js \
- && ln -s /opt/tweed/dist/cli/tweed.js /usr/local/bin/tweed \
- && ln -s /opt/tweed/dist/cli/flanneld.js /usr/local/bin/flanneld
+COPY bin /opt/tweed/bin
+RUN ln -s /opt/tweed/bin/tweed /usr/local/bin/tweed \
+ && ln -s /opt/tweed/bin/tweed /usr/local/bin/flanneld
 # tini reaps what is left of programs that the daemon runs, and passes signals on.
 ENTRYPOINT ["tini", "--", "tweed"]
 CMD ["run"]

@@ -9,7 +9,7 @@ import { patient } from './src/lab/patience.js';
 const waiting = [
   'test/system/backends/*.test.ts',
   'test/system/{bench-report,cluster,lab,lab-smoke}.test.ts',
-  'test/system/daemon/{etcd,life,operating}.test.ts',
+  'test/system/daemon/{etcd,life,operating,several,trouble}.test.ts',
   'test/system/routes/*.test.ts',
   'test/system/subnet/*.test.ts',
 ];
@@ -21,7 +21,8 @@ const system = {
   pool: 'forks' as const,
 };
 
-// Unit tests run in parallel and need no root. System tests make namespaces, as root; docker's an engine.
+// Unit tests run in parallel and need no root. System tests make namespaces, as root; docker's an engine. Those of kernels
+// run in a machine of their own, see scripts/test-kernels.mjs.
 // None keeps a cache: system tests run as root and would leave its files in a folder that is another user's.
 export default defineConfig({
   test: {
@@ -30,7 +31,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['test/unit/**/*.test.ts'],
+          include: ['test/{unit,fuzz}/**/*.test.ts'],
           globalSetup: ['test/support/unit-setup.ts'],
           testTimeout: patient(20_000),
           sequence: { groupOrder: 0 },
@@ -65,6 +66,15 @@ export default defineConfig({
           fileParallelism: false,
           pool: 'forks',
           sequence: { groupOrder: 3 },
+        },
+      },
+      {
+        test: {
+          ...system,
+          name: 'kernels',
+          include: ['test/kernels/**/*.test.ts'],
+          fileParallelism: false,
+          sequence: { groupOrder: 4 },
         },
       },
     ],

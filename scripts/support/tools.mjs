@@ -10,7 +10,9 @@ import { findProgram, rootAccess, run, say } from './run.mjs';
  * @property {string} [without] what is done without it; a tool that has this is not insisted on
  */
 
-/** @type {Record<'lab' | 'test' | 'bench' | 'docker', Tool[]>} */
+/** @typedef {'lab' | 'test' | 'bench' | 'docker' | 'kernels' | 'arm64'} Purpose */
+
+/** @type {Record<Purpose, Tool[]>} */
 const tools = {
   lab: [
     { program: 'ip', package: 'iproute2' },
@@ -39,16 +41,28 @@ const tools = {
     { program: 'docker-compose', package: 'docker-compose' },
     { program: 'mmdebstrap', package: 'mmdebstrap' },
   ],
+  kernels: [
+    { program: 'qemu-system-x86_64', package: 'qemu-system-x86' },
+    { program: 'mke2fs', package: 'e2fsprogs' },
+    { program: 'depmod', package: 'kmod' },
+    { program: 'cpio', package: 'cpio' },
+    { program: 'xz', package: 'xz-utils' },
+  ],
+  arm64: [{ program: 'qemu-system-aarch64', package: 'qemu-system-arm' }],
 };
+
+/** These run in machines of their own, which bring the lab's tools and a TUN of their own. */
+const inMachines = ['kernels', 'arm64'];
 
 /**
  * Makes sure that the tools for a purpose are installed, by apt where there is apt.
  *
- * @param {'lab' | 'test' | 'bench' | 'docker'} purpose all but the first need the lab's tools as well
+ * @param {Purpose} purpose most need the lab's tools as well
  * @returns {Promise<string[]>} what is missing all the same, and how to get it
  */
 export async function ensureTools(purpose) {
-  const wanted = purpose === 'lab' ? tools.lab : [...tools.lab, ...tools[purpose]];
+  const own = purpose === 'lab' || inMachines.includes(purpose);
+  const wanted = own ? tools[purpose] : [...tools.lab, ...tools[purpose]];
   const isMissing = (tool) => findProgram(tool.program) === null;
   let missing = wanted.filter(isMissing);
   if (missing.length > 0) {
@@ -62,7 +76,7 @@ export async function ensureTools(purpose) {
     const list = needed.map((tool) => `${tool.program} (package ${tool.package})`).join(', ');
     problems.push(`not installed: ${list}; get them from your system's packages and run the command again`);
   }
-  if (!existsSync('/dev/net/tun')) {
+  if (!inMachines.includes(purpose) && !existsSync('/dev/net/tun')) {
     problems.push(
       '/dev/net/tun is missing, and without it there is no TUN device. As root: modprobe tun; if the file is still ' +
         'not there: mkdir -p /dev/net && mknod /dev/net/tun c 10 200. In a container, start it with --device /dev/net/tun',

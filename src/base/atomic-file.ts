@@ -1,13 +1,31 @@
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, rename, unlink } from 'node:fs/promises';
+import { link, mkdir, open, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+
+/**
+ * Makes a directory and those above it, as far as they are missing. Node's own way of this never returns where a name
+ * cannot be made though its parent is there, as below /proc.
+ *
+ * @param mode of what is made
+ */
+export async function makeDirectory(path: string, mode = 0o755): Promise<void> {
+  const attempt = () => mkdir(path, { mode }).catch((error: NodeJS.ErrnoException) => error);
+  let refusal = await attempt();
+  if (refusal?.code === 'ENOENT' && dirname(path) !== path) {
+    await makeDirectory(dirname(path), mode);
+    refusal = await attempt();
+  }
+  if (refusal === undefined) return;
+  const isThere = await stat(path).catch(() => null);
+  if (isThere?.isDirectory() !== true) throw refusal;
+}
 
 /**
  * Replaces a file so that a reader sees the old text or the new one, never a part, even after a power cut.
  * Missing directories are made (0755), the file gets `mode`.
  */
 export async function replaceFile(path: string, text: string, mode = 0o644): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+  await makeDirectory(dirname(path));
   const temporary = await writeTemporary(dirname(path), text, mode);
   try {
     await rename(temporary, path);

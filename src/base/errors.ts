@@ -22,7 +22,13 @@ export class FileError extends TweedError {
   }
 }
 
-/** The text of anything that was thrown, for a log line or for the end of another error's message. */
+/**
+ * The text of anything that was thrown, for a log line or for the end of another error's message. Never empty: an error
+ * without a text, as Node makes of several failed connections, has those it is made of, or its code or name.
+ */
 export function messageOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown);
+  if (!(thrown instanceof Error)) return String(thrown);
+  if (thrown.message !== '') return thrown.message;
+  if (thrown instanceof AggregateError && thrown.errors.length > 0) return thrown.errors.map(messageOf).join(', ');
+  return (thrown as NodeJS.ErrnoException).code ?? thrown.name;
 }

@@ -15,6 +15,9 @@ export interface JsonLimits {
 /** What one value in the registry may be: flannel's largest is some hundred characters, three levels deep. */
 export const VALUE_LIMITS: JsonLimits = { length: 65_536, depth: 16 };
 
+/** What a program of this host prints: as much as the kernel has routes, rules and neighbours. */
+export const PROGRAM_LIMITS: JsonLimits = { length: 1 << 28, depth: 100 };
+
 /** The text is no JSON, or more of it than is taken. */
 export class JsonError extends TweedError {
   constructor(

@@ -12,6 +12,7 @@
 import { type Clock, systemClock } from './clock.js';
 import { messageOf } from './errors.js';
 import type { Logger } from './log.js';
+import { isUnforeseen, unforeseen } from './unforeseen.js';
 
 interface Trouble {
   /** As it was last reported. */
@@ -42,13 +43,20 @@ export class Standing {
     private readonly clock: Pick<Clock, 'monotonic'> = systemClock,
   ) {}
 
-  /** Does what is done again and again; a failure is logged, not thrown. True when it succeeded. */
-  async attempt(what: string, work: () => Promise<unknown>): Promise<boolean> {
+  /**
+   * Does what is done again and again; a failure is logged, not thrown. True when it succeeded.
+   *
+   * @param signal once it is aborted, a failure is none: the work was broken off
+   */
+  async attempt(what: string, work: () => Promise<unknown>, signal?: AbortSignal): Promise<boolean> {
     try {
       await work();
     } catch (error) {
+      if (signal?.aborted) return false;
       const reason = messageOf(error);
-      this.#write(this.#note(what, reason), [what], {}, `${what}: ${reason} (will be tried again)`);
+      const word = this.#note(what, reason);
+      if (word === 'news' && isUnforeseen(error)) unforeseen.note(what, error); // with its stack
+      this.#write(word, [what], {}, `${what}: ${reason} (will be tried again)`);
       return false;
     }
     this.#over([what], {}, `${what}: works again`);
@@ -61,6 +69,7 @@ export class Standing {
       await work();
       return true;
     } catch (error) {
+      if (isUnforeseen(error)) unforeseen.note(what, error);
       this.log.warn(`${what}: ${messageOf(error)}`);
       return false;
     }

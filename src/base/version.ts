@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
+import { parseJson } from './json.js';
 import { packageFile } from './package.js';
 
 /** tweed's version, as package.json says. */
-export const version = (JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string }).version;
+export const version = (parseJson(readFileSync(packageFile('package.json'), 'utf8')) as { version: string }).version;

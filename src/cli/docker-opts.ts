@@ -1,3 +1,5 @@
+import { OptionError } from './flags.js';
+
 /** Docker's options for this host's subnet, in the words of flannel's mk-docker-opts.sh. */
 
 export interface DockerOptionChoices {
@@ -7,7 +9,7 @@ export interface DockerOptionChoices {
   readonly combined: boolean;
   /** The name of that one variable. */
   readonly combinedKey: string;
-  /** Whether `--ip-masq=false` may be among them. */
+  /** Whether `--ip-masq` may be among them. */
   readonly masquerade: boolean;
 }
 
@@ -20,6 +22,7 @@ type Variables = Readonly<Record<string, string | undefined>>;
  * what the combined variable held before stays in front: so a script's users add options of their own.
  *
  * @param subnetFile the variables of subnet.env
+ * @throws OptionError where the overlay's masquerading is neither true nor false
  */
 export function dockerOptions(subnetFile: Variables, environment: Variables, choices: DockerOptionChoices): string {
   const inherited: Variables = { ...environment, ...subnetFile };
@@ -30,15 +33,26 @@ export function dockerOptions(subnetFile: Variables, environment: Variables, cho
   const { FLANNEL_SUBNET: subnet, FLANNEL_MTU: mtu, FLANNEL_IPMASQ: masquerade } = inherited;
   if (subnet) options.set('DOCKER_OPT_BIP', `--bip=${subnet}`);
   if (mtu) options.set('DOCKER_OPT_MTU', `--mtu=${mtu}`);
-  // When the overlay masquerades, Docker must not do it a second time.
-  if (masquerade === 'true' && choices.masquerade) options.set('DOCKER_OPT_IPMASQ', '--ip-masq=false');
-  const sorted = [...options].sort(([a], [b]) => (a < b ? -1 : 1));
+  // One of the two masquerades: Docker where the overlay does not.
+  if (masquerade && choices.masquerade) {
+    if (masquerade !== 'true' && masquerade !== 'false') {
+      throw new OptionError(`FLANNEL_IPMASQ=${masquerade}: the value must be true or false`);
+    }
+    options.set('DOCKER_OPT_IPMASQ', `--ip-masq=${masquerade === 'false'}`);
+  }
+  const sorted = [...options].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => [name, fold(value)] as const);
   const both = choices.individual === choices.combined;
   let text = '';
   if (choices.individual || both) text += sorted.map(([name, value]) => `${name}="${value}"\n`).join('');
   if (choices.combined || both) {
-    const values = sorted.map(([, value]) => `${value} `).join('');
-    text += `${choices.combinedKey}="${inherited[choices.combinedKey] ?? ''} ${values}"\n`;
+    const before = inherited[choices.combinedKey] ?? '';
+    const values = sorted.map(([, value]) => ` ${value}`).join('');
+    text += `${choices.combinedKey}="${before === '' ? '' : `${before} `}${values}"\n`;
   }
   return text;
+}
+
+/** As an unquoted word of the shell is read: runs of white space are one blank, none at the ends. */
+function fold(value: string): string {
+  return value.trim().replace(/\s+/g, ' ');
 }

@@ -1,4 +1,6 @@
-import { messageOf, TweedError } from '../base/errors.js';
+import { messageOf } from '../base/errors.js';
+import { printableLines } from '../base/printable.js';
+import { isUnforeseen } from '../base/unforeseen.js';
 import { OptionError } from './flags.js';
 
 /** What tweed's commands end with. docs/operations.md lists them. */
@@ -11,8 +13,8 @@ export const exitCodes = {
 } as const;
 
 /**
- * Runs a command and ends the process with its status: one line for an error that we know, a stack only for one that
- * we do not, which is a bug.
+ * Runs a command and ends the process with its status: one line for an error of ours or of the system, such as too many
+ * open files; a stack only for one that nobody foresaw, which is a bug.
  */
 export async function endWith(program: string, command: () => Promise<number>): Promise<never> {
   let status: number;
@@ -20,9 +22,14 @@ export async function endWith(program: string, command: () => Promise<number>): 
     status = await command();
   } catch (error) {
     status = error instanceof OptionError ? exitCodes.usage : exitCodes.failed;
-    process.stderr.write(`${program}: ${error instanceof TweedError ? error.message : describeBug(error)}\n`);
+    process.stderr.write(errorLine(program, error));
   }
   process.exit(status);
+}
+
+/** What a command says when it fails. */
+export function errorLine(program: string, error: unknown): string {
+  return `${program}: ${printableLines(isUnforeseen(error) ? describeBug(error) : messageOf(error))}\n`;
 }
 
 function describeBug(error: unknown): string {

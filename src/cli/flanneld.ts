@@ -1,6 +1,5 @@
 #!/usr/bin/env node
-import { runDaemonCommand } from './commands/run.js';
-import { endWith } from './exit.js';
+import { holdSignals } from '../base/first-signals.js';
 
-// A drop-in for the binary of this name: the same options, nothing else.
-await endWith('flanneld', () => runDaemonCommand('flanneld', process.argv.slice(2)));
+holdSignals(true);
+await import('./flanneld-main.js');

@@ -1,5 +1,9 @@
+/** What is longer is no slip of the pen, and comparing it with all of them would take long. */
+const LONGEST_WORD = 60;
+
 /** The candidate that is fewest edits away from `word`, or null when even that one is not similar. */
 export function nearest(word: string, candidates: readonly string[]): string | null {
+  if (word.length > LONGEST_WORD) return null;
   let best: string | null = null;
   let fewest = Math.max(2, Math.ceil(word.length / 3)) + 1;
   for (const candidate of candidates) {

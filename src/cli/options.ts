@@ -1,6 +1,7 @@
+import path from 'node:path';
 import type { Switch } from '../base/switch.js';
 import type { DaemonOptions } from '../daemon/options.js';
-import { runFlags } from './flag-table.js';
+import { runFlags, splitEndpoints } from './flag-table.js';
 import { type FlagValue, OptionError, type Resolved, type ResolvedFlags, resolveFlags } from './flags.js';
 
 /** What the command line of `tweed run` or `flanneld` asks for. */
@@ -40,10 +41,7 @@ export function registryOptions(flags: ResolvedFlags): DaemonOptions['registry']
     password: text('etcd-password'),
   };
   return {
-    endpoints: text('etcd-endpoints')
-      .split(',')
-      .map((endpoint) => endpoint.trim())
-      .filter((endpoint) => endpoint !== ''),
+    endpoints: splitEndpoints(text('etcd-endpoints')),
     prefix: text('etcd-prefix'),
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== '')),
   };
@@ -102,9 +100,10 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
     },
     takeOver: yes('take-over'),
     cleanUpOnExit: yes('clean-up-on-exit'),
-    subnetFile: text('subnet-file'),
+    subnetFile: path.resolve(text('subnet-file')),
     runDirectory: text('run-dir').replace(/(?<=.)\/+$/, ''),
     health: { address: text('healthz-ip'), port: number('healthz-port') },
+    dropPrivileges: yes('drop-privileges'),
     logLevel: text('log-level') || levelOfVerbosity(number('v')),
   };
 }

@@ -6,15 +6,18 @@ import { type Prefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { redactUrls } from '../base/redact.js';
 import { inheritedFrom } from '../linux/inheritance.js';
+import type { Run } from '../routes/ip.js';
 import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
+import { forwardRefusal, readFirewall } from '../routes/rules/forward-refusal.js';
 import { createTrafficRules } from '../routes/rules/traffic-rules.js';
 import { findUnderlay } from '../routes/underlay.js';
+import { DEFAULT_ETCD_PREFIX } from '../subnet/keys.js';
 import { LeaseManager } from '../subnet/leases/lease-manager.js';
 import { PeerCache } from '../subnet/leases/peer-cache.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import { openRegistryLater } from '../subnet/open-registry.js';
 import { formerNetworks, type PreviousSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
-import { HandOver, handOverSocket, offerHandOver } from './hand-over.js';
+import { HandOver, handOverSocket, handOverSocketOf, offerHandOver } from './hand-over.js';
 import { lockInstance } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, RegistryHandle } from './parts.js';
@@ -28,8 +31,9 @@ export const realParts: DaemonParts = {
   clock: systemClock,
   lock: async (name) => lockInstance(name),
   inherit: () => inheritedFrom(process.env),
-  takeOver: (options, inheritance) => HandOver.begin(handOverSocket(options), inheritance),
-  offerHandOver: (options, giver, log) => offerHandOver(handOverSocket(options), giver, log),
+  takeOver: async (runDirectory, holder, inheritance) =>
+    HandOver.begin(handOverSocketOf(runDirectory, holder), inheritance),
+  offerHandOver: (statusSocket, giver, log) => offerHandOver(handOverSocket(statusSocket), giver, log),
   findUnderlay: (options) => findUnderlay(options),
   recheckUnderlay,
   openRegistry: async (options, log) => openHostRegistry(options, log),
@@ -43,11 +47,7 @@ export const realParts: DaemonParts = {
 function openHostRegistry(options: DaemonOptions, log: Logger): RegistryHandle {
   const registry = openRegistryLater(options.registry, log);
   const { ttlSeconds, renewMarginSeconds, startFromCache } = options.lease;
-  const cache = new PeerCache(
-    path.join(options.runDirectory, `${options.udp.deviceName}.cache.json`),
-    log,
-    registryName(options),
-  );
+  const cache = new PeerCache(peerCacheFile(options), log, registryName(options));
   return {
     createLeases: (publicIp, previousSubnet) =>
       new LeaseManager({
@@ -65,8 +65,18 @@ function openHostRegistry(options: DaemonOptions, log: Logger): RegistryHandle {
 }
 
 /** So that nobody begins with what he learnt from another one. */
-function registryName({ registry: { endpoints, prefix } }: DaemonOptions): string {
+function registryName({ registry: { endpoints, prefix = DEFAULT_ETCD_PREFIX } }: DaemonOptions): string {
   return JSON.stringify([...endpoints].map(redactUrls).sort().concat(prefix));
+}
+
+/** Daemons that share a run directory have different prefixes, or else different devices. */
+export function peerCacheFile({
+  runDirectory,
+  udp,
+  registry: { prefix = DEFAULT_ETCD_PREFIX },
+}: DaemonOptions): string {
+  const suffix = prefix === DEFAULT_ETCD_PREFIX ? '' : `.${encodeURIComponent(prefix)}`;
+  return path.join(runDirectory, `${udp.deviceName}${suffix}.cache.json`);
 }
 
 function createHostRules(
@@ -85,7 +95,8 @@ function createHostRules(
     forward: rules.forward,
     formerNetworks: formerNetworks(past, config.network),
   };
-  const traffic = createTrafficRules(mode, wanted, { run: (argv, options) => exec(argv, { ...options, signal }) });
+  const run: Run = (argv, options) => exec(argv, { ...options, signal });
+  const traffic = createTrafficRules(mode, wanted, { run });
   const lasting = createTrafficRules(mode, wanted);
   const blackhole = () => (rules.blackhole ? ensureBlackhole(subnet) : Promise.resolve([]));
   return {
@@ -95,7 +106,12 @@ function createHostRules(
       ...(await blackhole()),
     ],
     check: async () => [...(await traffic.check()), ...(await blackhole())],
-    remove: async () => [...(await lasting.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
+    obstacles: async () => {
+      if (!rules.forward) return []; // whoever makes these rules himself knows better
+      const refusal = forwardRefusal(config.network, mode, await readFirewall(run));
+      return refusal === null ? [] : [`forwarded packets are refused: ${refusal.text}; ${refusal.fix}`];
+    },
+    cleanUp: async () => [...(await lasting.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
   };
 }
 

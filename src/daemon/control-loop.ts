@@ -13,33 +13,25 @@
 import { abortable } from '../base/abortable.js';
 import { TweedError } from '../base/errors.js';
 import { formatIpv4, formatPrefix } from '../base/ipv4.js';
-import type { Logger } from '../base/log.js';
 import { Standing } from '../base/standing.js';
+import { unforeseen } from '../base/unforeseen.js';
+import type { FileLock } from '../linux/file-lock.js';
 import type { Inheritance } from '../linux/inheritance.js';
 import type { Lease, LeaseAttributes } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
-import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
+import { coverageWarnings } from './coverage.js';
 import { DesiredState } from './desired.js';
 import { type HandOver, TakenOverError } from './hand-over.js';
-import { AlreadyRunningError, type InstanceLock } from './instance-lock.js';
-import type { DaemonOptions } from './options.js';
-import { Overlay, summaryOf } from './overlay.js';
-import type { DaemonParts, Leases, UnderlayChoice } from './parts.js';
+import { AlreadyRunningError } from './instance-lock.js';
+import { Overlay, type OverlayContext, summaryOf } from './overlay.js';
+import type { Leases, UnderlayChoice } from './parts.js';
 
 /** How often a configuration that the backend refused is looked at again. */
 const CONFIG_RETRY_MS = 1000;
 
 /** What the loop works with, and whom it tells. */
-export interface ControlLoopContext {
-  readonly options: DaemonOptions;
-  readonly parts: DaemonParts;
+export interface ControlLoopContext extends Omit<OverlayContext, 'onFailed'> {
   readonly leases: Leases;
-  readonly past: PreviousSubnetEnv;
-  readonly log: Logger;
-  /** What a former process left us. */
-  readonly inheritance: Inheritance;
-  /** Forwarding depends on these descriptors now. */
-  onDescriptors(descriptors: ReadonlyMap<string, number>): void;
   /** What it waits for or does now, in words. */
   onProgress(detail: string): void;
   /** Packets are carried, and by no other daemon any more. */
@@ -54,20 +46,24 @@ export class ControlLoop {
   readonly #complaints: Standing;
   readonly #desired = new DesiredState();
   readonly #end = new AbortController();
-  readonly #locks: InstanceLock[] = [];
+  readonly #locks: FileLock[] = [];
   #choice: UnderlayChoice;
+  #coverage: readonly string[] = [];
 
   constructor(context: ControlLoopContext, choice: UnderlayChoice) {
-    const { options, parts, past, log, inheritance, onDescriptors } = context;
     this.#context = context;
     this.#choice = choice;
-    this.#complaints = new Standing(log, parts.clock);
-    const onFailed = (reason: Error) => this.#end.abort(reason);
-    this.overlay = new Overlay({ options, parts, past, log, inheritance, onDescriptors, onFailed });
+    this.#complaints = new Standing(context.log, context.parts.clock);
+    this.overlay = new Overlay({ ...context, onFailed: (reason) => this.#end.abort(reason) });
   }
 
   get choice(): UnderlayChoice {
     return this.#choice;
+  }
+
+  /** What is amiss though the overlay is up. */
+  get warnings(): readonly string[] {
+    return [...this.#coverage, ...this.overlay.warnings];
   }
 
   /**
@@ -106,23 +102,25 @@ export class ControlLoop {
   }
 
   async #live(signal: AbortSignal): Promise<never> {
-    const { leases, options, onProgress, onUp } = this.#context;
-    const fail = (error: unknown) => this.#end.abort(error);
-    leases.on('lost', fail);
-    leases.on('failed', fail);
+    const { leases, options, parts, onProgress, onUp } = this.#context;
+    leases.on('lost', (error) => this.#end.abort(error));
     onProgress('waiting for the network configuration');
     const { config, attributes } = await this.#agreeOnConfig(signal);
-    const isLocked = await this.#lock(config, options.takeOver);
+    const rival = await this.#lock(config, options.takeOver);
+    this.#lookAtCoverage(config);
     onProgress('waiting for a lease');
     const lease = await abortable(leases.acquire(config, attributes), signal);
     onProgress(`bringing up ${formatPrefix(lease.subnet)}`);
     const desired = () => this.#desired.compose(config, this.#choice, lease, leases.peers);
-    const handOver = isLocked ? null : await this.#context.parts.takeOver(options, this.#context.inheritance);
+    const handOver = rival && (await parts.takeOver(options.runDirectory, rival.holder, this.#context.inheritance));
     await this.overlay.forward(desired());
     if (handOver !== null) await this.#complete(handOver, config);
     await this.#context.onForwarding();
     leases.on('peers', () => {
-      this.overlay.forward(desired()).then(() => onProgress(summaryOf(desired())), fail);
+      void this.#pass(async () => {
+        await this.overlay.forward(desired());
+        onProgress(summaryOf(desired()));
+      });
     });
     leases.follow();
     await Promise.all([this.overlay.forward(desired()), this.overlay.setUp(desired())]);
@@ -131,9 +129,24 @@ export class ControlLoop {
     onUp();
     for (;;) {
       await this.#pause(options.rules.resyncSeconds * 1000, signal);
-      await this.#followUnderlay(config, lease);
+      await this.#pass(async () => {
+        await this.#complaints.attempt('following the underlay', () => this.#followUnderlay(config, lease));
+        signal.throwIfAborted();
+        void this.#pass(() => this.overlay.setUp(desired())); // may hang for minutes behind the lock of iptables
+        await this.overlay.forward(desired());
+      });
       signal.throwIfAborted();
-      await Promise.all([this.overlay.forward(desired()), this.overlay.setUp(desired())]);
+    }
+  }
+
+  /** One time round. What is thrown ends the daemon if it was meant to; what nobody foresaw costs this pass. */
+  async #pass(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (this.#end.signal.aborted) return;
+      if (error instanceof TweedError) this.#end.abort(error);
+      else unforeseen.note('bringing the host to what it should be', error);
     }
   }
 
@@ -164,18 +177,18 @@ export class ControlLoop {
   /**
    * One daemon at most serves a network, or a device, of this host.
    *
-   * @param tolerate that another one does, whose place we may take; false is returned then
+   * @param tolerate that another one does, whose place we may take; what tells of it is returned then
    */
-  async #lock(config: NetworkConfig, tolerate: boolean): Promise<boolean> {
+  async #lock(config: NetworkConfig, tolerate: boolean): Promise<AlreadyRunningError | null> {
     const { parts, options } = this.#context;
     const device = parts.deviceOf(config, options);
     const names = [`network ${formatPrefix(config.network)}`, ...(device === null ? [] : [`device ${device}`])];
     try {
       for (const name of names) this.#locks.push(await parts.lock(name));
-      return true;
+      return null;
     } catch (error) {
       for (const lock of this.#locks.splice(0)) lock.release();
-      if (tolerate && error instanceof AlreadyRunningError) return false;
+      if (tolerate && error instanceof AlreadyRunningError) return error;
       throw error;
     }
   }
@@ -184,19 +197,26 @@ export class ControlLoop {
   async #complete(handOver: Pick<HandOver, 'complete'>, config: NetworkConfig): Promise<void> {
     const { log } = this.#context;
     const ended = await handOver.complete();
-    if (ended && (await this.#lock(config, true))) log.info('took over from the daemon that ran before');
+    if (ended && (await this.#lock(config, true)) === null) log.info('took over from the daemon that ran before');
     else log.error('the daemon that ran before has not ended, though told to; end its process');
   }
 
-  /** Another interface, address or MTU; and if the public address is another one, another announcement. */
+  /** Once the overlay has its routes it may be too late to hear of it from the registry. */
+  #lookAtCoverage({ network }: NetworkConfig): void {
+    const { options, log } = this.#context;
+    this.#coverage = coverageWarnings(network, this.#choice.underlay, options.registry.endpoints);
+    for (const warning of this.#coverage) log.warn(warning);
+  }
+
+  /**
+   * Another interface, address or MTU; and if the public address is another one, another announcement. Until a backend
+   * takes the new underlay, the one in use stays.
+   */
   async #followUnderlay(config: NetworkConfig, lease: Lease): Promise<void> {
     const { parts, options, leases, log } = this.#context;
-    let moved: UnderlayChoice | null = null;
-    await this.#complaints.attempt('looking at the underlay', async () => {
-      moved = await parts.recheckUnderlay(this.#choice, options.underlay);
-    });
-    if (moved === null) return;
-    const choice: UnderlayChoice = moved;
+    const choice = await parts.recheckUnderlay(this.#choice, options.underlay);
+    if (choice === null) return;
+    const attributes = await this.overlay.attributes(config, choice);
     const { underlay, publicIp, reason } = choice;
     log.info({ interface: underlay.name, mtu: underlay.mtu, reason }, 'the underlay has moved');
     if (publicIp !== this.#choice.publicIp) {
@@ -206,8 +226,8 @@ export class ControlLoop {
         `the public address has changed; ${formatPrefix(lease.subnet)} stays`,
       );
     }
-    const attributes = await this.overlay.attributes(config, choice);
     this.#choice = choice;
+    this.#lookAtCoverage(config);
     leases.announce(attributes);
   }
 }

@@ -1,11 +1,13 @@
 import { messageOf } from '../base/errors.js';
 import { formatIpv4 } from '../base/ipv4.js';
-import type { Logger } from '../base/log.js';
+import { type Logger, logState } from '../base/log.js';
+import { unforeseen } from '../base/unforeseen.js';
 import type { Inheritance } from '../linux/inheritance.js';
 import { Services } from '../observe/services.js';
 import type { DaemonPhase, DaemonStatus } from '../observe/status.js';
 import { composeStatus } from '../observe/status-compose.js';
 import { StateOutdatedError } from '../subnet/errors.js';
+import { TWIN_WARNING } from '../subnet/leases/own-lease.js';
 import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import { ControlLoop } from './control-loop.js';
 import { type Giver, type HandOverServer, TakenOverError } from './hand-over.js';
@@ -56,18 +58,21 @@ export class Daemon {
     const leases = this.#leases?.status() ?? null;
     const expiresAt = leases?.lease?.expiresAt ?? null;
     const overlay = this.#loop?.overlay;
+    const expired = expiresAt !== null && expiresAt <= Date.now();
     return composeStatus({
       startedAt: this.#startedAt,
       phase: this.#phase,
-      detail: this.#detail,
-      // once the lease has run out, the other hosts have no route to this one
-      ready: this.#phase === 'running' && (overlay?.ready ?? false) && (expiresAt === null || expiresAt > Date.now()),
+      detail: expired ? 'the lease has expired: the other hosts have no route to this one' : this.#detail,
+      ready: this.#phase === 'running' && (overlay?.ready ?? false) && !expired,
       logLevel: this.#log.level,
       underlay: this.#loop?.choice.underlay ?? null,
       endpoints: this.#options.registry.endpoints,
       leases,
       backend: overlay?.status() ?? null,
+      warnings: [...(leases?.hasTwin ? [TWIN_WARNING] : []), ...(this.#loop?.warnings ?? [])],
       repairs: overlay?.repairs ?? 0,
+      unforeseenErrors: unforeseen.count,
+      log: logState(this.#log),
     });
   }
 
@@ -151,8 +156,10 @@ export class Daemon {
       },
       onTaken: () => this.#loop?.leave(),
     };
+    const { statusSocket } = this.#services;
     try {
-      this.#handOverServer = await this.#parts.offerHandOver(this.#options, giver, this.#log);
+      if (statusSocket === null) throw new Error('it has no status socket');
+      this.#handOverServer = await this.#parts.offerHandOver(statusSocket, giver, this.#log);
     } catch (error) {
       this.#log.warn(`no daemon can take over from this one: ${messageOf(error)}`);
     }

@@ -19,26 +19,20 @@ export class DesiredState {
   #former: { readonly all: PeerSet; readonly desired: Desired } | null = null;
 
   compose(config: NetworkConfig, choice: UnderlayChoice, lease: Lease, all: PeerSet): Desired {
-    const { former } = { former: this.#former };
-    const same =
-      former !== null && former.all === all && former.desired.choice === choice && former.desired.config === config;
+    const former = this.#former;
+    if (former?.all === all && former.desired.choice === choice && former.desired.config === config) {
+      return former.desired;
+    }
     const { underlay, publicIp } = choice;
-    const chosen = same
-      ? former.desired
-      : sort(all, {
-          config,
-          own: lease.subnet,
-          publicIp,
-          underlay: { address: underlay.address, length: underlay.prefixLength },
-          backendType: config.backend.type,
-        });
-    const desired = { config, choice, lease, peers: chosen.peers, refused: chosen.refused };
+    const { peers, refused } = choosePeers(all.leases, {
+      config,
+      own: lease.subnet,
+      publicIp,
+      underlay: { address: underlay.address, length: underlay.prefixLength },
+      backendType: config.backend.type,
+    });
+    const desired = { config, choice, lease, peers: { leases: peers, complete: all.complete }, refused };
     this.#former = { all, desired };
     return desired;
   }
-}
-
-function sort({ leases, complete }: PeerSet, rules: Parameters<typeof choosePeers>[1]) {
-  const { peers, refused } = choosePeers(leases, rules);
-  return { peers: { leases: peers, complete }, refused };
 }

@@ -16,10 +16,12 @@ import net from 'node:net';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { messageOf, TweedError } from '../base/errors.js';
+import { type JsonLimits, parseJson } from '../base/json.js';
 import type { Logger } from '../base/log.js';
+import { lockHolder } from '../linux/file-lock.js';
 import type { Inheritance } from '../linux/inheritance.js';
 import { sendUnixDatagram, UnixReceiver } from '../linux/unix-datagram.js';
-import type { DaemonOptions } from './options.js';
+import { socketNames } from '../observe/socket-names.js';
 
 /** The old daemon would not, or could not. It goes on. */
 export class HandOverError extends TweedError {
@@ -57,8 +59,25 @@ export interface HandOverServer {
 /** The old daemon has answered so long after it was asked, at the latest; or ended, after it was told to. */
 const PATIENCE_MS = 5_000;
 
-export function handOverSocket({ runDirectory, udp }: Pick<DaemonOptions, 'runDirectory' | 'udp'>): string {
-  return path.join(runDirectory, `${udp.deviceName}.handover`);
+/** A path, or a few names. */
+const LIMITS: JsonLimits = { length: 4096, depth: 2 };
+
+/** Beside the status socket, of which each daemon in a run directory has its own. */
+export function handOverSocket(statusSocket: string): string {
+  return statusSocket.replace(/\.sock$/, '.handover');
+}
+
+/**
+ * Where that daemon listens, by the lock beside its status socket, in which its process number stands.
+ *
+ * @throws HandOverError when it has no status socket in that directory
+ */
+export function handOverSocketOf(runDirectory: string, holder: number | null): string {
+  for (const name of socketNames) {
+    const socket = path.join(runDirectory, name);
+    if (holder !== null && lockHolder(`${socket}.lock`) === holder) return handOverSocket(socket);
+  }
+  throw new HandOverError(`it has no status socket in ${runDirectory}`);
 }
 
 /**
@@ -77,7 +96,6 @@ export async function offerHandOver(file: string, giver: Giver, log: Logger): Pr
       if (answer !== null) socket.write(`${JSON.stringify(answer)}\n`);
     });
   });
-  await fs.mkdir(path.dirname(file), { recursive: true, mode: 0o755 });
   await fs.rm(file, { force: true });
   const mask = process.umask(0o177);
   const listening = new Promise<void>((resolve, reject) => server.once('error', reject).listen(file, resolve));
@@ -121,7 +139,7 @@ function parseRequest(line: string): 'forwarding' | { readonly take: string } | 
 
 function parseObject(line: string): Readonly<Record<string, unknown>> | null {
   try {
-    const value: unknown = JSON.parse(line);
+    const value: unknown = parseJson(line, LIMITS);
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
   } catch {
     return null;

@@ -1,5 +1,12 @@
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { unforeseen } from '../base/unforeseen.js';
+
+/** A timer of Node's that is longer than this rings at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+const READY = 'READY=1';
+const RETRY_MS = 1000;
 
 /** Sends one datagram to the service manager, with copies of descriptors in it. @throws when it cannot */
 export type SendNotification = (address: string, message: string, descriptors?: readonly number[]) => void;
@@ -24,10 +31,13 @@ export class ServiceManager {
   ) {
     this.#address = environment.NOTIFY_SOCKET ?? '';
     this.#kept = (environment.LISTEN_FDNAMES ?? '').split(':').filter((name) => name !== '');
-    const microseconds = Number(environment.WATCHDOG_USEC ?? 0);
+    const microseconds = /^\d{1,12}$/.test(environment.WATCHDOG_USEC ?? '') ? Number(environment.WATCHDOG_USEC) : 0;
     const forUs = environment.WATCHDOG_PID === undefined || Number(environment.WATCHDOG_PID) === process.pid;
     if (this.#address !== '' && microseconds > 0 && forUs) {
-      this.#watchdog = setInterval(() => this.#beat(), microseconds / 2000);
+      this.#watchdog = setInterval(
+        () => unforeseen.guard('the watchdog', () => this.#beat()),
+        Math.max(1, Math.min(microseconds / 2000, LONGEST_TIMER_MS)),
+      );
       this.#watchdog.unref();
     }
   }
@@ -38,7 +48,7 @@ export class ServiceManager {
   }
 
   ready(): void {
-    this.#tell('READY=1');
+    this.#tell(READY);
   }
 
   /** Is there one, which would start another process in this one's place? */
@@ -76,6 +86,7 @@ export class ServiceManager {
       this.send(this.#address, message, descriptors);
     } catch (error) {
       this.log.debug(`service manager: ${messageOf(error)}`);
+      if (message === READY) setTimeout(() => this.ready(), RETRY_MS).unref(); // it would wait for this for ever
     }
   }
 }

@@ -1,24 +1,11 @@
-import type { Switch } from '../base/switch.js';
+import type { BackendOptions } from '../backend/select.js';
+import type { UnderlayOptions } from '../routes/underlay.js';
+import type { RegistryOptions } from '../subnet/open-registry.js';
 
 /** What one host's daemon is told, checked, every default filled in. */
-export interface DaemonOptions {
-  readonly registry: {
-    /** etcd URLs, or one `file:///directory`. */
-    readonly endpoints: readonly string[];
-    readonly prefix: string;
-    readonly keyFile?: string;
-    readonly certFile?: string;
-    readonly caFile?: string;
-    readonly username?: string;
-    readonly password?: string;
-  };
-  readonly underlay: {
-    readonly interfaces: readonly string[];
-    readonly patterns: readonly string[];
-    readonly canReach: string;
-    /** An IPv4 address; empty: the interface's own. */
-    readonly publicIp: string;
-  };
+export interface DaemonOptions extends BackendOptions {
+  readonly registry: RegistryOptions;
+  readonly underlay: UnderlayOptions;
   readonly lease: {
     readonly ttlSeconds: number;
     readonly renewMarginSeconds: number;
@@ -32,22 +19,12 @@ export interface DaemonOptions {
     readonly blackhole: boolean;
     readonly resyncSeconds: number;
   };
-  readonly udp: {
-    readonly deviceName: string;
-    readonly checkSenders: boolean;
-    readonly offloads: Readonly<Record<'tunTso' | 'tunUso' | 'udpGso' | 'udpGro' | 'udpBatch', Switch>>;
-    readonly forwarderThreads: 'auto' | 1 | 2;
-    /** Bytes, each way. */
-    readonly socketBuffer: number;
-    /** Packets. */
-    readonly txQueueLength: number;
-  };
   /** Take the place of the daemon that runs, if one does. */
   readonly takeOver: boolean;
   /** Leave no device, route or rule behind. */
   readonly cleanUpOnExit: boolean;
   readonly subnetFile: string;
-  readonly runDirectory: string;
   readonly health: { readonly address: string /** 0: none. */; readonly port: number };
+  readonly dropPrivileges: boolean;
   readonly logLevel: string;
 }

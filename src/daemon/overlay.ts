@@ -13,6 +13,9 @@ import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, UnderlayChoice } from './parts.js';
 import { Reconciler } from './reconciler.js';
 
+/** How often the rest of the host's firewall is looked at. */
+const FIREWALL_LOOK_MS = 60_000;
+
 /** Forwarding failed for good. */
 export class ForwardingFailedError extends TweedError {
   constructor(reason: unknown) {
@@ -52,20 +55,26 @@ export class Overlay {
   readonly #ending = new AbortController();
   readonly #complaints: Standing;
   readonly #refusals: Standing;
+  readonly #obstacles: Standing;
   /** Made for an underlay, but not started yet. */
   #candidate: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
   #running: { readonly choice: UnderlayChoice; readonly backend: Backend } | null = null;
+  /** Forwarding has been begun once: from then on nothing that fails here is tried only once. */
+  #begun = false;
   #peers: PeerSet | null = null;
   #rules: HostRules | null = null;
   #rulesApplied = false;
   #writtenMtu: number | null = null;
   #refused: Desired['refused'] = [];
   #repairs = 0;
+  #warnings: readonly string[] = [];
+  #lookAgainAt = Number.NEGATIVE_INFINITY;
 
   constructor(context: OverlayContext) {
     this.#context = context;
     this.#complaints = new Standing(context.log, context.parts.clock);
     this.#refusals = new Standing(context.log, context.parts.clock);
+    this.#obstacles = new Standing(context.log, context.parts.clock);
     this.#backendPart = new Reconciler((desired) => this.#followBackend(desired));
     this.#rulesPart = new Reconciler((desired) => this.#followRules(desired));
   }
@@ -78,6 +87,11 @@ export class Overlay {
   /** How many things were put back after somebody took them away. */
   get repairs(): number {
     return this.#repairs;
+  }
+
+  /** What keeps the overlay's packets from their way, though rules and routes are in place. */
+  get warnings(): readonly string[] {
+    return this.#warnings;
   }
 
   /** For how many seconds forwarding has not moved though there is work. */
@@ -127,7 +141,7 @@ export class Overlay {
     await this.#stopBackend({ cleanUp, ...(heir && { heir }) });
     if (!cleanUp) return;
     await rulesAtRest;
-    await this.#complaints.once('removing the traffic rules', async () => this.#rules?.remove());
+    await this.#complaints.once('removing the traffic rules', async () => this.#rules?.cleanUp());
   }
 
   async #followBackend(desired: Desired): Promise<void> {
@@ -138,8 +152,14 @@ export class Overlay {
       'subnet',
     );
     const running = this.#running;
-    if (running === null || running.choice !== desired.choice) return this.#startBackend(desired);
-    await this.#attempt('checking the backend', async () => {
+    const attempt = (what: string, work: () => Promise<unknown>) =>
+      this.#complaints.attempt(what, work, this.#ending.signal);
+    if (running === null || running.choice !== desired.choice) {
+      if (!this.#begun) return this.#startBackend(desired);
+      await attempt('starting the backend again', () => this.#startBackend(desired));
+      return;
+    }
+    await attempt('checking the backend', async () => {
       const isNews = this.#peers !== desired.peers;
       const lines = await running.backend.setPeers(desired.peers);
       this.#peers = desired.peers;
@@ -154,7 +174,6 @@ export class Overlay {
   /** The same lease and peers by another backend, where one runs already. */
   async #startBackend(desired: Desired): Promise<void> {
     const { choice, config, lease, peers } = desired;
-    const isMove = this.#running !== null;
     const backend = this.#candidate?.choice === choice ? this.#candidate.backend : this.#make(config, choice);
     this.#candidate = null;
     const { inheritance, onDescriptors } = this.#context;
@@ -164,10 +183,11 @@ export class Overlay {
       await backend.start(lease, peers);
     } catch (error) {
       onDescriptors(new Map()); // with those by which it cannot forward, it would fail again and again
-      throw isMove ? new ForwardingFailedError(error) : error;
+      throw error;
     } finally {
       inheritance.close();
     }
+    this.#begun = true;
     this.#running = { choice, backend };
     this.#peers = peers;
     onDescriptors(this.descriptors);
@@ -192,40 +212,39 @@ export class Overlay {
 
   async #followRules({ config, lease }: Desired): Promise<void> {
     const { options, parts, past, log } = this.#context;
-    const rules = this.#rules ?? parts.createRules(options, config, lease.subnet, past, this.#ending.signal);
-    this.#rules = rules;
+    this.#rules ??= parts.createRules(options, config, lease.subnet, past, this.#ending.signal);
+    const rules = this.#rules;
+    const attempt = (what: string, work: () => Promise<unknown>) =>
+      this.#complaints.attempt(what, work, this.#ending.signal);
     if (this.#rulesApplied) {
-      await this.#attempt('checking the traffic rules', async () => {
+      await attempt('checking the traffic rules', async () => {
         for (const repair of await rules.check()) this.#noteRepair(repair);
       });
     } else {
-      this.#rulesApplied = await this.#attempt('setting up traffic rules', async () => {
+      this.#rulesApplied = await attempt('setting up traffic rules', async () => {
         for (const change of await rules.apply()) log.info(`traffic rules: ${change}`);
       });
     }
+    await attempt('looking at the firewall', () => this.#lookAtFirewall(rules));
     const mtu = this.#running?.backend.mtu ?? null;
     if (this.#ending.signal.aborted || mtu === null || this.#writtenMtu === mtu) return;
     const content = { network: config.network, subnet: lease.subnet, mtu, ipMasq: options.rules.masquerade };
-    const written = await this.#attempt(`writing ${options.subnetFile}`, () =>
-      parts.writeSubnetFile(options.subnetFile, content),
-    );
-    if (written) this.#writtenMtu = mtu;
+    const file = options.subnetFile;
+    if (await attempt(`writing ${file}`, () => parts.writeSubnetFile(file, content))) this.#writtenMtu = mtu;
+  }
+
+  /** Costs two processes, so not every time. */
+  async #lookAtFirewall(rules: HostRules): Promise<void> {
+    const now = this.#context.parts.clock.monotonic();
+    if (now < this.#lookAgainAt) return;
+    this.#lookAgainAt = now + FIREWALL_LOOK_MS;
+    this.#warnings = await rules.obstacles();
+    this.#obstacles.update(new Map(this.#warnings.map((text) => [text, text])), 'obstacle');
   }
 
   #noteRepair(text: string): void {
     this.#context.log.warn(`put back: ${text}`);
     this.#repairs++;
-  }
-
-  /** What fails is logged once, and tried again with the next pass. What `stop` breaks off is no failure. */
-  #attempt(what: string, work: () => Promise<unknown>): Promise<boolean> {
-    return this.#complaints.attempt(what, async () => {
-      try {
-        await work();
-      } catch (error) {
-        if (!this.#ending.signal.aborted) throw error;
-      }
-    });
   }
 }
 

@@ -1,4 +1,6 @@
+import { handOverStop } from '../base/first-signals.js';
 import type { Logger } from '../base/log.js';
+import { unforeseen } from '../base/unforeseen.js';
 import type { StatusSource } from '../observe/status.js';
 
 /**
@@ -20,9 +22,10 @@ export function listenToSignals(status: StatusSource, log: Logger): { stop: Abor
   };
   handlers.set('SIGTERM', onStop);
   handlers.set('SIGINT', onStop);
-  handlers.set('SIGUSR1', () => log.info({ status: status() }, 'status'));
+  handlers.set('SIGUSR1', () => unforeseen.guard('writing the status', () => log.info({ status: status() }, 'status')));
   handlers.set('SIGHUP', () => log.info('SIGHUP: nothing to read again, going on'));
   for (const [signal, handler] of handlers) process.on(signal, handler);
+  handOverStop();
   return {
     stop: controller.signal,
     letGo: () => {

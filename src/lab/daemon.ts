@@ -1,5 +1,6 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { makeDirectory } from '../base/atomic-file.js';
 import { packageFile } from '../base/package.js';
 import type { DaemonStatus } from '../observe/status.js';
 import { fetchStatus } from '../operator/status-client.js';
@@ -9,7 +10,7 @@ import { namespaceOf } from './names.js';
 import { readIfThere } from './namespace.js';
 import type { LabOptions } from './options.js';
 import { patient } from './patience.js';
-import { isAlive, readRecord, startDetached } from './process.js';
+import { isAlive, livePid, startDetached } from './process.js';
 import { registryEndpoint } from './registry.js';
 import type { HostState, LabFiles } from './state.js';
 import { waitFor } from './wait.js';
@@ -39,8 +40,8 @@ export async function startDaemon(
   signal?: AbortSignal,
 ): Promise<void> {
   const recordPath = files.record(host.name);
-  if (await isAlive(await readRecord(recordPath))) return;
-  await mkdir(files.runFolder(host.name), { recursive: true });
+  if ((await livePid(recordPath)) !== null) return;
+  await makeDirectory(files.runFolder(host.name));
   const before = await stampOf(files.subnetFile(host.name));
   const namespace = namespaceOf(options.name, { kind: 'host', host: host.name });
   const argv = daemonCommand(options, files, host);
@@ -51,7 +52,7 @@ export async function startDaemon(
     throw new LabDaemonError(host.name, 'ended', await tailOf(files.log(host.name)));
   };
   try {
-    await waitFor('its subnet file', written, { timeoutMs: patienceMs, ...(signal && { signal }) });
+    await waitFor('its subnet file', written, { timeoutMs: patienceMs, signal });
   } catch (error) {
     if (!(error instanceof LabTimeoutError)) throw error;
     const told = `wrote no subnet file in ${patient(patienceMs) / 1000} s`;

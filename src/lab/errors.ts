@@ -34,7 +34,7 @@ export class LabTimeoutError extends LabError {
 
 /** Another command is changing the same lab. */
 export class LabBusyError extends LabError {
-  constructor(pid: number) {
-    super('LAB_BUSY', `another command (pid ${pid}) is changing this lab; wait for its end and try again`);
+  constructor(pid: number | null) {
+    super('LAB_BUSY', `another command (pid ${pid ?? 'unknown'}) is changing this lab; wait for its end and try again`);
   }
 }

@@ -2,20 +2,20 @@ import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { messageOf } from '../base/errors.js';
 import type { ExecOptions, ExecResult } from '../base/exec.js';
+import { cleanEnvironment } from '../base/exec.js';
 import { plural } from '../base/plural.js';
-import { containerAddress } from './containers.js';
 import { readSubnet, startDaemon } from './daemon.js';
 import { takeDown } from './down.js';
 import { forEach } from './each.js';
 import { LabError, LabOptionError, LabPlaceError } from './errors.js';
 import { allExist, type HostSettings, isWhole, makeHost, planHost, removeHost } from './hosts.js';
-import { type MatrixPlace, type MatrixResult, type MatrixSettings, runMatrix } from './matrix.js';
 import { belongsTo, formatPlace, hostName, namespaceOf, type Publication, parsePlace } from './names.js';
 import { createNamespaces, execInside, listNamespaces, readIfThere, spawnInside } from './namespace.js';
 import { completeOptions, firstDifference, type LabOptions, mostHosts } from './options.js';
-import { attachContainers, containersOf, fixedNamespaces } from './places.js';
-import { Probe, probeCommand } from './probe/client.js';
-import { cleanEnvironment, isAlive, readRecord, stopRecorded } from './process.js';
+import { attachContainers, fixedNamespaces } from './places.js';
+import { probeCommand } from './probe/client.js';
+import { ProbedLab } from './probed-lab.js';
+import { livePid, stopRecorded } from './process.js';
 import { type Progress, quietProgress } from './progress.js';
 import { publish } from './publish.js';
 import { putNetworkConfig, startEtcd } from './registry.js';
@@ -27,7 +27,7 @@ import { changeHostAddress, makeUnderlay } from './underlay.js';
 export interface UpSettings {
   readonly progress?: Progress;
   /** Aborted: what was made so far is taken down, and `up` rejects with the signal's reason. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -35,12 +35,12 @@ export interface UpSettings {
  *
  * A lab outlives the program that made it; `Lab.find` gets hold of it again. Commands and tests use the same methods.
  */
-export class Lab {
+export class Lab extends ProbedLab {
   readonly files: LabFiles;
   #state: LabState;
-  readonly #probes = new Map<string, Probe>();
 
   private constructor(files: LabFiles, state: LabState) {
+    super();
     this.files = files;
     this.#state = state;
   }
@@ -63,8 +63,7 @@ export class Lab {
     const options = completeOptions({ ...given, registry: given.registry ?? (await usualRegistry()) });
     await requirePrograms(['ip', 'tee', ...(options.registry === 'etcd' ? ['etcd'] : [])]);
     const files = await LabFiles.of(options.name);
-    const unlock = await files.lock();
-    try {
+    return files.locked(async () => {
       const state = await files.load();
       if (state?.complete) {
         const difference = firstDifference(state.options, given);
@@ -87,9 +86,7 @@ export class Lab {
       const lab = new Lab(files, { options, hosts: [], publications: [], complete: false });
       await lab.#build(progress, signal);
       return lab;
-    } finally {
-      await unlock();
-    }
+    });
   }
 
   /** The lab of that name, which must be up. */
@@ -114,24 +111,12 @@ export class Lab {
   static async down(name: string): Promise<boolean> {
     requireRoot();
     const files = await LabFiles.of(name);
-    const unlock = await files.lock();
-    try {
-      return await takeDown(name, files);
-    } finally {
-      await unlock();
-    }
+    return files.locked(() => takeDown(name, files));
   }
 
   async down(): Promise<void> {
     await this.close();
     await Lab.down(this.name);
-  }
-
-  /** Ends the probes of this object; the lab itself stays up. */
-  async close(): Promise<void> {
-    const probes = [...this.#probes.values()];
-    this.#probes.clear();
-    await Promise.allSettled(probes.map((probe) => probe.close()));
   }
 
   /** The namespace of a place such as `host1`, `host1/c2`, `internet`, `etcd` or `switch`. */
@@ -163,27 +148,14 @@ export class Lab {
     return spawnInside(this.namespace(place), argv, options);
   }
 
-  /** The probe of a place; started when it is first asked for, ended by `close`. */
-  probe(place: string): Probe {
-    let probe = this.#probes.get(place);
-    if (probe === undefined) {
-      probe = new Probe(place, this.spawn(place, probeCommand(), { stdio: 'pipe', env: cleanEnvironment() }));
-      this.#probes.set(place, probe);
-    }
-    return probe;
+  protected startProbe(place: string): ChildProcess {
+    return this.spawn(place, probeCommand(), { stdio: 'pipe', env: cleanEnvironment() });
   }
 
-  /** Checks every ordered pair of containers. */
-  async test(settings: MatrixSettings = {}): Promise<MatrixResult> {
-    const places: MatrixPlace[] = [];
-    for (const host of this.hosts) {
-      const subnet = await readSubnet(this.files, host.name);
-      for (const { name, number } of containersOf(this.name, host)) {
-        const place = `${host.name}/${name}`;
-        places.push({ name: place, address: containerAddress(subnet, number), probe: this.probe(place) });
-      }
+  protected async *layout() {
+    for (const { name, containers } of this.hosts) {
+      yield { host: name, subnet: await readSubnet(this.files, name), containers };
     }
-    return runMatrix(places, settings);
   }
 
   status(): Promise<LabStatus> {
@@ -203,8 +175,7 @@ export class Lab {
 
   /** The pid of a host's daemon; null while it is not running. */
   async daemonPid(host: string): Promise<number | null> {
-    const record = await readRecord(this.files.record(this.host(host).name));
-    return record !== null && (await isAlive(record)) ? record.pid : null;
+    return livePid(this.files.record(this.host(host).name));
   }
 
   startEtcd(): Promise<void> {
@@ -215,9 +186,8 @@ export class Lab {
     return stopRecorded(this.files.record('etcd'), { signal });
   }
 
-  async etcdPid(): Promise<number | null> {
-    const record = await readRecord(this.files.record('etcd'));
-    return record !== null && (await isAlive(record)) ? record.pid : null;
+  etcdPid(): Promise<number | null> {
+    return livePid(this.files.record('etcd'));
   }
 
   /** Waits until the daemon of every host knows all the other hosts. */
@@ -227,7 +197,7 @@ export class Lab {
 
   /** Plugs one more host into the switch and starts its daemon. */
   addHost(settings: HostSettings = {}): Promise<HostState> {
-    return this.#change(async () => {
+    return this.files.locked(async () => {
       const used = new Set(this.hosts.map(({ name }) => name));
       let number = 1;
       while (used.has(hostName(number))) number++;
@@ -242,7 +212,7 @@ export class Lab {
 
   /** Pulls a host's plug: its daemon and containers vanish without a word. */
   removeHost(name: string): Promise<void> {
-    return this.#change(async () => {
+    return this.files.locked(async () => {
       const host = this.host(name);
       await removeHost(this.options, host);
       await rm(this.files.runFolder(name), { recursive: true, force: true });
@@ -253,7 +223,7 @@ export class Lab {
 
   /** Gives a host another address on the underlay. Its daemon is not told. */
   changeAddress(name: string, address: string): Promise<void> {
-    return this.#change(async () => {
+    return this.files.locked(async () => {
       const host = this.host(name);
       await changeHostAddress(this.options, name, host.address, address);
       await this.#saveHosts(this.hosts.map((other) => (other === host ? { ...host, address } : other)));
@@ -262,7 +232,7 @@ export class Lab {
 
   /** Makes a container's port reachable by its host's address, as `docker run -p` does. */
   publish(publication: Publication): Promise<void> {
-    return this.#change(async () => {
+    return this.files.locked(async () => {
       await publish(this.#state, this.files, publication);
       await this.#save({ publications: [...this.#state.publications, publication] });
     });
@@ -288,9 +258,9 @@ export class Lab {
         await putNetworkConfig(options, files);
       });
       await step('daemons and containers', () =>
-        forEach(hosts, ({ name }) => this.startDaemon(name, settings(signal)), signal),
+        forEach(hosts, ({ name }) => this.startDaemon(name, { signal }), signal),
       );
-      await step('every host knows the others', () => this.waitForPeers(settings(signal)));
+      await step('every host knows the others', () => this.waitForPeers({ signal }));
       await this.#save({ complete: true });
     } catch (error) {
       const interrupted = signal?.aborted === true;
@@ -324,23 +294,13 @@ export class Lab {
         }
         for (const { name } of this.hosts) {
           if ((await this.daemonPid(name)) === null) repaired.push(`${name}'s daemon`);
-          await this.startDaemon(name, settings(signal));
+          await this.startDaemon(name, { signal });
         }
         for (const publication of this.#state.publications) await publish(this.#state, this.files, publication);
-        await this.waitForPeers(settings(signal));
+        await this.waitForPeers({ signal });
       },
       () => (repaired.length === 0 ? 'nothing to do' : `started again: ${repaired.join(', ')}`),
     );
-  }
-
-  /** Runs a change of the lab's state, unless another command is changing it. */
-  async #change<T>(work: () => Promise<T>): Promise<T> {
-    const unlock = await this.files.lock();
-    try {
-      return await work();
-    } finally {
-      await unlock();
-    }
   }
 
   #saveHosts(hosts: readonly HostState[]): Promise<void> {
@@ -351,10 +311,6 @@ export class Lab {
     this.#state = { ...this.#state, ...change };
     await this.files.save(this.#state);
   }
-}
-
-function settings(signal: AbortSignal | undefined): UpSettings {
-  return signal === undefined ? {} : { signal };
 }
 
 /** Where etcd is not installed, leases are kept in a directory, which needs no server. */

@@ -1,5 +1,6 @@
 import { exec } from '../base/exec.js';
 import { formatPrefix } from '../base/ipv4.js';
+import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
 import {
   bridgeName,
   type ContainerNamespace,
@@ -75,7 +76,7 @@ async function findBridge(namespace: Namespace): Promise<string | null> {
   const { status, stdout } = await exec(argv, { tolerate: true });
   if (status !== 0) return null;
   type Link = { mtu: number; addr_info: { family: string; local: string; prefixlen: number }[] };
-  const [link] = JSON.parse(stdout) as [Link];
+  const [link] = parseJson(stdout, PROGRAM_LIMITS) as [Link];
   const address = link.addr_info.find(({ family }) => family === 'inet');
   return `${address?.local}/${address?.prefixlen} mtu ${link.mtu}`;
 }

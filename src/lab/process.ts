@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process';
 import { open, readFile, rm, writeFile } from 'node:fs/promises';
+import { cleanEnvironment } from '../base/exec.js';
+import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
 import { LabTimeoutError } from './errors.js';
 import { inside, readIfThere } from './namespace.js';
 import { waitFor } from './wait.js';
@@ -9,13 +11,6 @@ export interface ProcessRecord {
   readonly pid: number;
   /** Clock ticks since boot, /proc/PID/stat field 22. */
   readonly startTicks: string;
-}
-
-/** Variables of the caller that would change the daemons' and etcd's behaviour. */
-const foreignVariable = /^(ETCD|ETCDCTL|FLANNELD|TWEED)_|^(NOTIFY_SOCKET|WATCHDOG_USEC|WATCHDOG_PID|NODE_OPTIONS)$/;
-
-export function cleanEnvironment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreignVariable.test(name)));
 }
 
 /** Starts a program inside a namespace, detached, its output appended to a log; its record is written to `recordPath`. */
@@ -50,20 +45,21 @@ async function recordOf(pid: number): Promise<ProcessRecord> {
   return { pid, startTicks: (await readStat(pid))?.startTicks ?? ended };
 }
 
-export function ownRecord(): Promise<ProcessRecord> {
-  return recordOf(process.pid);
-}
-
-export async function readRecord(recordPath: string): Promise<ProcessRecord | null> {
+async function readRecord(recordPath: string): Promise<ProcessRecord | null> {
   const text = await readIfThere(recordPath);
-  return text === null || text === '' ? null : (JSON.parse(text) as ProcessRecord);
+  return text === null || text === '' ? null : (parseJson(text, PROGRAM_LIMITS) as ProcessRecord);
 }
 
 /** Is the recorded process still there? A zombie is not: it only waits for its parent. */
-export async function isAlive(record: ProcessRecord | null): Promise<boolean> {
-  if (record === null) return false;
+export async function isAlive(record: ProcessRecord): Promise<boolean> {
   const stat = await readStat(record.pid);
   return stat !== null && stat.startTicks === record.startTicks && stat.state !== 'Z';
+}
+
+/** The pid of the recorded process; null while it is not running. */
+export async function livePid(recordPath: string): Promise<number | null> {
+  const record = await readRecord(recordPath);
+  return record !== null && (await isAlive(record)) ? record.pid : null;
 }
 
 /** Sends a signal to the recorded process and waits until it is gone; SIGKILL follows when it takes too long. */

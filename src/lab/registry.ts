@@ -1,11 +1,12 @@
-import { mkdir } from 'node:fs/promises';
+import { makeDirectory } from '../base/atomic-file.js';
+import { cleanEnvironment } from '../base/exec.js';
 import { LabError } from './errors.js';
 import { namespaceOf } from './names.js';
 import { spawnInside } from './namespace.js';
 import { etcdAddress, type LabOptions, networkConfigOf } from './options.js';
 import { patient } from './patience.js';
 import { Probe, probeCommand } from './probe/client.js';
-import { cleanEnvironment, isAlive, readRecord, startDetached } from './process.js';
+import { livePid, startDetached } from './process.js';
 import type { LabFiles } from './state.js';
 
 /** Where the daemons find the registry. */
@@ -15,7 +16,7 @@ export function registryEndpoint(options: LabOptions, files: LabFiles): string {
 
 /** Starts etcd in its own namespace unless it is running. Its data survives a stop. */
 export async function startEtcd(options: LabOptions, files: LabFiles): Promise<void> {
-  if (await isAlive(await readRecord(files.record('etcd')))) return;
+  if ((await livePid(files.record('etcd'))) !== null) return;
   const clientUrl = `http://${etcdAddress}:2379`;
   const peerUrl = 'http://127.0.0.1:2380';
   const argv = ['etcd', '--name', 'lab', '--data-dir', files.etcdData];
@@ -28,7 +29,7 @@ export async function startEtcd(options: LabOptions, files: LabFiles): Promise<v
 
 /** Writes the network's configuration, waiting for an etcd that is still starting. */
 export async function putNetworkConfig(options: LabOptions, files: LabFiles): Promise<void> {
-  if (options.registry === 'directory') await mkdir(files.directoryRegistry, { recursive: true });
+  if (options.registry === 'directory') await makeDirectory(files.directoryRegistry);
   const child = spawnInside(namespaceOf(options.name, { kind: 'etcd' }), probeCommand(), {
     stdio: 'pipe',
     env: cleanEnvironment(),

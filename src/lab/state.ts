@@ -1,13 +1,15 @@
-import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, link, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { access, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { LabError } from './errors.js';
+import { makeDirectory } from '../base/atomic-file.js';
+import { JsonError, PROGRAM_LIMITS, parseJson } from '../base/json.js';
+import { membersOf } from '../base/members.js';
+import { type FileLock, LockHeldError, lockFile } from '../linux/file-lock.js';
+import { LabBusyError, LabError } from './errors.js';
 import type { Publication } from './names.js';
 import { readIfThere } from './namespace.js';
 import type { LabOptions } from './options.js';
-import { isAlive, ownRecord, readRecord } from './process.js';
 
 export interface HostState {
   readonly name: string;
@@ -74,13 +76,13 @@ export class LabFiles {
   }
 
   async make(): Promise<void> {
-    await mkdir(this.logs, { recursive: true });
-    await mkdir(join(this.folder, 'run'), { recursive: true });
+    await makeDirectory(this.logs);
+    await makeDirectory(join(this.folder, 'run'));
   }
 
   async load(): Promise<LabState | null> {
     const text = await readIfThere(join(this.folder, 'lab.json'));
-    return text === null ? null : (JSON.parse(text) as LabState);
+    return text === null ? null : parseLabState(text);
   }
 
   async save(state: LabState): Promise<void> {
@@ -104,51 +106,38 @@ export class LabFiles {
     }
   }
 
-  /** Keeps two commands from changing the same lab at once. Returns what gives the lock back. */
-  async lock(): Promise<() => Promise<void>> {
-    const path = `${this.folder}.lock`;
-    const own = `${path}.${randomUUID()}`;
+  /** Keeps two commands from changing the same lab at once, while the work is done. @throws LabBusyError */
+  async locked<Result>(work: () => Promise<Result>): Promise<Result> {
+    await makeDirectory(dirname(this.folder));
+    const lock = this.#lock();
     try {
-      // A link appears with its content, so no other command can find a lock whose holder it cannot read.
-      while (!(await this.#writeOwn(own)) || !(await linkIfFree(own, path))) {
-        const holder = await readRecord(path);
-        if (holder === null) continue; // given back meanwhile
-        if (await isAlive(holder)) {
-          throw new LabError(
-            'LAB_BUSY',
-            `another command (pid ${holder.pid}) is changing this lab; wait for its end and try again`,
-          );
-        }
-        await rm(path, { force: true }); // its holder crashed
-      }
+      return await work();
     } finally {
-      await rm(own, { force: true });
+      lock.release();
     }
-    return async () => {
-      await rm(path, { force: true });
-      await rmdir(dirname(path)).catch(() => {}); // not empty while there are other labs
-    };
   }
 
-  /** False when the folder went away under it: the last other lab has just been taken down. */
-  async #writeOwn(own: string): Promise<boolean> {
+  #lock(): FileLock {
     try {
-      await mkdir(dirname(own), { recursive: true });
-      await writeFile(own, JSON.stringify(await ownRecord()));
-      return true;
+      return lockFile(`${this.folder}.lock`);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-      throw error;
+      throw error instanceof LockHeldError ? new LabBusyError(error.holder) : error;
     }
   }
 }
 
-async function linkIfFree(from: string, to: string): Promise<boolean> {
+/** @throws LabError when somebody changed the file, or another version wrote it */
+export function parseLabState(text: string): LabState {
   try {
-    await link(from, to);
-    return true;
+    const state = membersOf(parseJson(text, PROGRAM_LIMITS));
+    const lists = [state?.get('hosts'), state?.get('publications')];
+    const whole = lists.every((list) => Array.isArray(list) && list.every((entry) => membersOf(entry) !== null));
+    if (state === null || membersOf(state.get('options')) === null || !whole) {
+      throw new JsonError('it lacks options, hosts or publications');
+    }
+    return Object.fromEntries(state) as unknown as LabState;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw error;
+    if (!(error instanceof JsonError)) throw error;
+    throw new LabError('LAB_STATE', `what is kept of this lab cannot be used: ${error.problem}; take the lab down`);
   }
 }

@@ -6,7 +6,7 @@ import { fixedPlaces, namespaceOf, type Publication } from './names.js';
 import { listNamespaces } from './namespace.js';
 import type { LabOptions } from './options.js';
 import { containersOf } from './places.js';
-import { isAlive, readRecord } from './process.js';
+import { livePid } from './process.js';
 import type { LabFiles, LabState } from './state.js';
 import { waitFor } from './wait.js';
 
@@ -66,7 +66,7 @@ export async function statusOf(state: LabState, files: LabFiles): Promise<LabSta
         namespace,
         exists: existing.has(namespace),
         daemon: {
-          pid: await pidOf(files, host.name),
+          pid: await livePid(files.record(host.name)),
           ready: daemon?.ready ?? null,
           peers: daemon?.backend?.peers.length ?? null,
           log: files.log(host.name),
@@ -82,7 +82,7 @@ export async function statusOf(state: LabState, files: LabFiles): Promise<LabSta
       };
     }),
   );
-  const registry = { kind: options.registry, pid: await pidOf(files, 'etcd'), log: files.log('etcd') };
+  const registry = { kind: options.registry, pid: await livePid(files.record('etcd')), log: files.log('etcd') };
   const healthy =
     state.complete &&
     (options.registry !== 'etcd' || registry.pid !== null) &&
@@ -109,14 +109,14 @@ export async function waitForPeers(state: LabState, files: LabFiles, signal?: Ab
     await waitFor(
       `${name} to know ${others.map((host) => host.name).join(', ')}`,
       async () => {
-        if ((await pidOf(files, name)) === null) {
+        if ((await livePid(files.record(name))) === null) {
           throw new LabDaemonError(name, 'ended', files.log(name));
         }
         const peers = (await daemonStatus(files, name))?.backend?.peers ?? [];
         const known = new Set(peers.map(({ subnet, publicIp }) => `${subnet} ${publicIp}`));
         return others.every(({ route }) => known.has(route));
       },
-      { ...(signal && { signal }) },
+      { signal },
     );
   }
 }
@@ -133,9 +133,4 @@ async function subnetIfKnown(files: LabFiles, host: string): Promise<HostSubnet 
     if (error instanceof LabError) return null;
     throw error;
   }
-}
-
-async function pidOf(files: LabFiles, process: string): Promise<number | null> {
-  const record = await readRecord(files.record(process));
-  return record !== null && (await isAlive(record)) ? record.pid : null;
 }

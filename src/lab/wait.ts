@@ -11,7 +11,7 @@ import { patient } from './patience.js';
 export async function waitFor<T>(
   what: string,
   ask: () => Promise<T | null | undefined | false> | T | null | undefined | false,
-  options: { timeoutMs?: number; everyMs?: number; signal?: AbortSignal } = {},
+  options: { timeoutMs?: number; everyMs?: number; signal?: AbortSignal | undefined } = {},
 ): Promise<T> {
   const { timeoutMs = 20_000, everyMs = 20, signal } = options;
   const limitMs = patient(timeoutMs);

@@ -72,9 +72,12 @@ export const IFNAMSIZ = 16;
 export const IFF_TUN = 0x0001;
 export const IFF_NO_PI = 0x1000;
 export const IFF_VNET_HDR = 0x4000;
-export const IFF_TUN_EXCL = 0x8000;
 export const IFF_MULTI_QUEUE = 0x0100;
+/** The device outlives its last descriptor. */
+export const IFF_PERSIST = 0x0800;
+export const IFF_TUN_EXCL = 0x8000;
 export const TUNSETIFF = 0x400454ca;
+export const TUNSETPERSIST = 0x400454cb;
 export const TUNSETOFFLOAD = 0x400454d0;
 export const TUNGETIFF = 0x800454d2;
 export const TUN_F_CSUM = 0x01;

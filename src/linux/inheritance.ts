@@ -42,20 +42,26 @@ export class Inheritance {
   }
 }
 
+/** The descriptors that the service manager has passed on to this process. */
+export function passedOn(
+  { LISTEN_PID, LISTEN_FDS }: Readonly<Record<string, string | undefined>>,
+  pid = process.pid,
+): readonly number[] {
+  if (Number(LISTEN_PID) !== pid || !/^\d{1,4}$/.test(LISTEN_FDS ?? '')) return [];
+  return Array.from({ length: Number(LISTEN_FDS) }, (_, i) => LISTEN_FDS_START + i);
+}
+
 /**
  * What the service manager kept of a former process, by the protocol of sd_listen_fds_with_names(3).
  *
  * @param environment is cleared of it, so that no program that we start takes it for its own
  */
 export function inheritedFrom(environment: Record<string, string | undefined>, pid = process.pid): Inheritance {
-  const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES = '' } = environment;
+  const descriptors = passedOn(environment, pid);
+  const names = (environment.LISTEN_FDNAMES ?? '').split(':');
   for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']) delete environment[name];
   const inheritance = new Inheritance();
-  const count = Number(LISTEN_FDS ?? 0);
-  if (Number(LISTEN_PID) !== pid || !Number.isInteger(count)) return inheritance;
-  const names = LISTEN_FDNAMES.split(':');
-  for (let i = 0; i < count; i++) {
-    const fd = LISTEN_FDS_START + i;
+  for (const [i, fd] of descriptors.entries()) {
     control.fcntl(fd, F_SETFD, FD_CLOEXEC);
     inheritance.put(names[i] ?? '', fd);
   }

@@ -27,9 +27,18 @@ export interface KernelQuirk {
   readonly probe: string | null;
 }
 
-export type QuirkName = 'udp_gso_64_segments' | 'udp_gso_equal_segments' | 'tun_merged_short_tail';
+export type QuirkName = 'tun_without_uso' | 'udp_gso_64_segments' | 'udp_gso_equal_segments' | 'tun_merged_short_tail';
 
 export const kernelQuirks: readonly KernelQuirk[] = [
+  {
+    // TUN_F_USO4 and TUN_F_USO6 of linux/if_tun.h came with 6.2.
+    name: 'tun_without_uso',
+    ranges: [{ from: [0, 0, 0], until: [6, 2, 0] }],
+    why: 'has no UDP super-packets on TUN devices',
+    follows: 'tun_uso and merge_udp are off',
+    advice: '',
+    probe: 'TUNSETOFFLOAD fails with EINVAL',
+  },
   {
     // UDP_MAX_SEGMENTS of include/linux/udp.h, 64 until 6.9, 128 since.
     name: 'udp_gso_64_segments',
@@ -40,7 +49,9 @@ export const kernelQuirks: readonly KernelQuirk[] = [
     probe: 'a longer send fails with EINVAL',
   },
   {
-    // Came with b10b446; 78effd8 and 5f17ae0 mend it. Ubuntu 26.04 and Proxmox 9 ship such kernels.
+    // Came with b10b446; 78effd8 and 5f17ae0 mend it. Ubuntu 26.04 and Proxmox 9 ship such kernels. A virtual machine's
+    // segmented sends can be cut by the kernel below it, whose release nothing here tells (tailscale#21335 saw it from
+    // guests of 6.17): there the only sign is what receivers count, which is the doctor's check of UDP checksums.
     name: 'udp_gso_equal_segments',
     ranges: [{ from: [7, 0, 0], until: [7, 1, 5] }],
     why: 'corrupts datagrams sent with UDP segmentation offload when all segments have one length',
@@ -61,6 +72,12 @@ export const kernelQuirks: readonly KernelQuirk[] = [
     probe: 'the write fails with EINVAL',
   },
 ];
+
+/** The release with what it does, such as “Linux 6.1.192 has no …”, when the kernel has this quirk; else empty. */
+export function describeQuirk(release: string, name: QuirkName): string {
+  const quirk = quirkOf(release, name);
+  return quirk === undefined ? '' : `Linux ${release} ${quirk.why}`;
+}
 
 /** Those that a kernel has. @param release as `kernelRelease` tells it */
 export function quirksOf(release: string): readonly KernelQuirk[] {

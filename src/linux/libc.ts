@@ -38,72 +38,67 @@ export const syscalls: Syscalls = {
   errno: koffi.errno as () => number,
 };
 
+type Address = [fd: number, address: Uint8Array, length: number];
+type Option = [fd: number, level: number, name: number];
+
+/** A function by its declaration in C, whose arguments koffi has no types for. */
+function call<Arguments extends unknown[]>(declaration: string): (...given: Arguments) => number {
+  return libc.func(declaration) as (...given: Arguments) => number;
+}
+
 /** The calls of the control side, none of them in a hurry. */
 export const control = {
-  open: libc.func('int open(const char *path, int flags)') as (path: string, flags: number) => number,
-  close: libc.func('int close(int fd)') as (fd: number) => number,
-  write: libc.func('intptr_t write(int fd, const void *buffer, size_t length)') as (
-    fd: number,
-    buffer: Uint8Array,
-    length: number,
-  ) => number,
+  open: call<[path: string, flags: number]>('int open(const char *path, int flags)'),
+  close: call<[fd: number]>('int close(int fd)'),
+  write: call<[fd: number, buffer: Uint8Array, length: number]>(
+    'intptr_t write(int fd, const void *buffer, size_t length)',
+  ),
   /** ioctl(2) with a structure that the kernel reads and may write. */
-  ioctl: libc.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *argument)') as (
-    fd: number,
-    request: number,
-    argument: Uint8Array,
-  ) => number,
+  ioctl: call<[fd: number, request: number, argument: Uint8Array]>(
+    'int ioctl(int fd, unsigned long request, _Inout_ uint8_t *argument)',
+  ),
   /** ioctl(2) with a plain number. */
-  ioctlValue: libc.func('ioctl', 'int', ['int', 'unsigned long', 'unsigned long']) as (
-    fd: number,
-    request: number,
-    argument: number,
-  ) => number,
-  socket: libc.func('int socket(int domain, int type, int protocol)') as (
-    domain: number,
-    type: number,
-    protocol: number,
-  ) => number,
-  bind: libc.func('int bind(int fd, const void *address, unsigned int length)') as (
-    fd: number,
-    address: Uint8Array,
-    length: number,
-  ) => number,
-  connect: libc.func('int connect(int fd, const void *address, unsigned int length)') as (
-    fd: number,
-    address: Uint8Array,
-    length: number,
-  ) => number,
-  setsockopt: libc.func('int setsockopt(int fd, int level, int name, const void *value, unsigned int length)') as (
-    fd: number,
-    level: number,
-    name: number,
-    value: Uint8Array,
-    length: number,
-  ) => number,
-  getsockopt: libc.func(
+  ioctlValue: call<[fd: number, request: number, argument: number]>(
+    'int ioctl(int fd, unsigned long request, unsigned long argument)',
+  ),
+  socket: call<[domain: number, type: number, protocol: number]>('int socket(int domain, int type, int protocol)'),
+  bind: call<Address>('int bind(int fd, const void *address, unsigned int length)'),
+  connect: call<Address>('int connect(int fd, const void *address, unsigned int length)'),
+  setsockopt: call<[...Option, value: Uint8Array, length: number]>(
+    'int setsockopt(int fd, int level, int name, const void *value, unsigned int length)',
+  ),
+  getsockopt: call<[...Option, value: Uint8Array, length: number[]]>(
     'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ unsigned int *length)',
-  ) as (fd: number, level: number, name: number, value: Uint8Array, length: number[]) => number,
+  ),
   /** getsockname(2). @param length of the buffer before, of the address after */
-  getsockname: libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ unsigned int *length)') as (
-    fd: number,
-    address: Uint8Array,
-    length: number[],
-  ) => number,
+  getsockname: call<[fd: number, address: Uint8Array, length: number[]]>(
+    'int getsockname(int fd, _Out_ uint8_t *address, _Inout_ unsigned int *length)',
+  ),
   /** recvmsg(2). @param message address of a `struct msghdr` */
-  recvmsg: libc.func('intptr_t recvmsg(int fd, uintptr_t message, int flags)') as (
-    fd: number,
-    message: number,
-    flags: number,
-  ) => number,
+  recvmsg: call<[fd: number, message: number, flags: number]>('intptr_t recvmsg(int fd, uintptr_t message, int flags)'),
+  /** poll(2). @param fds an array of `struct pollfd` */
+  poll: call<[fds: Uint8Array, count: number, timeoutMs: number]>(
+    'int poll(_Inout_ uint8_t *fds, unsigned long count, int timeoutMs)',
+  ),
+  flock: call<[fd: number, operation: number]>('int flock(int fd, int operation)'),
   /** fcntl(2) with a plain number. */
-  fcntl: libc.func('int fcntl(int fd, int command, long argument)') as (
-    fd: number,
-    command: number,
-    argument: number,
-  ) => number,
-  flock: libc.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number,
-  eventfd: libc.func('int eventfd(unsigned int initial, int flags)') as (initial: number, flags: number) => number,
+  fcntl: call<[fd: number, command: number, argument: number]>('int fcntl(int fd, int command, long argument)'),
+  faccessat: call<[directory: number, path: string, mode: number, flags: number]>(
+    'int faccessat(int directory, const char *path, int mode, int flags)',
+  ),
+  prctl: call<[option: number, a: number, b: number, c: number, d: number]>(
+    'int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
+  ),
+  /** capset(2), of the calling thread. @param header `struct __user_cap_header_struct`; @param data two of `__user_cap_data_struct` */
+  capset: call<[header: Uint8Array, data: Uint8Array]>('int capset(const void *header, const void *data)'),
+  /** signal(2). @param handler 0: what the kernel does; 1: ignore */
+  signal: call<[signal: number, handler: number]>('uintptr_t signal(int signal, uintptr_t handler)'),
+  /** execve(2). Both lists end with null. */
+  execve: call<[path: string, argv: readonly (string | null)[], environment: readonly (string | null)[]]>(
+    'int execve(const char *path, const char **argv, const char **environment)',
+  ),
+  eventfd: call<[initial: number, flags: number]>('int eventfd(unsigned int initial, int flags)'),
+  strerror: libc.func('const char *strerror(int errno)') as (errno: number) => string,
   errno: koffi.errno as () => number,
 };
 

@@ -7,6 +7,7 @@ import {
   EAGAIN,
   MSG_CMSG_CLOEXEC,
   MSG_DONTWAIT,
+  O_NONBLOCK,
   SCM_RIGHTS,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
@@ -40,7 +41,7 @@ const MAX_DESCRIPTORS = 8;
 const MAX_MESSAGE = 4096;
 
 /**
- * Sends one datagram to a unix socket: what sd_notify(3) wants.
+ * Sends one datagram to a unix socket: what sd_notify(3) wants. Where it would wait, it fails.
  *
  * @param address a path, or a name of the abstract namespace written with a leading `@`
  * @param descriptors the receiver gets its own copies of
@@ -101,7 +102,7 @@ export class UnixReceiver {
 }
 
 function openSocket(): number {
-  const fd = control.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const fd = control.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | O_NONBLOCK, 0);
   if (fd < 0) throw new SystemCallError('socket(AF_UNIX)', control.errno(), 'free some file descriptors');
   return fd;
 }

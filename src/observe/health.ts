@@ -1,6 +1,8 @@
-import http from 'node:http';
+import type http from 'node:http';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { unforeseen } from '../base/unforeseen.js';
+import { closeGuestServer, guestServer } from './guests.js';
 import { Metrics } from './metrics.js';
 import type { StatusSource } from './status.js';
 
@@ -23,7 +25,7 @@ export function startHealthServer(
   retryMs = 5000,
 ): HealthServer {
   const metrics = new Metrics(status);
-  const server = http.createServer((request, response) => {
+  const answer: http.RequestListener = (request, response) => {
     const path = request.url?.replace(/\?.*$/, '');
     if (request.method !== 'GET' && request.method !== 'HEAD') response.writeHead(405).end();
     else if (path === '/healthz') plain(response, 200, 'flanneld is running');
@@ -33,15 +35,27 @@ export function startHealthServer(
     } else if (path === '/metrics') {
       metrics.render().then(
         (text) => response.writeHead(200, { 'content-type': metrics.contentType }).end(text),
-        (error: unknown) => plain(response, 500, messageOf(error)),
+        (error: unknown) => {
+          unforeseen.note('rendering the metrics', error);
+          plain(response, 500, messageOf(error));
+        },
       );
     } else plain(response, 404, 'there are /healthz, /readyz and /metrics');
+  };
+  const server = guestServer((request, response) => {
+    if (
+      !unforeseen.guard('answering at the health port', () => {
+        answer(request, response);
+        return true;
+      })
+    )
+      response.destroy();
   });
   let retry: NodeJS.Timeout | undefined;
   const listen = () => server.listen(port, address);
   server.on('listening', () => log.info({ address: server.address() }, 'health and metrics server listens'));
   server.on('error', (error) => {
-    log.warn({ err: error, address, port }, 'health and metrics server failed; trying again');
+    log.warn({ reason: messageOf(error), address, port }, 'health and metrics server failed; trying again');
     if (!server.listening) {
       retry = setTimeout(listen, retryMs);
       retry.unref();
@@ -54,12 +68,10 @@ export function startHealthServer(
       const bound = server.address();
       return typeof bound === 'object' && bound !== null ? bound.port : 0;
     },
-    close: () =>
-      new Promise((resolve) => {
-        clearTimeout(retry);
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
+    close: () => {
+      clearTimeout(retry);
+      return closeGuestServer(server);
+    },
   };
 }
 

@@ -15,6 +15,7 @@ type Sample = readonly [Labels, number];
 export class Metrics {
   /** Node's own: CPU time, memory, descriptors, event loop. */
   readonly #process = new Registry();
+  #rendering: Promise<string> | null = null;
 
   constructor(private readonly status: StatusSource) {
     collectDefaultMetrics({ register: this.#process });
@@ -22,7 +23,15 @@ export class Metrics {
 
   readonly contentType = Registry.PROMETHEUS_CONTENT_TYPE;
 
-  async render(): Promise<string> {
+  /** All who ask at a time get one and the same text: however many they are, it is made once. */
+  render(): Promise<string> {
+    this.#rendering ??= this.#render().finally(() => {
+      this.#rendering = null;
+    });
+    return this.#rendering;
+  }
+
+  async #render(): Promise<string> {
     return `${await renderMetrics(this.status())}\n${await this.#process.metrics()}`;
   }
 }
@@ -70,6 +79,18 @@ function renderFamilies(status: DaemonStatus): Promise<string> {
     'Addresses, routes and rules put back after somebody removed them.',
     one(status.repairs),
   );
+  gauge('tweed_warnings', 'How many things are amiss though the daemon runs.', one(status.warnings.length));
+  counter(
+    'tweed_unforeseen_errors_total',
+    'Errors that nobody foresaw and that were survived; the log has their stacks.',
+    one(status.unforeseenErrors),
+  );
+  counter(
+    'tweed_log_lines_lost_total',
+    'Lines of the log that could not be written and did not find room to wait.',
+    one(status.log.lost),
+  );
+  gauge('tweed_log_lines_waiting', 'Lines of the log that wait to be written.', one(status.log.waiting));
   const { lease, underlay, backend } = status;
   if (lease !== null) {
     gauge('tweed_lease_info', 'The subnet of this host; always 1.', [

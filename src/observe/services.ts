@@ -23,6 +23,11 @@ export class Services {
     private readonly log: Logger,
   ) {}
 
+  /** Null when there is none. */
+  get statusSocket(): string | null {
+    return this.#statusServer?.file ?? null;
+  }
+
   async start(): Promise<void> {
     const { runDirectory, health } = this.options;
     if (health.port > 0) {
@@ -31,6 +36,7 @@ export class Services {
     }
     try {
       this.#statusServer = await startStatusServer(runDirectory, this.status, this.log);
+      this.log.debug({ file: this.#statusServer.file }, 'status socket is open');
     } catch (error) {
       this.log.warn(`${messageOf(error)}; going on without`);
     }

@@ -1,45 +1,38 @@
-import type { BackendStatus, Underlay } from '../backend/backend.js';
+import type { Underlay } from '../backend/backend.js';
 import { formatIpv4, formatPrefix } from '../base/ipv4.js';
 import { redactUrls } from '../base/redact.js';
 import { version } from '../base/version.js';
 import type { LeaseManagerStatus } from '../subnet/leases/lease-manager.js';
-import type { DaemonPhase, DaemonStatus, LeaseStatus, RegistryStatus } from './status.js';
+import type { DaemonStatus, LeaseStatus, RegistryStatus } from './status.js';
+
+type Told = Pick<
+  DaemonStatus,
+  'phase' | 'detail' | 'ready' | 'logLevel' | 'backend' | 'warnings' | 'repairs' | 'unforeseenErrors' | 'log'
+>;
 
 /** What the daemon knows of itself, in its own types. */
-export interface StatusInput {
+export interface StatusInput extends Told {
   /** Milliseconds since the epoch. */
   readonly startedAt: number;
-  readonly phase: DaemonPhase;
-  readonly detail: string;
-  readonly ready: boolean;
-  readonly logLevel: string;
   readonly underlay: Underlay | null;
   readonly endpoints: readonly string[];
   readonly leases: LeaseManagerStatus | null;
-  readonly backend: BackendStatus | null;
-  readonly repairs: number;
 }
 
 /** The status as others see it. */
-export function composeStatus(input: StatusInput): DaemonStatus {
-  const { underlay, leases } = input;
+export function composeStatus({ startedAt, underlay, endpoints, leases, ...told }: StatusInput): DaemonStatus {
   const config = leases?.config ?? null;
   return {
     schema: 1,
     version,
     process: process.pid,
-    startedAt: new Date(input.startedAt).toISOString(),
-    phase: input.phase,
-    detail: input.detail,
-    ready: input.ready,
-    logLevel: input.logLevel,
+    startedAt: new Date(startedAt).toISOString(),
+    ...told,
     network: config === null ? null : formatPrefix(config.network),
     lease: leases === null ? null : composeLease(leases),
     underlay:
       underlay === null ? null : { interface: underlay.name, address: formatIpv4(underlay.address), mtu: underlay.mtu },
-    registry: composeRegistry(input.endpoints, leases),
-    backend: input.backend,
-    repairs: input.repairs,
+    registry: composeRegistry(endpoints, leases),
   };
 }
 

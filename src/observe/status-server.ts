@@ -1,10 +1,13 @@
 import fs from 'node:fs/promises';
-import http from 'node:http';
-import net from 'node:net';
+import type http from 'node:http';
 import path from 'node:path';
+import { makeDirectory } from '../base/atomic-file.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import { SOCKET_NAME } from './socket-names.js';
+import { isUnforeseen, unforeseen } from '../base/unforeseen.js';
+import { type FileLock, LockHeldError, lockFile } from '../linux/file-lock.js';
+import { closeGuestServer, guestServer } from './guests.js';
+import { socketNames } from './socket-names.js';
 import type { StatusSource } from './status.js';
 
 /** The status socket could not be made; the daemon goes on without. */
@@ -15,6 +18,8 @@ export class StatusSocketError extends TweedError {
 }
 
 export interface StatusServer {
+  /** Where it listens. */
+  readonly file: string;
   close(): Promise<void>;
 }
 
@@ -22,38 +27,58 @@ export interface StatusServer {
  * Answers `tweed status` and `tweed log-level` on a unix socket, in HTTP: `GET /status` gives the status as JSON,
  * `GET /ready` 200 or 503, `GET /log-level` and `PUT /log-level` read and set the log level. Root and the socket's group may connect.
  *
- * @throws StatusSocketError when the directory cannot be used or another daemon answers there.
+ * Daemons that share the directory have a socket each, and a lock beside it, so none takes another's for one that a killed
+ * daemon left.
+ *
+ * @throws StatusSocketError when the directory cannot be used.
  */
 export async function startStatusServer(
   runDirectory: string,
   status: StatusSource,
   log: Logger,
 ): Promise<StatusServer> {
-  const file = path.join(runDirectory, SOCKET_NAME);
-  const server = http.createServer((request, response) => {
+  const server = guestServer((request, response) => {
     answer(request, response, status, log).catch((error: unknown) => {
+      if (isUnforeseen(error)) unforeseen.note('answering at the status socket', error);
       response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(error)}\n`);
     });
   });
+  let file = path.join(runDirectory, socketNames[0] as string);
+  let lock: FileLock | undefined;
   try {
-    await fs.mkdir(runDirectory, { recursive: true, mode: 0o755 });
-    if (await answers(file)) throw new Error('another daemon answers there');
+    await makeDirectory(runDirectory);
+    ({ file, lock } = takeSocket(runDirectory));
     await fs.rm(file, { force: true }); // left by a daemon that was killed
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen(file, resolve));
     await fs.chmod(file, 0o660);
   } catch (error) {
     server.close();
+    lock?.release();
     throw new StatusSocketError(file, messageOf(error), { cause: error });
   }
-  server.on('error', (error) => log.warn({ err: error }, 'status socket failed'));
+  const held = lock;
+  server.on('error', (error) => log.warn({ reason: messageOf(error) }, 'status socket failed'));
   server.unref();
   return {
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve()); // removes the file
-        server.closeAllConnections();
-      }),
+    file,
+    close: async () => {
+      await closeGuestServer(server); // removes the file
+      held.release();
+    },
   };
+}
+
+/** The first socket that no other daemon has. */
+function takeSocket(runDirectory: string): { file: string; lock: FileLock } {
+  for (const name of socketNames) {
+    const file = path.join(runDirectory, name);
+    try {
+      return { file, lock: lockFile(`${file}.lock`) };
+    } catch (error) {
+      if (!(error instanceof LockHeldError)) throw error;
+    }
+  }
+  throw new Error(`${socketNames.length} daemons have theirs there`);
 }
 
 async function answer(
@@ -64,7 +89,8 @@ async function answer(
 ): Promise<void> {
   const asked = `${request.method} ${request.url}`;
   if (asked === 'GET /status') {
-    response.writeHead(200, { 'content-type': 'application/json' }).end(`${JSON.stringify(status())}\n`);
+    const text = `${JSON.stringify(status())}\n`; // before anything is sent, for it may fail
+    response.writeHead(200, { 'content-type': 'application/json' }).end(text);
   } else if (asked === 'GET /ready') {
     const { ready, detail } = status();
     response
@@ -89,19 +115,7 @@ async function bodyOf(request: http.IncomingMessage): Promise<string> {
   let body = '';
   for await (const chunk of request) {
     body += chunk;
-    if (body.length > 1000) throw new Error('the request is too long');
+    if (body.length > 1000) throw new TweedError('REQUEST_TOO_LONG', 'the request is too long; send a log level alone');
   }
   return body;
-}
-
-/** Does someone listen at the socket? A file without a listener is what a killed daemon leaves. */
-function answers(file: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect(file);
-    socket.on('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on('error', () => resolve(false));
-  });
 }

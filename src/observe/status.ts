@@ -1,4 +1,5 @@
 import type { BackendStatus } from '../backend/backend.js';
+import type { LogState } from '../base/log-output.js';
 
 /** Where the daemon is in its life. */
 export type DaemonPhase = 'starting' | 'waiting' | 'running' | 'stopping';
@@ -43,8 +44,14 @@ export interface DaemonStatus {
   readonly underlay: { readonly interface: string; readonly address: string; readonly mtu: number } | null;
   readonly registry: RegistryStatus;
   readonly backend: BackendStatus | null;
+  /** What is amiss though the daemon runs, in words, each with what to do about it. */
+  readonly warnings: readonly string[];
   /** How often the reconcile loop put something back. */
   readonly repairs: number;
+  /** Errors that nobody foresaw: each is a bug that cost one thing and was survived. The log has their stacks. */
+  readonly unforeseenErrors: number;
+  /** How the log on standard error fares. */
+  readonly log: LogState;
 }
 
 /** Anything that can be asked for the daemon's status: the socket, the metrics, the dump to the log. */

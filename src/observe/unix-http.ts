@@ -3,6 +3,7 @@
  * quarter of its time, in Node 24 more than half: it brings the code for TLS and for connections that are kept.
  */
 import net from 'node:net';
+import { PROGRAM_LIMITS } from '../base/json.js';
 
 export interface UnixAnswer {
   readonly status: number;
@@ -23,12 +24,13 @@ export function askUnix(
     socket.setEncoding('utf8');
     socket.on('data', (chunk: string) => {
       text += chunk;
+      if (text.length > PROGRAM_LIMITS.length) socket.destroy(new Error('the answer does not end'));
     });
     socket.on('error', reject);
     socket.on('close', () => {
       clearTimeout(late);
       const answer = parseAnswer(text);
-      if (answer === null) reject(new Error('the answer is not in HTTP'));
+      if (answer === null) reject(new Error('the answer is cut off, or not in HTTP'));
       else resolve(answer);
     });
     // not `end`: a server may take a half-closed connection for one that nobody waits at
@@ -38,8 +40,11 @@ export function askUnix(
   });
 }
 
-/** Null for what is none. */
+/** Null for what is none, or not all of one. */
 export function parseAnswer(text: string): UnixAnswer | null {
   const match = /^HTTP\/1\.[01] (\d{3})[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n/.exec(text);
-  return match === null ? null : { status: Number(match[1]), body: text.slice(match[0].length) };
+  if (match === null) return null;
+  const body = text.slice(match[0].length);
+  const length = /^content-length: *(\d+)\r$/im.exec(match[0])?.[1];
+  return length !== undefined && Number(length) > Buffer.byteLength(body) ? null : { status: Number(match[1]), body };
 }

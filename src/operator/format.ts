@@ -1,4 +1,5 @@
 /** Numbers and tables as people read them. */
+import { printable } from '../base/printable.js';
 
 const UNITS = ['KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'] as const;
 
@@ -37,8 +38,9 @@ export function formatDuration(seconds: number): string {
     .join(' ');
 }
 
-/** Lines in which every column but the last is as wide as its widest cell; no line ends in blanks. */
-export function alignColumns(rows: readonly (readonly string[])[]): string[] {
+/** Lines in which every column but the last is as wide as its widest cell; no line ends in blanks. Cells are made printable. */
+export function alignColumns(table: readonly (readonly string[])[]): string[] {
+  const rows = table.map((row) => row.map(printable));
   const widths: number[] = [];
   for (const row of rows) {
     for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);

@@ -69,53 +69,46 @@ function grownDrops(before: DaemonStatus, after: DaemonStatus): Record<string, n
   return Object.fromEntries(grown.filter(([, count]) => (count as number) > 0));
 }
 
+type Verdict = Pick<PingReport, 'ok' | 'verdict'>;
+
 /** Which half fails, and where to look. */
-export function judge({ peer, device, route, underlay, overlay, counted, drops }: Observations): {
-  ok: boolean;
-  verdict: string;
-} {
+export function judge({ peer, device, route, underlay, overlay, counted, drops }: Observations): Verdict {
+  const fails = (verdict: string) => ({ ok: false, verdict });
   const reached = underlay.received > 0;
   if (overlay.received > 0) {
     const lossy = overlay.received < overlay.sent ? ', with losses' : '';
     const silent = reached ? '' : `; ${peer.publicIp} itself does not answer ICMP, which the overlay does not need`;
     return { ok: overlay.received === overlay.sent, verdict: `the overlay works${lossy}${silent}` };
   }
-  if (route === null) return { ok: false, verdict: 'this host has no route there; see "tweed status" and "ip route"' };
+  if (route === null) return fails('this host has no route there; see "tweed status" and "ip route"');
   const isDirect = route.gateway === peer.publicIp; // host-gw, and vxlan with DirectRouting
   if (device !== '' && route.device !== device && !isDirect) {
-    return {
-      ok: false,
-      verdict: `this host would send it by ${route.device} instead of ${device}; another route is more specific: ip route get ${overlay.address}`,
-    };
+    return fails(
+      `this host would send it by ${route.device} instead of ${device}; another route is more specific: ip route get ${overlay.address}`,
+    );
   }
   const dropped = Object.keys(drops);
   if ((counted?.txPackets ?? 0) === 0 && dropped.length > 0) {
-    return { ok: false, verdict: `this host dropped the packets: ${dropped.join(', ')}` };
+    return fails(`this host dropped the packets: ${dropped.join(', ')}`);
   }
-  const neverLeft = counted?.txPackets === 0 || overlay.error.includes('not permitted');
+  const neverLeft = counted?.txPackets === 0 || overlay.refusedHere;
   if (overlay.error !== '' && neverLeft) {
-    return {
-      ok: false,
-      verdict: `this host itself refuses the packets (${overlay.error}); "tweed doctor" looks at its firewall`,
-    };
+    return fails(`this host itself refuses the packets (${overlay.error}); "tweed doctor" looks at its firewall`);
   }
   if (!reached) {
-    return {
-      ok: false,
-      verdict: `the underlay fails: ${peer.publicIp} does not answer${underlay.error === '' ? '' : ` (${underlay.error})`}; the host is down, or the network between is`,
-    };
+    return fails(
+      `the underlay fails: ${peer.publicIp} does not answer${underlay.error === '' ? '' : ` (${underlay.error})`}; the host is down, or the network between is`,
+    );
   }
   if ((counted?.rxPackets ?? 0) > 0) {
-    return {
-      ok: false,
-      verdict: `the overlay reaches the peer and packets come back, but not the answer: ${overlay.address} may not exist or be filtered behind the peer`,
-    };
+    return fails(
+      `the overlay reaches the peer and packets come back, but not the answer: ${overlay.address} may not exist or be filtered behind the peer`,
+    );
   }
   const silence = counted === null ? 'no answer came' : 'nothing came back from the peer';
-  return {
-    ok: false,
-    verdict: `the overlay fails though the underlay works: ${silence}; is its daemon running, its UDP port open in every firewall between, and this host among its peers?`,
-  };
+  return fails(
+    `the overlay fails though the underlay works: ${silence}; is its daemon running, its UDP port open in every firewall between, and this host among its peers?`,
+  );
 }
 
 /** The report as people read it. */

@@ -1,4 +1,5 @@
 import { lookup } from 'node:dns/promises';
+import os from 'node:os';
 import type { PeerStatus } from '../backend/backend.js';
 import { TweedError } from '../base/errors.js';
 import { exec } from '../base/exec.js';
@@ -67,6 +68,8 @@ export interface Echo {
   readonly averageMs: number | null;
   /** What a router or the kernel said instead of an answer. */
   readonly error: string;
+  /** This host's own firewall refused it. */
+  readonly refusedHere: boolean;
 }
 
 /** By the `ping` program. @throws ExecError when it is not installed */
@@ -79,17 +82,29 @@ export async function echo(address: string, count: number): Promise<Echo> {
 }
 
 /** Reads what ping of iputils (or busybox) prints. */
-export function parseEcho(address: string, count: number, output: string): Echo {
+export function parseEcho(
+  address: string,
+  count: number,
+  output: string,
+  isOwn: (address: string) => boolean = isOwnAddress,
+): Echo {
   const [, sent, received] = /(\d+) packets transmitted, (\d+) (?:packets )?received/.exec(output) ?? [];
   const [, average] = /= [\d.]+\/([\d.]+)\//.exec(output) ?? [];
-  const [, said] = /^From \S+ icmp_seq=\d+ (.+)$/m.exec(output) ?? /^ping: (.+)$/m.exec(output) ?? [];
+  const [, from = '', answer] = /^From (\S+?):? icmp_seq=\d+ (.+)$/m.exec(output) ?? [];
+  const [, complaint] = /^ping: (.+)$/m.exec(output) ?? [];
+  const refusal = /prohibited|filtered|port unreachable/i.test(answer ?? '') && isOwn(from);
   return {
     address,
     sent: Number(sent ?? count),
     received: Number(received ?? 0),
     averageMs: average === undefined ? null : Number(average),
-    error: said?.trim() ?? '',
+    error: (answer ?? complaint ?? '').trim(),
+    refusedHere: refusal || (complaint?.includes('not permitted') ?? false),
   };
+}
+
+function isOwnAddress(text: string): boolean {
+  return Object.values(os.networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === text));
 }
 
 /** The kernel's way to an address: which device, and by which gateway. */

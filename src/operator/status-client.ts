@@ -1,6 +1,10 @@
+import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { TweedError } from '../base/errors.js';
-import { SOCKET_NAME } from '../observe/socket-names.js';
+import { JsonError, PROGRAM_LIMITS, parseJson } from '../base/json.js';
+import { membersOf } from '../base/members.js';
+import { shown } from '../base/printable.js';
+import { SOCKET_NAME, socketNames } from '../observe/socket-names.js';
 import type { DaemonStatus } from '../observe/status.js';
 import { askUnix, type UnixAnswer } from '../observe/unix-http.js';
 
@@ -11,19 +15,89 @@ export class StatusClientError extends TweedError {
   }
 }
 
-/** Asks the daemon whose socket is in the directory. @throws StatusClientError */
-export async function fetchStatus(runDirectory: string): Promise<DaemonStatus> {
-  return JSON.parse(await ask(runDirectory, 'GET', '/status')) as DaemonStatus;
+/** Which of several daemons is meant; an empty text is no choice. */
+export interface DaemonChoice {
+  /** The overlay's device, such as `flannel0`; with `host-gw` the underlay's interface. */
+  readonly device?: string;
+  /** The overlay's network, such as `10.5.0.0/16`. */
+  readonly network?: string;
+}
+
+interface Daemon {
+  readonly socketPath: string;
+  readonly status: DaemonStatus;
+}
+
+/** Asks the daemon whose socket is in the directory; where there are several, the chosen one. @throws StatusClientError */
+export async function fetchStatus(runDirectory: string, choice: DaemonChoice = {}): Promise<DaemonStatus> {
+  return (await findDaemon(runDirectory, choice)).status;
+}
+
+/** Asks all daemons with sockets in the directory. Empty when none answers. */
+export async function fetchStatuses(runDirectory: string): Promise<readonly DaemonStatus[]> {
+  return (await askAll(runDirectory)).found.map(({ status }) => status);
 }
 
 /** The level in force after the call; without a level it is only asked for. @throws StatusClientError */
-export async function daemonLogLevel(runDirectory: string, level?: string): Promise<string> {
-  const answer = await ask(runDirectory, level === undefined ? 'GET' : 'PUT', '/log-level', level);
+export async function daemonLogLevel(runDirectory: string, level?: string, choice: DaemonChoice = {}): Promise<string> {
+  const { socketPath } = await findDaemon(runDirectory, choice);
+  const answer = await ask(socketPath, level === undefined ? 'GET' : 'PUT', '/log-level', level);
   return answer.trim();
 }
 
-async function ask(runDirectory: string, method: string, url: string, body = ''): Promise<string> {
-  const socketPath = path.join(runDirectory, SOCKET_NAME);
+async function findDaemon(runDirectory: string, { device = '', network = '' }: DaemonChoice): Promise<Daemon> {
+  const { found, failure } = await askAll(runDirectory);
+  if (found.length === 0) throw failure;
+  const meant = found.filter(
+    ({ status }) =>
+      (device === '' || status.backend?.device === device) && (network === '' || status.network === network),
+  );
+  const [one] = meant;
+  if (one !== undefined && meant.length === 1) return one;
+  const those = (meant.length > 0 ? meant : found).map(({ status }) => nameOf(status)).join(', ');
+  if (meant.length > 1) {
+    throw new StatusClientError(
+      `${meant.length} daemons answer in ${runDirectory} (${those}); choose one with --network or --device`,
+    );
+  }
+  const asked = [...(device === '' ? [] : [device]), ...(network === '' ? [] : [network])].join(' of ');
+  throw new StatusClientError(`no daemon in ${runDirectory} serves ${asked}; there is ${those}`);
+}
+
+function nameOf({ backend, network, process, detail }: DaemonStatus): string {
+  if (network === null) return `process ${process}: ${detail}`;
+  return backend === null ? network : `${backend.device} of ${network}`;
+}
+
+async function askAll(runDirectory: string): Promise<{ found: readonly Daemon[]; failure: unknown }> {
+  const present = await readdir(runDirectory).catch(() => [] as string[]);
+  const names = socketNames.filter((name) => name === SOCKET_NAME || present.includes(name));
+  const answers = await Promise.allSettled(
+    names.map(async (name) => {
+      const socketPath = path.join(runDirectory, name);
+      return { socketPath, status: readStatus(await ask(socketPath, 'GET', '/status'), socketPath) };
+    }),
+  );
+  const found = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+  const failure = answers.find((answer) => answer.status === 'rejected')?.reason;
+  return { found, failure };
+}
+
+/** @throws StatusClientError */
+function readStatus(answer: string, socketPath: string): DaemonStatus {
+  const problem = (reason: string) =>
+    new StatusClientError(`what answers at ${socketPath} is no daemon of tweed: ${reason}; is it the right --run-dir?`);
+  try {
+    const status = parseJson(answer, PROGRAM_LIMITS);
+    const schema = membersOf(status)?.get('schema');
+    if (schema !== 1) throw problem(`its status has the schema ${shown(schema)}, not 1`);
+    return status as DaemonStatus;
+  } catch (error) {
+    throw error instanceof JsonError ? problem(error.problem) : error;
+  }
+}
+
+async function ask(socketPath: string, method: string, url: string, body = ''): Promise<string> {
   let answer: UnixAnswer;
   try {
     answer = await askUnix(socketPath, method, url, { body });

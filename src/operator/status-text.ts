@@ -1,7 +1,7 @@
 import type { BackendStatus, PeerStatus } from '../backend/backend.js';
 import { parsePrefix } from '../base/ipv4.js';
 import { type Histogram, splitTotals } from '../observe/histograms.js';
-import type { DaemonStatus } from '../observe/status.js';
+import type { DaemonStatus, LeaseStatus } from '../observe/status.js';
 import { alignColumns, formatBytes, formatCount, formatDuration } from './format.js';
 
 /** The status on one screen. `now` is in milliseconds since the epoch. */
@@ -21,9 +21,8 @@ function facts(status: DaemonStatus): string[] {
   const rows: [string, string][] = [];
   const { lease, underlay, registry, backend } = status;
   if (lease !== null) {
-    const left = lease.secondsLeft === null ? 'reserved, does not expire' : `${formatDuration(lease.secondsLeft)} left`;
     const network = status.network === null ? '' : ` of ${status.network}`;
-    rows.push(['lease', `${lease.subnet}${network}, ${left}${lease.fromCache ? ', from the cache' : ''}`]);
+    rows.push(['lease', `${lease.subnet}${network}, ${timeLeft(lease)}${lease.fromCache ? ', from the cache' : ''}`]);
   }
   if (backend !== null) rows.push(['interface', `${backend.device}, ${backend.type}, MTU ${backend.mtu}`]);
   if (underlay !== null) {
@@ -32,8 +31,22 @@ function facts(status: DaemonStatus): string[] {
   }
   const state = registry.connected ? 'connected' : `NOT connected: ${registry.error}`;
   rows.push(['registry', `${registry.kind} ${registry.endpoints.join(', ')}, ${state}`]);
+  for (const warning of status.warnings) rows.push(['warning', warning]);
   if (status.repairs > 0) rows.push(['repairs', formatCount(status.repairs)]);
+  // a daemon of an earlier version does not tell
+  if (status.unforeseenErrors > 0)
+    rows.push(['bugs', `${formatCount(status.unforeseenErrors)}, survived; see the log`]);
+  const { lost, waiting, error } = status.log;
+  if (lost > 0 || error !== '') {
+    const why = error === '' ? '' : ` (${error})`;
+    rows.push(['log', `${formatCount(lost)} lines lost, ${formatCount(waiting)} wait${why}`]);
+  }
   return alignColumns(rows.map(([name, value]) => [`  ${name}`, value]));
+}
+
+function timeLeft({ secondsLeft }: LeaseStatus): string {
+  if (secondsLeft === null) return 'reserved, does not expire';
+  return secondsLeft === 0 ? 'expired' : `${formatDuration(secondsLeft)} left`;
 }
 
 function backendLines(backend: BackendStatus, now: number): string[] {

@@ -33,6 +33,24 @@ export function deviceTotals(device: string, table: string): DeviceTotals {
   };
 }
 
+/** As `tweed status` and the metrics show them. @param prefix in front of every name */
+export function countsOf(device: DeviceTotals, prefix = '') {
+  return {
+    totals: {
+      [`${prefix}tx_packets`]: device.txPackets,
+      [`${prefix}tx_bytes`]: device.txBytes,
+      [`${prefix}rx_packets`]: device.rxPackets,
+      [`${prefix}rx_bytes`]: device.rxBytes,
+    },
+    drops: {
+      [`${prefix}tx_dropped`]: device.txDrops,
+      [`${prefix}tx_errors`]: device.txErrors,
+      [`${prefix}rx_dropped`]: device.rxDrops,
+      [`${prefix}rx_errors`]: device.rxErrors,
+    },
+  };
+}
+
 /** What the kernel counted of UDP since boot, of all sockets and tunnels together. */
 export interface UdpTotals {
   readonly received: number;

@@ -1,4 +1,6 @@
 import { ExecError, type ExecResult, exec } from '../base/exec.js';
+import { JsonError, PROGRAM_LIMITS, parseJson } from '../base/json.js';
+import { membersOf } from '../base/members.js';
 
 /** Starts a program: `exec`, or a stand-in for it that puts words such as `ip netns exec NAME` in front. */
 export type Run = typeof exec;
@@ -34,7 +36,7 @@ export function ipTool(run: Run = exec, program: 'ip' | 'bridge' = 'ip'): IpTool
     run: (...words) => run([program, ...words]),
     async json<T>(...words: string[]): Promise<T> {
       const { stdout } = await run([program, '-json', ...words]);
-      return JSON.parse(stdout.trim() || '[]') as T;
+      return parseIpJson(stdout) as T;
     },
     async batchAll(lines, ...flags) {
       if (lines.length === 0) return { stdout: '', failures: [] };
@@ -47,6 +49,20 @@ export function ipTool(run: Run = exec, program: 'ip' | 'bridge' = 'ip'): IpTool
       return { stdout: result.stdout, failures };
     },
   };
+}
+
+/**
+ * What `ip -json` and `bridge -json` print: a list of objects, or nothing at all for an empty one. Older versions put an
+ * empty object in place of what a filter left out.
+ *
+ * @throws JsonError
+ */
+export function parseIpJson(text: string): readonly object[] {
+  const list = parseJson(text.trim() || '[]', PROGRAM_LIMITS);
+  if (!Array.isArray(list) || !list.every((entry) => membersOf(entry) !== null)) {
+    throw new JsonError('ip printed something else than a list of objects');
+  }
+  return list;
 }
 
 /** `ip -force -batch` prints the reason of a failure, then `Command failed -:LINE` with lines counted from 1. */
@@ -72,7 +88,6 @@ export interface LinkJson {
   readonly flags: readonly string[];
   readonly mtu: number;
   readonly txqlen?: number;
-  readonly link_type?: string;
   readonly address?: string;
   /** `info_data` holds what only this kind of link has; switches that are off may be missing. */
   readonly linkinfo?: { readonly info_kind?: string; readonly info_data?: Readonly<Record<string, unknown>> };

@@ -1,5 +1,5 @@
 import { formatIpv4, parseIpv4 } from '../base/ipv4.js';
-import type { IpTool, RouteJson } from './ip.js';
+import { type IpTool, parseIpJson, type RouteJson } from './ip.js';
 
 /** How this host would send a packet to an address; a text says why it cannot. */
 export type Reach = string | { readonly device: string; readonly gateway: string; readonly local: boolean };
@@ -21,7 +21,7 @@ export function parseReach(text: string): readonly (readonly [number, Reach])[] 
   return text
     .split('\n')
     .filter((line) => line.startsWith('['))
-    .flatMap((line) => JSON.parse(line) as RouteJson[])
+    .flatMap((line) => parseIpJson(line) as RouteJson[])
     .flatMap((route) => {
       const address = parseIpv4(route.dst);
       const { dev = '', gateway = '', type } = route;

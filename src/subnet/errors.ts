@@ -1,5 +1,6 @@
 import { TweedError } from '../base/errors.js';
 import { formatIpv4, formatPrefix, type Prefix } from '../base/ipv4.js';
+import { shown } from '../base/printable.js';
 
 /** The network configuration breaks a rule. */
 export class ConfigError extends TweedError {
@@ -23,7 +24,7 @@ export class MalformedLeaseError extends TweedError {
     readonly key: string,
     readonly problem: string,
   ) {
-    super('LEASE_MALFORMED', `lease ${JSON.stringify(key)}: ${problem}; correct or delete this key`);
+    super('LEASE_MALFORMED', `lease ${shown(key)}: ${problem}; correct or delete this key`);
   }
 }
 

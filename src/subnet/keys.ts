@@ -1,8 +1,15 @@
 import { formatIpv4, netmask, type Prefix, parseIpv4 } from '../base/ipv4.js';
+import { JsonError, parseJson } from '../base/json.js';
 import { membersOf } from '../base/members.js';
+import { shown } from '../base/printable.js';
 import { MalformedLeaseError } from './errors.js';
 import type { LeaseAttributes } from './lease.js';
 import { formatIpv6, type Ipv6Prefix, netmaskV6, parseIpv6 } from './network-config/ipv6.js';
+
+/** flannel's default place for everything. */
+export const DEFAULT_ETCD_PREFIX = '/coreos.com/network';
+/** flannel's longest, tencent-vpc, has eleven characters. */
+const LONGEST_TYPE = 64;
 
 /** What the last part of a lease's key says. */
 export interface SubnetKey {
@@ -82,13 +89,15 @@ export function decodeLeaseValue(key: string, text: string): LeaseAttributes {
   const members = parseMembers(key, text);
   const publicIp = members.get('publicip') ?? '0.0.0.0';
   const address = typeof publicIp === 'string' ? parseIpv4(publicIp) : null;
-  if (address === null) throw new MalformedLeaseError(key, `PublicIP ${JSON.stringify(publicIp)} is no IPv4 address`);
+  if (address === null) throw new MalformedLeaseError(key, `PublicIP ${shown(publicIp)} is no IPv4 address`);
   const publicIpv6 = members.get('publicipv6') ?? null;
   if (publicIpv6 !== null && (typeof publicIpv6 !== 'string' || parseIpv6(publicIpv6) === null)) {
-    throw new MalformedLeaseError(key, `PublicIPv6 ${JSON.stringify(publicIpv6)} is no IPv6 address`);
+    throw new MalformedLeaseError(key, `PublicIPv6 ${shown(publicIpv6)} is no IPv6 address`);
   }
   const backendType = members.get('backendtype') ?? '';
-  if (typeof backendType !== 'string') throw new MalformedLeaseError(key, 'BackendType is no string');
+  if (typeof backendType !== 'string' || backendType.length > LONGEST_TYPE) {
+    throw new MalformedLeaseError(key, `BackendType ${shown(backendType)} is no name of a backend`);
+  }
   const backendData = members.get('backenddata');
   const backendV6Data = members.get('backendv6data');
   return {
@@ -103,9 +112,10 @@ export function decodeLeaseValue(key: string, text: string): LeaseAttributes {
 function parseMembers(key: string, text: string): ReadonlyMap<string, unknown> {
   let value: unknown;
   try {
-    value = JSON.parse(text);
-  } catch {
-    throw new MalformedLeaseError(key, 'its value is no JSON');
+    value = parseJson(text);
+  } catch (error) {
+    if (!(error instanceof JsonError)) throw error;
+    throw new MalformedLeaseError(key, `its value cannot be used: ${error.problem}`);
   }
   const members = membersOf(value);
   if (members === null) throw new MalformedLeaseError(key, 'its value is no JSON object');

@@ -7,14 +7,17 @@ import type { EtcdRegistryOptions } from './etcd/etcd-registry.js';
 import { OpeningRegistry } from './opening-registry.js';
 import type { Registry } from './registry.js';
 
+/** `endpoints` are etcd URLs, or one `file:///directory`; the rest is for etcd. */
+export type RegistryOptions = EtcdRegistryOptions;
+
 /**
  * Opens the registry that the endpoints name: `file:///path` for the embedded one (alone), anything else for etcd.
- * An empty text counts as not given, as with flanneld's flags. Nothing is contacted yet. The code of the other kind is not
+ * An empty text counts as not given, as with flanneld's flags; but for the prefix, where it is a place like others. Nothing is contacted yet. The code of the other kind is not
  * loaded: etcd's alone takes longer than all the rest.
  *
  * @throws RegistryOptionsError when the options contradict each other.
  */
-export async function openRegistry(given: EtcdRegistryOptions, log: Logger): Promise<Registry> {
+export async function openRegistry(given: RegistryOptions, log: Logger): Promise<Registry> {
   const options = withoutEmpty(given);
   const [first = ''] = options.endpoints;
   if (!options.endpoints.some((endpoint) => endpoint.startsWith('file:'))) {
@@ -33,11 +36,14 @@ export async function openRegistry(given: EtcdRegistryOptions, log: Logger): Pro
 }
 
 /** The same, but its code is loaded by the first call, which also throws what `openRegistry` does. */
-export function openRegistryLater(given: EtcdRegistryOptions, log: Logger): Registry {
+export function openRegistryLater(given: RegistryOptions, log: Logger): Registry {
   return new OpeningRegistry(given.endpoints.map(redactUrls).join(', '), () => openRegistry(given, log));
 }
 
-function withoutEmpty(options: EtcdRegistryOptions): EtcdRegistryOptions {
+function withoutEmpty(options: RegistryOptions): RegistryOptions {
   const { endpoints, ...others } = options;
-  return { endpoints, ...Object.fromEntries(Object.entries(others).filter(([, value]) => value !== '')) };
+  return {
+    endpoints,
+    ...Object.fromEntries(Object.entries(others).filter(([name, value]) => name === 'prefix' || value !== '')),
+  };
 }

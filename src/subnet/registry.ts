@@ -1,4 +1,7 @@
+import { messageOf } from '../base/errors.js';
 import type { Prefix } from '../base/ipv4.js';
+import { shown } from '../base/printable.js';
+import { unforeseen } from '../base/unforeseen.js';
 import { MalformedLeaseError } from './errors.js';
 import { decodeLeaseValue, parseSubnetKey } from './keys.js';
 import type { Lease, LeaseAttributes } from './lease.js';
@@ -130,6 +133,8 @@ export function interpret(key: string, value: string): Interpretation {
     return { kind: 'lease', subnet, attributes: decodeLeaseValue(key, value) };
   } catch (error) {
     if (error instanceof MalformedLeaseError) return { kind: 'malformed', entry: { key, subnet, error } };
-    throw error;
+    unforeseen.note(`reading the lease ${shown(key)}`, error); // it costs this key, not the list that it stands in
+    const unreadable = new MalformedLeaseError(key, `it cannot be read (${messageOf(error)})`);
+    return { kind: 'malformed', entry: { key, subnet, error: unreadable } };
   }
 }

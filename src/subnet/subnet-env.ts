@@ -1,8 +1,9 @@
-import { readFile } from 'node:fs/promises';
 import { replaceFile } from '../base/atomic-file.js';
 import { parseEnvFile } from '../base/env-file.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import { formatIpv4, formatPrefix, netmask, type Prefix, parsePrefix, samePrefix } from '../base/ipv4.js';
+import { shown } from '../base/printable.js';
+import { readTextFile } from '../base/text-file.js';
 
 /** What flannel tells the container runtime, by a file of shell variables. */
 export interface SubnetEnv {
@@ -59,7 +60,7 @@ export async function writeSubnetEnv(path: string, env: SubnetEnv): Promise<void
  */
 export async function readSubnetEnv(path: string): Promise<PreviousSubnetEnv> {
   try {
-    return parseSubnetEnv(await readFile(path, 'utf8'));
+    return parseSubnetEnv(await readTextFile(path));
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
     return { subnet: null, network: null, warnings: missing ? [] : [`cannot read ${path}: ${messageOf(error)}`] };
@@ -80,7 +81,7 @@ export function parseSubnetEnv(text: string): PreviousSubnetEnv {
     }
     const prefix = parsePrefix(text.trim());
     if (prefix === null) {
-      warnings.push(`${name}=${text} is no IPv4 prefix; ignoring it`);
+      warnings.push(`${name}=${shown(text)} is no IPv4 prefix; ignoring it`);
       return null;
     }
     return { address: (prefix.address & netmask(prefix.length)) >>> 0, length: prefix.length };

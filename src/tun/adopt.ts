@@ -33,5 +33,5 @@ export function adoptTun(
   if ((flags & (IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE)) !== kind) {
     return { reason: `it has other flags (0x${flags.toString(16)})`, device };
   }
-  return negotiateOffloads(fd, name, wanted, calls);
+  return { ...negotiateOffloads(fd, name, wanted, calls), adopted: false };
 }

@@ -29,9 +29,11 @@ import {
   TUN_F_USO6,
   TUNSETIFF,
   TUNSETOFFLOAD,
+  TUNSETPERSIST,
 } from '../linux/constants.js';
-import { errnoName, SystemCallError } from '../linux/errno.js';
+import { errnoText, SystemCallError } from '../linux/errno.js';
 import { control } from '../linux/libc.js';
+import { type PresentDevice, presentDevice, removalOf } from './present.js';
 
 /** sizeof struct ifreq, net/if.h, and where the flags stand in it. */
 export const IFREQ_BYTES = 40;
@@ -40,12 +42,15 @@ const TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 
 export type { Switch };
 
-/** The device belongs to somebody else: most likely a daemon that is already running. */
+/** The device belongs to somebody else: a daemon that is already running, or somebody who needs something else of that name. */
 export class DeviceBusyError extends TweedError {
-  constructor(device: string) {
+  constructor(device: string, present: PresentDevice = 'held') {
+    const removal = removalOf(device, present);
     super(
       'DEVICE_BUSY',
-      `the device ${device} exists already: another daemon (tweed or flanneld) runs on this host; stop it first, or choose another --device`,
+      removal === ''
+        ? `the device ${device} exists already and a process holds it: another daemon (tweed or flanneld) runs on this host; stop it first, or choose another --device`
+        : `the device ${device} exists already and is no TUN device that could be used (${present}); remove it with "${removal}", or choose another --device`,
     );
   }
 }
@@ -55,7 +60,7 @@ export class OffloadRefusedError extends TweedError {
   constructor(offload: string, errno: number) {
     super(
       'OFFLOAD_REFUSED',
-      `the kernel refuses ${offload} (${errnoName(errno)}), which is set to "on"; set it to "auto" or "off"`,
+      `the kernel refuses ${offload} (${errnoText(errno)}), which is set to "on"; set it to "auto" or "off"`,
     );
   }
 }
@@ -71,21 +76,25 @@ export interface TunDevice {
   /** What the kernel said to an offload that is off though it was wanted; 0 otherwise. */
   readonly tsoErrno: number;
   readonly usoErrno: number;
+  /** It was there before, and nobody held it. */
+  readonly adopted: boolean;
 }
 
 /** The calls that opening takes; a test scripts them. */
 export type TunCalls = Pick<typeof control, 'open' | 'close' | 'ioctl' | 'ioctlValue' | 'errno'>;
 
 /**
- * Creates the device and switches on what both sides can do.
+ * Creates the device and switches on what both sides can do. One of that name that was left without a process is taken
+ * over; it goes with this process then, as one of our own does.
  *
- * @throws DeviceBusyError when it exists; OffloadRefusedError when an offload set to `on` is refused;
+ * @throws DeviceBusyError when it exists and cannot be taken over; OffloadRefusedError when an offload set to `on` is refused;
  * SystemCallError when there is no TUN to be had. No device is left behind then.
  */
 export function openTun(
   name: string,
   wanted: { readonly tso: Switch; readonly uso: Switch },
   calls: TunCalls = control,
+  present: (name: string) => PresentDevice = presentDevice,
 ): TunDevice {
   const fd = calls.open('/dev/net/tun', O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) {
@@ -99,8 +108,8 @@ export function openTun(
   try {
     // USO rides on the same header and checksums as TSO, and is never negotiated without it
     const vnetHeader = wanted.tso !== 'off';
-    attach(fd, name, vnetHeader, calls);
-    return negotiateOffloads(fd, name, wanted, calls);
+    const adopted = attach(fd, name, vnetHeader, calls, present);
+    return { ...negotiateOffloads(fd, name, wanted, calls), adopted };
   } catch (error) {
     calls.close(fd);
     throw error;
@@ -113,27 +122,47 @@ export function negotiateOffloads(
   name: string,
   wanted: { readonly tso: Switch; readonly uso: Switch },
   calls: TunCalls,
-): TunDevice {
+): Omit<TunDevice, 'adopted'> {
   const vnetHeader = wanted.tso !== 'off';
   if (vnetHeader) return { fd, name, vnetHeader, ...negotiate(fd, wanted, calls) };
   if (wanted.uso === 'on') throw new OffloadRefusedError('tun-uso without tun-tso', EINVAL);
   return { fd, name, vnetHeader, tso: false, uso: false, tsoErrno: 0, usoErrno: 0 };
 }
 
-function attach(fd: number, name: string, vnetHeader: boolean, calls: TunCalls): void {
+/** True when the device was there before. */
+function attach(
+  fd: number,
+  name: string,
+  vnetHeader: boolean,
+  calls: TunCalls,
+  present: (name: string) => PresentDevice,
+): boolean {
   const encoded = new TextEncoder().encode(name);
   if (encoded.length >= IFNAMSIZ) {
     throw new TweedError('DEVICE_NAME', `"${name}" is too long for a device name; use at most 15 characters`);
   }
-  const request = new Uint8Array(IFREQ_BYTES);
-  request.set(encoded);
-  const flags = IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL | (vnetHeader ? IFF_VNET_HDR : 0);
-  new DataView(request.buffer).setUint16(IFREQ_FLAGS, flags, true);
-  if (calls.ioctl(fd, TUNSETIFF, request) < 0) {
-    const errno = calls.errno();
+  const flags = IFF_TUN | IFF_NO_PI | (vnetHeader ? IFF_VNET_HDR : 0);
+  let errno = setInterface(fd, encoded, flags | IFF_TUN_EXCL, calls);
+  if (errno === 0) return false;
+  if (errno === EBUSY) {
+    const found = present(name);
+    if (found !== 'left over') throw new DeviceBusyError(name, found);
+    errno = setInterface(fd, encoded, flags, calls);
     if (errno === EBUSY) throw new DeviceBusyError(name);
-    throw new SystemCallError(`TUNSETIFF ${name}`, errno, 'run as root or give CAP_NET_ADMIN');
+    if (errno === 0) {
+      calls.ioctlValue(fd, TUNSETPERSIST, 0);
+      return true;
+    }
   }
+  throw new SystemCallError(`TUNSETIFF ${name}`, errno, 'run as root or give CAP_NET_ADMIN');
+}
+
+/** @returns the errno; 0 when the descriptor is the device's now */
+function setInterface(fd: number, name: Uint8Array, flags: number, calls: TunCalls): number {
+  const request = new Uint8Array(IFREQ_BYTES);
+  request.set(name);
+  new DataView(request.buffer).setUint16(IFREQ_FLAGS, flags, true);
+  return calls.ioctl(fd, TUNSETIFF, request) < 0 ? calls.errno() : 0;
 }
 
 /** The ioctl is refused as a whole for one unknown bit, so USO is asked for first and given up first. */

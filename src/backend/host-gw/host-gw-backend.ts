@@ -6,19 +6,12 @@
 import { TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
 import { applyChanges } from '../../routes/changes.js';
-import { deviceTotals } from '../../routes/device-statistics.js';
+import { countsOf, deviceTotals } from '../../routes/device-statistics.js';
 import { offLinkReason, readReach } from '../../routes/on-link.js';
-import {
-  deletion,
-  isOurs,
-  ROUTE_PROTOCOL,
-  type RouteOwnership,
-  readNetworkRoutes,
-  routeDifference,
-} from '../../routes/route-table.js';
+import { deletion, isOurs, ROUTE_PROTOCOL, readNetworkRoutes, routeDifference } from '../../routes/route-table.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus } from '../backend.js';
-import { removeFormerDevices } from '../kernel/former-life.js';
+import { type Ownership, ownershipOf, removeFormerDevices } from '../kernel/former-life.js';
 import { hostKernel, type Kernel } from '../kernel/kernel.js';
 import { KernelPeers } from '../kernel/kernel-peers.js';
 
@@ -29,15 +22,13 @@ export class HostGwBackend implements Backend {
   readonly failed = new Promise<Error>(() => {});
   readonly #context: BackendContext;
   readonly #kernel: Kernel;
-  readonly #ownership: RouteOwnership;
-  /** In former networks too; only until they are cleared, for they may be another overlay's by then. */
-  readonly #formerOwnership: RouteOwnership;
+  readonly #ownership: Ownership;
   readonly #peers: KernelPeers;
   #running = false;
 
   /** @throws TweedError when peers could not route to this host */
   constructor(context: BackendContext, kernel: Kernel = hostKernel) {
-    const { underlay, publicIp, config, formerNetworks = [] } = context;
+    const { underlay, publicIp } = context;
     if (publicIp !== underlay.address) {
       throw new TweedError(
         'HOST_GW_PUBLIC_IP',
@@ -49,13 +40,7 @@ export class HostGwBackend implements Backend {
     this.#kernel = kernel;
     this.#peers = new KernelPeers(context.log);
     this.mtu = underlay.mtu;
-    this.#ownership = {
-      networks: [config.network],
-      ownDevice: null,
-      underlay: underlay.name,
-      subnetLength: config.subnetLength,
-    };
-    this.#formerOwnership = { ...this.#ownership, networks: [config.network, ...formerNetworks] };
+    this.#ownership = ownershipOf(context, null);
   }
 
   async attributes(): Promise<LeaseAttributes> {
@@ -72,7 +57,7 @@ export class HostGwBackend implements Backend {
     const { name } = this.#context.underlay;
     const { ip } = this.#kernel;
     const leftovers = this.#peers.leftovers(peers);
-    const ownership = leftovers === 'any' ? this.#formerOwnership : this.#ownership;
+    const ownership = leftovers === 'any' ? this.#ownership.former : this.#ownership.today;
     const removed = leftovers === 'any' ? await removeFormerDevices(ownership, this.#kernel) : [];
     const troubles = new Map<string, string>();
     const addresses = [...new Set(peers.leases.map(({ attributes }) => attributes.publicIp))];
@@ -92,7 +77,6 @@ export class HostGwBackend implements Backend {
 
   status(): BackendStatus {
     const { name } = this.#context.underlay;
-    const totals = deviceTotals(name, this.#kernel.readStatistics('dev'));
     return {
       type: this.type,
       device: name,
@@ -101,18 +85,7 @@ export class HostGwBackend implements Backend {
       refused: this.#peers.refused,
       features: [],
       // There is no device of the overlay: these count everything on the interface.
-      totals: {
-        underlay_tx_packets: totals.txPackets,
-        underlay_tx_bytes: totals.txBytes,
-        underlay_rx_packets: totals.rxPackets,
-        underlay_rx_bytes: totals.rxBytes,
-      },
-      drops: {
-        underlay_tx_dropped: totals.txDrops,
-        underlay_tx_errors: totals.txErrors,
-        underlay_rx_dropped: totals.rxDrops,
-        underlay_rx_errors: totals.rxErrors,
-      },
+      ...countsOf(deviceTotals(name, this.#kernel.readStatistics('dev')), 'underlay_'),
     };
   }
 
@@ -120,9 +93,9 @@ export class HostGwBackend implements Backend {
     if (!this.#running) return;
     this.#running = false;
     if (!cleanUp) return;
-    const routes = await readNetworkRoutes(this.#ownership.networks, this.#kernel.ip);
+    const routes = await readNetworkRoutes(this.#ownership.today.networks, this.#kernel.ip);
     const changes = routes
-      .filter((route) => isOurs(route, this.#ownership))
+      .filter((route) => isOurs(route, this.#ownership.today))
       .map((route) => ({ subject: formatPrefix(route.destination), command: deletion(route), text: '' }));
     const { failed } = await applyChanges(changes, this.#kernel.ip);
     for (const [subnet, text] of failed) this.#context.log.warn({ subnet }, `route not removed: ${text}`);

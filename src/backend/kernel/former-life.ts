@@ -13,7 +13,21 @@ import {
   type RouteOwnership,
   readNetworkRoutes,
 } from '../../routes/route-table.js';
+import type { BackendContext } from '../backend.js';
 import type { Kernel } from './kernel.js';
+
+/** What is ours in the overlay's network, and in former ones too: only until those are cleared, for they may be another's by then. */
+export interface Ownership {
+  readonly today: RouteOwnership;
+  readonly former: RouteOwnership;
+}
+
+export function ownershipOf(context: BackendContext, ownDevice: string | null): Ownership {
+  const { config, underlay, formerNetworks = [] } = context;
+  const networks = [config.network];
+  const today = { networks, ownDevice, underlay: underlay.name, subnetLength: config.subnetLength };
+  return { today, former: { ...today, networks: [...networks, ...formerNetworks] } };
+}
 
 /** Named and made as flannel's vxlan does, and ours: whose overlay it serves, its addresses and routes tell. */
 export function isFlannelVxlan({ name, kind }: Pick<LinkState, 'name' | 'kind'>): boolean {

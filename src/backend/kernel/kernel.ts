@@ -15,8 +15,16 @@ export function kernelThrough(run: Run, readStatistics = ownStatistics): Kernel 
   return { ip: ipTool(run), bridge: ipTool(run, 'bridge'), readStatistics };
 }
 
+const latest = new Map<string, string>();
+
+/** Where it cannot be read, for want of a descriptor, the counters stand still; going back to 0 would mean a restart. */
 function ownStatistics(file: string): string {
-  return readFileSync(`/proc/self/net/${file}`, 'utf8');
+  try {
+    latest.set(file, readFileSync(`/proc/self/net/${file}`, 'utf8'));
+  } catch {
+    // as it was
+  }
+  return latest.get(file) ?? '';
 }
 
 /** The kernel of the host that this process runs on. */

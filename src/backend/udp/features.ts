@@ -1,7 +1,8 @@
-import os from 'node:os';
 import type { DataPlane } from '../../encap/datapath/data-plane.js';
 import type { RuntimeFeature } from '../../encap/forwarding/control-block.js';
-import { errnoName } from '../../linux/errno.js';
+import { EINVAL } from '../../linux/constants.js';
+import { errnoText } from '../../linux/errno.js';
+import { describeQuirk, kernelRelease } from '../../linux/kernel-quirks.js';
 import type { Switch } from '../../tun/device.js';
 import type { FeatureStatus } from '../backend.js';
 import type { Descriptors } from './descriptors.js';
@@ -18,16 +19,21 @@ interface InForce {
 export function featuresOf(
   { offloads, socketBuffer, forwarderThreads }: UdpBackendOptions,
   { descriptors: { tun, socket }, plane: { control }, threads }: InForce,
+  release = kernelRelease(),
 ): FeatureStatus[] {
-  const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoName(errno)})`);
+  const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoText(errno)})`);
+  const usoRefused = (errno: number) => {
+    const known = errno === EINVAL ? describeQuirk(release, 'tun_without_uso') : '';
+    return known === '' ? refused(errno) : `${refused(errno)}: ${known}`;
+  };
   const lacks = (wanted: Switch, has: boolean, other: string) => (wanted === 'off' || has ? '' : `needs ${other}`);
   const atRunTime = (feature: RuntimeFeature) => {
     const errno = control.turnedOff(feature);
     if (errno === 0) return '';
     const until = control.offForGood(feature) ? 'for good' : 'for a minute';
-    return `turned off ${until} after ${errnoName(errno)}`;
+    return `turned off ${until} after ${errnoText(errno)}`;
   };
-  const doubt = offloads.udpGso === 'auto' ? segmentedSendDoubt(os.release()) : '';
+  const doubt = offloads.udpGso === 'auto' ? segmentedSendDoubt(release) : '';
   const feature = (name: string, wanted: string, on: boolean, reason: string): FeatureStatus => ({
     name,
     wanted,
@@ -42,7 +48,12 @@ export function featuresOf(
   });
   return [
     feature('tun_tso', offloads.tunTso, tun.tso, refused(tun.tsoErrno)),
-    feature('tun_uso', offloads.tunUso, tun.uso, refused(tun.usoErrno) || lacks(offloads.tunUso, tun.tso, 'tun_tso')),
+    feature(
+      'tun_uso',
+      offloads.tunUso,
+      tun.uso,
+      usoRefused(tun.usoErrno) || lacks(offloads.tunUso, tun.tso, 'tun_tso'),
+    ),
     feature('udp_gso', offloads.udpGso, socket.gso, doubt || refused(socket.gsoErrno) || atRunTime('udp_gso')),
     feature('udp_gro', offloads.udpGro, socket.gro, refused(socket.groErrno)),
     feature('udp_batch', offloads.udpBatch, offloads.udpBatch !== 'off', ''),

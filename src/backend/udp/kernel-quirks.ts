@@ -1,5 +1,5 @@
 import { MAX_SEGMENTS, MAX_SEGMENTS_BEFORE_6_9 } from '../../encap/datapath/datagram-batch.js';
-import { kernelRelease, quirkOf } from '../../linux/kernel-quirks.js';
+import { describeQuirk, kernelRelease, quirkOf } from '../../linux/kernel-quirks.js';
 
 /** How many datagrams one segmented send may hold. */
 export function maxSegments(release = kernelRelease()): number {
@@ -8,6 +8,5 @@ export function maxSegments(release = kernelRelease()): number {
 
 /** The reason to leave segmented sends off unless they are demanded; empty on a good kernel. */
 export function segmentedSendDoubt(release = kernelRelease()): string {
-  const quirk = quirkOf(release, 'udp_gso_equal_segments');
-  return quirk === undefined ? '' : `Linux ${release} ${quirk.why}`;
+  return describeQuirk(release, 'udp_gso_equal_segments');
 }

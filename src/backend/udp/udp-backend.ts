@@ -13,13 +13,13 @@ import { forwarderThreads } from '../../encap/datapath/threads.js';
 import { receiveQueueDrops } from '../../encap/datapath/udp-socket.js';
 import type { Direction } from '../../encap/forwarding/control-block.js';
 import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
-import { errnoName } from '../../linux/errno.js';
+import { errnoText } from '../../linux/errno.js';
 import { Inheritance } from '../../linux/inheritance.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus, StopOptions } from '../backend.js';
-import { removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
+import { ownershipOf, removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
 import { Descriptors } from './descriptors.js';
 import { featuresOf } from './features.js';
@@ -83,6 +83,9 @@ export class UdpBackend implements Backend {
       removeDevice: (name) => hostKernel.ip.run('link', 'del', name),
       note: (text) => log.info(text),
     });
+    if (descriptors.tun.adopted) {
+      this.#context.log.info({ device }, 'took over a device that nobody held; it goes when the daemon does');
+    }
     try {
       const { network } = config;
       const { subnet } = lease;
@@ -131,16 +134,14 @@ export class UdpBackend implements Backend {
 
   /** A route to a peer that another backend left behind would win over ours for the whole network. */
   async #removeFormerLife(): Promise<void> {
-    const { config, underlay, log, formerNetworks = [] } = this.#context;
-    const networks = [config.network, ...formerNetworks];
-    const ownership = { networks, ownDevice: null, underlay: underlay.name, subnetLength: config.subnetLength };
-    const lines = [removeFormerDevices(ownership, hostKernel), removeFormerRoutes(ownership, hostKernel)];
-    for (const line of (await Promise.all(lines)).flat()) log.info(line);
+    const { former } = ownershipOf(this.#context, null);
+    const lines = [removeFormerDevices(former, hostKernel), removeFormerRoutes(former, hostKernel)];
+    for (const line of (await Promise.all(lines)).flat()) this.#context.log.info(line);
   }
 
   #forwarderEnded(served: readonly Direction[], error: Error | null, { control }: DataPlane): void {
     const failed = served.filter((direction) => control.failed(direction) !== 0);
-    const why = error === null ? failed.map((one) => errnoName(control.failed(one))).join(', ') : messageOf(error);
+    const why = error === null ? failed.map((one) => errnoText(control.failed(one))).join(', ') : messageOf(error);
     this.#fail(
       new TweedError(
         'FORWARDER_FAILED',

@@ -1,4 +1,5 @@
 import { membersOf } from '../../base/members.js';
+import { shown } from '../../base/printable.js';
 import { isStationMac, parseMac } from './mac.js';
 
 /** What a host says of its VXLAN device in `BackendData` of its lease: these names, in this order, as flannel's. */
@@ -20,11 +21,11 @@ export function readAnnouncement(data: unknown, vni: number): PeerMac {
   const text = members.get('vtepmac');
   const mac = typeof text === 'string' ? parseMac(text) : null;
   if (mac === null || !isStationMac(mac)) {
-    return { refusal: `${JSON.stringify(text ?? null)} in its lease is no MAC address of a host` };
+    return { refusal: `${shown(text ?? null)} in its lease is no MAC address of a host` };
   }
   const theirs = members.get('vni') ?? vni;
   if (theirs !== vni && theirs !== (vni & 0xffff)) {
-    return { refusal: `its VNI is ${JSON.stringify(theirs)}, ours is ${vni}` };
+    return { refusal: `its VNI is ${shown(theirs)}, ours is ${vni}` };
   }
   return { mac };
 }

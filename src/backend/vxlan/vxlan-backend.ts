@@ -5,27 +5,26 @@
  * and writes the difference, in a few processes however many peers there are.
  */
 
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { replaceFile } from '../../base/atomic-file.js';
-import { messageOf } from '../../base/errors.js';
 import { formatPrefix } from '../../base/ipv4.js';
+import { Standing } from '../../base/standing.js';
+import { readTextFile } from '../../base/text-file.js';
 import { applyChanges } from '../../routes/changes.js';
-import { deviceTotals, udpTotals } from '../../routes/device-statistics.js';
+import { countsOf, deviceTotals, udpTotals } from '../../routes/device-statistics.js';
 import { readLink } from '../../routes/links.js';
 import { offLinkReason, readReach } from '../../routes/on-link.js';
 import {
   deletion,
   isOurs,
   ROUTE_PROTOCOL,
-  type RouteOwnership,
   readNetworkRoutes,
   routeDifference,
   type WantedRoute,
 } from '../../routes/route-table.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
-import { removeFormerDevices } from '../kernel/former-life.js';
+import { type Ownership, ownershipOf, removeFormerDevices } from '../kernel/former-life.js';
 import { hostKernel, type Kernel } from '../kernel/kernel.js';
 import { KernelPeers } from '../kernel/kernel-peers.js';
 import { type Announcement, readAnnouncement } from './announcement.js';
@@ -52,11 +51,12 @@ export class VxlanBackend implements Backend {
   readonly #options: VxlanOptions;
   readonly #plan: Omit<WantedVtep, 'mac' | 'address'>;
   readonly #macFile: string;
-  readonly #ownership: RouteOwnership;
-  /** In former networks too; only until they are cleared, for they may be another overlay's by then. */
-  readonly #formerOwnership: RouteOwnership;
+  readonly #ownership: Ownership;
   readonly #peers: KernelPeers;
+  readonly #files: Standing;
   #mac: string | null = null;
+  /** What the file holds. */
+  #keptMac = '';
   /** Null when it is not running. */
   #device: WantedVtep | null = null;
   /** MACs that this process made forwarding entries for. */
@@ -67,7 +67,7 @@ export class VxlanBackend implements Backend {
    * @throws ConfigError when an option of the network configuration is wrong
    */
   constructor(context: BackendContext, runDirectory: string, kernel: Kernel = hostKernel) {
-    const { underlay, config, log, formerNetworks = [] } = context;
+    const { underlay, config, log } = context;
     const { options, unknown } = readVxlanOptions(config.backend.options);
     for (const name of unknown) log.warn(`vxlan knows no option "${name}"; ignored`);
     let underlayMtu = options.underlayMtu ?? underlay.mtu;
@@ -76,9 +76,10 @@ export class VxlanBackend implements Backend {
       underlayMtu = underlay.mtu;
     }
     const name = vxlanDevice(options);
-    const networks = [config.network, ...formerNetworks];
+    this.#ownership = ownershipOf(context, name);
     this.#context = context;
     this.#kernel = kernel;
+    this.#files = new Standing(log);
     this.#peers = new KernelPeers(log);
     this.#options = options;
     this.mtu = underlayMtu - VXLAN_OVERHEAD;
@@ -91,16 +92,9 @@ export class VxlanBackend implements Backend {
       gbp: options.gbp,
       learning: options.learning,
       mtu: this.mtu,
-      networks,
+      networks: this.#ownership.former.networks,
     };
     this.#macFile = path.join(runDirectory, `${name}.mac`);
-    this.#ownership = {
-      networks: [config.network],
-      ownDevice: name,
-      underlay: underlay.name,
-      subnetLength: config.subnetLength,
-    };
-    this.#formerOwnership = { ...this.#ownership, networks };
   }
 
   async attributes(): Promise<LeaseAttributes> {
@@ -113,7 +107,7 @@ export class VxlanBackend implements Backend {
   async #formerMac(): Promise<string> {
     const present = await readLink(this.#plan.name, this.#kernel.ip);
     const ofDevice = present?.kind === 'vxlan' ? parseMac(present.hardwareAddress) : null;
-    const known = ofDevice ?? parseMac((await readFile(this.#macFile, 'utf8').catch(() => '')).trim());
+    const known = ofDevice ?? parseMac((await readTextFile(this.#macFile).catch(() => '')).trim());
     return known !== null && isStationMac(known) ? known : randomMac();
   }
 
@@ -135,11 +129,15 @@ export class VxlanBackend implements Backend {
       if (isNew) await ip.run('link', 'del', device.name).catch(() => {}); // it may never have come to be
       throw error;
     }
-    try {
-      await replaceFile(this.#macFile, `${mac}\n`);
-    } catch (error) {
-      log.warn(`cannot keep the MAC address of ${device.name}: ${messageOf(error)}; make the directory writable`);
-    }
+  }
+
+  /** For the next device after this one. What cannot be written now is tried again with the next check. */
+  async #keepMac(mac: string): Promise<void> {
+    if (this.#keptMac === mac) return;
+    const kept = await this.#files.attempt(`keeping the MAC address in ${this.#macFile}`, () =>
+      replaceFile(this.#macFile, `${mac}\n`),
+    );
+    if (kept) this.#keptMac = mac;
   }
 
   /** Makes the device and all it knows of the peers what it is to be, whatever it is now. */
@@ -149,7 +147,7 @@ export class VxlanBackend implements Backend {
     const { ip, bridge } = this.#kernel;
     const leftovers = this.#peers.leftovers(peers);
     const { made, done: lines } = await ensureVtep(device, ip);
-    const ownership = leftovers === 'any' ? this.#formerOwnership : this.#ownership;
+    const ownership = leftovers === 'any' ? this.#ownership.former : this.#ownership.today;
     const removed = leftovers === 'any' ? await removeFormerDevices(ownership, this.#kernel) : [];
     const troubles = new Map<string, string>();
     const { tunnelled, direct } = await this.#sortPeers(peers.leases, device.mac, troubles);
@@ -171,6 +169,7 @@ export class VxlanBackend implements Backend {
     for (const [subject, text] of [...routeWork.obstacles, ...first.failed, ...second.failed]) {
       troubles.set(subject, text);
     }
+    await this.#keepMac(device.mac);
     const macs = tunnelled.map(({ mac }) => mac);
     this.#entryMacs = new Set(first.failed.size > 0 || leftovers === 'none' ? [...known, ...macs] : macs);
     const done = [...first.done, ...second.done];
@@ -209,7 +208,7 @@ export class VxlanBackend implements Backend {
 
   status(): BackendStatus {
     const { name } = this.#plan;
-    const totals = deviceTotals(name, this.#kernel.readStatistics('dev'));
+    const { totals, drops } = countsOf(deviceTotals(name, this.#kernel.readStatistics('dev')));
     return {
       type: this.type,
       device: name,
@@ -217,17 +216,9 @@ export class VxlanBackend implements Backend {
       peers: this.#peers.reached,
       refused: this.#peers.refused,
       features: this.#features(),
-      totals: {
-        tx_packets: totals.txPackets,
-        tx_bytes: totals.txBytes,
-        rx_packets: totals.rxPackets,
-        rx_bytes: totals.rxBytes,
-      },
+      totals,
       drops: {
-        tx_dropped: totals.txDrops,
-        tx_errors: totals.txErrors,
-        rx_dropped: totals.rxDrops,
-        rx_errors: totals.rxErrors,
+        ...drops,
         // Of the whole host. VXLAN over some network cards sends wrong ones: docs/backends.md
         host_udp_checksum: udpTotals(this.#kernel.readStatistics('snmp')).checksumErrors,
       },
@@ -249,8 +240,8 @@ export class VxlanBackend implements Backend {
     this.#device = null;
     if (!cleanUp) return;
     const { ip } = this.#kernel;
-    const routes = await readNetworkRoutes(this.#ownership.networks, ip);
-    const direct = routes.filter((route) => route.device !== device.name && isOurs(route, this.#ownership));
+    const routes = await readNetworkRoutes(this.#ownership.today.networks, ip);
+    const direct = routes.filter((route) => route.device !== device.name && isOurs(route, this.#ownership.today));
     const changes = [
       ...direct.map((route) => ({ subject: formatPrefix(route.destination), command: deletion(route), text: '' })),
       { subject: device.name, command: `link del ${device.name}`, text: '' },

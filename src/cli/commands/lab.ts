@@ -1,17 +1,20 @@
 import type { Argv, CommandModule } from 'yargs';
 import { TweedError } from '../../base/errors.js';
+import { printableLines } from '../../base/printable.js';
 import { Lab } from '../../lab/lab.js';
 import { formatMatrix } from '../../lab/matrix.js';
 import { defaultLabName, parsePublication } from '../../lab/names.js';
 import { backendKinds, type LabOptions, registryKinds } from '../../lab/options.js';
 import { lineProgress } from '../../lab/progress.js';
 import { formatStatus } from '../../lab/status-text.js';
+import { printText } from '../print.js';
 import { labHostCommand } from './lab-host.js';
+import { jsonOption } from './shared.js';
 
 type Named = { name: string };
 
 function print(text: string): void {
-  process.stdout.write(`${text}\n`);
+  printText(`${text}\n`);
 }
 
 /** Runs with a lab that is up, and ends its probes afterwards. */
@@ -91,7 +94,7 @@ const down: CommandModule<Named, Named> = {
 const status: CommandModule<Named, Named & { json: boolean }> = {
   command: 'status',
   describe: 'Show hosts, daemons and containers; ends with 1 when something is missing',
-  builder: (yargs) => yargs.option('json', { type: 'boolean', default: false, describe: 'As JSON' }),
+  builder: (yargs) => yargs.option('json', jsonOption),
   handler: async ({ name, json }) => {
     const found = await withLab(name, (lab) => lab.status());
     print(json ? JSON.stringify(found, null, 2) : formatStatus(found));
@@ -102,7 +105,7 @@ const status: CommandModule<Named, Named & { json: boolean }> = {
 const test: CommandModule<Named, Named & { json: boolean }> = {
   command: 'test',
   describe: 'Check every ordered pair of containers; ends with 1 when a check fails',
-  builder: (yargs) => yargs.option('json', { type: 'boolean', default: false, describe: 'As JSON' }),
+  builder: (yargs) => yargs.option('json', jsonOption),
   handler: async ({ name, json }) => {
     const result = await withLab(name, (lab) => lab.test());
     print(json ? JSON.stringify(result, null, 2) : formatMatrix(result));
@@ -151,7 +154,8 @@ const logs: CommandModule<Named, Named & { host: string }> = {
   describe: "Print the log of a host's daemon, or of etcd",
   builder: (yargs) => yargs.positional('host', { type: 'string', demandOption: true, describe: 'host1 … or etcd' }),
   handler: async ({ name, host }) => {
-    process.stdout.write(await Lab.readLog(name, host));
+    const log = await Lab.readLog(name, host);
+    process.stdout.write(process.stdout.isTTY ? printableLines(log) : log);
   },
 };
 

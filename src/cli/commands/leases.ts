@@ -1,25 +1,19 @@
 import type { CommandModule } from 'yargs';
+import { printable } from '../../base/printable.js';
 import { alignColumns, formatDuration } from '../../operator/format.js';
 import { type LeaseRow, leaseRows } from '../../subnet/network-config/network.js';
+import { printJson, printText } from '../print.js';
 import { registryFlagNames, withDaemonFlags } from '../shared-options.js';
 import { withRegistry } from '../with-registry.js';
+import { jsonOption } from './shared.js';
 
-interface LeasesArguments {
-  readonly json: boolean;
-}
-
-export const command: CommandModule<object, LeasesArguments> = {
+export const command: CommandModule<object, { json: boolean }> = {
   command: 'leases',
-  builder: (args) =>
-    withDaemonFlags(args, registryFlagNames).option('json', {
-      type: 'boolean',
-      default: false,
-      describe: 'print JSON',
-    }),
+  builder: (args) => withDaemonFlags(args, registryFlagNames).option('json', jsonOption),
   handler: async (args) => {
     const { rows, malformed } = await withRegistry(args, (registry) => leaseRows(registry, Date.now()));
-    if (args.json) process.stdout.write(`${JSON.stringify({ leases: rows, malformed }, null, 2)}\n`);
-    else process.stdout.write(renderLeases(rows, malformed));
+    if (args.json) printJson({ leases: rows, malformed });
+    else printText(renderLeases(rows, malformed));
   },
 };
 
@@ -32,7 +26,7 @@ export function renderLeases(
     ['subnet', 'public address', 'backend', 'time left', ''],
     ...rows.map((row) => [row.subnet, row.publicIp, row.backend, timeLeft(row), row.remarks.join('; ')]),
   ]);
-  const unreadable = malformed.map(({ key, problem }) => `unreadable: ${key}: ${problem}`);
+  const unreadable = malformed.map(({ key, problem }) => `unreadable: ${printable(key)}: ${printable(problem)}`);
   return `${[...(rows.length === 0 ? ['no leases'] : lines), ...unreadable].join('\n')}\n`;
 }
 

@@ -1,20 +1,18 @@
 import type { CommandModule } from 'yargs';
 import { daemonLogLevel } from '../../operator/status-client.js';
 import { LOG_LEVELS } from '../flag-table.js';
-import { runDirectoryOption } from './shared.js';
+import { printText } from '../print.js';
+import { type DaemonChoice, daemonChoiceOptions } from './shared.js';
 
-interface LogLevelArguments {
-  readonly 'run-dir': string;
-  readonly level: (typeof LOG_LEVELS)[number] | undefined;
-}
+type Level = (typeof LOG_LEVELS)[number];
 
-export const command: CommandModule<object, LogLevelArguments> = {
+export const command: CommandModule<object, DaemonChoice & { level: Level | undefined }> = {
   command: 'log-level [level]',
   builder: (args) =>
     args
       .positional('level', { type: 'string', choices: LOG_LEVELS, describe: 'the new level' })
-      .option('run-dir', runDirectoryOption),
-  handler: async ({ 'run-dir': runDir, level }) => {
-    process.stdout.write(`${await daemonLogLevel(runDir, level)}\n`);
+      .options(daemonChoiceOptions),
+  handler: async ({ 'run-dir': runDir, level, ...choice }) => {
+    printText(`${await daemonLogLevel(runDir, level, choice)}\n`);
   },
 };

@@ -4,6 +4,7 @@ import type { Argv, CommandModule } from 'yargs';
 import { checkBackendConfig } from '../../backend/select.js';
 import { FileError, TweedError } from '../../base/errors.js';
 import { plural } from '../../base/plural.js';
+import { printable, printableLines } from '../../base/printable.js';
 import { describeRange } from '../../subnet/network-config/config.js';
 import {
   checkNetwork,
@@ -13,6 +14,7 @@ import {
   subnetCount,
 } from '../../subnet/network-config/network.js';
 import type { Registry } from '../../subnet/registry.js';
+import { printJson, printText } from '../print.js';
 import { registryFlagNames, withDaemonFlags } from '../shared-options.js';
 import { withRegistry } from '../with-registry.js';
 
@@ -30,8 +32,8 @@ const get: CommandModule<object, NetworkArguments> = {
     args.option('effective', { type: 'boolean', default: false, describe: 'with every default filled in' }),
   handler: async (args) => {
     const json = await withRegistry(args, storedConfig);
-    if (!args.effective) process.stdout.write(`${json}\n`);
-    else process.stdout.write(`${JSON.stringify(effectiveConfig(checkNetwork(json, null).config), null, 2)}\n`);
+    if (args.effective) printJson(effectiveConfig(checkNetwork(json, null).config));
+    else process.stdout.write(`${process.stdout.isTTY ? printableLines(json) : json}\n`); // byte for byte into a file
   },
 };
 
@@ -91,7 +93,7 @@ async function readSource(source: string): Promise<string> {
 }
 
 function printReport({ config, warnings }: NetworkReport, verdict: string): void {
-  for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
+  for (const warning of warnings) process.stderr.write(`warning: ${printable(warning)}\n`);
   const room = `room for ${plural(subnetCount(config), 'host')} in ${describeRange(config)}`;
-  process.stdout.write(`${verdict}: ${room}, backend ${config.backend.type}\n`);
+  printText(`${verdict}: ${room}, backend ${config.backend.type}\n`);
 }

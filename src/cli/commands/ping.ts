@@ -5,16 +5,10 @@ import { findTarget, resolveTarget } from '../../operator/probe.js';
 import { fetchStatus } from '../../operator/status-client.js';
 import { exitCodes } from '../exit.js';
 import { OptionError } from '../flags.js';
-import { runDirectoryOption } from './shared.js';
+import { printJson, printText } from '../print.js';
+import { type DaemonChoice, daemonChoiceOptions, jsonOption } from './shared.js';
 
-interface PingArguments {
-  readonly target: string;
-  readonly count: number;
-  readonly json: boolean;
-  readonly 'run-dir': string;
-}
-
-export const command: CommandModule<object, PingArguments> = {
+export const command: CommandModule<object, DaemonChoice & { target: string; count: number; json: boolean }> = {
   command: 'ping <target>',
   builder: (args) =>
     args
@@ -24,20 +18,22 @@ export const command: CommandModule<object, PingArguments> = {
         describe: "a peer's public address or name, its subnet, or an address in the overlay",
       })
       .option('count', { type: 'number', alias: 'c', default: 3, describe: 'probes of each half' })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON' })
-      .option('run-dir', runDirectoryOption),
-  handler: async ({ target, count, json, 'run-dir': runDir }) => {
+      .option('json', jsonOption)
+      .options(daemonChoiceOptions),
+  handler: async ({ target, count, json, 'run-dir': runDir, ...choice }) => {
     if (!Number.isInteger(count) || count < 1 || count > 100)
       throw new OptionError('--count: the value must be 1 to 100');
+    const status = () => fetchStatus(runDir, choice);
     const text = await resolveTarget(target);
-    const found = findTarget(text, await fetchStatus(runDir));
+    const found = findTarget(text, await status());
     if (found.kind === 'unknown') throw new TweedError('NO_ROUTE', `${found.reason}; "tweed status" lists the peers`);
     if (found.kind === 'own') {
-      process.stdout.write(`${target} is in ${found.subnet}, this host's own subnet: no overlay is involved\n`);
+      printText(`${target} is in ${found.subnet}, this host's own subnet: no overlay is involved\n`);
       return;
     }
-    const report = await pingPeer(() => fetchStatus(runDir), found.peer, found.overlayAddress, count);
-    process.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : renderPing(report));
+    const report = await pingPeer(status, found.peer, found.overlayAddress, count);
+    if (json) printJson(report);
+    else printText(renderPing(report));
     if (!report.ok) process.exitCode = exitCodes.failed;
   },
 };

@@ -1,8 +1,13 @@
+import fs from 'node:fs';
+import inspector from 'node:inspector';
 import { createLogger, type Logger } from '../../base/log.js';
+import { LogOutput } from '../../base/log-output.js';
 import { version } from '../../base/version.js';
-import { exitCodes } from '../exit.js';
+import { presentDevice, removalOf } from '../../tun/present.js';
+import { errorLine, exitCodes } from '../exit.js';
 import { runFlags } from '../flag-table.js';
 import { type RunRequest, readRunRequest } from '../options.js';
+import { printText } from '../print.js';
 import { effectiveSettings, renderConfig } from '../print-config.js';
 import { orUsage, runUsage } from '../usage.js';
 
@@ -18,22 +23,57 @@ export async function runDaemonCommand(program: string, argv: readonly string[])
       process.stderr.write(`${version}\n`); // standard error, as flanneld does
       return exitCodes.done;
     case 'print-config':
-      process.stdout.write(renderConfig(request));
+      printText(renderConfig(request));
       return exitCodes.done;
     case 'check':
-      process.stdout.write('the options are right\n');
+      process.stdout.write(`the options are right\n${deviceNote(request.options.udp.deviceName)}`);
       return exitCodes.done;
     case 'run':
-      // Arguments are there for every user of the host to see in /proc; a title of our own takes their place.
-      if (request.flags.get('etcd-password')?.origin === 'flag') process.title = program;
-      await (await import('../../daemon/run.js')).runDaemon(request.options, startLog(request));
-      return exitCodes.done;
+      return run(program, request);
   }
 }
 
+/** Which backend will run stands in the registry, so what the device is like is no fault of the options. */
+function deviceNote(device: string): string {
+  const present = presentDevice(device);
+  const removal = removalOf(device, present);
+  if (removal !== '') return `${device} exists and cannot be used by the udp backend (${present}): ${removal}\n`;
+  return present === 'left over' ? `${device} was left without a process; the udp backend will take it over\n` : '';
+}
+
+/** Until a signal ends it. */
+async function run(program: string, request: RunRequest): Promise<number> {
+  const { options } = request;
+  if (options.dropPrivileges) {
+    const { dropPrivileges, filesOf } = await import('../../daemon/privileges.js');
+    await dropPrivileges(filesOf(options));
+  }
+  const { hasRoom } = await import('../../linux/room.js');
+  // Arguments are there for every user of the host to see in /proc; a title of our own takes their place.
+  if (request.flags.get('etcd-password')?.origin === 'flag') process.title = program;
+  const output = new LogOutput({ write: (bytes) => fs.writeSync(2, bytes), hasRoom: () => hasRoom(2) });
+  const log = startLog(request, output);
+  closeInspector(log);
+  try {
+    await (await import('../../daemon/run.js')).runDaemon(options, log);
+    return exitCodes.done;
+  } catch (error) {
+    output.write(errorLine(program.replace(' run', ''), error)); // like the log: whoever does not read it does not keep the process
+    return exitCodes.failed;
+  }
+}
+
+/** Any user of the host may connect to Node's inspector and run code here. Where the command line asks for it, it stays. */
+function closeInspector(log: Logger): void {
+  if (inspector.url() === undefined || process.execArgv.some((word) => /^--inspect(-brk|-wait)?(=|$)/.test(word)))
+    return;
+  inspector.close();
+  log.warn("Node's inspector was open, by NODE_OPTIONS or by a signal, and is closed now; start tweed by its own name");
+}
+
 /** The log, with what was asked for as its first line. */
-function startLog(request: RunRequest): Logger {
-  const log = createLogger(request.options.logLevel);
+function startLog(request: RunRequest, output: LogOutput): Logger {
+  const log = createLogger(request.options.logLevel, output);
   const given = effectiveSettings(request).filter(({ from }) => from !== 'default');
   log.info({ options: Object.fromEntries(given.map(({ name, value }) => [name, value])) }, 'options given');
   return log;

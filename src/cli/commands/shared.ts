@@ -1,6 +1,22 @@
+export const jsonOption = { type: 'boolean', default: false, describe: 'print JSON' } as const;
+
 /** The option by which commands find the running daemon. */
 export const runDirectoryOption = {
   type: 'string',
   default: process.env.TWEED_RUN_DIR || '/run/tweed',
   describe: "the daemon's -run-dir (TWEED_RUN_DIR)",
+} as const;
+
+/** Which daemon a command asks. */
+export interface DaemonChoice {
+  readonly 'run-dir': string;
+  readonly device: string;
+  readonly network: string;
+}
+
+/** The options by which one of several daemons is chosen, for commands read by yargs. */
+export const daemonChoiceOptions = {
+  'run-dir': runDirectoryOption,
+  device: { type: 'string', default: '', describe: 'of several daemons, the one with this device' },
+  network: { type: 'string', default: '', describe: 'of several daemons, the one that serves this network' },
 } as const;

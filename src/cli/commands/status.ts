@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../base/errors.js';
+import { printable, printableJson, printableLines } from '../../base/printable.js';
 import { fetchStatus } from '../../operator/status-client.js';
 import { renderStatus } from '../../operator/status-text.js';
 import { exitCodes } from '../exit.js';
 import { type Flag, resolveFlags } from '../flags.js';
 import { flagLines, orUsage } from '../usage.js';
-import { runDirectoryOption } from './shared.js';
+import { daemonChoiceOptions } from './shared.js';
 
 const yes = (name: string, help: string): Flag => ({ name, kind: 'boolean', default: false, group: 'command', help });
 
@@ -17,8 +18,18 @@ const flags: readonly Flag[] = [
     env: 'TWEED_RUN_DIR',
     group: 'command',
     placeholder: 'DIR',
-    help: runDirectoryOption.describe,
+    help: daemonChoiceOptions['run-dir'].describe,
   },
+  ...(['device', 'network'] as const).map(
+    (name): Flag => ({
+      name,
+      kind: 'string',
+      default: '',
+      group: 'command',
+      placeholder: name.toUpperCase(),
+      help: daemonChoiceOptions[name].describe,
+    }),
+  ),
   yes('json', 'print JSON; its members are in docs/operations.md'),
   yes('ready', 'end with status 1 unless the overlay is up'),
   yes('watch', 'again every second, until interrupted'),
@@ -41,13 +52,13 @@ const REFRESH_MS = 1000;
 export async function runStatusCommand(argv: readonly string[]): Promise<number> {
   const given = orUsage(usage, () => resolveFlags(flags, argv, process.env));
   if (given === null) return exitCodes.done;
-  const runDir = given.get('run-dir')?.value as string;
+  const [runDir, device, network] = ['run-dir', 'device', 'network'].map((name) => given.get(name)?.value as string);
   const [json, ready, watch] = ['json', 'ready', 'watch'].map((name) => given.get(name)?.value === true);
   let exitCode: number = exitCodes.done;
   const show = async () => {
-    const status = await fetchStatus(runDir);
+    const status = await fetchStatus(runDir as string, { device: device as string, network: network as string });
     exitCode = ready && !status.ready ? exitCodes.failed : exitCodes.done;
-    return json ? `${JSON.stringify(status, null, watch ? 0 : 2)}\n` : renderStatus(status, Date.now());
+    return json ? `${printableJson(status, watch ? 0 : 2)}\n` : printableLines(renderStatus(status, Date.now()));
   };
   if (!watch) {
     process.stdout.write(await show());
@@ -55,7 +66,7 @@ export async function runStatusCommand(argv: readonly string[]): Promise<number>
   }
   for (;;) {
     // A daemon that restarts comes back; watching goes on meanwhile.
-    const screen = await show().catch((error: unknown) => `${messageOf(error)}\n`);
+    const screen = await show().catch((error: unknown) => `${printable(messageOf(error))}\n`);
     process.stdout.write(process.stdout.isTTY && !json ? CLEAR_SCREEN + screen : screen);
     await sleep(REFRESH_MS);
   }

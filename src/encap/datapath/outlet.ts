@@ -15,28 +15,14 @@ export interface Outlet {
   pathMtu(peer: number): number;
 }
 
-/** The overlay's socket. */
-export class SocketOutlet implements Outlet {
-  readonly #context: ForwarderContext;
-  readonly #loop: ForwarderLoop;
-
-  /** @param loop of this thread, which does its other work while a send waits */
-  constructor(context: ForwarderContext, loop: ForwarderLoop) {
-    this.#context = context;
-    this.#loop = loop;
-  }
-
-  awaitRoom(): void {
-    this.#loop.awaitRoom();
-  }
-
-  allowFragments(allowed: boolean): void {
-    allowFragments(this.#context.options.socket, allowed);
-  }
-
-  pathMtu(peer: number): number {
-    const { memory, options } = this.#context;
-    const word = (options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2;
-    return pathMtu(toNetworkOrder(memory.i32[word]) >>> 0, options.port);
-  }
+/** The overlay's socket. @param loop of this thread, which does its other work while a send waits */
+export function socketOutlet({ memory, options }: ForwarderContext, loop: ForwarderLoop): Outlet {
+  return {
+    awaitRoom: () => loop.awaitRoom(),
+    allowFragments: (allowed) => allowFragments(options.socket, allowed),
+    pathMtu: (peer) => {
+      const word = (options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2;
+      return pathMtu(toNetworkOrder(memory.i32[word]) >>> 0, options.port);
+    },
+  };
 }

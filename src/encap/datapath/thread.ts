@@ -4,7 +4,6 @@
  */
 import { Worker } from 'node:worker_threads';
 import { packageFile } from '../../base/package.js';
-import type { SharedMemory } from '../../linux/memory.js';
 import type { Direction } from '../forwarding/control-block.js';
 import type { ForwarderOptions } from './options.js';
 
@@ -19,7 +18,7 @@ export interface ForwarderThreadData {
   readonly options: ForwarderOptions;
   /** Which of the threads it is, from 0. */
   readonly thread: number;
-  /** Descriptor of the eventfd by which it is woken. */
+  /** Descriptor of the eventfd by which it is woken, its own. */
   readonly wake: number;
 }
 
@@ -31,18 +30,13 @@ export interface ForwarderThread {
 /**
  * Starts a thread that forwards in one direction or in both, and waits until it runs.
  *
- * @param options what it needs to know; it loads its code until they are there. Where they never come, it ends again
- * @param thread which of the threads it is, from 0
- * @param wake an eventfd, its own
+ * @param options it loads its code until they are there. Where they never come, it ends again
  */
 export async function startForwarder(
-  directions: readonly Direction[],
-  memory: SharedMemory,
+  given: Omit<ForwarderThreadData, 'options'>,
   options: Promise<ForwarderOptions>,
-  thread: number,
-  wake: number,
 ): Promise<ForwarderThread> {
-  const name = directions.join('-');
+  const name = given.directions.join('-');
   const worker = new Worker(program, { name: `tweed-${name}` });
   const ended = new Promise<Error | null>((resolve) => {
     worker.once('error', (error) => resolve(error instanceof Error ? error : new Error(String(error))));
@@ -51,7 +45,7 @@ export async function startForwarder(
   const endedAtOnce = ended.then((error) => Promise.reject(error ?? new Error(`the ${name} forwarder ended at once`)));
   const running = new Promise<void>((resolve) => worker.once('message', () => resolve()));
   try {
-    const data: ForwarderThreadData = { directions, memory: memory.memory, options: await options, thread, wake };
+    const data: ForwarderThreadData = { ...given, options: await options };
     worker.postMessage(data);
     await Promise.race([running, endedAtOnce]);
   } catch (error) {

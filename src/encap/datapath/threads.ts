@@ -55,7 +55,9 @@ export class ForwarderThreads {
     const all = new ForwarderThreads(block, wakes);
     process.once('exit', all.#atExit);
     const started = await Promise.allSettled(
-      shares.map((directions, i) => startForwarder(directions, memory, options, i, wakes[i])),
+      shares.map((directions, thread) =>
+        startForwarder({ directions, memory: memory.memory, thread, wake: wakes[thread] }, options),
+      ),
     );
     for (const [i, outcome] of started.entries()) {
       if (outcome.status === 'rejected') continue;

@@ -4,7 +4,7 @@ import { syscalls } from '../../linux/libc.js';
 import { SharedMemory } from '../../linux/memory.js';
 import { makeContext } from './context.js';
 import { ForwarderLoop } from './loop.js';
-import { SocketOutlet } from './outlet.js';
+import { socketOutlet } from './outlet.js';
 import { RxForwarder } from './rx.js';
 import type { ForwarderThreadData } from './thread.js';
 import { TxForwarder } from './tx.js';
@@ -14,7 +14,7 @@ port.once('message', ({ directions, memory, options, thread, wake }: ForwarderTh
   const context = makeContext(SharedMemory.attach(memory), syscalls, options);
   const loop = new ForwarderLoop(context, thread, wake);
   const forwarders = directions.map((direction) =>
-    direction === 'tx' ? new TxForwarder(context, new SocketOutlet(context, loop)) : new RxForwarder(context),
+    direction === 'tx' ? new TxForwarder(context, socketOutlet(context, loop)) : new RxForwarder(context),
   );
   port.postMessage('running');
   loop.serve(forwarders);

@@ -126,28 +126,20 @@ export class Counters {
 
 /** All counters of both directions by name, for people and for metrics. */
 export function readTotals(tx: Counters, rx: Counters): Record<string, number> {
-  const totals: Record<string, number> = {};
-  for (const [prefix, names, counters] of [
-    ['tx', TX_NAMES, tx],
-    ['rx', RX_NAMES, rx],
-  ] as const) {
-    names.forEach((name, i) => {
-      totals[`${prefix}_${name}`] = counters.get(i);
-    });
-  }
-  return totals;
+  return {
+    ...byName('tx', TX_NAMES, (counter) => tx.get(counter)),
+    ...byName('rx', RX_NAMES, (counter) => rx.get(counter)),
+  };
 }
 
 /** All drops of both directions by reason. */
 export function readDrops(tx: Counters, rx: Counters): Record<string, number> {
-  const drops: Record<string, number> = {};
-  for (const [prefix, names, counters] of [
-    ['tx', TX_DROPS, tx],
-    ['rx', RX_DROPS, rx],
-  ] as const) {
-    names.forEach((name, i) => {
-      drops[`${prefix}_${name}`] = counters.dropped(i);
-    });
-  }
-  return drops;
+  return {
+    ...byName('tx', TX_DROPS, (reason) => tx.dropped(reason)),
+    ...byName('rx', RX_DROPS, (reason) => rx.dropped(reason)),
+  };
+}
+
+function byName(prefix: string, names: readonly string[], count: (index: number) => number): Record<string, number> {
+  return Object.fromEntries(names.map((name, i) => [`${prefix}_${name}`, count(i)]));
 }

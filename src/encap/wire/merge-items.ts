@@ -142,7 +142,7 @@ export class ItemList {
   /** Writes the headers of an item that has grown. Called once for each item, before it is written. */
   finish(item: number): void {
     if (this.segmentCount[item] === 1) return;
-    const { u8, view } = this.#memory;
+    const { u8, u16, view } = this.#memory;
     const packet = this.packets[item];
     const ipLength = this.ipLengths[item];
     const transport = packet + ipLength;
@@ -163,16 +163,13 @@ export class ItemList {
     if (tcp) u8[transport + TCP_FLAGS] |= this.#push[item] !== 0 ? TCP_PSH : 0;
     else put16(view, transport + UDP_LENGTH, transportLength);
     storeSum(view, checksum, pseudoHeaderSum(view, packet, version, this.protocols[item], transportLength));
-    const type = tcp ? (version === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6) : VNET_GSO_UDP_L4;
-    this.#putVnet(
-      item,
-      VNET_F_NEEDS_CSUM,
-      type,
-      this.headerLengths[item],
-      this.segmentSizes[item],
-      ipLength,
-      tcp ? TCP_CHECKSUM : UDP_CHECKSUM,
-    );
+    const vnet = this.#vnet + item * VNET_STRIDE;
+    u8[vnet + VNET_FLAGS] = VNET_F_NEEDS_CSUM;
+    u8[vnet + VNET_GSO_TYPE] = tcp ? (version === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6) : VNET_GSO_UDP_L4;
+    u16[(vnet + VNET_HEADER_LENGTH) >>> 1] = this.headerLengths[item];
+    u16[(vnet + VNET_GSO_SIZE) >>> 1] = this.segmentSizes[item];
+    u16[(vnet + VNET_CSUM_START) >>> 1] = ipLength;
+    u16[(vnet + VNET_CSUM_OFFSET) >>> 1] = tcp ? TCP_CHECKSUM : UDP_CHECKSUM;
   }
 
   /** Undoes `finish`: every packet of the item lies in memory again as it was added. */
@@ -218,24 +215,5 @@ export class ItemList {
     i32[at >>> 2] = 0;
     i32[(at >>> 2) + 1] = 0;
     u16[(at >>> 1) + 4] = 0;
-  }
-
-  #putVnet(
-    item: number,
-    flags: number,
-    type: number,
-    headerLength: number,
-    segmentSize: number,
-    csumStart: number,
-    csumOffset: number,
-  ): void {
-    const at = this.#vnet + item * VNET_STRIDE;
-    const { u8, u16 } = this.#memory;
-    u8[at + VNET_FLAGS] = flags;
-    u8[at + VNET_GSO_TYPE] = type;
-    u16[(at + VNET_HEADER_LENGTH) >>> 1] = headerLength;
-    u16[(at + VNET_GSO_SIZE) >>> 1] = segmentSize;
-    u16[(at + VNET_CSUM_START) >>> 1] = csumStart;
-    u16[(at + VNET_CSUM_OFFSET) >>> 1] = csumOffset;
   }
 }

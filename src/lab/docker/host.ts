@@ -2,9 +2,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { watch } from 'node:fs';
-import { mkdir, rm, symlink } from 'node:fs/promises';
+import { rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { makeDirectory } from '../../base/atomic-file.js';
 import { packageFile } from '../../base/package.js';
 import { Serial } from '../../base/serial.js';
 import { DEFAULT_SUBNET_FILE } from '../../subnet/subnet-env.js';
@@ -90,7 +91,7 @@ async function makeContainer(number: number): Promise<Container> {
     );
   }
   const link = join(namespaceFolder, name);
-  await mkdir(namespaceFolder, { recursive: true });
+  await makeDirectory(namespaceFolder);
   await rm(link, { force: true }); // of this host's former life
   await symlink(`/proc/${child.pid}/ns/net`, link);
   return { name, number, namespace: child.pid as number, process: child };
@@ -99,7 +100,7 @@ async function makeContainer(number: number): Promise<Container> {
 /** Joins the containers whenever the subnet file changes, and now if there is one. Returns what ends that. */
 async function keepJoined(containers: readonly Container[], onFailed: (error: unknown) => void): Promise<() => void> {
   const folder = dirname(DEFAULT_SUBNET_FILE);
-  await mkdir(folder, { recursive: true });
+  await makeDirectory(folder);
   const serial = new Serial();
   const join = () =>
     serial

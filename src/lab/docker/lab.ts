@@ -3,15 +3,15 @@ import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { ExecOptions, ExecResult } from '../../base/exec.js';
+import { PROGRAM_LIMITS, parseJson } from '../../base/json.js';
 import { packageFile } from '../../base/package.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { DEFAULT_SUBNET_FILE } from '../../subnet/subnet-env.js';
-import { containerAddress, type HostSubnet, parseSubnetFile } from '../containers.js';
+import { type HostSubnet, parseSubnetFile } from '../containers.js';
 import { LabError, LabPlaceError } from '../errors.js';
-import { type MatrixPlace, type MatrixResult, type MatrixSettings, runMatrix } from '../matrix.js';
 import { formatPlace, parsePlace } from '../names.js';
 import { namespaceFolder } from '../namespace.js';
-import { Probe } from '../probe/client.js';
+import { ProbedLab } from '../probed-lab.js';
 import { waitFor } from '../wait.js';
 import { composeCommand, docker, requireEngine } from './engine.js';
 
@@ -27,13 +27,13 @@ export function dockerName(service: string): string {
   return `tweed-${service}`;
 }
 
-export class DockerLab {
-  readonly #probes = new Map<string, Probe>();
-
+export class DockerLab extends ProbedLab {
   private constructor(
     /** By the names of their services, also those that are not running. */
     readonly hosts: readonly string[],
-  ) {}
+  ) {
+    super();
+  }
 
   /** Builds the image and starts everything, or puts back what is missing, and waits until every host knows the others. */
   static async up(): Promise<DockerLab> {
@@ -61,13 +61,6 @@ export class DockerLab {
     await compose(['down', '--volumes', '--remove-orphans', '--timeout', '2']);
   }
 
-  /** Ends the probes of this object; the lab itself stays up. */
-  async close(): Promise<void> {
-    const probes = [...this.#probes.values()];
-    this.#probes.clear();
-    await Promise.allSettled(probes.map((probe) => probe.close()));
-  }
-
   /** Runs a program in `host1`, in the container `host1/c1` behind it, or in `etcd`, and waits for its end. */
   exec(place: string, argv: readonly string[], options?: ExecOptions): Promise<ExecResult> {
     return docker(inPlace(place, argv), options);
@@ -78,29 +71,14 @@ export class DockerLab {
     return spawn('docker', inPlace(place, argv, terminal ? ['--interactive', '--tty'] : ['--interactive']), options);
   }
 
-  /** The probe of a place; started when it is first asked for, and again after it was lost with its host. */
-  probe(place: string): Probe {
-    let probe = this.#probes.get(place);
-    if (probe === undefined) {
-      const child = this.spawn(place, ['node', probeProgram], { stdio: 'pipe' });
-      child.once('close', () => this.#probes.delete(place));
-      probe = new Probe(place, child);
-      this.#probes.set(place, probe);
-    }
-    return probe;
+  protected startProbe(place: string): ChildProcess {
+    return this.spawn(place, ['node', probeProgram], { stdio: 'pipe' });
   }
 
-  /** Checks every ordered pair of the containers behind the hosts, as `tweed lab test` does. */
-  async test(settings: MatrixSettings = {}): Promise<MatrixResult> {
-    const places: MatrixPlace[] = [];
+  protected async *layout() {
     for (const host of this.hosts) {
-      const subnet = await this.subnet(host);
-      for (const [index, name] of (await this.containers(host)).entries()) {
-        const place = `${host}/${name}`;
-        places.push({ name: place, address: containerAddress(subnet, index + 1), probe: this.probe(place) });
-      }
+      yield { host, subnet: await this.subnet(host), containers: await this.containers(host) };
     }
-    return runMatrix(places, settings);
   }
 
   /** The names of the containers behind a host, in the order of their addresses. */
@@ -116,7 +94,7 @@ export class DockerLab {
   /** What the daemon of a host says of itself; null when none answers. */
   async status(host: string): Promise<DaemonStatus | null> {
     const { status, stdout } = await this.exec(host, ['tweed', 'status', '--json'], { tolerate: true });
-    return status === 0 ? (JSON.parse(stdout) as DaemonStatus) : null;
+    return status === 0 ? (parseJson(stdout, PROGRAM_LIMITS) as DaemonStatus) : null;
   }
 
   /** Waits until the daemon of every host is ready and knows all the other hosts. */

@@ -1,6 +1,7 @@
 /** The program that runs inside a place of the lab and makes traffic for it. See protocol.ts. */
 import { createInterface } from 'node:readline';
 import { messageOf } from '../../base/errors.js';
+import { PROGRAM_LIMITS, parseJson } from '../../base/json.js';
 import type { RequestLine, RequestName, Requests } from './protocol.js';
 import { startServers } from './servers.js';
 import { DatagramStream, KeptConnection } from './streams.js';
@@ -45,7 +46,7 @@ const handlers: {
 };
 
 async function answer(line: string): Promise<void> {
-  const request = JSON.parse(line) as RequestLine;
+  const request = parseJson(line, PROGRAM_LIMITS) as RequestLine;
   const handler = handlers[request.name] as (args: unknown) => Promise<unknown>;
   try {
     reply({ id: request.id, answer: await handler(request.arguments) });

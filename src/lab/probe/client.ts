@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { PROGRAM_LIMITS, parseJson } from '../../base/json.js';
 import { packageFile } from '../../base/package.js';
 import { LabError } from '../errors.js';
 import type { AnswerLine, Ports, RequestLine, RequestName, Requests } from './protocol.js';
@@ -62,7 +63,7 @@ export class Probe {
   }
 
   #take(line: string): void {
-    const message = JSON.parse(line) as AnswerLine;
+    const message = parseJson(line, PROGRAM_LIMITS) as AnswerLine;
     const waiting = this.#waiting.get(message.id);
     this.#waiting.delete(message.id);
     if ('error' in message) {

@@ -6,6 +6,7 @@ import { connect } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { formatIpv4 } from '../../base/ipv4.js';
+import { parseJson } from '../../base/json.js';
 import type { ExchangeResult, PingResult, TransferResult } from './protocol.js';
 import { echoHeaderLength, wantsHash } from './servers.js';
 
@@ -43,7 +44,7 @@ export async function transfer(address: string, port: number, bytes: number, tim
   const answer = collect(socket);
   const source = Readable.from(randomChunks(bytes, hash), { objectMode: false, highWaterMark: chunkLength });
   await pipeline(source, socket);
-  const { hash: receivedHash, seenAs } = JSON.parse(await answer) as { hash: string; seenAs: string };
+  const { hash: receivedHash, seenAs } = parseJson(await answer) as { hash: string; seenAs: string };
   socket.destroy();
   return { sentHash: hash.digest('hex'), receivedHash, bytes, milliseconds: performance.now() - started, seenAs };
 }

@@ -1,12 +1,13 @@
 import { backendKind, checkBackendConfig } from '../../backend/select.js';
 import { messageOf } from '../../base/errors.js';
-import { parsePrefix } from '../../base/ipv4.js';
+import { formatPrefix, parsePrefix } from '../../base/ipv4.js';
+import { printable } from '../../base/printable.js';
 import type { DaemonOptions } from '../../daemon/options.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { findUnderlay, type Underlay, type UnderlayOptions } from '../../routes/underlay.js';
 import type { BackendConfig, NetworkConfig } from '../../subnet/network-config/config.js';
-import { fetchStatus } from '../status-client.js';
-import { type Check, type Finding, fail, ok, runChecks, warn } from './finding.js';
+import { fetchStatuses } from '../status-client.js';
+import { type Checks, type Finding, fail, ok, runChecks, warn } from './finding.js';
 import { hostChecks } from './host-checks.js';
 import { type DoctorQuestion, gatherHostFacts } from './host-facts.js';
 import { gatherRegistryFacts, registryChecks } from './registry-checks.js';
@@ -17,33 +18,31 @@ interface DaemonFacts {
   readonly underlay: Underlay | string;
 }
 
-const daemonChecks: readonly Check<DaemonFacts>[] = [
-  {
-    id: 'daemon',
-    evaluate: ({ status }) => {
-      if (status === null) return warn('no daemon answers here', 'systemctl start tweed, or tweed run');
-      if (status.ready) return ok(`the daemon (process ${status.process}) is ready: ${status.detail}`);
-      return warn(`the daemon (process ${status.process}) is not ready: ${status.detail}`, 'journalctl -u tweed');
-    },
+const daemonChecks: Checks<DaemonFacts> = {
+  daemon: ({ status }) => {
+    if (status === null) return warn('no daemon answers here', 'systemctl start tweed, or tweed run');
+    if (status.ready) return ok(`the daemon (process ${status.process}) is ready: ${status.detail}`);
+    return warn(`the daemon (process ${status.process}) is not ready: ${status.detail}`, 'journalctl -u tweed');
   },
-  {
-    id: 'underlay',
-    evaluate: ({ underlay }) =>
-      typeof underlay === 'string'
-        ? fail(underlay, 'ip address; then name an interface with -iface')
-        : ok(`packets between hosts go by ${underlay.name}, MTU ${underlay.mtu}`),
-  },
-];
+  'daemon-warnings': ({ status }) => (status?.warnings ?? []).map((warning) => warn(warning, 'tweed status')),
+  underlay: ({ underlay }) =>
+    typeof underlay === 'string'
+      ? fail(underlay, 'ip address; then name an interface with -iface')
+      : ok(`packets between hosts go by ${underlay.name}, MTU ${underlay.mtu}`),
+};
 
 /** Looks at this host, at its daemon if one runs, and at the registry. Changes nothing. */
 export async function examineHost(
   options: Pick<DaemonOptions, 'registry' | 'underlay' | 'udp' | 'runDirectory'>,
 ): Promise<readonly Finding[]> {
-  const [status, underlay, registry] = await Promise.all([
-    fetchStatus(options.runDirectory).catch(() => null),
+  const [daemons, underlay, registry] = await Promise.all([
+    fetchStatuses(options.runDirectory),
     underlayOrReason(options.underlay),
     gatherRegistryFacts(options.registry),
   ]);
+  const network = registry.config === null ? null : formatPrefix(registry.config.network);
+  // One alone may serve a network that was another's in the registry until now.
+  const status = daemons.find((one) => one.network === network) ?? (daemons.length === 1 ? daemons[0] : null) ?? null;
   const host = await gatherHostFacts(question(options.udp, status, underlay, registry.config));
   return [
     ...runChecks(daemonChecks, { status, underlay }),
@@ -101,8 +100,8 @@ const marks = { ok: 'ok   ', warn: 'warn ', fail: 'FAIL ' } as const;
 /** One line for each finding, and the command that mends it below. */
 export function renderFindings(findings: readonly Finding[]): string {
   const lines = findings.flatMap(({ id, level, text, fix }) => [
-    `${marks[level]} ${id}: ${text}`,
-    ...(fix === '' ? [] : [`        mend it: ${fix}`]),
+    `${marks[level]} ${id}: ${printable(text)}`,
+    ...(fix === '' ? [] : [`        mend it: ${printable(fix)}`]),
   ]);
   const count = (level: Finding['level']) => findings.filter((finding) => finding.level === level).length;
   return `${lines.join('\n')}\n${count('fail')} failures, ${count('warn')} warnings, ${count('ok')} in order\n`;

@@ -9,28 +9,20 @@ export interface Finding {
   readonly fix: string;
 }
 
-/** A question about facts that were gathered before. Every room can add checks over facts of its own. */
-export interface Check<Facts> {
-  readonly id: string;
-  /** Null: the question does not arise here. */
-  evaluate(facts: Facts): Omit<Finding, 'id'> | readonly Omit<Finding, 'id'>[] | null;
+export type Judgement = Omit<Finding, 'id'>;
+
+/** Answers a question from facts that were gathered before; null when the question does not arise here. */
+export type Judge<Facts> = (facts: Facts) => Judgement | readonly Judgement[] | null;
+
+/** By id, in the order in which they are shown. */
+export type Checks<Facts> = Readonly<Record<string, Judge<Facts>>>;
+
+export function runChecks<Facts>(checks: Checks<Facts>, facts: Facts): readonly Finding[] {
+  return Object.entries(checks).flatMap(([id, judge]) =>
+    [judge(facts) ?? []].flat().map((judgement) => ({ id, ...judgement })),
+  );
 }
 
-export function runChecks<Facts>(checks: readonly Check<Facts>[], facts: Facts): readonly Finding[] {
-  return checks.flatMap(({ id, evaluate }) => {
-    const findings = evaluate(facts) ?? [];
-    return [findings].flat().map((finding) => ({ id, ...finding }));
-  });
-}
-
-export function ok(text: string): Omit<Finding, 'id'> {
-  return { level: 'ok', text, fix: '' };
-}
-
-export function warn(text: string, fix: string): Omit<Finding, 'id'> {
-  return { level: 'warn', text, fix };
-}
-
-export function fail(text: string, fix: string): Omit<Finding, 'id'> {
-  return { level: 'fail', text, fix };
-}
+export const ok = (text: string): Judgement => ({ level: 'ok', text, fix: '' });
+export const warn = (text: string, fix: string): Judgement => ({ level: 'warn', text, fix });
+export const fail = (text: string, fix: string): Judgement => ({ level: 'fail', text, fix });

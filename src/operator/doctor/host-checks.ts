@@ -1,6 +1,6 @@
 /**
  * What `tweed doctor` asks of a host. Checks are data: each judges facts that host-facts.ts gathered, so every
- * judgement is tested without a host, and other rooms add theirs (etcd, clock) as lists of their own.
+ * judgement is tested without a host, and other rooms add theirs (etcd, clock) as tables of their own.
  */
 
 import { isFlannelVxlan } from '../../backend/kernel/former-life.js';
@@ -8,120 +8,117 @@ import { contains, formatIpv4, formatPrefix, overlaps, type Prefix, parsePrefix 
 import { quirksOf } from '../../linux/kernel-quirks.js';
 import type { LinkState } from '../../routes/links.js';
 import type { InstalledRoute } from '../../routes/route-table.js';
-import { type Check, type Finding, fail, ok, warn } from './finding.js';
+import { removalOf } from '../../tun/present.js';
+import { type Checks, fail, type Judge, type Judgement, ok, warn } from './finding.js';
 import { firewallForward, firewallInput, iptablesVariants } from './firewall-checks.js';
 import type { HostFacts } from './host-facts.js';
 
 /** include/uapi/linux/capability.h */
 const CAP_NET_ADMIN = 12n;
 
-const tunDevice: Check<HostFacts> = {
-  id: 'tun-device',
-  evaluate: ({ question, tun }) => {
-    if (question.backend.type !== 'udp') return null;
-    switch (tun) {
-      case 'open':
-        return ok('/dev/net/tun can be opened');
-      case 'missing':
-        return fail(
-          '/dev/net/tun does not exist (in a container, pass the device in: --device /dev/net/tun)',
-          'modprobe tun && mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200',
-        );
-      case 'denied':
-        return fail('/dev/net/tun may not be opened by this user or container', 'chmod 666 /dev/net/tun');
-      case 'broken':
-        return fail('/dev/net/tun exists, but the kernel has no TUN driver behind it', 'modprobe tun');
-    }
-  },
+const tunDevice: Judge<HostFacts> = ({ question, tun }) => {
+  if (question.backend.type !== 'udp') return null;
+  switch (tun) {
+    case 'open':
+      return ok('/dev/net/tun can be opened');
+    case 'missing':
+      return fail(
+        '/dev/net/tun does not exist (in a container, pass the device in: --device /dev/net/tun)',
+        'modprobe tun && mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200',
+      );
+    case 'denied':
+      return fail('/dev/net/tun may not be opened by this user or container', 'chmod 666 /dev/net/tun');
+    case 'broken':
+      return fail('/dev/net/tun exists, but the kernel has no TUN driver behind it', 'modprobe tun');
+  }
 };
 
-const capability: Check<HostFacts> = {
-  id: 'capability-net-admin',
-  evaluate: ({ capabilities }) =>
-    ((capabilities >> CAP_NET_ADMIN) & 1n) === 1n
-      ? ok('CAP_NET_ADMIN is there')
-      : fail(
-          'CAP_NET_ADMIN is missing: no device, address, route or rule can be made',
-          'sudo tweed doctor (a service needs AmbientCapabilities=CAP_NET_ADMIN, a container --cap-add NET_ADMIN)',
-        ),
+/** A device that is there already is the running daemon's, or it must be one that can be taken over. */
+const overlayDevice: Judge<HostFacts> = ({ question, present }) => {
+  const { backend, device, daemonPid } = question;
+  if (backend.type !== 'udp') return null;
+  if (present === 'none') return ok(`nothing else is called ${device}`);
+  if (present === 'left over') return ok(`${device} was left without a process; the daemon will take it over`);
+  if (present === 'held') {
+    return daemonPid === null
+      ? fail(`another process holds ${device}`, 'stop the daemon (tweed or flanneld) that it belongs to')
+      : ok(`${device} is held by a process, as it is while the daemon runs`);
+  }
+  return fail(`${device} exists, and is no TUN device that could be used (${present})`, removalOf(device, present));
 };
 
-const udpPort: Check<HostFacts> = {
-  id: 'udp-port',
-  evaluate: ({ question, portHolders }) => {
-    const { backend, port, underlay, daemonPid } = question;
-    if (port === null) return null;
-    if (portHolders === null)
-      return warn('ss is not installed, so who holds the port is unknown', 'apt-get install iproute2');
-    const own = underlay === null ? null : formatIpv4(underlay.address);
-    const wildcards = ['0.0.0.0', '*', '::'];
-    const rival = portHolders.find(({ address, pid }) => {
-      // A VXLAN device listens on all addresses, and is a holder without a process itself.
-      if (backend.type === 'vxlan') return pid !== null && pid !== daemonPid;
-      return (own === null || address === own || wildcards.includes(address)) && (pid === null || pid !== daemonPid);
-    });
-    const users = backend.type === 'vxlan' ? 'the kernel' : daemonPid === null ? '' : 'the daemon';
-    if (rival === undefined) return ok(`UDP port ${port} is free${users === '' ? '' : ` or held by ${users}`}`);
-    const holder = rival.pid === null ? 'the kernel or a hidden process' : `${rival.program} (process ${rival.pid})`;
-    return fail(
-      `UDP port ${port} is held by ${holder} on ${rival.address}`,
-      rival.pid === null ? `ss -lunp 'sport = :${port}'` : `kill ${rival.pid} (or stop the service it belongs to)`,
-    );
-  },
+const capability: Judge<HostFacts> = ({ capabilities }) =>
+  ((capabilities >> CAP_NET_ADMIN) & 1n) === 1n
+    ? ok('CAP_NET_ADMIN is there')
+    : fail(
+        'CAP_NET_ADMIN is missing: no device, address, route or rule can be made',
+        'sudo tweed doctor (a service needs AmbientCapabilities=CAP_NET_ADMIN, a container --cap-add NET_ADMIN)',
+      );
+
+const udpPort: Judge<HostFacts> = ({ question, portHolders }) => {
+  const { backend, port, underlay, daemonPid } = question;
+  if (port === null) return null;
+  if (portHolders === null)
+    return warn('ss is not installed, so who holds the port is unknown', 'apt-get install iproute2');
+  const own = underlay === null ? null : formatIpv4(underlay.address);
+  const wildcards = ['0.0.0.0', '*', '::'];
+  const rival = portHolders.find(({ address, pid }) => {
+    // A VXLAN device listens on all addresses, and is a holder without a process itself.
+    if (backend.type === 'vxlan') return pid !== null && pid !== daemonPid;
+    return (own === null || address === own || wildcards.includes(address)) && (pid === null || pid !== daemonPid);
+  });
+  const users = backend.type === 'vxlan' ? 'the kernel' : daemonPid === null ? '' : 'the daemon';
+  if (rival === undefined) return ok(`UDP port ${port} is free${users === '' ? '' : ` or held by ${users}`}`);
+  const holder = rival.pid === null ? 'the kernel or a hidden process' : `${rival.program} (process ${rival.pid})`;
+  return fail(
+    `UDP port ${port} is held by ${holder} on ${rival.address}`,
+    rival.pid === null ? `ss -lunp 'sport = :${port}'` : `kill ${rival.pid} (or stop the service it belongs to)`,
+  );
 };
 
-const forwarding: Check<HostFacts> = {
-  id: 'ip-forward',
-  evaluate: ({ sysctls }) =>
-    sysctls['net/ipv4/ip_forward'] === '1'
-      ? ok('the host forwards IPv4 packets')
-      : fail('the host does not forward IPv4 packets: containers reach nothing', 'sysctl -w net.ipv4.ip_forward=1'),
-};
+const forwarding: Judge<HostFacts> = ({ sysctls }) =>
+  sysctls['net/ipv4/ip_forward'] === '1'
+    ? ok('the host forwards IPv4 packets')
+    : fail('the host does not forward IPv4 packets: containers reach nothing', 'sysctl -w net.ipv4.ip_forward=1');
 
 /** The kernel takes the larger of the settings for all and for the device; 1 is strict, 2 loose (ip-sysctl). */
-const reversePath: Check<HostFacts> = {
-  id: 'rp-filter',
-  evaluate: ({ question, sysctls }) => {
-    const setting = (name: string) => sysctls[`net/ipv4/conf/${name}/rp_filter`] ?? null;
-    const { device } = question;
-    const effective = Math.max(Number(setting('all')), Number(setting(device) ?? setting('default')));
-    return effective === 1
-      ? warn(
-          `reverse path filtering is strict on ${device}: packets whose way back leads elsewhere are dropped silently`,
-          `sysctl -w net.ipv4.conf.${device}.rp_filter=2`,
-        )
-      : ok(`reverse path filtering on ${device} is ${effective === 0 ? 'off' : 'loose'}`);
-  },
+const reversePath: Judge<HostFacts> = ({ question, sysctls }) => {
+  const setting = (name: string) => sysctls[`net/ipv4/conf/${name}/rp_filter`] ?? null;
+  const { device } = question;
+  const effective = Math.max(Number(setting('all')), Number(setting(device) ?? setting('default')));
+  return effective === 1
+    ? warn(
+        `reverse path filtering is strict on ${device}: packets whose way back leads elsewhere are dropped silently`,
+        `sysctl -w net.ipv4.conf.${device}.rp_filter=2`,
+      )
+    : ok(`reverse path filtering on ${device} is ${effective === 0 ? 'off' : 'loose'}`);
 };
 
 /** What is advised never takes an address or a route from the host that the operator may be connected by. */
-const overlap: Check<HostFacts> = {
-  id: 'overlapping-networks',
-  evaluate: ({ question, links, routes }) => {
-    const { network, underlay } = question;
-    if (network === null) return null;
-    const text = formatPrefix(network);
-    const elsewhere = `tweed network set '${freeConfiguration(question, links, routes)}' (a network that holds no host; then restart tweed on every host)`;
-    const findings: Omit<Finding, 'id'>[] = [];
-    for (const { link, address } of clashingAddresses(links, question, network)) {
-      const danger =
-        link.name === underlay?.name
-          ? ': hosts of that network beyond the link, such as the registry or a gateway, are cut off as soon as tweed runs'
-          : '';
-      const what = `the overlay's network ${text} overlaps the address ${formatPrefix(address)} of ${link.name}`;
-      findings.push(fail(`${what}${danger}`, elsewhere));
-    }
-    for (const { destination, device, type } of clashingRoutes(routes, links, question, network)) {
-      const what = `the overlay's network ${text} overlaps the route ${formatPrefix(destination)}`;
-      // One that leads nowhere can go; behind any other somebody may be.
-      findings.push(
-        device === ''
-          ? fail(`${what} ${type}`, `ip route del ${type} ${formatPrefix(destination)}`)
-          : fail(`${what} dev ${device}`, elsewhere),
-      );
-    }
-    return findings.length > 0 ? findings : ok(`nothing on this host overlaps ${text}`);
-  },
+const overlap: Judge<HostFacts> = ({ question, links, routes }) => {
+  const { network, underlay } = question;
+  if (network === null) return null;
+  const text = formatPrefix(network);
+  const elsewhere = `tweed network set '${freeConfiguration(question, links, routes)}' (a network that holds no host; then restart tweed on every host)`;
+  const findings: Judgement[] = [];
+  for (const { link, address } of clashingAddresses(links, question, network)) {
+    const danger =
+      link.name === underlay?.name
+        ? ': hosts of that network beyond the link, such as the registry or a gateway, are cut off as soon as tweed runs'
+        : '';
+    const what = `the overlay's network ${text} overlaps the address ${formatPrefix(address)} of ${link.name}`;
+    findings.push(fail(`${what}${danger}`, elsewhere));
+  }
+  for (const { destination, device, type } of clashingRoutes(routes, links, question, network)) {
+    const what = `the overlay's network ${text} overlaps the route ${formatPrefix(destination)}`;
+    // One that leads nowhere can go; behind any other somebody may be.
+    findings.push(
+      device === ''
+        ? fail(`${what} ${type}`, `ip route del ${type} ${formatPrefix(destination)}`)
+        : fail(`${what} dev ${device}`, elsewhere),
+    );
+  }
+  return findings.length > 0 ? findings : ok(`nothing on this host overlaps ${text}`);
 };
 
 /** Private networks (RFC 1918, RFC 6598) of which hardly all are in use on one host. */
@@ -179,116 +176,113 @@ function inside(inner: Prefix, outer: Prefix): boolean {
   return inner.length >= outer.length && contains(outer, inner.address);
 }
 
-const mtu: Check<HostFacts> = {
-  id: 'mtu',
-  evaluate: ({ question, links }) => {
-    const { device, underlay, subnet } = question;
-    const { overhead } = question.backend;
-    const findings: Omit<Finding, 'id'>[] = [];
-    const own = links.find(({ name }) => name === device);
-    const fits = underlay === null ? null : underlay.mtu - overhead;
-    if (own !== undefined && underlay !== null && fits !== null && own.mtu > fits) {
-      findings.push(
-        fail(
-          `${device} has MTU ${own.mtu}, but only ${fits} fit through ${underlay.name} (${underlay.mtu} − ${overhead})`,
-          `ip link set dev ${device} mtu ${fits}`,
-        ),
-      );
-    }
-    const limit = own?.mtu ?? fits;
-    if (limit === null) return findings;
-    for (const { name, kind, mtu: size, addresses } of links) {
-      const forContainers =
-        kind === 'bridge' && (subnet === null ? false : addresses.some(({ address }) => contains(subnet, address)));
-      if (!forContainers || size <= limit) continue;
-      findings.push(
-        warn(
-          `the container bridge ${name} has MTU ${size}, the overlay ${limit}: large packets need path MTU discovery`,
-          `ip link set dev ${name} mtu ${limit} (lasting, for Docker: "mtu": ${limit} in /etc/docker/daemon.json)`,
-        ),
-      );
-    }
-    return findings.length > 0 ? findings : ok(`packets of ${limit} bytes fit everywhere`);
-  },
+const mtu: Judge<HostFacts> = ({ question, links }) => {
+  const { device, underlay, subnet } = question;
+  const { overhead } = question.backend;
+  const findings: Judgement[] = [];
+  const own = links.find(({ name }) => name === device);
+  const fits = underlay === null ? null : underlay.mtu - overhead;
+  if (own !== undefined && underlay !== null && fits !== null && own.mtu > fits) {
+    findings.push(
+      fail(
+        `${device} has MTU ${own.mtu}, but only ${fits} fit through ${underlay.name} (${underlay.mtu} − ${overhead})`,
+        `ip link set dev ${device} mtu ${fits}`,
+      ),
+    );
+  }
+  const limit = own?.mtu ?? fits;
+  if (limit === null) return findings;
+  for (const { name, kind, mtu: size, addresses } of links) {
+    const forContainers =
+      kind === 'bridge' && (subnet === null ? false : addresses.some(({ address }) => contains(subnet, address)));
+    if (!forContainers || size <= limit) continue;
+    findings.push(
+      warn(
+        `the container bridge ${name} has MTU ${size}, the overlay ${limit}: large packets need path MTU discovery`,
+        `ip link set dev ${name} mtu ${limit} (lasting, for Docker: "mtu": ${limit} in /etc/docker/daemon.json)`,
+      ),
+    );
+  }
+  return findings.length > 0 ? findings : ok(`packets of ${limit} bytes fit everywhere`);
 };
 
-const socketBuffers: Check<HostFacts> = {
-  id: 'socket-buffers',
-  evaluate: ({ question, sysctls, capabilities, initialUserNamespace }) => {
-    if (question.backend.type !== 'udp') return null;
-    const { wantedBuffer } = question;
-    const small = ['rmem_max', 'wmem_max'].filter((name) => Number(sysctls[`net/core/${name}`] ?? 0) < wantedBuffer);
-    if (small.length === 0) return ok(`socket buffers of ${wantedBuffer} bytes are allowed`);
-    // SO_RCVBUFFORCE and SO_SNDBUFFORCE, socket(7), pass the limits by.
-    if (initialUserNamespace && ((capabilities >> CAP_NET_ADMIN) & 1n) === 1n) {
-      return ok(`net.core.${small.join(' and ')} are below ${wantedBuffer} bytes, which CAP_NET_ADMIN overrides`);
-    }
-    return warn(
-      `net.core.${small.join(' and net.core.')} allow less than the ${wantedBuffer} bytes of socket buffer wanted: ` +
-        'bursts are dropped sooner',
-      small.map((name) => `sysctl -w net.core.${name}=${wantedBuffer}`).join(' && '),
-    );
-  },
+const socketBuffers: Judge<HostFacts> = ({ question, sysctls, capabilities, initialUserNamespace }) => {
+  if (question.backend.type !== 'udp') return null;
+  const { wantedBuffer } = question;
+  const small = ['rmem_max', 'wmem_max'].filter((name) => Number(sysctls[`net/core/${name}`] ?? 0) < wantedBuffer);
+  if (small.length === 0) return ok(`socket buffers of ${wantedBuffer} bytes are allowed`);
+  // SO_RCVBUFFORCE and SO_SNDBUFFORCE, socket(7), pass the limits by.
+  if (initialUserNamespace && ((capabilities >> CAP_NET_ADMIN) & 1n) === 1n) {
+    return ok(`net.core.${small.join(' and ')} are below ${wantedBuffer} bytes, which CAP_NET_ADMIN overrides`);
+  }
+  return warn(
+    `net.core.${small.join(' and net.core.')} allow less than the ${wantedBuffer} bytes of socket buffer wanted: ` +
+      'bursts are dropped sooner',
+    small.map((name) => `sysctl -w net.core.${name}=${wantedBuffer}`).join(' && '),
+  );
 };
 
 /** One wrong checksum among so many datagrams may be a bad cable; more is a network card or driver. */
 const TOLERABLE_CHECKSUMS = 1000;
 
-const checksums: Check<HostFacts> = {
-  id: 'udp-checksums',
-  evaluate: ({ question, udp: { received, checksumErrors } }) => {
-    const { backend, port, device, underlay } = question;
-    if (port === null) return null;
-    if (checksumErrors * TOLERABLE_CHECKSUMS <= received) return ok('datagrams arrive with right UDP checksums');
-    const sender = backend.type === 'vxlan' ? device : (underlay?.name ?? 'eth0');
-    return warn(
-      `${checksumErrors} datagrams came with a wrong UDP checksum and were dropped, beside ${received} good ones: ` +
-        'some network cards fail to sum tunnelled packets',
-      `ethtool -K ${sender} tx-checksum-ip-generic off (on the hosts that send)`,
-    );
-  },
+const checksums: Judge<HostFacts> = ({ question, udp: { received, checksumErrors } }) => {
+  const { backend, port, device, underlay } = question;
+  if (port === null) return null;
+  if (checksumErrors * TOLERABLE_CHECKSUMS <= received) return ok('datagrams arrive with right UDP checksums');
+  const sender = backend.type === 'vxlan' ? device : (underlay?.name ?? 'eth0');
+  // Below a virtual machine is another kernel, whose release its own does not tell.
+  const [cause, cure] =
+    backend.type === 'udp'
+      ? [
+          ', and Linux 7.0 to 7.1.4 breaks segmented sends, also those of virtual machines on it',
+          ', or tweed run --udp-gso=off',
+        ]
+      : ['', ''];
+  return warn(
+    `${checksumErrors} datagrams came with a wrong UDP checksum and were dropped, beside ${received} good ones: ` +
+      `some network cards fail to sum tunnelled packets${cause}`,
+    `ethtool -K ${sender} tx-checksum-ip-generic off${cure} (on the hosts that send)`,
+  );
 };
 
-const kernel: Check<HostFacts> = {
-  id: 'kernel',
-  evaluate: ({ question, kernelRelease }) => {
-    if (question.backend.type !== 'udp') return null;
-    const troubles = quirksOf(kernelRelease).filter(({ advice }) => advice !== '');
-    if (troubles.length === 0) return ok(`kernel ${kernelRelease} has no known bug that matters here`);
-    return troubles.map(({ why, follows, advice, ranges }) => {
-      const ends = ranges.map(({ until }) => until.join('.')).join(', ');
-      return warn(`kernel ${kernelRelease} ${why}; ${follows}`, `${advice} (mended in ${ends})`);
-    });
-  },
+const kernel: Judge<HostFacts> = ({ question, kernelRelease }) => {
+  if (question.backend.type !== 'udp') return null;
+  const quirks = quirksOf(kernelRelease);
+  const troubles = quirks.filter(({ advice }) => advice !== '');
+  if (troubles.length === 0) {
+    const limits = quirks.map(({ why, follows }) => `; it ${why}: ${follows}`).join('');
+    return ok(`kernel ${kernelRelease} has no known bug that matters here${limits}`);
+  }
+  return troubles.map(({ why, follows, advice, ranges }) => {
+    const ends = ranges.map(({ until }) => until.join('.')).join(', ');
+    return warn(`kernel ${kernelRelease} ${why}; ${follows}`, `${advice} (mended in ${ends})`);
+  });
 };
 
-const bridgeNetfilter: Check<HostFacts> = {
-  id: 'bridge-netfilter',
-  evaluate: ({ question, sysctls }) => {
-    if (question.rulesMode === 'nftables') return null;
-    return sysctls['net/bridge/bridge-nf-call-iptables'] === '1'
-      ? ok('iptables sees packets between containers on one bridge')
-      : warn(
-          'iptables does not see packets between containers on one bridge; Kubernetes services need that, tweed does not',
-          'modprobe br_netfilter && sysctl -w net.bridge.bridge-nf-call-iptables=1',
-        );
-  },
+const bridgeNetfilter: Judge<HostFacts> = ({ question, sysctls }) => {
+  if (question.rulesMode === 'nftables') return null;
+  return sysctls['net/bridge/bridge-nf-call-iptables'] === '1'
+    ? ok('iptables sees packets between containers on one bridge')
+    : warn(
+        'iptables does not see packets between containers on one bridge; Kubernetes services need that, tweed does not',
+        'modprobe br_netfilter && sysctl -w net.bridge.bridge-nf-call-iptables=1',
+      );
 };
 
-/** In the order in which they are shown. */
-export const hostChecks: readonly Check<HostFacts>[] = [
+export const hostChecks: Checks<HostFacts> = {
   kernel,
-  capability,
-  tunDevice,
-  udpPort,
-  forwarding,
-  reversePath,
-  iptablesVariants,
-  firewallInput,
-  firewallForward,
-  bridgeNetfilter,
-  overlap,
+  'capability-net-admin': capability,
+  'tun-device': tunDevice,
+  'overlay-device': overlayDevice,
+  'udp-port': udpPort,
+  'ip-forward': forwarding,
+  'rp-filter': reversePath,
+  'iptables-variants': iptablesVariants,
+  'firewall-input': firewallInput,
+  'firewall-forward': firewallForward,
+  'bridge-netfilter': bridgeNetfilter,
+  'overlapping-networks': overlap,
   mtu,
-  checksums,
-  socketBuffers,
-];
+  'udp-checksums': checksums,
+  'socket-buffers': socketBuffers,
+};

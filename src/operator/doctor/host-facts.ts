@@ -1,7 +1,8 @@
-import { access, constants, open, readFile } from 'node:fs/promises';
+import { access, constants, open } from 'node:fs/promises';
 import type { BackendKind } from '../../backend/select.js';
 import { ExecError, exec } from '../../base/exec.js';
 import type { Prefix } from '../../base/ipv4.js';
+import { readTextFile } from '../../base/text-file.js';
 import { kernelRelease } from '../../linux/kernel-quirks.js';
 import { type UdpTotals, udpTotals } from '../../routes/device-statistics.js';
 import { ipTool, type Run } from '../../routes/ip.js';
@@ -11,6 +12,7 @@ import { parseSavedRules, type SavedRules } from '../../routes/rules/iptables-sa
 import { type NftablesRuleset, parseNftablesRuleset } from '../../routes/rules/nftables-ruleset.js';
 import type { RulesMode } from '../../routes/rules/traffic-rules.js';
 import type { Underlay } from '../../routes/underlay.js';
+import { type PresentDevice, presentDevice } from '../../tun/present.js';
 
 /** What the host is to run: what the facts are judged by. */
 export interface DoctorQuestion {
@@ -61,6 +63,8 @@ export interface HostFacts {
   /** iptables-nft warns that legacy tables are there too, or the other way round. */
   readonly bothIptables: boolean;
   readonly nftables: NftablesRuleset | null;
+  /** What stands under the overlay device's name. */
+  readonly present: PresentDevice;
   /** The stable release behind the kernel's name. */
   readonly kernelRelease: string;
   readonly udp: UdpTotals;
@@ -116,6 +120,7 @@ export async function gatherHostFacts(
     iptables: iptables === null ? null : parseSavedRules(iptables.stdout),
     bothIptables: /tables present, use iptables-\w+-save/.test(`${iptables?.stdout}${iptables?.stderr}`),
     nftables: nft === null ? null : parseNftablesRuleset(nft.stdout),
+    present: presentDevice(question.device),
     kernelRelease: kernelRelease(),
     udp: udpTotals(snmp ?? ''),
   };
@@ -123,7 +128,7 @@ export async function gatherHostFacts(
 
 async function readTextOrNull(path: string): Promise<string | null> {
   try {
-    return await readFile(path, 'utf8');
+    return await readTextFile(path);
   } catch {
     return null;
   }

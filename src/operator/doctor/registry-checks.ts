@@ -8,7 +8,7 @@ import { redactUrls } from '../../base/redact.js';
 import type { DaemonOptions } from '../../daemon/options.js';
 import { checkNetworkConfig, type NetworkConfig } from '../../subnet/network-config/config.js';
 import { openRegistry } from '../../subnet/open-registry.js';
-import { type Check, fail, ok, warn } from './finding.js';
+import { type Checks, fail, type Judge, ok, warn } from './finding.js';
 
 /** What the registry and its server say. */
 export interface RegistryFacts {
@@ -29,60 +29,53 @@ export interface RegistryFacts {
 /** The clocks may be this far apart: HTTP tells whole seconds, and the answer takes its time. */
 const CLOCK_TOLERANCE_MS = 5000;
 
-const reachable: Check<RegistryFacts> = {
-  id: 'registry',
-  evaluate: ({ endpoints, error, milliseconds }) =>
-    error === ''
-      ? ok(`the registry ${endpoints} answers, in ${milliseconds} ms`)
-      : fail(
-          `the registry ${endpoints} does not answer: ${error}`,
-          'systemctl status etcd (on its host), or correct -etcd-endpoints',
-        ),
+const reachable: Judge<RegistryFacts> = ({ endpoints, error, milliseconds }) =>
+  error === ''
+    ? ok(`the registry ${endpoints} answers, in ${milliseconds} ms`)
+    : fail(
+        `the registry ${endpoints} does not answer: ${error}`,
+        'systemctl status etcd (on its host), or correct -etcd-endpoints',
+      );
+
+const configuration: Judge<RegistryFacts> = ({ error, config, configProblem }) => {
+  if (error !== '') return null;
+  if (config === null)
+    return fail(configProblem, `tweed network set '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}'`);
+  try {
+    checkBackendConfig(config.backend);
+  } catch (error) {
+    return fail(messageOf(error), 'tweed network set (with the Backend corrected)');
+  }
+  return ok(`the network configuration is right, backend ${config.backend.type}`);
 };
 
-const configuration: Check<RegistryFacts> = {
-  id: 'network-config',
-  evaluate: ({ error, config, configProblem }) => {
-    if (error !== '') return null;
-    if (config === null)
-      return fail(configProblem, `tweed network set '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}'`);
-    try {
-      checkBackendConfig(config.backend);
-    } catch (error) {
-      return fail(messageOf(error), 'tweed network set (with the Backend corrected)');
-    }
-    return ok(`the network configuration is right, backend ${config.backend.type}`);
-  },
-};
-
-const leases: Check<RegistryFacts> = {
-  id: 'leases',
-  evaluate: ({ error, leases: count, unreadable }) => {
-    if (error !== '') return null;
-    if (unreadable.length === 0) return ok(`${count} leases, all readable`);
-    return warn(
-      `keys among the leases that cannot be read: ${unreadable.join(', ')}`,
-      'etcdctl del <prefix>/subnets/<key>',
-    );
-  },
+const leases: Judge<RegistryFacts> = ({ error, leases: count, unreadable }) => {
+  if (error !== '') return null;
+  if (unreadable.length === 0) return ok(`${count} leases, all readable`);
+  return warn(
+    `keys among the leases that cannot be read: ${unreadable.join(', ')}`,
+    'etcdctl del <prefix>/subnets/<key>',
+  );
 };
 
 /** Lease times are measured by the server alone; certificates and the comparing of logs are what need right clocks. */
-const clock: Check<RegistryFacts> = {
-  id: 'clock',
-  evaluate: ({ error, clockAheadMs }) => {
-    if (error !== '' || clockAheadMs === null) return null;
-    const seconds = Math.round(Math.abs(clockAheadMs) / 1000);
-    return Math.abs(clockAheadMs) <= CLOCK_TOLERANCE_MS
-      ? ok("this host's clock agrees with etcd's")
-      : warn(
-          `this host's clock is ${seconds} s ${clockAheadMs > 0 ? 'behind' : 'ahead of'} etcd's`,
-          'timedatectl set-ntp true',
-        );
-  },
+const clock: Judge<RegistryFacts> = ({ error, clockAheadMs }) => {
+  if (error !== '' || clockAheadMs === null) return null;
+  const seconds = Math.round(Math.abs(clockAheadMs) / 1000);
+  return Math.abs(clockAheadMs) <= CLOCK_TOLERANCE_MS
+    ? ok("this host's clock agrees with etcd's")
+    : warn(
+        `this host's clock is ${seconds} s ${clockAheadMs > 0 ? 'behind' : 'ahead of'} etcd's`,
+        'timedatectl set-ntp true',
+      );
 };
 
-export const registryChecks: readonly Check<RegistryFacts>[] = [reachable, configuration, leases, clock];
+export const registryChecks: Checks<RegistryFacts> = {
+  registry: reachable,
+  'network-config': configuration,
+  leases,
+  clock,
+};
 
 /** Asks the registry. Nothing is changed, nothing is judged. */
 export async function gatherRegistryFacts(options: DaemonOptions['registry']): Promise<RegistryFacts> {

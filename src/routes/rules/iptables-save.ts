@@ -91,12 +91,23 @@ export function ruleAddresses(rule: string): readonly Prefix[] {
 }
 
 /** Does this rule, or a chain that it leads to, drop or reject whatever comes to it? */
-export function refusesEverything(rule: string, table: SavedTable, depth = 0): boolean {
+export function refusesEverything(rule: string, table: SavedTable): boolean {
+  return refuses(rule, table, new Map(), 0);
+}
+
+/** @param known of each chain that was looked at; those that are being looked at count as harmless */
+function refuses(rule: string, table: SavedTable, known: Map<string, boolean>, depth: number): boolean {
   const target = unconditionalTarget(rule);
-  if (target === null || depth > 16) return false;
+  if (target === null || depth > 100) return false;
   if (target === 'DROP' || target === 'REJECT') return true;
+  const before = known.get(target);
+  if (before !== undefined) return before;
+  known.set(target, false);
   for (const inner of table.rules.get(target) ?? []) {
-    if (refusesEverything(inner, table, depth + 1)) return true;
+    if (refuses(inner, table, known, depth + 1)) {
+      known.set(target, true);
+      return true;
+    }
     const verdict = unconditionalTarget(inner);
     if (verdict === 'ACCEPT' || verdict === 'RETURN') return false;
   }

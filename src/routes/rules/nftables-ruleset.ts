@@ -1,5 +1,7 @@
 /** The firewall part of `nft -j list ruleset`, as far as doctor judges it. */
 
+import { isObject, nftObjects } from './nftables-json.js';
+
 export interface NftablesBaseChain {
   readonly family: string;
   readonly table: string;
@@ -9,7 +11,7 @@ export interface NftablesBaseChain {
   readonly closed: boolean;
 }
 
-/** A rule that accepts, with what it names. */
+/** A rule that accepts, or leads to a chain that accepts whatever comes to it, with what it names. */
 export interface NftablesAcceptance {
   readonly family: string;
   readonly table: string;
@@ -34,8 +36,10 @@ interface RuleJson {
 }
 
 export function parseNftablesRuleset(text: string): NftablesRuleset {
-  const { nftables } = JSON.parse(text) as { nftables: readonly { chain?: Json; rule?: RuleJson }[] };
-  const rules = nftables.flatMap(({ rule }) => (rule === undefined ? [] : [rule]));
+  const nftables = nftObjects<{ chain?: Json; rule?: RuleJson }>(text);
+  const rules = nftables.flatMap(({ rule }) =>
+    rule === undefined ? [] : [{ ...rule, expr: rule.expr.map(expression) }],
+  );
   const baseChains = nftables.flatMap(({ chain }) => {
     if (chain?.hook === undefined) return [];
     const { family, table, name, hook } = chain as { family: string; table: string; name: string; hook: string };
@@ -44,10 +48,27 @@ export function parseNftablesRuleset(text: string): NftablesRuleset {
       last?.expr.some((part) => 'drop' in part || 'reject' in part) && !last.expr.some((part) => 'match' in part);
     return [{ family, table, name, hook, closed: chain.policy === 'drop' || refuses === true }];
   });
-  const acceptances = rules
-    .filter(({ expr }) => expr.some((part) => 'accept' in part))
-    .map(({ family, table, expr }) => ({ family, table, ...named(expr) }));
+  const acceptsAll = ({ family, table }: RuleJson, chain: string) =>
+    rules.some(
+      (rule) =>
+        rule.family === family &&
+        rule.table === table &&
+        rule.chain === chain &&
+        rule.expr.some((part) => 'accept' in part) &&
+        !rule.expr.some((part) => 'match' in part),
+    );
+  const accepts = (rule: RuleJson) =>
+    rule.expr.some((part) => {
+      const { target } = (part.goto ?? part.jump ?? {}) as { target?: string };
+      return 'accept' in part || (target !== undefined && acceptsAll(rule, target));
+    });
+  const acceptances = rules.filter(accepts).map(({ family, table, expr }) => ({ family, table, ...named(expr) }));
   return { baseChains, acceptances };
+}
+
+/** nft prints what it cannot show as a plain text: it may match on anything. */
+function expression(part: unknown): Json {
+  return isObject(part) ? part : { match: {} };
 }
 
 function named(expressions: readonly Json[]): Pick<NftablesAcceptance, 'protocol' | 'ports' | 'addresses'> {
@@ -70,14 +91,14 @@ function named(expressions: readonly Json[]): Pick<NftablesAcceptance, 'protocol
 
 /** One value, or the members of a set. */
 function values(right: unknown): readonly unknown[] {
-  const set = (right as { set?: readonly unknown[] } | null)?.set;
-  return set ?? [right];
+  const set = isObject(right) ? right.set : undefined;
+  return Array.isArray(set) ? set : [right];
 }
 
 function portRange(value: unknown): readonly (readonly [number, number])[] {
   if (typeof value === 'number') return [[value, value]];
-  const range = (value as { range?: readonly [number, number] } | null)?.range;
-  return range === undefined ? [] : [range];
+  const range = isObject(value) ? value.range : undefined;
+  return Array.isArray(range) && range.length === 2 ? [range as unknown as readonly [number, number]] : [];
 }
 
 function prefixText(value: unknown): readonly string[] {

@@ -1,6 +1,7 @@
 import { ExecError, exec } from '../../base/exec.js';
 import { formatIpv4, formatPrefix, type Prefix, parseIpv4 } from '../../base/ipv4.js';
 import type { Run } from '../ip.js';
+import { nftObjects } from './nftables-json.js';
 import {
   type AddressMatch,
   belongsTo,
@@ -93,9 +94,8 @@ interface ListedObject {
 
 /** Reads the output of `nft -j list table`. */
 export function parseNftablesTable(json: string): ReadonlyMap<string, ListedChain> {
-  const { nftables } = JSON.parse(json) as { nftables: readonly ListedObject[] };
   const chains = new Map<string, ListedChain & { rules: ListedRule[] }>();
-  for (const { chain, rule } of nftables) {
+  for (const { chain, rule } of nftObjects<ListedObject>(json)) {
     if (chain !== undefined) {
       const { name, type, hook, prio, policy } = chain;
       const base = { ...(type && { type }), ...(hook && { hook }), ...(policy && { policy }) };

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
-import { mkdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeDirectory } from '../../base/atomic-file.js';
 import { messageOf, TweedError } from '../../base/errors.js';
 import type { Prefix } from '../../base/ipv4.js';
+import { parseJson } from '../../base/json.js';
 import type { Logger } from '../../base/log.js';
 import {
   CompactedError,
@@ -78,7 +80,7 @@ export class DirectoryRegistry implements Registry {
 
   setConfig(json: string, expected: string | null): Promise<void> {
     return this.#guard(async () => {
-      await mkdir(this.#subnets, { recursive: true });
+      await makeDirectory(this.#subnets);
       for (;;) {
         const present = await readGeneration(this.#directory, CONFIG);
         if (expected !== null && digest(present?.text ?? null) !== expected) throw new ConfigChangedError();
@@ -189,7 +191,7 @@ export class DirectoryRegistry implements Registry {
   /** The directory itself must exist: where it does not, something is not mounted, and nobody's leases are gone. */
   async #prepare(): Promise<void> {
     await stat(this.#directory);
-    await mkdir(this.#subnets, { recursive: true });
+    await makeDirectory(this.#subnets);
   }
 
   async #scan(): Promise<Map<string, Seen>> {
@@ -274,7 +276,7 @@ function fileText(attributes: LeaseAttributes, expiresAt: number | null): string
 /** Null for a reservation, and for what cannot be read: a broken file does not go away by itself. */
 function expiryOf(text: string): number | null {
   try {
-    const value: unknown = JSON.parse(text);
+    const value = parseJson(text);
     const stamp =
       typeof value === 'object' && value !== null ? (value as Record<string, unknown>).ExpiresAt : undefined;
     const time = typeof stamp === 'string' ? Date.parse(stamp) : Number.NaN;

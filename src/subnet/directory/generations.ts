@@ -1,6 +1,7 @@
-import { readdir, readFile, stat, unlink } from 'node:fs/promises';
+import { readdir, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createFile } from '../../base/atomic-file.js';
+import { readTextFile } from '../../base/text-file.js';
 
 /**
  * Compare-and-swap on plain files, without locks, for several processes on one directory.
@@ -85,7 +86,7 @@ async function readPresent(directory: string, name: string, numbers: readonly nu
       const [byHand, byUs] = await Promise.all([stat(path(0)), stat(path(number))]);
       if (byHand.mtimeMs > byUs.mtimeMs) source = 0;
     }
-    const text = await readFile(path(source), 'utf8');
+    const text = await readTextFile(path(source));
     return { name, number, text: text === TOMBSTONE ? null : text };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;

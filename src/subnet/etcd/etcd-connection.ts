@@ -8,7 +8,16 @@ import {
 import { messageOf, TweedError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import { RegistryDeniedError, RegistryError } from '../errors.js';
-import { type Credentials, type EtcdClients, EtcdEndpoint, isTransient, type WatchStream } from './etcd-endpoint.js';
+import {
+  type Credentials,
+  type EtcdClients,
+  EtcdEndpoint,
+  isOutOfResources,
+  isTransient,
+  type WatchStream,
+} from './etcd-endpoint.js';
+import { grpcLogsTo } from './grpc-log.js';
+import { systemAuthorities } from './system-authorities.js';
 
 /** How to reach an etcd cluster. */
 export interface EtcdOptions {
@@ -40,6 +49,7 @@ export class EtcdConnection {
   constructor(options: EtcdOptions, log: Logger) {
     this.#options = options;
     checkOptions(options);
+    grpcLogsTo(log);
     const hasTlsFiles = options.caFile !== undefined || options.certFile !== undefined;
     const usesTls = hasTlsFiles || options.endpoints.some((endpoint) => endpoint.startsWith('https://'));
     this.#urls = options.endpoints.map((endpoint) => normalize(endpoint, usesTls));
@@ -130,8 +140,8 @@ export class EtcdConnection {
     if (!this.#urls.some((url) => url.startsWith('https://'))) return null;
     const { caFile, certFile, keyFile } = this.#options;
     return {
-      // gRPC takes null for "the system's certificate authorities"; etcd3's type does not know that.
-      rootCertificate: caFile === undefined ? (null as unknown as Buffer) : readTlsFile(caFile),
+      // gRPC takes null for the authorities that Node brings along; etcd3's type does not know that.
+      rootCertificate: caFile === undefined ? (systemAuthorities() as Buffer) : readTlsFile(caFile),
       ...(keyFile === undefined || certFile === undefined
         ? {}
         : { privateKey: readTlsFile(keyFile), certChain: readTlsFile(certFile) }),
@@ -151,16 +161,24 @@ export class EtcdConnection {
         { cause: error },
       );
     }
+    if (isOutOfResources(error)) {
+      return new RegistryError(
+        `${this.description} refused: ${detail}; where its space is exceeded, compact and defragment it, then "etcdctl alarm disarm"`,
+        { cause: error },
+      );
+    }
     return new RegistryError(`${this.description}: ${detail}; check that it runs and can be reached`, { cause: error });
   }
 }
 
-/** gRPC wraps the reason of a failed connection in a lot of words. */
+/** gRPC wraps the reason of a failed connection in a lot of words, and sometimes there is none in them. */
 function tidy(message: string): string {
-  return message
+  const reason = message
     .replace(/^.*No connection established\. Last error: (Error: )?/, '')
     .replace(/\.? Resolution note:\s*$/, '')
-    .replace(/^\w+Error: /, '');
+    .replace(/^\w+Error: /, '')
+    .trim();
+  return /^(undefined|null)?$/.test(reason) ? 'no connection, for a reason that is not known' : reason;
 }
 
 function isRefusal(error: unknown): boolean {

@@ -2,6 +2,7 @@ import {
   AuthClient,
   castGrpcError,
   EtcdInvalidAuthTokenError,
+  GRPCResourceExhastedError,
   type IAuthenticateResponse,
   type ICallable,
   type IDuplexStream,
@@ -54,8 +55,16 @@ const callThrough: Policy = {
   execute: async (call) => call({ signal: new AbortController().signal }),
 };
 
-/** Dead connections are noticed in 15 s. etcd refuses pings closer together than 5 s. */
+/**
+ * Dead connections are noticed in 15 s. etcd refuses pings closer together than 5 s.
+ *
+ * What gRPC would take from its surroundings, it is not to take: a proxy from `http_proxy` and its like, settings from a
+ * TXT record beside the server's name. A name is asked for again at once when its addresses stop answering.
+ */
 const CHANNEL_OPTIONS = {
+  'grpc.enable_http_proxy': 0,
+  'grpc.service_config_disable_resolution': 1,
+  'grpc.dns_min_time_between_resolutions_ms': 2_000,
   'grpc.keepalive_time_ms': 10_000,
   'grpc.keepalive_timeout_ms': 5_000,
   'grpc.initial_reconnect_backoff_ms': 100,
@@ -72,6 +81,8 @@ export class EtcdEndpoint implements ICallable<unknown> {
   readonly #options: EtcdEndpointOptions;
   readonly #pool: ConnectionPool;
   #token: Promise<string> | null = null;
+  /** Streams that have brought something and have not ended. */
+  readonly #healthy = new Set<WatchStream>();
 
   constructor(options: EtcdEndpointOptions) {
     this.#options = options;
@@ -88,8 +99,12 @@ export class EtcdEndpoint implements ICallable<unknown> {
   }
 
   /** Opens a stream for watches that ends when this member loses touch with the cluster's leader. */
-  openWatch(): Promise<WatchStream> {
-    return new WatchClient(this).watch();
+  async openWatch(): Promise<WatchStream> {
+    const stream = await new WatchClient(this).watch();
+    stream.on('data', () => this.#healthy.add(stream));
+    stream.on('error', () => this.#healthy.delete(stream));
+    stream.on('end', () => this.#healthy.delete(stream));
+    return stream;
   }
 
   async exec<T>(service: Service, method: string, payload: unknown): Promise<T> {
@@ -117,18 +132,27 @@ export class EtcdEndpoint implements ICallable<unknown> {
     this.#pool.close();
   }
 
-  #call<T>(service: Service, method: string, payload: unknown, token: string | null): Promise<T> {
-    return this.#pool.withConnection(service, ({ client, metadata }) => {
+  /**
+   * The pool closes all channels when it hears of a failure, and with them every watch. So it hears only of failures that
+   * a connection can be at fault for, and only while no watch shows that ours is in order: gRPC's pings say when that
+   * dies. A connection that stays silent from its first moment they do not notice.
+   */
+  async #call<T>(service: Service, method: string, payload: unknown, token: string | null): Promise<T> {
+    const answer = await this.#pool.withConnection(service, ({ client, metadata }) => {
       if (token !== null) metadata.set('token', token);
       const methods = client as unknown as Record<string, UnaryMethod>;
       const deadline = Date.now() + this.#options.callTimeoutMs;
-      return new Promise<T>((resolve, reject) => {
-        (methods[method] as UnaryMethod).call(client, payload, metadata, { deadline }, (error, response) => {
-          if (error === null) resolve(response as T);
-          else reject(castGrpcError(error));
+      return new Promise<{ error: Error } | { response: T }>((resolve, reject) => {
+        (methods[method] as UnaryMethod).call(client, payload, metadata, { deadline }, (thrown, response) => {
+          if (thrown === null) return resolve({ response: response as T });
+          const error = castGrpcError(thrown);
+          if (isTransient(error) && this.#healthy.size === 0) reject(error);
+          else resolve({ error });
         });
       });
     });
+    if ('error' in answer) throw answer.error;
+    return answer.response;
   }
 
   /** The token for further calls; null where no user is configured. */
@@ -152,9 +176,14 @@ export class EtcdEndpoint implements ICallable<unknown> {
   }
 }
 
-/** Worth trying at another endpoint? */
+/** Worth trying at another endpoint, and possibly carried out all the same? */
 export function isTransient(error: unknown): boolean {
-  return error instanceof Error && (isRecoverableError(error) || isOutdatedLogin(error));
+  return error instanceof Error && !isOutOfResources(error) && (isRecoverableError(error) || isOutdatedLogin(error));
+}
+
+/** etcd answered that it has no room or too much to do, as every member would. */
+export function isOutOfResources(error: unknown): boolean {
+  return error instanceof GRPCResourceExhastedError;
 }
 
 function isOutdatedLogin(error: unknown): boolean {

@@ -1,4 +1,6 @@
-import { type IEvent, type IKeyValue, isRecoverableError } from 'etcd3';
+import { createHash } from 'node:crypto';
+import { posix } from 'node:path';
+import { GRPCResourceExhastedError, type IEvent, type IKeyValue, type KVClient } from 'etcd3';
 import type { Prefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
 import {
@@ -8,7 +10,7 @@ import {
   LeaseGoneError,
   MalformedLeaseError,
 } from '../errors.js';
-import { decodeLeaseValue, encodeLeaseValue, formatSubnetKey } from '../keys.js';
+import { DEFAULT_ETCD_PREFIX, decodeLeaseValue, encodeLeaseValue, formatSubnetKey } from '../keys.js';
 import type { LeaseAttributes } from '../lease.js';
 import {
   interpret,
@@ -21,11 +23,8 @@ import {
   type WatchOptions,
 } from '../registry.js';
 import { EtcdConnection, type EtcdOptions } from './etcd-connection.js';
-import type { EtcdClients } from './etcd-endpoint.js';
+import { type EtcdClients, isTransient } from './etcd-endpoint.js';
 import { watchEtcd } from './etcd-watch.js';
-
-/** flannel's default place for everything. */
-export const DEFAULT_ETCD_PREFIX = '/coreos.com/network';
 
 export interface EtcdRegistryOptions extends EtcdOptions {
   readonly prefix?: string;
@@ -35,8 +34,22 @@ export interface EtcdRegistryOptions extends EtcdOptions {
 /** So many questions for a lease's remaining time are under way at once. */
 const PARALLEL_QUESTIONS = 16;
 
+/** So many keys are asked for at once, as long as their values are as small as flannel's. */
+const PAGE_KEYS = 500;
+
+/** `255.255.255.252-30&` and an IPv6 prefix have some sixty characters. */
+const LONGEST_NAME = 100;
+
 /** A key with no lease of etcd's attached: a reservation. */
 const NO_LEASE = '0';
+
+/**
+ * Where things are below a prefix, joined as flannel joins them (Go's path.Join): slashes at the end and doubled ones do
+ * not count, but one at the front does, so `a/b` is another place than `/a/b`.
+ */
+export function etcdKeys(prefix: string): { readonly configKey: string; readonly subnets: string } {
+  return { configKey: posix.join(prefix, 'config'), subnets: `${posix.join(prefix, 'subnets')}/` };
+}
 
 /** flannel's layout in etcd v3: `<prefix>/config` and `<prefix>/subnets/<key>`. */
 export class EtcdRegistry implements Registry {
@@ -49,12 +62,12 @@ export class EtcdRegistry implements Registry {
 
   constructor(options: EtcdRegistryOptions, log: Logger) {
     this.#connection = new EtcdConnection(options, log);
-    const prefix = `/${(options.prefix ?? DEFAULT_ETCD_PREFIX).split('/').filter(Boolean).join('/')}`;
-    this.#configKey = Buffer.from(`${prefix === '/' ? '' : prefix}/config`);
-    this.#subnets = `${prefix === '/' ? '' : prefix}/subnets/`;
+    const { configKey, subnets } = etcdKeys(options.prefix ?? DEFAULT_ETCD_PREFIX);
+    this.#configKey = Buffer.from(configKey);
+    this.#subnets = subnets;
     this.#probeIntervalMs = options.probeIntervalMs ?? 10_000;
     this.#log = log;
-    this.description = `${this.#connection.description}, prefix ${prefix}`;
+    this.description = `${this.#connection.description}, prefix ${posix.dirname(configKey)}`;
   }
 
   getConfig(): Promise<StoredConfig> {
@@ -88,18 +101,16 @@ export class EtcdRegistry implements Registry {
 
   async list({ expirations = false } = {}): Promise<Snapshot> {
     return this.#connection.request(async (clients) => {
-      const response = await clients.kv.range(this.#range());
       const leases: StoredLease[] = [];
       const malformed: MalformedEntry[] = [];
       const etcdLeases = new Map<string, string>();
-      for (const stored of response.kvs) {
+      const revision = await this.#readAll(clients.kv, (stored) => {
         const event = this.#read(stored);
         if (event?.kind === 'put') {
           leases.push(event.lease);
           etcdLeases.set(event.lease.key, stored.lease);
         } else if (event?.kind === 'malformed') malformed.push(event.entry);
-      }
-      const revision = response.header.revision;
+      });
       if (!expirations) return { leases, malformed, revision };
       return { leases: await withExpirations(clients, leases, etcdLeases), malformed, revision };
     });
@@ -190,8 +201,36 @@ export class EtcdRegistry implements Registry {
     return { key: Buffer.from(this.#subnets), range_end: Buffer.from(`${this.#subnets.slice(0, -1)}0`) };
   }
 
+  /**
+   * Everything that stands below the leases at one revision, in pages: an answer has a limit of size, and values may have
+   * a megabyte each. A page that is too large is asked for again with fewer keys.
+   *
+   * @returns the revision
+   */
+  async #readAll(kv: KVClient, take: (stored: IKeyValue) => void): Promise<string> {
+    let { key, range_end } = this.#range();
+    let limit = PAGE_KEYS;
+    let revision: string | null = null;
+    for (;;) {
+      try {
+        const page = await kv.range({ key, range_end, limit, ...(revision === null ? {} : { revision }) });
+        revision ??= page.header.revision;
+        for (const stored of page.kvs) take(stored);
+        const last = page.kvs.at(-1);
+        if (!page.more || last === undefined) return revision;
+        key = Buffer.concat([last.key, Buffer.of(0)]);
+      } catch (error) {
+        if (!(error instanceof GRPCResourceExhastedError) || limit === 1) throw error;
+        limit = Math.max(1, limit >> 3);
+      }
+    }
+  }
+
+  /** A name that is longer than any of flannel's gets a short one, as unlike a lease's as before. */
   #nameOf(stored: IKeyValue): string {
-    return stored.key.toString().slice(this.#subnets.length);
+    const name = stored.key.toString().slice(this.#subnets.length);
+    if (name.length <= LONGEST_NAME) return name;
+    return `${name.slice(0, LONGEST_NAME)}…${createHash('sha256').update(stored.key).digest('hex').slice(0, 16)}`;
   }
 
   #read(stored: IKeyValue): WatchEvent | null {
@@ -240,7 +279,7 @@ export class EtcdRegistry implements Registry {
       if (response.succeeded) return response.header.revision;
     } catch (error) {
       // After a timeout the write may have happened or be happening still, and revoking would delete the key.
-      if (!(error instanceof Error && isRecoverableError(error))) await this.#revokeIfUnused(clients, lease);
+      if (!isTransient(error)) await this.#revokeIfUnused(clients, lease);
       throw error;
     }
     await this.#revokeIfUnused(clients, lease);

@@ -1,4 +1,5 @@
 import { formatPrefix } from '../../base/ipv4.js';
+import { unforeseen } from '../../base/unforeseen.js';
 import { encodeLeaseValue } from '../keys.js';
 import type { Lease } from '../lease.js';
 
@@ -64,7 +65,9 @@ export class Claims {
     const keep = new Set([...leases.map((lease) => lease.key), ...unreadable]);
     let changed = false;
     for (const key of [...this.#byKey.keys()]) if (!keep.has(key)) changed = this.delete(key) || changed;
-    for (const lease of leases) changed = this.set(lease) || changed;
+    for (const lease of leases) {
+      changed = unforeseen.guard(`taking over the lease ${lease.key}`, () => this.set(lease)) || changed;
+    }
     return changed;
   }
 }

@@ -4,6 +4,7 @@ import { messageOf, TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
 import { Standing } from '../../base/standing.js';
+import { unforeseen } from '../../base/unforeseen.js';
 import { ConfigError, ForeignOwnerError, LeaseLostError, RegistryError, StateOutdatedError } from '../errors.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../lease.js';
 import { checkNetworkConfig, fitsConfig, type NetworkConfig } from '../network-config/config.js';
@@ -49,7 +50,7 @@ export interface ConnectionStatus {
 
 export interface LeaseManagerStatus {
   readonly registry: string;
-  readonly phase: 'new' | 'waiting for config' | 'acquiring' | 'following' | 'lost' | 'failed' | 'closed';
+  readonly phase: 'new' | 'waiting for config' | 'acquiring' | 'following' | 'lost' | 'closed';
   readonly connection: ConnectionStatus;
   readonly config: NetworkConfig | null;
   readonly lease: StoredLease | null;
@@ -57,6 +58,8 @@ export interface LeaseManagerStatus {
   readonly renewAt: number | null;
   /** True from a beginning with the last known state until the registry has been compared with it. */
   readonly fromCache: boolean;
+  /** Somebody else writes this host's lease as well. */
+  readonly hasTwin: boolean;
   readonly peers: PeerSet;
   readonly malformed: readonly { readonly key: string; readonly problem: string }[];
 }
@@ -67,8 +70,6 @@ export interface LeaseManagerEvents {
   lease: [lease: Lease, cause: LeaseCause];
   /** Forwarding must stop; nothing follows after it. */
   lost: [error: LeaseLostError];
-  /** Something that nobody foresaw ended the following, so that the lease, though still ours, is renewed no more. As `lost`. */
-  failed: [error: unknown];
   connection: [status: ConnectionStatus];
   /** The stored configuration is another one now. The one in force stays until the daemon is started again. */
   config: [config: NetworkConfig];
@@ -78,6 +79,8 @@ const NO_PEERS: PeerSet = { leases: [], complete: false };
 
 /** Stopping does not wait longer than this for requests that are under way. */
 const STOP_TIMEOUT_MS = 1_000;
+/** What was broken off by an error that nobody foresaw begins again after this time. */
+const RESUME_MS = 1_000;
 
 /**
  * One host's dealings with the registry. In order: `waitForConfig`, `acquire`, `follow`, then `release` or `close`.
@@ -129,6 +132,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
       lease: this.#own?.lease ?? null,
       renewAt: this.#own?.renewAt ?? null,
       fromCache: this.#cached !== null,
+      hasTwin: this.#own?.hasTwin ?? false,
       peers: this.peers,
       malformed: this.#follower?.malformed ?? [],
     };
@@ -219,10 +223,10 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
       log: this.#log,
       signal: this.#stop.signal,
       onPeers: () => {
-        this.emit('peers');
+        unforeseen.guard('telling of new peers', () => this.emit('peers'));
         this.#saver?.touch();
       },
-      onConfig: (json) => this.#noteConfig(json),
+      onConfig: (json) => unforeseen.guard('looking at the network config', () => this.#noteConfig(json)),
       onListed: () => this.#checkCached(),
       onUp: () => {
         this.#setConnection('up');
@@ -245,8 +249,10 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     const follower = this.#follower;
     if (own === null || follower === null || this.#running !== null || this.#stop.signal.aborted) return;
     this.#phase = 'following';
-    const end = (error: unknown) => (error instanceof LeaseLostError ? this.#fail(error) : this.#breakDown(error));
-    this.#running = Promise.all([own.run(this.#stop.signal).catch(end), follower.run().catch(end)]);
+    this.#running = Promise.all([
+      this.#keepDoing('keeping the own lease', () => own.run(this.#stop.signal)),
+      this.#keepDoing('following the peers', () => follower.run()),
+    ]);
   }
 
   /** Stops, and gives the subnet back; a reservation stays. A lease that cannot be given back in a second is logged. */
@@ -389,12 +395,18 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     this.emit('lost', error);
   }
 
-  #breakDown(error: unknown): void {
-    if (this.#stop.signal.aborted) return;
-    this.#stop.abort();
-    this.#phase = 'failed';
-    this.#log.error({ reason: messageOf(error) }, 'following the registry has failed');
-    this.emit('failed', error);
+  /** Until the manager is closed or the lease is lost: what nobody foresaw ends neither the lease nor the following. */
+  async #keepDoing(what: string, run: () => Promise<void>): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        return await run();
+      } catch (error) {
+        if (error instanceof LeaseLostError) return this.#fail(error);
+        unforeseen.note(what, error);
+        await this.#clock.sleep(RESUME_MS, signal);
+      }
+    }
   }
 
   #stateToSave(): StateToSave | null {

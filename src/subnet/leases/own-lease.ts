@@ -40,6 +40,13 @@ const LONGEST_SLEEP_MS = 30_000;
 const FIRST_RESTORE_PAUSE_MS = 500;
 const LAST_RESTORE_PAUSE_MS = 60_000;
 
+/** What the log and the status say of two hosts that share one lease. */
+export const TWIN_WARNING =
+  'somebody else writes this host’s lease: another host has the same public address; give each its own with -public-ip';
+
+/** So many renewals without another's write between them, and we are alone again. */
+const RENEWALS_ALONE = 2;
+
 /** A write of ours may be heard of only after the next one. */
 const KEPT_VERSIONS = 4;
 
@@ -61,7 +68,9 @@ export class OwnLease {
   readonly #written: string[] = [];
   /** A version of our key with our value whose writer is not known yet; it came during a write of our own. */
   #unexplained = '';
-  #twinNoted = false;
+  #hasTwin = false;
+  #renewalsAlone = 0;
+  #absenceNoted = false;
   #restoredAt = Number.NEGATIVE_INFINITY;
   #restorePause = 0;
   /** When the next renewal is due, by both clocks; whichever is first. */
@@ -92,6 +101,11 @@ export class OwnLease {
     return this.#lease.reservation || !Number.isFinite(this.#dueWall) ? null : this.#dueWall;
   }
 
+  /** Somebody else writes the same value under our key. */
+  get hasTwin(): boolean {
+    return this.#hasTwin;
+  }
+
   /** From now on this is what the lease is to say. */
   announce(attributes: LeaseAttributes): void {
     if (encodeLeaseValue(attributes) === encodeLeaseValue(this.#wanted)) return;
@@ -115,9 +129,7 @@ export class OwnLease {
     const key = event.kind === 'put' ? event.lease.key : event.kind === 'malformed' ? event.entry.key : event.key;
     if (key !== this.#lease.key) return false;
     if (event.kind !== 'put' || !this.#says(event.lease)) this.#raiseDoubt();
-    else {
-      this.#agree(event.lease);
-    }
+    else this.#agree(event.lease);
     return true;
   }
 
@@ -141,7 +153,7 @@ export class OwnLease {
         if (signal.aborted) return;
         if (error instanceof LeaseLostError) this.#lose(error);
         else if (error instanceof ForeignOwnerError) this.#lose(this.#lostTo(error.owner));
-        else if (error instanceof LeaseGoneError) this.#raiseDoubt();
+        else if (error instanceof LeaseGoneError || error instanceof LeaseExistsError) this.#raiseDoubt();
         else {
           this.#problems.problem(messageOf(error), 'cannot renew the own lease; traffic goes on, trying again', {
             key: this.#lease.key,
@@ -156,7 +168,11 @@ export class OwnLease {
   }
 
   async #renew(cause: LeaseCause): Promise<void> {
-    const { registry, ttlSeconds, onLease } = this.#context;
+    const { registry, ttlSeconds, onLease, log } = this.#context;
+    if (this.#hasTwin && this.#renewalsAlone++ === RENEWALS_ALONE) {
+      this.#hasTwin = false;
+      log.info({ key: this.#lease.key }, 'nobody else writes this host’s lease any more');
+    }
     this.#wrote(await registry.renew(this.#lease, this.#wanted, ttlSeconds));
     onLease(this.#lease, cause);
   }
@@ -184,13 +200,15 @@ export class OwnLease {
       if (rival !== undefined) {
         throw new LeaseLostError(subnet, `it is gone, and another host holds ${formatPrefix(rival)}`);
       }
-      log.warn({ key }, 'the own lease has disappeared; taking it again');
+      if (!this.#absenceNoted) log.warn({ key }, 'the own lease has disappeared; taking it again');
+      this.#absenceNoted = true;
       this.#wrote(await registry.create(subnet, this.#wanted, ttlSeconds));
+      this.#absenceNoted = false;
       log.info({ key }, 'took the own subnet again');
       onLease(this.#lease, 're-acquired');
     } catch (error) {
-      this.#doubt = true;
-      if (!(error instanceof LeaseExistsError)) throw error; // else the next round sees whose it is
+      this.#doubt = true; // the next round sees whose it is
+      throw error;
     }
   }
 
@@ -222,13 +240,12 @@ export class OwnLease {
   #lookForTwin(version: string): void {
     this.#unexplained = this.#writing ? version : '';
     if (this.#writing || version === '' || this.#written.length === 0 || this.#written.includes(version)) return;
-    if (this.#twinNoted) return;
-    this.#twinNoted = true;
+    this.#renewalsAlone = 0;
+    if (this.#hasTwin) return;
+    this.#hasTwin = true;
     const { key, attributes } = this.#lease;
-    this.#context.log.warn(
-      { key, publicIp: formatIpv4(attributes.publicIp) },
-      'somebody else writes this host’s lease: another host has the same public address; give each its own with -public-ip',
-    );
+    this.#context.log.warn({ key, publicIp: formatIpv4(attributes.publicIp) }, TWIN_WARNING);
+    this.#renewNow(); // so that the other one hears of us
   }
 
   #noteRestore(): void {

@@ -1,9 +1,13 @@
-import { readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { replaceFile } from '../../base/atomic-file.js';
 import type { Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
 import { formatPrefix, parsePrefix } from '../../base/ipv4.js';
+import { type JsonLimits, parseJson } from '../../base/json.js';
 import type { Logger } from '../../base/log.js';
+import { shown } from '../../base/printable.js';
+import { Standing } from '../../base/standing.js';
+import { readTextFile } from '../../base/text-file.js';
 import { decodeLeaseValue, encodeLeaseValue } from '../keys.js';
 import { type NetworkConfig, parseNetworkConfig } from '../network-config/config.js';
 import type { StoredLease } from '../registry.js';
@@ -25,8 +29,12 @@ export interface CachedState {
 export type StateToSave = Omit<CachedState, 'config' | 'ofThisRegistry'>;
 
 const FORMAT = 1;
+/** Some 200,000 peers, each in three levels; more is not ours. */
+const LIMITS: JsonLimits = { length: 1 << 26, depth: 4 };
 /** The state on disk may be this old. */
 const SAVE_DELAY_MS = 2_000;
+/** What could not be saved is tried again so often. */
+const RETRY_MS = 10_000;
 
 /** A lease that has no more than this left is not begun with: the registry may be the first to say that it has run out. */
 const CLOCK_TOLERANCE_MS = 5_000;
@@ -48,37 +56,39 @@ export function describeState({ own, peers, savedAt }: CachedState): Record<stri
 
 /** The last known state on disk: one JSON file, replaced atomically. */
 export class PeerCache {
+  readonly #complaints: Standing;
+
   constructor(
     readonly path: string,
     private readonly log: Logger,
     /** Anything that is the same for the same registry only. Holds no secret. */
     private readonly registry = '',
-  ) {}
+  ) {
+    this.#complaints = new Standing(log);
+  }
 
   /** Null when there is none, or none that can be trusted; the reason is logged. */
   async load(): Promise<CachedState | null> {
     let text: string;
     try {
-      text = await readFile(this.path, 'utf8');
+      text = await readTextFile(this.path, LIMITS.length);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.#reject(messageOf(error));
       return null;
     }
     try {
-      return parseState(JSON.parse(text), this.registry);
+      return parseState(parseJson(text, LIMITS), this.registry);
     } catch (error) {
       this.#reject(messageOf(error));
       return null;
     }
   }
 
-  /** A failure is logged and no more: the cache is a convenience. */
-  async save(state: StateToSave): Promise<void> {
-    try {
-      await replaceFile(this.path, `${JSON.stringify(formatState(state, this.registry))}\n`, 0o600);
-    } catch (error) {
-      this.log.warn({ path: this.path, reason: messageOf(error) }, 'cannot save the last known state');
-    }
+  /** A failure is logged once, and no more: the cache is a convenience. @returns whether it was saved */
+  save(state: StateToSave): Promise<boolean> {
+    return this.#complaints.attempt(`saving the last known state in ${this.path}`, () =>
+      replaceFile(this.path, `${JSON.stringify(formatState(state, this.registry))}\n`, 0o600),
+    );
   }
 
   /** Forgets the state: it must not be started from any more. */
@@ -124,11 +134,14 @@ export class CacheWriter {
   }
 
   async #run(): Promise<void> {
+    let delay = SAVE_DELAY_MS;
     while (this.#dirty) {
-      await this.clock.sleep(SAVE_DELAY_MS, this.#stop.signal);
+      await this.clock.sleep(delay, this.#stop.signal);
       this.#dirty = false;
       const state = this.state();
-      if (state !== null) await this.cache.save(state);
+      if (state === null || (await this.cache.save(state))) continue;
+      delay = RETRY_MS;
+      this.#dirty = !this.#stop.signal.aborted;
     }
   }
 }
@@ -150,7 +163,7 @@ function formatLease(lease: KeyedLease): Record<string, unknown> {
 
 function parseState(value: unknown, registry: string): CachedState {
   const state = object(value, 'the file');
-  if (state.format !== FORMAT) throw new Error(`format ${JSON.stringify(state.format)} is unknown`);
+  if (state.format !== FORMAT) throw new Error(`format ${shown(state.format)} is unknown`);
   if (typeof state.config !== 'string') throw new Error('config is missing');
   if (!Array.isArray(state.peers)) throw new Error('peers is no list');
   const own = object(state.own, 'own');
@@ -173,7 +186,7 @@ function parseLease(value: Record<string, unknown>): KeyedLease {
     throw new Error('a lease lacks key, subnet or value');
   }
   const prefix = parsePrefix(subnet, { maskHostBits: true });
-  if (prefix === null) throw new Error(`${JSON.stringify(subnet)} is no subnet`);
+  if (prefix === null) throw new Error(`${shown(subnet)} is no subnet`);
   return { key, subnet: prefix, attributes: decodeLeaseValue(key, encoded), expiresAt: null };
 }
 

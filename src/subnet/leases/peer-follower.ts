@@ -2,7 +2,8 @@ import { Backoff, type Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import { Standing } from '../../base/standing.js';
-import { CompactedError, RegistryError } from '../errors.js';
+import { unforeseen } from '../../base/unforeseen.js';
+import { CompactedError, LeaseLostError, RegistryError } from '../errors.js';
 import type { PeerSet } from '../lease.js';
 import type { Registry, Snapshot, WatchEvent } from '../registry.js';
 import { Claims, type KeyedLease } from './claims.js';
@@ -14,11 +15,11 @@ export interface PeerFollowerContext {
   readonly clock: Clock;
   readonly log: Logger;
   readonly signal: AbortSignal;
-  /** `peers` is another one than before. */
+  /** `peers` is another one than before. Must not throw. */
   readonly onPeers: () => void;
-  /** The stored config, as found at the start of every session and on every change. May throw at the start. */
+  /** The stored config, as found at the start of every session and on every change. Must not throw. */
   readonly onConfig: (json: string | null) => void;
-  /** Just before a full list is applied. */
+  /** Just before a full list is applied. May throw a LeaseLostError. */
   readonly onListed: () => void;
   readonly onUp: () => void;
   readonly onDown: (reason: string) => void;
@@ -70,7 +71,7 @@ export class PeerFollower {
     this.#peers = { leases: this.#claims.inForce, complete };
   }
 
-  /** Follows until the signal is aborted. Rejects with whatever `onConfig` throws. */
+  /** Follows until the signal is aborted. @throws LeaseLostError from `onListed` */
   async run(): Promise<void> {
     const { signal, clock, log, onUp, onDown } = this.#context;
     const backoff = new Backoff();
@@ -84,11 +85,12 @@ export class PeerFollower {
         });
       } catch (error) {
         if (signal.aborted) return;
-        if (!(error instanceof RegistryError)) throw error;
+        if (error instanceof LeaseLostError) throw error;
+        if (!(error instanceof RegistryError)) unforeseen.note('following the registry', error);
         if (error instanceof CompactedError) {
           log.info('the registry has compacted its history; listing the leases again');
         } else {
-          onDown(error.message);
+          onDown(messageOf(error));
           this.#waits.problem(messageOf(error), 'lost the registry; traffic goes on with what is known, trying again');
         }
       }
@@ -104,7 +106,7 @@ export class PeerFollower {
     onConfig(config.json);
     const snapshot = await registry.list();
     onListed();
-    own.compare(snapshot);
+    unforeseen.guard('comparing the own lease', () => own.compare(snapshot));
     this.#applySnapshot(snapshot);
     const both = new AbortController();
     const end = () => both.abort();
@@ -143,21 +145,23 @@ export class PeerFollower {
   }
 
   #applyEvents(events: readonly WatchEvent[]): void {
-    const { own } = this.#context;
-    for (const event of events) {
-      if (event.kind === 'malformed') {
-        own.handle(event);
-        this.#malformed.set(event.entry.key, event.entry.error.problem);
-        continue;
-      }
-      const key = event.kind === 'put' ? event.lease.key : event.key;
-      this.#malformed.delete(key);
-      const isOwn = own.handle(event);
-      const changed = !isOwn && event.kind === 'put' ? this.#claims.set(event.lease) : this.#claims.delete(key);
-      this.#changed ||= changed;
-    }
+    for (const event of events) unforeseen.guard('applying a change of the registry', () => this.#applyEvent(event));
     this.#tellUnreadable();
     this.#announceSoon();
+  }
+
+  #applyEvent(event: WatchEvent): void {
+    const { own } = this.#context;
+    if (event.kind === 'malformed') {
+      own.handle(event);
+      this.#malformed.set(event.entry.key, event.entry.error.problem);
+      return;
+    }
+    const key = event.kind === 'put' ? event.lease.key : event.key;
+    this.#malformed.delete(key);
+    const isOwn = own.handle(event);
+    const changed = !isOwn && event.kind === 'put' ? this.#claims.set(event.lease) : this.#claims.delete(key);
+    this.#changed ||= changed;
   }
 
   #announceSoon(): void {

@@ -1,3 +1,4 @@
+import { shown } from '../../base/printable.js';
 import { ConfigError } from '../errors.js';
 import {
   containsIpv6,
@@ -56,7 +57,7 @@ function readPrefix(members: Members): Ipv6Prefix | null {
   if (text === undefined || text === '') return null;
   const prefix = parseIpv6Prefix(text);
   if (prefix === null) {
-    throw new ConfigError('IPv6Network', `${JSON.stringify(text)} is no IPv6 network`, 'write it as "fd00:5::/56"');
+    throw new ConfigError('IPv6Network', `${shown(text)} is no IPv6 network`, 'write it as "fd00:5::/56"');
   }
   return prefix;
 }
@@ -66,7 +67,7 @@ function readAddress(members: Members, key: string): bigint | null {
   if (text === undefined) return null;
   const address = parseIpv6(text);
   if (address === null) {
-    throw new ConfigError(key, `${JSON.stringify(text)} is no IPv6 address`, 'write it as "fd00:5:0:1::"');
+    throw new ConfigError(key, `${shown(text)} is no IPv6 address`, 'write it as "fd00:5:0:1::"');
   }
   return address === 0n ? null : address;
 }

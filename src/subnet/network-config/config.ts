@@ -8,7 +8,9 @@ import {
   parsePrefix,
   prefixSize,
 } from '../../base/ipv4.js';
+import { JsonError, parseJson } from '../../base/json.js';
 import { membersOf } from '../../base/members.js';
+import { shown } from '../../base/printable.js';
 import { ConfigError } from '../errors.js';
 import { type Ipv6Network, readIpv6Network } from './config-ipv6.js';
 import { Members } from './members.js';
@@ -96,7 +98,7 @@ export function checkNetworkConfig(json: string): { config: NetworkConfig; warni
     enableNftables: members.boolean('EnableNFTables', false),
     backend: readBackend(members),
   };
-  const warnings = members.unknown(KEYS).map((key) => `unknown key ${JSON.stringify(key)} is ignored`);
+  const warnings = members.unknown(KEYS).map((key) => `unknown key ${shown(key)} is ignored`);
   if (enableIpv6) {
     warnings.push('EnableIPv6 is true, but only IPv4 is carried (flannel’s udp backend ignores IPv6 too)');
   }
@@ -120,13 +122,10 @@ export function describeRange(config: NetworkConfig): string {
 
 function parseObject(json: string): unknown {
   try {
-    return JSON.parse(json);
+    return parseJson(json);
   } catch (error) {
-    throw new ConfigError(
-      '',
-      `not JSON (${(error as Error).message})`,
-      'write a JSON object such as {"Network":"10.5.0.0/16"}',
-    );
+    if (!(error instanceof JsonError)) throw error;
+    throw new ConfigError('', error.problem, 'write a JSON object such as {"Network":"10.5.0.0/16"}');
   }
 }
 
@@ -137,7 +136,7 @@ function readNetwork(members: Members): Prefix {
   }
   const network = parsePrefix(text, { maskHostBits: true });
   if (network === null) {
-    throw new ConfigError('Network', `${JSON.stringify(text)} is no IPv4 network`, 'write it as "a.b.c.d/length"');
+    throw new ConfigError('Network', `${shown(text)} is no IPv4 network`, 'write it as "a.b.c.d/length"');
   }
   return network;
 }
@@ -166,7 +165,7 @@ function readBound(members: Members, key: string, network: Prefix, subnetLength:
   if (text === undefined) return null;
   const address = parseIpv4(text);
   if (address === null) {
-    throw new ConfigError(key, `${JSON.stringify(text)} is no IPv4 address`, 'write it as "a.b.c.d"');
+    throw new ConfigError(key, `${shown(text)} is no IPv4 address`, 'write it as "a.b.c.d"');
   }
   if (address === 0) return null; // flannel takes 0.0.0.0 as "not given"
   if (!contains(network, address)) {
@@ -188,10 +187,10 @@ function readBackend(members: Members): BackendConfig {
   if (value === undefined) return { type: 'udp', options: {} };
   const rule = 'write an object with a Type, such as {"Type":"udp"}, or leave Backend out for udp';
   const options = membersOf(value);
-  if (options === null) throw new ConfigError('Backend', `${JSON.stringify(value)} is no object`, rule);
+  if (options === null) throw new ConfigError('Backend', `${shown(value)} is no object`, rule);
   const { type, ...others } = Object.fromEntries(options);
   if (typeof type !== 'string' || type === '') {
-    throw new ConfigError('Backend', type === undefined ? 'has no Type' : `has the Type ${JSON.stringify(type)}`, rule);
+    throw new ConfigError('Backend', type === undefined ? 'has no Type' : `has the Type ${shown(type)}`, rule);
   }
   return { type: type.toLowerCase(), options: others };
 }

@@ -1,4 +1,5 @@
 import { membersOf } from '../../base/members.js';
+import { shown } from '../../base/printable.js';
 import { ConfigError } from '../errors.js';
 
 /** The members of a configuration object; null leaves the default in place, as in Go. */
@@ -51,7 +52,7 @@ export class Members {
     if (value === undefined || value === null) return undefined;
     if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value;
     const rule = `give a number from ${least} to ${most}, without quotes`;
-    throw new ConfigError(`${this.#path}${key}`, `${JSON.stringify(value)} is not possible`, rule);
+    throw new ConfigError(`${this.#path}${key}`, `${shown(value)} is not possible`, rule);
   }
 
   /** Names that are none of the known keys, in their own spelling. */
@@ -64,10 +65,6 @@ export class Members {
     const value = this.raw(key);
     if (value === undefined || value === null) return undefined;
     if (accept(value)) return value;
-    throw new ConfigError(
-      `${this.#path}${key}`,
-      `${JSON.stringify(value)} has the wrong type`,
-      `it must be ${expected}`,
-    );
+    throw new ConfigError(`${this.#path}${key}`, `${shown(value)} has the wrong type`, `it must be ${expected}`);
   }
 }

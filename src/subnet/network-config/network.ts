@@ -1,6 +1,7 @@
-import { formatIpv4, formatPrefix, overlaps } from '../../base/ipv4.js';
+import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
 import type { Registry, Snapshot, StoredLease } from '../registry.js';
 import { checkNetworkConfig, describeRange, fitsConfig, type NetworkConfig } from './config.js';
+import { Relations } from './relations.js';
 
 /** What `tweed network check` has to say about a configuration that is valid. */
 export interface NetworkReport {
@@ -95,21 +96,18 @@ export async function leaseRows(
   const { leases, malformed } = await registry.list({ expirations: true });
   const config = tryConfig(stored.json);
   const sorted = [...leases].sort((a, b) => a.subnet.address - b.subnet.address || a.subnet.length - b.subnet.length);
+  const remarks = new Relations(sorted);
   return {
-    rows: sorted.map((lease) => toRow(lease, sorted, config, now)),
+    rows: sorted.map((lease) => toRow(lease, remarks.of(lease), config, now)),
     malformed: malformed.map(({ key, error }) => ({ key, problem: error.problem })),
   };
 }
 
-function toRow(lease: StoredLease, all: readonly StoredLease[], config: NetworkConfig | null, now: number): LeaseRow {
+function toRow(lease: StoredLease, related: readonly string[], config: NetworkConfig | null, now: number): LeaseRow {
   const { attributes, expiresAt } = lease;
   const remarks: string[] = [];
   if (config !== null && !fitsConfig(lease.subnet, config)) remarks.push('does not fit the network config');
-  for (const other of all) {
-    if (other === lease) continue;
-    if (overlaps(other.subnet, lease.subnet)) remarks.push(`overlaps ${other.key}`);
-    else if (other.attributes.publicIp === attributes.publicIp) remarks.push(`same host as ${other.key}`);
-  }
+  remarks.push(...related);
   return {
     key: lease.key,
     subnet: formatPrefix(lease.subnet),

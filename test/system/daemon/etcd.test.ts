@@ -1,44 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { whyNoEtcd } from '../support/etcd.js';
-import { deviceAddress, eventually, networkConfig, type TestHost, TestNetwork } from './hosts.js';
-
-/** An etcd of the first host's own, where flannel looks by default: port 2379 of the loopback interface. */
-class HostEtcd {
-  #process: ChildProcess | null = null;
-
-  constructor(
-    private readonly host: TestHost,
-    private readonly directory: string,
-  ) {}
-
-  start(): void {
-    const url = ['http://127.0.0.1:2379', `http://${this.host.address}:2379`].join(',');
-    const flags = ['--data-dir', this.directory, '--listen-client-urls', url, '--advertise-client-urls', url];
-    const argv = [
-      'netns',
-      'exec',
-      this.host.namespace,
-      'etcd',
-      ...flags,
-      '--listen-peer-urls',
-      'http://127.0.0.1:2380',
-    ];
-    this.#process = spawn('ip', argv, { stdio: 'ignore' });
-  }
-
-  async kill(): Promise<void> {
-    const child = this.#process;
-    this.#process = null;
-    if (child === null) return;
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
-    await ended;
-  }
-}
+import { HostEtcd } from './host-etcd.js';
+import { deviceAddress, eventually, networkConfig, TestNetwork } from './hosts.js';
 
 describe.skipIf(whyNoEtcd() !== '')('a daemon with etcd', () => {
   let network: TestNetwork;

@@ -28,8 +28,22 @@ export class RunningDaemon {
   readonly exited: Promise<number | null>;
   output = '';
 
-  constructor(host: TestHost, binary: string, args: readonly string[], environment: Record<string, string>) {
-    const argv = ['netns', 'exec', host.namespace, process.execPath, path.join(dist, 'cli', binary), ...args];
+  constructor(
+    host: TestHost,
+    binary: string,
+    args: readonly string[],
+    environment: Record<string, string>,
+    through: readonly string[],
+  ) {
+    const argv = [
+      'netns',
+      'exec',
+      host.namespace,
+      ...through,
+      process.execPath,
+      path.join(dist, 'cli', binary),
+      ...args,
+    ];
     this.#process = spawn('ip', argv, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...environment } });
     for (const stream of [this.#process.stdout, this.#process.stderr]) {
       stream?.on('data', (chunk: Buffer) => {
@@ -79,10 +93,14 @@ export class TestHost {
     return this.run(...environment, process.execPath, path.join(dist, 'cli/tweed.js'), ...args);
   }
 
-  start(args: readonly string[], { binary = 'tweed.js', environment = {} } = {}): RunningDaemon {
+  /** @param through words before the daemon's own, such as `prlimit --nofile=40` */
+  start(
+    args: readonly string[],
+    { binary = 'tweed.js', environment = {}, through = [] as readonly string[] } = {},
+  ): RunningDaemon {
     const own = ['-run-dir', this.directory, '-subnet-file', this.subnetFile, '-iface=eth0', '-iptables-resync=1'];
     const command = binary === 'tweed.js' ? ['run'] : [];
-    const daemon = new RunningDaemon(this, binary, [...command, ...own, ...args], environment);
+    const daemon = new RunningDaemon(this, binary, [...command, ...own, ...args], environment, through);
     this.#daemons.push(daemon);
     return daemon;
   }

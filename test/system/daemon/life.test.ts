@@ -113,7 +113,7 @@ describe('coming up and going down', () => {
   });
 });
 
-describe('a second daemon on one device', () => {
+describe('a second daemon for one network', () => {
   it('is refused and leaves the first alone', async () => {
     network = await TestNetwork.create();
     const [host] = network.hosts;

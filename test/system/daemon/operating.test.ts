@@ -113,7 +113,7 @@ describe('the other commands', () => {
   it('make options for Docker from the subnet file', async () => {
     const [host] = network.hosts;
     const { stdout } = await host.tweed('docker-opts', '-f', host.subnetFile, '-d', '-', '-c');
-    expect(stdout).toMatch(/^DOCKER_OPTS=" --bip=100\.96\.\d+\.1\/24 --ip-masq=false --mtu=1472 "\n$/);
+    expect(stdout).toMatch(/^DOCKER_OPTS=" --bip=100\.96\.\d+\.1\/24 --ip-masq=false --mtu=1472"\n$/);
   });
 
   it('examine the host, daemon and registry included', async () => {

@@ -1,9 +1,8 @@
 /** Every setting of the offload switches carries everything, byte for byte. */
-import os from 'node:os';
 import { describe, expect, it } from 'vitest';
 import type { BackendStatus } from '../../../src/backend/backend.js';
-import { parseRelease } from '../../../src/linux/kernel-quirks.js';
 import { OFF, type Offloads } from './support/host.js';
+import { probeKernel } from './support/kernel.js';
 import { describeSetting, everySetting, ON } from './support/settings.js';
 import { type Host, type Site, useSite } from './support/site.js';
 import { file, NumberedStream, ping, sendFile } from './support/transfer.js';
@@ -47,8 +46,8 @@ async function datagrams(from: Host, to: Host, mtu: number): Promise<void> {
   await ping(from.container, to.containerIp, 3 * mtu);
 }
 
-const [major, minor] = parseRelease(os.release());
-const kernelHasUso = major > 6 || (major === 6 && minor >= 2);
+const kernel = await probeKernel();
+
 async function useMtu(there: Site, mtu: number): Promise<void> {
   if (there.mtu !== mtu) await there.setMtu(mtu);
 }
@@ -60,7 +59,7 @@ function expectUse({ features, totals }: BackendStatus, own: Offloads, far: Offl
   }
   const inForce = Object.fromEntries(features.map((feature) => [feature.name, feature.inForce === 'on']));
   const tso = own.tunTso !== 'off';
-  const uso = tso && own.tunUso !== 'off' && kernelHasUso;
+  const uso = tso && own.tunUso !== 'off' && kernel.uso;
   expect(inForce).toMatchObject({
     tun_tso: tso,
     tun_uso: uso,
@@ -72,8 +71,9 @@ function expectUse({ features, totals }: BackendStatus, own: Offloads, far: Offl
   });
   expect(used(totals, 'tx_super_packets')).toBe(tso);
   expect(used(totals, 'tx_segmented_sends')).toBe(own.udpGso !== 'off');
-  expect(used(totals, 'rx_coalesced_datagrams')).toBe(own.udpGro !== 'off' && far.udpGso !== 'off');
-  const severalAtOnce = own.udpBatch !== 'off' || (own.udpGro !== 'off' && far.udpGso !== 'off');
+  const coalesced = own.udpGro !== 'off' && far.udpGso !== 'off' && kernel.wholeAcrossVeth;
+  expect(used(totals, 'rx_coalesced_datagrams')).toBe(coalesced);
+  const severalAtOnce = own.udpBatch !== 'off' || coalesced;
   expect(used(totals, 'rx_merged_writes')).toBe(tso && severalAtOnce);
   expect(totals.rx_bad_inner_checksum).toBe(0);
 }

@@ -95,4 +95,39 @@ describe('doctor in a namespace', () => {
     await host.run(['nft', 'insert', 'rule', 'inet', 'mine', 'in', 'udp', 'dport', '{ 53, 8280-8290 }', 'accept']);
     expect((await examine({ rulesMode: 'nftables' }))['firewall-input']).toMatch(/^ok/);
   });
+
+  it('sees rules as firewalld makes them, and its own advice as the cure', async () => {
+    // zones are chains, to which packets go by device or source; what no zone takes is rejected at the end
+    await host.run(['nft', '-f', '-'], {
+      input: `table inet firewalld {
+  chain public_allow { tcp dport 22 ct state { new, untracked } accept; }
+  chain public { jump public_allow; meta l4proto icmp accept; }
+  chain trusted { accept; }
+  chain zones { goto public; }
+  chain filter_INPUT {
+    type filter hook input priority 10; policy accept;
+    ct state { established, related } accept; iifname "lo" accept; ct state invalid drop;
+    jump zones; reject with icmpx admin-prohibited;
+  }
+  chain filter_FORWARD {
+    type filter hook forward priority 10; policy accept;
+    ct state { established, related } accept; jump zones; reject with icmpx admin-prohibited;
+  }
+}`,
+    });
+    const examined = () => examine({ rulesMode: 'nftables' });
+    expect(await examined()).toMatchObject({
+      'firewall-input': expect.stringMatching(/^fail: the nftables chain inet firewalld filter_INPUT/),
+      'firewall-forward': expect.stringMatching(/^warn: the nftables chain inet firewalld filter_FORWARD/),
+    });
+    await host.run(['nft', '-f', '-'], {
+      input: `add rule inet firewalld public_allow udp dport 8285 ct state { new, untracked } accept
+insert rule inet firewalld zones ip saddr 10.5.0.0/16 goto trusted
+`,
+    });
+    expect(await examined()).toMatchObject({
+      'firewall-input': expect.stringMatching(/^ok/),
+      'firewall-forward': expect.stringMatching(/^ok/),
+    });
+  });
 });

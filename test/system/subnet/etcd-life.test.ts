@@ -181,10 +181,8 @@ describe.skipIf(reason !== '')(`a lease manager lives with a real etcd ${reason}
   it('logs a poisoned key once and goes on', async () => {
     await serve();
     const [a, b] = await pair();
-    for (let i = 0; i < 5; i++) {
-      etcd.control(['put', `${PREFIX}/subnets/10.5.1.1-24`, 'garbage']);
-      etcd.control(['put', `${PREFIX}/subnets/${b.subnet.replace('/', '-')}`, '[]']);
-    }
+    for (let i = 0; i < 5; i++) etcd.control(['put', `${PREFIX}/subnets/10.5.1.1-24`, 'garbage']);
+    etcd.control(['put', `${PREFIX}/subnets/${b.subnet.replace('/', '-')}`, '[]']);
     etcd.control(['put', `${PREFIX}/subnets/10.5.250.0-24`, '{"PublicIP":"192.0.2.50"}']);
     await vi.waitFor(() => expect(a.peers.size).toBe(2), PATIENCE);
     expect(a.peers.get(b.subnet)).toBe('192.0.2.2');
@@ -198,6 +196,7 @@ describe.skipIf(reason !== '')(`a lease manager lives with a real etcd ${reason}
       PATIENCE,
     );
     expect(b.lost).toEqual([]);
+    expect(b.events).toContain('restored');
   });
 
   it('applies 2,000 leases that appear and vanish at once', async () => {

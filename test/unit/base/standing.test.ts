@@ -28,6 +28,13 @@ beforeEach(() => {
 });
 
 describe('what is tried again and again', () => {
+  it('has neither failed nor begun to work when it was broken off', async () => {
+    await standing.attempt('mending', fail('no'));
+    said();
+    expect(await standing.attempt('mending', fail('aborted'), AbortSignal.abort())).toBe(false);
+    expect(said()).toEqual([]);
+  });
+
   it('is complained of once, and praised once', async () => {
     expect(await standing.attempt('mending', fail('no'))).toBe(false);
     pass(5);

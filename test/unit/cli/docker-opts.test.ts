@@ -18,7 +18,7 @@ describe("Docker's options", () => {
 DOCKER_OPT_BIP="--bip=10.5.72.1/24"
 DOCKER_OPT_IPMASQ="--ip-masq=false"
 DOCKER_OPT_MTU="--mtu=1472"
-DOCKER_OPTS=" --bip=10.5.72.1/24 --ip-masq=false --mtu=1472 "
+DOCKER_OPTS=" --bip=10.5.72.1/24 --ip-masq=false --mtu=1472"
 `);
   });
 
@@ -32,15 +32,38 @@ DOCKER_OPT_MTU="--mtu=1472"
 
   it('are combined with -c, under the name that -k gives', () => {
     expect(dockerOptions(subnetFile, {}, { ...standard, combined: true, combinedKey: 'OPTIONS' })).toBe(
-      'OPTIONS=" --bip=10.5.72.1/24 --ip-masq=false --mtu=1472 "\n',
+      'OPTIONS=" --bip=10.5.72.1/24 --ip-masq=false --mtu=1472"\n',
     );
   });
 
-  it('leave masquerading alone with -m, and where the overlay does not do it', () => {
+  it('have Docker masquerade where the overlay does not', () => {
+    expect(dockerOptions({ ...subnetFile, FLANNEL_IPMASQ: 'false' }, {}, standard)).toBe(`\
+DOCKER_OPT_BIP="--bip=10.5.72.1/24"
+DOCKER_OPT_IPMASQ="--ip-masq=true"
+DOCKER_OPT_MTU="--mtu=1472"
+DOCKER_OPTS=" --bip=10.5.72.1/24 --ip-masq=true --mtu=1472"
+`);
+  });
+
+  it('leave masquerading alone with -m, and where nobody says anything of it', () => {
     const combined = { ...standard, combined: true };
-    const text = 'DOCKER_OPTS=" --bip=10.5.72.1/24 --mtu=1472 "\n';
-    expect(dockerOptions(subnetFile, {}, { ...combined, masquerade: false })).toBe(text);
-    expect(dockerOptions({ ...subnetFile, FLANNEL_IPMASQ: 'false' }, {}, combined)).toBe(text);
+    const text = 'DOCKER_OPTS=" --bip=10.5.72.1/24 --mtu=1472"\n';
+    for (const said of ['true', 'false', 'maybe']) {
+      const file = { ...subnetFile, FLANNEL_IPMASQ: said };
+      expect(dockerOptions(file, {}, { ...combined, masquerade: false })).toBe(text);
+    }
+    expect(dockerOptions({ ...subnetFile, FLANNEL_IPMASQ: '' }, {}, combined)).toBe(text);
+  });
+
+  it('are none where masquerading is neither true nor false', () => {
+    expect(() => dockerOptions({ FLANNEL_IPMASQ: 'yes' }, {}, standard)).toThrow(
+      'FLANNEL_IPMASQ=yes: the value must be true or false',
+    );
+  });
+
+  it('have white space folded, but not in what was there before', () => {
+    const environment = { DOCKER_OPT_A: '  --a \t --b ', DOCKER_OPTS: '--c  --d' };
+    expect(dockerOptions({}, environment, { ...standard, combined: true })).toBe('DOCKER_OPTS="--c  --d  --a --b"\n');
   });
 
   it('keep what the environment brings along', () => {
@@ -50,11 +73,11 @@ DOCKER_OPT_A="--a=1"
 DOCKER_OPT_BIP="--bip=10.5.72.1/24"
 DOCKER_OPT_IPMASQ="--ip-masq=false"
 DOCKER_OPT_MTU="--mtu=1472"
-DOCKER_OPTS="--debug --a=1 --bip=10.5.72.1/24 --ip-masq=false --mtu=1472 "
+DOCKER_OPTS="--debug  --a=1 --bip=10.5.72.1/24 --ip-masq=false --mtu=1472"
 `);
   });
 
   it('are none without a subnet', () => {
-    expect(dockerOptions({}, {}, standard)).toBe('DOCKER_OPTS=" "\n');
+    expect(dockerOptions({}, {}, standard)).toBe('DOCKER_OPTS=""\n');
   });
 });

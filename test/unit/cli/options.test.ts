@@ -27,12 +27,34 @@ describe('options of the daemon', () => {
         txQueueLength: 1000,
       },
       cleanUpOnExit: false,
+      dropPrivileges: true,
       subnetFile: '/run/flannel/subnet.env',
       takeOver: false,
       runDirectory: '/run/tweed',
       health: { address: '0.0.0.0', port: 0 },
       logLevel: 'info',
     });
+  });
+
+  // What flanneld makes of the same: endpoints are split at commas, prefixes and files taken as they are, an empty address
+  // of the health server is every address.
+  it.each([
+    ['-etcd-endpoints=http://a:2379,', 'registry', { endpoints: ['http://a:2379'] }],
+    ['-etcd-endpoints=,http://a:1,,b:2', 'registry', { endpoints: ['http://a:1', 'b:2'] }],
+    ['-etcd-endpoints=etcd:2379', 'registry', { endpoints: ['etcd:2379'] }],
+    ['-etcd-endpoints=etcd_1.local', 'registry', { endpoints: ['etcd_1.local'] }],
+    ['-etcd-endpoints=[::1]:2379', 'registry', { endpoints: ['[::1]:2379'] }],
+    ['-etcd-endpoints=HTTPS://A:2379/', 'registry', { endpoints: ['HTTPS://A:2379/'] }],
+    ['-etcd-prefix=kube-centos/network', 'registry', { prefix: 'kube-centos/network' }],
+    ['-etcd-prefix=', 'registry', { prefix: '' }],
+    ['-etcd-prefix=/a//b/', 'registry', { prefix: '/a//b/' }],
+    ['-healthz-ip=', 'health', { address: '' }],
+  ] as const)('%s is taken as flanneld takes it', (argument, member, expected) => {
+    expect(optionsOf(argument)[member]).toMatchObject(expected);
+  });
+
+  it('take a relative file from where the daemon was started, as flanneld does', () => {
+    expect(optionsOf('-subnet-file=run/subnet.env').subnetFile).toBe(`${process.cwd()}/run/subnet.env`);
   });
 
   it('renew a short lease half-way, and a long one as the margin says', () => {

@@ -24,7 +24,7 @@ describe("the daemon's flags behind another command", () => {
     const text = fc.stringMatching(/^[\w./:=,]([\w ./:=,-]*[\w./:=,])?$/);
     const argument = fc.oneof(
       text.map((value) => `--etcd-prefix=${value}`),
-      text.map((value) => `--iface=${value}`),
+      text.map((value) => `--iface=${value.replaceAll(',', '.')}`),
       fc.integer({ min: 4096, max: 1e6 }).map((value) => `--socket-buffer=${value}`),
       fc.constantFrom('--socket-buffer=0x2000', '--socket-buffer=010000', '--ip-masq', '--ip-masq=false'),
     );

@@ -136,25 +136,27 @@ describe('the life of a daemon', () => {
     await life;
   });
 
+  it('tells what is amiss though it is ready', async () => {
+    world.hasTwin = true;
+    world.obstacles = ['forwarded packets are refused: by somebody; ask him'];
+    const daemon = world.daemon('-etcd-endpoints=http://10.5.200.1:2379');
+    const life = daemon.run(stop.signal);
+    await told('READY=1');
+    await vi.waitFor(() => expect(daemon.status().warnings).toHaveLength(3));
+    expect(daemon.status().warnings).toEqual([
+      expect.stringContaining('another host has the same public address'),
+      expect.stringContaining('the overlay’s network 10.5.0.0/16 covers the way to the registry at http://10.5.200.1'),
+      'forwarded packets are refused: by somebody; ask him',
+    ]);
+    stop.abort();
+    await life;
+  });
+
   it('stops forwarding and ends with the reason when the lease is lost', async () => {
     const life = world.daemon().run(stop.signal);
     await told('READY=1');
     world.leases[0]?.lose('another host holds it');
     await expect(life).rejects.toThrow('the lease of 10.5.7.0/24 is lost: another host holds it');
-    expect(world.events.slice(-5)).toEqual([
-      'backend stop',
-      'unlock network 10.5.0.0/16',
-      'unlock device flannel0',
-      'leases closed',
-      'registry closed',
-    ]);
-  });
-
-  it('stops forwarding and ends with the reason when following the registry fails', async () => {
-    const life = world.daemon().run(stop.signal);
-    await told('READY=1');
-    world.leases[0]?.emit('failed', new TypeError('undefined is not a lease'));
-    await expect(life).rejects.toThrow(new TypeError('undefined is not a lease'));
     expect(world.events.slice(-5)).toEqual([
       'backend stop',
       'unlock network 10.5.0.0/16',
@@ -279,6 +281,15 @@ describe('peers', () => {
     });
   });
 
+  it('that nobody can make sense of cost that change and no more: it is counted, and the next one is taken', async () => {
+    await whileReady([], async (daemon) => {
+      world.leases[0]?.setPeers([null as never]);
+      await vi.waitFor(() => expect(daemon.status().unforeseenErrors).toBeGreaterThan(0));
+      world.leases[0]?.setPeers([peer('10.5.8.0/24', '192.0.2.2')]);
+      await vi.waitFor(() => expect(world.host.peers).toBe('10.5.8.0/24'));
+    });
+  });
+
   it('are tried again after the backend failed with them', async () => {
     await whileReady([], async () => {
       world.backendFailsNow = 'no memory';
@@ -315,6 +326,17 @@ describe('reconciling', () => {
     });
   });
 
+  it('tries again when the backend cannot be started on the other interface', async () => {
+    await whileReady([], async (daemon) => {
+      world.backendStartFails = 'socket: EMFILE';
+      world.moved = { ...world.underlay, underlay: anotherInterface };
+      await vi.waitFor(() => expect(daemon.status().ready).toBe(false), { timeout: 5000 });
+      world.backendStartFails = '';
+      await happened('subnet file 10.5.7.0/24 1372');
+      await vi.waitFor(() => expect(daemon.status().ready).toBe(true), { timeout: 5000 });
+    });
+  });
+
   it('keeps lease and network when its public address has changed, and announces the new one', async () => {
     world.peers = [peer('10.5.8.0/24', '192.0.2.2')];
     world.former = prefix('10.5.70.0/24');
@@ -332,6 +354,29 @@ describe('reconciling', () => {
         phase: 'running',
         lease: { subnet: '10.5.70.0/24', publicIp: '198.51.100.1' },
       });
+    });
+  });
+
+  it('moves to another interface though the rules hang', async () => {
+    await whileReady([], async () => {
+      world.lockHeld = true;
+      await happened('rules wait for the lock');
+      world.moved = { ...world.underlay, underlay: anotherInterface };
+      await vi.waitFor(() => expect(world.host.device?.underlay).toBe('eth1'), { timeout: 5000 });
+    });
+  });
+
+  it('stays where it is for as long as no backend takes the new interface', async () => {
+    await whileReady([], async () => {
+      world.events.length = 0;
+      world.backendRefuses = new TweedError('HOST_GW_PUBLIC_IP', 'peers could not route to it');
+      world.moved = { ...world.underlay, underlay: anotherInterface };
+      world.repairs.push('the route');
+      await vi.waitFor(() => expect(world.moved === null && world.repairs.length === 0).toBe(true), { timeout: 5000 });
+      expect(world.host.device?.underlay).toBe('eth0');
+      world.backendRefuses = null;
+      world.moved = { ...world.underlay, underlay: anotherInterface };
+      await vi.waitFor(() => expect(world.host.device?.underlay).toBe('eth1'), { timeout: 5000 });
     });
   });
 

@@ -135,6 +135,7 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
       lease: this.#lease,
       renewAt: null,
       fromCache: false,
+      hasTwin: this.world.hasTwin,
       peers: this.#peers,
       malformed: [],
     };
@@ -210,6 +211,9 @@ export class World {
     reason: 'the test says so',
   };
   moved: UnderlayChoice | null = null;
+  hasTwin = false;
+  /** What the host's firewall refuses. */
+  obstacles: readonly string[] = [];
 
   /** Five times as fast as the real one: intervals are waited for here, never measured. */
   clock: Clock = { ...systemClock, sleep: (milliseconds, signal) => systemClock.sleep(milliseconds / 5, signal) };
@@ -260,7 +264,8 @@ export class World {
         this.host.rules = true;
         return gone ? ['the chains'] : [];
       },
-      remove: async () => {
+      obstacles: async () => this.obstacles,
+      cleanUp: async () => {
         events.push('rules removed');
         this.host.rules = false;
         return [];

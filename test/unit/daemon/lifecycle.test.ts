@@ -30,6 +30,8 @@ const plainEvents = [
   'registry goes',
   'registry returns',
   'registry forgets everything',
+  'another network is stored',
+  'a wrong config is stored',
   'history is compacted',
   'own key is deleted',
   'own key is damaged',
@@ -127,6 +129,12 @@ class Life {
         break;
       case 'registry forgets everything':
         store.wipe();
+        break;
+      case 'another network is stored': // takes effect at the next start, whatever happens until then
+        store.setConfig('{"Network":"10.9.0.0/16"}');
+        break;
+      case 'a wrong config is stored':
+        store.setConfig('{"Network":"[[[["}');
         break;
       case 'history is compacted':
         store.compact();

@@ -25,6 +25,21 @@ describe('the service manager', () => {
     ]);
   });
 
+  it('is told again that all is ready, when it could not be told', () => {
+    vi.useFakeTimers();
+    const sent: string[] = [];
+    let full = true;
+    const send = (_: string, message: string) => {
+      if (full) throw new Error('EAGAIN');
+      sent.push(message);
+    };
+    new ServiceManager({ NOTIFY_SOCKET: '@n' }, send, silentLogger()).ready();
+    vi.advanceTimersByTime(1000);
+    full = false;
+    vi.advanceTimersByTime(5000);
+    expect(sent).toEqual(['READY=1']);
+  });
+
   it('is not looked for where there is none', () => {
     const { sent, manager: none } = manager({ WATCHDOG_USEC: '1000' });
     none.ready();

@@ -147,6 +147,25 @@ describe('ForwardingTable', () => {
     expect([target('10.5.1.1'), table.refused]).toEqual(['198.51.100.200:8285', []]);
   });
 
+  it('has room for a good peer after 9,000 leases of as many networks came and went, again and again', () => {
+    const layout = planLayout(NETWORK);
+    const wide = SharedMemory.create(layout.bytes);
+    const block = new ControlBlock(wide.i32, layout.control);
+    const big = new ForwardingTable({ memory: wide, layout, control: block, network: NETWORK, port: 8285 });
+    for (let round = 0; round < 6; round++) {
+      const strangers = Array.from({ length: 9000 }, (_, i) => ({
+        subnet: { address: NETWORK.address + (i << 2), length: 30 },
+        publicIp: 0x0b00_0009 + (round * 9000 + i) * 256,
+      }));
+      big.replaceAll(strangers);
+      big.replaceAll([]);
+    }
+    big.replaceAll(peers({ 2: A }));
+    expect(big.refused).toEqual([]);
+    expect(big.subnets.lookup(address('10.5.2.77'))).not.toBe(NO_VALUE);
+    expect(big.senders.lookup(A)).not.toBe(NO_VALUE);
+  });
+
   it('does not give away what a forwarder may hold: the peer is refused until its turn is over', () => {
     table.replaceAll(peers({ 1: A, 2: A, 3: A, 4: A }));
     control.enterTurn(0);

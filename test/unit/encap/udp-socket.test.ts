@@ -140,7 +140,9 @@ describe('openUdpSocket', () => {
   ] as const)('refuses to start, and closes the socket, when %s is demanded and refused', (name, key, label) => {
     const { calls, log } = scripted({ options: { [key]: ENOPROTOOPT } });
     expect(() => openUdpSocket({ ...WANTED, [name]: 'on' }, calls)).toThrow(OffloadRefusedError);
-    expect(() => openUdpSocket({ ...WANTED, [name]: 'on' }, calls)).toThrow(`${label} (ENOPROTOOPT)`);
+    expect(() => openUdpSocket({ ...WANTED, [name]: 'on' }, calls)).toThrow(
+      `${label} (ENOPROTOOPT: Protocol not available)`,
+    );
     expect(log.filter((line) => line === `close ${FD}`)).toHaveLength(2);
   });
 

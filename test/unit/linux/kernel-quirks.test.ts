@@ -60,6 +60,8 @@ describe('the table of quirks', () => {
     ['7.0.0-rc1', ['udp_gso_equal_segments']],
     ['7.1.4', ['udp_gso_equal_segments']],
     ['7.1.5', []],
+    ['6.1.192', ['tun_without_uso', 'udp_gso_64_segments']],
+    ['6.2.0', ['udp_gso_64_segments']],
     ['6.6.43', ['udp_gso_64_segments']],
     ['6.6.44', ['udp_gso_64_segments', 'tun_merged_short_tail']],
     ['6.6.46', ['udp_gso_64_segments']],

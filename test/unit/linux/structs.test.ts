@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import koffi from 'koffi';
 import { describe, expect, it } from 'vitest';
 import * as numbers from '../../../src/linux/constants.js';
-import { errnoName, SystemCallError } from '../../../src/linux/errno.js';
+import { errnoName, errnoText, SystemCallError } from '../../../src/linux/errno.js';
 import * as layout from '../../../src/linux/structs.js';
 
 // the structures as the headers declare them; koffi lays them out by the C rules of this machine
@@ -104,11 +104,16 @@ describe('errors of system calls', () => {
     expect(errnoName(22)).toBe('EINVAL');
     expect(errnoName(11)).toMatch(/^E(AGAIN|WOULDBLOCK)$/);
     expect(errnoName(12345)).toBe('errno 12345');
+    expect(errnoText(77)).toBe('EBADFD: File descriptor in bad state');
+    for (let errno = 1; errno <= 133; errno++) {
+      if (errno === 41 || errno === 58) continue; // Linux has none
+      expect(errnoText(errno)).toMatch(/^E[A-Z0-9]+: \S/);
+    }
   });
 
   it('carry a stable code and end with what to do', () => {
     const error = new SystemCallError('bind', 98, 'stop the other one');
     expect(error).toMatchObject({ code: 'SYSCALL_EADDRINUSE', call: 'bind', errno: 98, name: 'SystemCallError' });
-    expect(error.message).toBe('bind: EADDRINUSE; stop the other one');
+    expect(error.message).toBe('bind: EADDRINUSE: Address already in use; stop the other one');
   });
 });

@@ -21,7 +21,10 @@ const waiting: DaemonStatus = {
   underlay: null,
   registry: { kind: 'etcd', endpoints: ['http://10.0.0.9:2379'], connected: false, error: 'connection refused' },
   backend: null,
+  warnings: [],
   repairs: 0,
+  unforeseenErrors: 0,
+  log: { lost: 0, waiting: 0, error: '' },
 };
 
 const running: DaemonStatus = {
@@ -80,6 +83,8 @@ const running: DaemonStatus = {
     drops: { tx_no_route: 5, rx_short: 0 },
   },
   repairs: 2,
+  unforeseenErrors: 1,
+  log: { lost: 0, waiting: 0, error: '' },
 };
 
 describe('the status on a screen', () => {
@@ -91,6 +96,7 @@ tweed 1.2.3, process 4711, up 3 h, ready
   underlay   eth0, 192.168.77.1, MTU 1500, public address 203.0.113.7
   registry   etcd http://10.0.0.9:2379, connected
   repairs    2
+  bugs       1, survived; see the log
 
 peers: 2
   subnet           public address  received          sent                     last packet
@@ -117,6 +123,13 @@ features:
 tweed 1.2.3, process 4711, up 30 s, waiting: waiting for the network configuration
   registry  etcd http://10.0.0.9:2379, NOT connected: connection refused
 `);
+  });
+
+  it('tells of a lease that has expired, and of what else is amiss', () => {
+    const expired = { ...running, lease: { ...running.lease!, secondsLeft: 0 }, warnings: ['no way; make one'] };
+    const text = renderStatus(expired, now);
+    expect(text).toContain('100.96.0.0/16, expired\n');
+    expect(text).toContain('  warning    no way; make one\n');
   });
 
   it('tells of a reservation and of a lease from the cache', () => {
@@ -179,6 +192,8 @@ describe('the metrics', () => {
       `tweed_start_time_seconds ${Date.parse('2026-03-01T09:00:00Z') / 1000}`,
       'tweed_registry_connected{kind="etcd"} 1',
       'tweed_repairs_total 2',
+      'tweed_warnings 0',
+      'tweed_unforeseen_errors_total 1',
       'tweed_lease_info{subnet="100.96.42.0/24",public_ip="203.0.113.7",network="100.96.0.0/16"} 1',
       `tweed_lease_expiry_time_seconds ${Date.parse('2026-03-02T11:00:00Z') / 1000}`,
       'tweed_device_mtu_bytes{device="flannel0",backend="udp"} 1472',

@@ -12,11 +12,16 @@ describe('reading an answer', () => {
       { status: 200, body: 'hello\r\n\r\nthere' },
     ],
     ['HTTP/1.0 503 \r\n\r\n', { status: 503, body: '' }],
+    ['HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nü', { status: 200, body: 'ü' }],
   ])('%j', (text, answer) => expect(parseAnswer(text)).toEqual(answer));
 
-  it.each(['', 'HTTP/1.1 200 OK\r\n', 'SSH-2.0-OpenSSH\r\n\r\n', 'HTTP/1.1 20 OK\r\n\r\n'])('%j is none', (text) =>
-    expect(parseAnswer(text)).toBeNull(),
-  );
+  it.each([
+    '',
+    'HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nü',
+    'HTTP/1.1 200 OK\r\n',
+    'SSH-2.0-OpenSSH\r\n\r\n',
+    'HTTP/1.1 20 OK\r\n\r\n',
+  ])('%j is none', (text) => expect(parseAnswer(text)).toBeNull());
 });
 
 describe('asking', () => {

@@ -88,6 +88,7 @@ const healthy: HostFacts = {
   iptables: parseSavedRules('*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT\n'),
   bothIptables: false,
   nftables: null,
+  present: 'none',
   kernelRelease: '6.18.44-cloud-amd64',
   udp: { received: 1_000_000, checksumErrors: 3 },
 };
@@ -111,10 +112,32 @@ describe('checksums', () => {
   it('that are wrong are told, with the device to mend on the hosts that send', () => {
     expect(trouble(bad)).toMatch(/60 datagrams came with a wrong UDP checksum.* → ethtool -K eth0 tx-checksum-ip-gen/);
     expect(trouble(bad, vxlan)).toContain('ethtool -K flannel.1 tx-checksum');
+    expect(trouble(bad)).toMatch(/Linux 7\.0 to 7\.1\.4 .*virtual machines.* → .*--udp-gso=off/);
+    expect(trouble(bad, vxlan)).not.toContain('udp-gso');
   });
 
   it('do not matter without a tunnel', () => {
     expect(troubles(bad, hostGw)).toEqual([]);
+  });
+});
+
+describe('a device of the overlay’s name', () => {
+  it.each<[HostFacts['present'], number | null, string | null]>([
+    ['none', null, null],
+    ['left over', null, null],
+    ['held', 77, null],
+    ['held', null, 'another process holds flannel0'],
+    ['several queues', null, '→ ip tuntap del dev flannel0 mode tun multi_queue'],
+    ['no tun', 77, '→ ip link del flannel0'],
+  ])('is judged: %s, with daemon %s', (present, daemonPid, expected) => {
+    const found = troubles({ present }, { daemonPid }).filter(({ id }) => id === 'overlay-device');
+    expect(found.map(({ text, fix }) => `${text} → ${fix}`)).toEqual(
+      expected === null ? [] : [expect.stringContaining(expected)],
+    );
+  });
+
+  it('does not matter to a backend that makes another', () => {
+    expect(troubles({ present: 'no tun' }, vxlan)).toEqual([]);
   });
 });
 
@@ -133,7 +156,7 @@ describe('the port of vxlan', () => {
 describe('a healthy host', () => {
   it('has nothing to mend, whatever the backend', () => {
     expect(troubles({})).toEqual([]);
-    expect(examine({}).map(({ id }) => id)).toEqual(hostChecks.map(({ id }) => id));
+    expect(examine({}).map(({ id }) => id)).toEqual(Object.keys(hostChecks));
     expect(troubles({}, hostGw)).toEqual([]);
     expect(troubles({}, vxlan)).toEqual([]);
     expect(troubles({}, { network: null, subnet: null, underlay: null, daemonPid: 77 })).toEqual([]);
@@ -324,6 +347,16 @@ describe('the kernel', () => {
     if (fix === null) expect(troubles({ kernelRelease })).toEqual([]);
     else expect(trouble({ kernelRelease })).toContain(fix);
   });
+
+  it('is told with what it has less of, which needs no mending', () => {
+    const told = (kernelRelease: string) =>
+      runChecks(hostChecks, { ...healthy, kernelRelease }).find(({ id }) => id === 'kernel');
+    expect(told('6.1.192')).toMatchObject({
+      level: 'ok',
+      text: expect.stringMatching(/no UDP super-packets.*64 datagrams/),
+    });
+    expect(told('6.18.44')?.text).not.toContain(';');
+  });
 });
 
 describe('iptables firewall', () => {
@@ -411,6 +444,31 @@ describe('nftables firewall', () => {
     expect(trouble(ruleset('firewalld', 'forward', 'accept', reject))).toContain(
       '--zone=trusted --add-source=10.5.0.0/16',
     );
+  });
+
+  it('lets a network through by the chain to which its packets go', () => {
+    const to = (target: string, ...accepting: unknown[]) =>
+      troubles({
+        nftables: parseNftablesRuleset(
+          JSON.stringify({
+            nftables: [
+              { chain: { family: 'inet', table: 't', name: 'c', hook: 'forward', policy: 'drop', type: 'filter' } },
+              { rule: { family: 'inet', table: 't', chain: 'trusted', expr: accepting } },
+              {
+                rule: {
+                  family: 'inet',
+                  table: 't',
+                  chain: 'c',
+                  expr: [match('saddr', '10.5.0.0/16'), { goto: { target } }],
+                },
+              },
+            ],
+          }),
+        ),
+      });
+    expect(to('trusted', { accept: null })).toEqual([]);
+    expect(to('elsewhere', { accept: null })).toHaveLength(1);
+    expect(to('trusted', match('dport', 22), { accept: null })).toHaveLength(1);
   });
 
   it('forwards the network, or not', () => {

@@ -36,7 +36,10 @@ const status: DaemonStatus = {
     totals: {},
     drops: {},
   },
+  warnings: [],
   repairs: 0,
+  unforeseenErrors: 0,
+  log: { lost: 0, waiting: 0, error: '' },
 };
 
 describe('the target of a ping', () => {
@@ -84,6 +87,7 @@ rtt min/avg/max/mdev = 0.842/3.609/6.377/2.767 ms
       received: 2,
       averageMs: 3.609,
       error: '',
+      refusedHere: false,
     });
     const refused = `PING 10.5.9.1 (10.5.9.1) 56(84) bytes of data.
 From 10.5.0.0 icmp_seq=1 Destination Net Unreachable
@@ -92,6 +96,12 @@ From 10.5.0.0 icmp_seq=1 Destination Net Unreachable
 1 packets transmitted, 0 received, +1 errors, 100% packet loss, time 0ms
 `;
     expect(parseEcho('10.5.9.1', 1, refused)).toMatchObject({ received: 0, error: 'Destination Net Unreachable' });
+    const prohibited = refused.replace('Net Unreachable', 'Host Prohibited');
+    const parse = (output: string) => parseEcho('10.5.9.1', 1, output, (address) => address === '10.5.0.0').refusedHere;
+    expect(parse(prohibited)).toBe(true);
+    expect(parse(refused)).toBe(false); // there is no route, or no neighbour
+    expect(parse(prohibited.replace('From 10.5.0.0', 'From 10.5.9.0'))).toBe(false); // the peer's firewall
+    expect(parse('ping: sendmsg: Operation not permitted')).toBe(true);
     expect(parseEcho('1.2.3.4', 3, 'ping: connect: Network is unreachable')).toMatchObject({
       sent: 3,
       received: 0,
@@ -101,7 +111,14 @@ From 10.5.0.0 icmp_seq=1 Destination Net Unreachable
 });
 
 describe('the verdict', () => {
-  const echo = (address: string, received: number) => ({ address, sent: 3, received, averageMs: null, error: '' });
+  const echo = (address: string, received: number) => ({
+    address,
+    sent: 3,
+    received,
+    averageMs: null,
+    error: '',
+    refusedHere: false,
+  });
   const all: Observations = {
     peer: { subnet: '10.5.2.0/24', publicIp: '192.0.2.2' },
     device: 'flannel0',
@@ -136,8 +153,22 @@ describe('the verdict', () => {
       'this host itself refuses the packets (Destination Host Prohibited)',
     ],
     [
+      'a rule of this host refuses them, and the peer’s own address as well',
+      {
+        ...lost,
+        underlay: { ...echo('192.0.2.2', 0), error: 'Packet filtered', refusedHere: true },
+        overlay: { ...echo('10.5.2.0', 0), error: 'Packet filtered', refusedHere: true },
+      },
+      false,
+      'this host itself refuses the packets (Packet filtered)',
+    ],
+    [
       'a rule of this host drops what the kernel would forward',
-      { ...lost, counted: null, overlay: { ...echo('10.5.2.0', 0), error: 'sendmsg: Operation not permitted' } },
+      {
+        ...lost,
+        counted: null,
+        overlay: { ...echo('10.5.2.0', 0), error: 'sendmsg: Operation not permitted', refusedHere: true },
+      },
       false,
       'this host itself refuses',
     ],

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseIpv4 } from '../../../src/base/ipv4.js';
+import { unforeseen } from '../../../src/base/unforeseen.js';
 import { LeaseGoneError, LeaseLostError } from '../../../src/subnet/errors.js';
 import { type FakeClock, settle } from '../../support/fake-clock.js';
 import { HOUR, ManagerHarness, MINUTE } from '../../support/manager-harness.js';
@@ -187,6 +188,19 @@ describe('keeping the own lease', () => {
     expect(lost).toEqual([]);
   });
 
+  it('writes in answer to another host with the same public address, so that it notices too, and both stay calm', async () => {
+    const [one, other] = [await harness.running(), await harness.running()];
+    await clock.advance(MINUTE);
+    expect([one, other].map(({ manager }) => manager.status().hasTwin)).toEqual([true, true]);
+    const before = store.revision;
+    await clock.advance(HOUR);
+    expect(store.revision).toBe(before);
+    await other.manager.close();
+    await clock.advance(3 * 24 * HOUR);
+    expect(one.manager.status().hasTwin).toBe(false);
+    expect([...one.lost, ...other.lost]).toEqual([]);
+  });
+
   it('takes none of its own renewals for somebody else’s', async () => {
     await harness.running({ ttlSeconds: 60 });
     await clock.advance(HOUR);
@@ -253,20 +267,27 @@ describe('keeping the own lease', () => {
 });
 
 describe('an error that nobody foresaw', () => {
-  it('ends the following once, and leaves lease and last known state alone', async () => {
+  it('costs the session in which it came: it is counted, and lease and peers are followed again', async () => {
     const registry = new MemoryRegistry(store);
-    const { manager, lost } = await harness.running({ registry });
-    const failures: unknown[] = [];
-    manager.on('failed', (error) => failures.push(error));
-    const mistake = new TypeError('undefined is not a lease');
-    vi.spyOn(registry, 'list').mockRejectedValue(mistake);
+    const running = await harness.running({ registry });
+    const { manager, lost } = running;
+    const before = unforeseen.count;
+    const list = vi.spyOn(registry, 'list').mockRejectedValue(new TypeError('undefined is not a lease'));
     store.goDown('connection refused');
     store.comeBack();
     await clock.advance(MINUTE);
-    expect(failures).toEqual([mistake]);
-    expect(manager.status().phase).toBe('failed');
-    expect(lost).toEqual([]);
+    expect(unforeseen.count).toBeGreaterThan(before);
+    expect(manager.status()).toMatchObject({
+      phase: 'following',
+      connection: { state: 'down', reason: 'undefined is not a lease' },
+    });
+    list.mockRestore();
+    harness.putPeer('10.5.8.0/24', '192.0.2.2');
+    await clock.advance(MINUTE);
+    expect(manager.status().connection.state).toBe('up');
+    expect(running.manager.peers.leases).toHaveLength(1);
     await clock.advance(48 * HOUR);
-    expect(failures).toHaveLength(1);
+    expect(store.entries.has('10.5.1.0-24')).toBe(true);
+    expect(lost).toEqual([]);
   });
 });

@@ -14,7 +14,7 @@ describe('the registry', () => {
     expect(directory.description).toBe('directory /var/lib/tweed');
     const etcd = await open({ endpoints: ['http://127.0.0.1:4001', '127.0.0.1'], prefix: 'other/place/' });
     expect(etcd).toBeInstanceOf(EtcdRegistry);
-    expect(etcd.description).toBe('etcd at http://127.0.0.1:4001, http://127.0.0.1:2379, prefix /other/place');
+    expect(etcd.description).toBe('etcd at http://127.0.0.1:4001, http://127.0.0.1:2379, prefix other/place');
     await etcd.close();
   });
 

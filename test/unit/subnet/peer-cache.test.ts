@@ -98,8 +98,15 @@ it('logs why a file cannot be used, whatever stands in it, and never throws', as
 it('only logs when it cannot save', async () => {
   const { log, lines } = recordingLogger();
   await writeFile(join(directory, 'deep'), 'a file where a directory should be');
-  await new PeerCache(path, log).save(state);
-  expect(lines.map((line) => line.message)).toEqual(['cannot save the last known state']);
+  const cache = new PeerCache(path, log);
+  expect([await cache.save(state), await cache.save(state)]).toEqual([false, false]);
+  await rm(join(directory, 'deep'));
+  expect(await cache.save(state)).toBe(true);
+  const what = `saving the last known state in ${path}`;
+  expect(lines.map((line) => line.message)).toEqual([
+    expect.stringMatching(`^${what}: EEXIST.*\\(will be tried again\\)$`),
+    `${what}: works again`,
+  ]);
 });
 
 it('saves a little later, once for many changes, and at the end what is left', async () => {
@@ -109,6 +116,7 @@ it('saves a little later, once for many changes, and at the end what is left', a
   const cache = {
     save: async (present: { savedAt: number }) => {
       saved.push(present.savedAt);
+      return true;
     },
   } as unknown as PeerCache;
   const writer = new CacheWriter(cache, clock, () => ({ ...state, savedAt }));
@@ -122,4 +130,27 @@ it('saves a little later, once for many changes, and at the end what is left', a
   writer.touch();
   await writer.close();
   expect(saved).toEqual([101, 200]);
+});
+
+it('tries again to save what could not be saved, also when nothing changes any more', async () => {
+  const clock = new FakeClock();
+  let room = false;
+  let saves = 0;
+  const cache = {
+    save: async () => {
+      saves++;
+      return room;
+    },
+  } as unknown as PeerCache;
+  const writer = new CacheWriter(cache, clock, () => state);
+  writer.touch();
+  for (let i = 0; i < 30; i++) await clock.advance(1_000);
+  const failed = saves;
+  expect(failed).toBeGreaterThan(1);
+  room = true;
+  for (let i = 0; i < 60; i++) await clock.advance(1_000);
+  expect(saves).toBe(failed + 1);
+  room = false;
+  writer.touch();
+  await writer.close(); // ends although there is no room
 });

@@ -4,12 +4,14 @@ import { TweedError } from '../../../src/base/errors.js';
 import { EACCES, EBUSY, EINVAL, EPERM } from '../../../src/linux/constants.js';
 import { SystemCallError } from '../../../src/linux/errno.js';
 import { DeviceBusyError, OffloadRefusedError, openTun, type Switch, type TunCalls } from '../../../src/tun/device.js';
+import type { PresentDevice } from '../../../src/tun/present.js';
 
 const { ENOENT, ENODEV } = os.constants.errno;
 const FD = 9;
 // Documentation/networking/tuntap.rst and linux/if_tun.h, written out once more
 const TUNSETIFF = 0x400454ca;
 const TUNSETOFFLOAD = 0x400454d0;
+const TUNSETPERSIST = 0x400454cb;
 const CSUM_TSO = 0x01 | 0x02 | 0x04 | 0x08;
 const USO = 0x20 | 0x40;
 const TUN = 0x0001;
@@ -19,7 +21,8 @@ const EXCL = 0x8000;
 
 interface Refusals {
   open?: number;
-  attach?: number;
+  /** Of each try, or of all. */
+  attach?: number | number[];
   /** Decides about a set of offloads: an errno or 0. */
   offloads?: (mask: number) => number;
 }
@@ -29,6 +32,7 @@ function scripted(refusals: Refusals = {}) {
   const offloads: number[] = [];
   let request = new Uint8Array(0);
   let errno = 0;
+  let persist: number | null = null;
   const answer = (reason: number, success: number): number => {
     if (reason === 0) return success;
     errno = reason;
@@ -43,9 +47,14 @@ function scripted(refusals: Refusals = {}) {
       expect([fd, name]).toEqual([FD, TUNSETIFF]);
       log.push('attach');
       request = argument.slice();
-      return answer(refusals.attach ?? 0, 0);
+      const { attach = 0 } = refusals;
+      return answer(typeof attach === 'number' ? attach : (attach.shift() ?? 0), 0);
     },
     ioctlValue: (fd, name, mask) => {
+      if (name === TUNSETPERSIST) {
+        persist = mask;
+        return 0;
+      }
       expect([fd, name]).toEqual([FD, TUNSETOFFLOAD]);
       offloads.push(mask);
       return answer(refusals.offloads?.(mask) ?? 0, 0);
@@ -60,6 +69,7 @@ function scripted(refusals: Refusals = {}) {
     calls,
     log,
     offloads,
+    persist: () => persist,
     name: () => new TextDecoder().decode(request.slice(0, 16)).replace(/\0+$/, ''),
     flags: () => new DataView(request.buffer).getUint16(16, true),
     closed: () => log.filter((line) => line === `close ${FD}`).length,
@@ -80,6 +90,7 @@ describe('openTun', () => {
       uso: true,
       tsoErrno: 0,
       usoErrno: 0,
+      adopted: false,
     });
     expect(log).toEqual(['open /dev/net/tun 80802', 'attach']); // O_RDWR, O_NONBLOCK, O_CLOEXEC
     expect(name()).toBe('flannel0');
@@ -142,9 +153,9 @@ describe('openTun', () => {
       'auto',
       'on',
       { offloads: without(USO, EINVAL) },
-      /tun-uso \(EINVAL\).*"auto" or "off"/,
+      /tun-uso \(EINVAL: Invalid argument\).*"auto" or "off"/,
     ],
-    ['TSO is demanded and refused', 'on', 'auto', { offloads: () => EINVAL }, /tun-tso \(EINVAL\)/],
+    ['TSO is demanded and refused', 'on', 'auto', { offloads: () => EINVAL }, /tun-tso \(EINVAL: Invalid argument\)/],
     ['USO is demanded with TSO off', 'off', 'on', {}, /tun-uso without tun-tso/],
   ])('closes the device again when %s', (_, tso, uso, refusals, message) => {
     const { calls, closed } = scripted(refusals);
@@ -156,18 +167,39 @@ describe('openTun', () => {
 
   it('says that another daemon runs when the device is taken', () => {
     const { calls, closed, offloads } = scripted({ attach: EBUSY });
-    const open = () => openTun('flannel0', wanted('auto', 'auto'), calls);
+    const open = () => openTun('flannel0', wanted('auto', 'auto'), calls, () => 'held');
     expect(open).toThrow(DeviceBusyError);
-    expect(open).toThrow(/flannel0 exists already.*stop it first/);
+    expect(open).toThrow(/flannel0 exists already and a process holds it.*stop it first/);
     expect(closed()).toBe(2);
     expect(offloads).toEqual([]);
+  });
+
+  it('takes a device over that nobody holds, and makes it go with the process', () => {
+    const { calls, flags, persist, closed } = scripted({ attach: [EBUSY, 0] });
+    expect(openTun('flannel0', wanted('auto', 'auto'), calls, () => 'left over')).toMatchObject({
+      fd: FD,
+      adopted: true,
+    });
+    expect(flags()).toBe(TUN | NO_PI | VNET_HDR);
+    expect(persist()).toBe(0);
+    expect(closed()).toBe(0);
+  });
+
+  it.each<[string, PresentDevice, RegExp]>([
+    ['somebody came first', 'left over', /a process holds it/],
+    ['it has several queues', 'several queues', /remove it with "ip tuntap del dev flannel0 mode tun multi_queue"/],
+    ['it is of another kind', 'no tun', /remove it with "ip link del flannel0"/],
+  ])('leaves a device alone when %s', (_, present, message) => {
+    const { calls, closed } = scripted({ attach: [EBUSY, EBUSY] });
+    expect(() => openTun('flannel0', wanted('auto', 'auto'), calls, () => present)).toThrow(message);
+    expect(closed()).toBe(1);
   });
 
   it('says what to do when the device may not be attached, and closes it', () => {
     const { calls, closed } = scripted({ attach: EPERM });
     const open = () => openTun('flannel0', wanted('auto', 'auto'), calls);
     expect(open).toThrow(SystemCallError);
-    expect(open).toThrow(/TUNSETIFF flannel0: EPERM; run as root or give CAP_NET_ADMIN/);
+    expect(open).toThrow(/TUNSETIFF flannel0: EPERM: Operation not permitted; run as root or give CAP_NET_ADMIN/);
     expect(closed()).toBe(2);
   });
 

@@ -34,11 +34,26 @@ describe('an offload that the kernel refuses while it is used', () => {
   it('is shown as off, with the reason and for how long, and as on when it is tried again', () => {
     expect(stateOf('udp_gso')).toEqual(['on', '']);
     plane.control.turnOff('udp_gso', EINVAL, false);
-    expect(stateOf('udp_gso')).toEqual(['off', 'turned off for a minute after EINVAL']);
+    expect(stateOf('udp_gso')).toEqual(['off', 'turned off for a minute after EINVAL: Invalid argument']);
     expect(stateOf('merge_tcp')).toEqual(['on', '']);
     plane.control.turnOn('udp_gso');
     expect(stateOf('udp_gso')).toEqual(['on', '']);
     plane.control.turnOff('udp_gso', EIO, true);
-    expect(stateOf('udp_gso')).toEqual(['off', 'turned off for good after EIO']);
+    expect(stateOf('udp_gso')).toEqual(['off', 'turned off for good after EIO: Input/output error']);
+  });
+});
+
+describe('UDP super-packets that the kernel does not have', () => {
+  const plane = new DataPlane(NETWORK, 8285, planLayout(NETWORK, { peers: 1, subnetNodes: 1, senderNodes: 1 }));
+  const without = { ...descriptors, tun: { ...descriptors.tun, uso: false, usoErrno: EINVAL } } as Descriptors;
+  const reasonOn = (release: string) =>
+    featuresOf(options, { descriptors: without, plane, threads: 1 }, release).find(({ name }) => name === 'tun_uso')
+      ?.reason;
+
+  it('are explained where it is too old for them, and left as they are elsewhere', () => {
+    expect(reasonOn('6.1.192')).toBe(
+      'refused by the kernel (EINVAL): Linux 6.1.192 has no UDP super-packets on TUN devices',
+    );
+    expect(reasonOn('6.18.44')).toBe('refused by the kernel (EINVAL)');
   });
 });

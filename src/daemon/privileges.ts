@@ -1,0 +1,89 @@
+/** What the daemon keeps of root's privileges. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Logger } from '../base/log.js';
+import { control } from '../linux/libc.js';
+import {
+  CAPABILITIES,
+  type Capability,
+  exceeds,
+  lowerTo,
+  mayAccess,
+  type PrivilegeCalls,
+  type Privileges,
+  parsePrivileges,
+  protectMemory,
+  setOf,
+  startAnew,
+  useOnly,
+} from '../linux/privileges.js';
+import type { DaemonOptions } from './options.js';
+
+/**
+ * Devices, addresses, routes, rules and large socket buffers; iptables; a port below 1024, which the network configuration
+ * may name.
+ */
+const NEEDED: readonly Capability[] = ['NET_ADMIN', 'NET_RAW', 'NET_BIND_SERVICE'];
+
+/** Set for the second start, which must not lead to a third. */
+const MARK = 'TWEED_STARTED_ANEW';
+
+/**
+ * Gives up what is not needed, unless the service manager has seen to that. The process is started anew for it, under its
+ * process id, before it has done anything; so this does not return the first time.
+ *
+ * @param read files that will be read later
+ * @param written directories that will be written to, or that will be made
+ * @throws SystemCallError
+ */
+export async function dropPrivileges(
+  { read, written }: { readonly read: readonly string[]; readonly written: readonly string[] },
+  calls: PrivilegeCalls = control,
+  has: Privileges = ownPrivileges(),
+): Promise<void> {
+  const again = process.env[MARK] !== undefined;
+  delete process.env[MARK];
+  if (again || !exceeds(has, setOf(NEEDED))) return protectMemory(calls);
+  useOnly(setOf(NEEDED), has, calls);
+  const kept = [...NEEDED];
+  // Root has to ask for what is not root's: a checkout in somebody's home, a key of etcd's own user.
+  if (!read.every((file) => mayAccess(file, fs.constants.R_OK, calls))) kept.push('DAC_READ_SEARCH');
+  if (!written.every((place) => mayAccess(existing(place), fs.constants.W_OK, calls))) kept.push('DAC_OVERRIDE');
+  useOnly(has.effective, has, calls);
+  const set = setOf(kept);
+  if (!exceeds(has, set)) return protectMemory(calls);
+  lowerTo(set, has, calls);
+  await startAnew({ [MARK]: '1' }, calls);
+}
+
+/** One line about what the process may do. */
+export function logPrivileges(log: Logger, has: Privileges = ownPrivileges()): void {
+  const named = Object.entries(CAPABILITIES).filter(([, bit]) => (has.effective >> BigInt(bit)) & 1n);
+  const others = has.effective & ~setOf(Object.keys(CAPABILITIES) as Capability[]);
+  const capabilities = named.map(([name]) => name);
+  log.info({ capabilities, others: others !== 0n, noNewPrivileges: has.noNewPrivileges }, 'privileges');
+}
+
+/** What the options name. */
+export function filesOf(options: DaemonOptions): { read: string[]; written: string[] } {
+  const { keyFile, certFile, caFile, endpoints } = options.registry;
+  const directories = endpoints.filter((each) => each.startsWith('file://')).map((each) => fileURLToPath(each));
+  return {
+    read: [process.execPath, process.argv[1] ?? '', keyFile ?? '', certFile ?? '', caFile ?? ''].filter(
+      (file) => file !== '' && fs.existsSync(file),
+    ),
+    written: [options.runDirectory, path.dirname(options.subnetFile), ...directories],
+  };
+}
+
+function ownPrivileges(): Privileges {
+  return parsePrivileges(fs.readFileSync('/proc/self/status', 'utf8'));
+}
+
+/** The directory, or the nearest one above it that is there. */
+function existing(directory: string): string {
+  let place = directory;
+  while (!fs.existsSync(place) && place !== path.dirname(place)) place = path.dirname(place);
+  return place;
+}
