@@ -36,7 +36,9 @@ function start() {
 }
 
 function handle({ message, descriptors }) {
-  const words = Object.fromEntries(message.split('\n').map((line) => /^([^=]*)=(.*)$/.exec(line)?.slice(1) ?? [line, '']));
+  const words = Object.fromEntries(
+    message.split('\n').map((line) => /^([^=]*)=(.*)$/.exec(line)?.slice(1) ?? [line, '']),
+  );
   const fits = words.FDSTORE === '1' && kept.length + descriptors.length <= Number(room);
   for (const fd of descriptors) {
     if (fits) kept.push({ name: words.FDNAME ?? 'stored', fd });
