@@ -14,7 +14,6 @@
 import fs from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { messageOf, TweedError } from '../base/errors.js';
 import { type JsonLimits, parseJson } from '../base/json.js';
 import type { Logger } from '../base/log.js';
@@ -91,7 +90,7 @@ export async function offerHandOver(file: string, giver: Giver, log: Logger): Pr
     connections.add(socket);
     socket.on('close', () => connections.delete(socket));
     socket.on('error', () => {}); // the new daemon has ended: nothing has happened
-    createInterface({ input: socket, crlfDelay: Number.POSITIVE_INFINITY }).on('line', (line) => {
+    onLines(socket, (line) => {
       const answer = answerTo(line, giver, log);
       if (answer !== null) socket.write(`${JSON.stringify(answer)}\n`);
     });
@@ -110,6 +109,17 @@ export async function offerHandOver(file: string, giver: Giver, log: Logger): Pr
         for (const socket of connections) socket.destroy();
       }),
   };
+}
+
+function onLines(socket: net.Socket, callback: (line: string) => void): void {
+  let rest = '';
+  socket.setEncoding('utf8');
+  socket.on('data', (chunk: string) => {
+    const lines = `${rest}${chunk}`.split('\n');
+    rest = lines.pop() as string;
+    for (const line of lines) callback(line);
+    if (rest.length > LIMITS.length) socket.destroy();
+  });
 }
 
 function answerTo(line: string, giver: Giver, log: Logger): object | null {
@@ -190,7 +200,7 @@ export class HandOver {
 
   async #ask(request: object): Promise<readonly string[]> {
     const answered = new Promise<string>((resolve, reject) => {
-      createInterface({ input: this.#socket }).once('line', resolve);
+      onLines(this.#socket, resolve);
       this.#socket.on('error', reject);
       this.#socket.once('close', () => reject(new Error('it ended the connection')));
       this.#socket.write(`${JSON.stringify(request)}\n`);
