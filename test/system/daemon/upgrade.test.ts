@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { deviceAddress, eventually, type TestHost, TestNetwork } from './hosts.js';
 import { Traffic } from './traffic.js';
 
-const supervisor = fileURLToPath(new URL('../support/supervisor.mjs', import.meta.url));
+const supervisor = fileURLToPath(new URL('../../../scripts/support/supervisor.mjs', import.meta.url));
 const tweed = fileURLToPath(new URL('../../../dist/cli/tweed.js', import.meta.url));
 
 /** A daemon under a service manager that keeps descriptors. */
