@@ -28,7 +28,7 @@ export const realParts: DaemonParts = {
   clock: systemClock,
   lock: async (name) => lockInstance(name),
   inherit: () => inheritedFrom(process.env),
-  takeOver: (options, inheritance) => HandOver.begin(handOverSocket(options), inheritance),
+  takeOver: (options, serving, inheritance) => HandOver.begin(handOverSocket(options), serving, inheritance),
   offerHandOver: (options, giver, log) => offerHandOver(handOverSocket(options), giver, log),
   findUnderlay: (options) => findUnderlay(options),
   recheckUnderlay,

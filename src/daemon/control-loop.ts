@@ -55,6 +55,8 @@ export class ControlLoop {
   readonly #desired = new DesiredState();
   readonly #end = new AbortController();
   readonly #locks: InstanceLock[] = [];
+  /** What is locked. */
+  #names: readonly string[] = [];
   #choice: UnderlayChoice;
 
   constructor(context: ControlLoopContext, choice: UnderlayChoice) {
@@ -64,6 +66,11 @@ export class ControlLoop {
     this.#complaints = new Standing(log, parts.clock);
     const onFailed = (reason: Error) => this.#end.abort(reason);
     this.overlay = new Overlay({ options, parts, past, log, inheritance, onDescriptors, onFailed });
+  }
+
+  /** What no other daemon on this host may serve, in words. */
+  get serving(): string {
+    return this.#names.join(', ');
   }
 
   get choice(): UnderlayChoice {
@@ -117,7 +124,7 @@ export class ControlLoop {
     const lease = await abortable(leases.acquire(config, attributes), signal);
     onProgress(`bringing up ${formatPrefix(lease.subnet)}`);
     const desired = () => this.#desired.compose(config, this.#choice, lease, leases.peers);
-    const handOver = isLocked ? null : await this.#context.parts.takeOver(options, this.#context.inheritance);
+    const handOver = isLocked ? null : await this.#takeOver();
     await this.overlay.forward(desired());
     if (handOver !== null) await this.#complete(handOver, config);
     await this.#context.onForwarding();
@@ -169,15 +176,20 @@ export class ControlLoop {
   async #lock(config: NetworkConfig, tolerate: boolean): Promise<boolean> {
     const { parts, options } = this.#context;
     const device = parts.deviceOf(config, options);
-    const names = [`network ${formatPrefix(config.network)}`, ...(device === null ? [] : [`device ${device}`])];
+    this.#names = [`network ${formatPrefix(config.network)}`, ...(device === null ? [] : [`device ${device}`])];
     try {
-      for (const name of names) this.#locks.push(await parts.lock(name));
+      for (const name of this.#names) this.#locks.push(await parts.lock(name));
       return true;
     } catch (error) {
       for (const lock of this.#locks.splice(0)) lock.release();
       if (tolerate && error instanceof AlreadyRunningError) return false;
       throw error;
     }
+  }
+
+  #takeOver(): Promise<Pick<HandOver, 'complete'>> {
+    const { parts, options, inheritance } = this.#context;
+    return parts.takeOver(options, this.serving, inheritance);
   }
 
   /** We forward; the other daemon is to stop. */

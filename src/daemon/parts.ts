@@ -53,7 +53,7 @@ export interface DaemonParts {
   /** What the service manager kept of a former process. */
   inherit(): Inheritance;
   /** Asks the daemon that runs for its place. @param inheritance gets its descriptors @throws HandOverError */
-  takeOver(options: DaemonOptions, inheritance: Inheritance): Promise<Pick<HandOver, 'complete'>>;
+  takeOver(options: DaemonOptions, serving: string, inheritance: Inheritance): Promise<Pick<HandOver, 'complete'>>;
   /** Lets another daemon take the place of this one. */
   offerHandOver(options: DaemonOptions, giver: Giver, log: Logger): Promise<HandOverServer>;
   findUnderlay(options: UnderlayOptions): Promise<UnderlayChoice>;
