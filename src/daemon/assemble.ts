@@ -31,8 +31,8 @@ export const realParts: DaemonParts = {
   clock: systemClock,
   lock: async (name) => lockInstance(name),
   inherit: () => inheritedFrom(process.env),
-  takeOver: async (runDirectory, holder, inheritance) =>
-    HandOver.begin(handOverSocketOf(runDirectory, holder), inheritance),
+  takeOver: async (runDirectory, holder, serving, inheritance) =>
+    HandOver.begin(handOverSocketOf(runDirectory, holder), serving, inheritance),
   offerHandOver: (statusSocket, giver, log) => offerHandOver(handOverSocket(statusSocket), giver, log),
   findUnderlay: (options) => findUnderlay(options),
   recheckUnderlay,

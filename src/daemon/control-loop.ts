@@ -47,6 +47,8 @@ export class ControlLoop {
   readonly #desired = new DesiredState();
   readonly #end = new AbortController();
   readonly #locks: FileLock[] = [];
+  /** What is locked. */
+  #names: readonly string[] = [];
   #choice: UnderlayChoice;
   #coverage: readonly string[] = [];
 
@@ -55,6 +57,11 @@ export class ControlLoop {
     this.#choice = choice;
     this.#complaints = new Standing(context.log, context.parts.clock);
     this.overlay = new Overlay({ ...context, onFailed: (reason) => this.#end.abort(reason) });
+  }
+
+  /** What no other daemon on this host may serve, in words. */
+  get serving(): string {
+    return this.#names.join(', ');
   }
 
   get choice(): UnderlayChoice {
@@ -112,7 +119,8 @@ export class ControlLoop {
     const lease = await abortable(leases.acquire(config, attributes), signal);
     onProgress(`bringing up ${formatPrefix(lease.subnet)}`);
     const desired = () => this.#desired.compose(config, this.#choice, lease, leases.peers);
-    const handOver = rival && (await parts.takeOver(options.runDirectory, rival.holder, this.#context.inheritance));
+    const handOver =
+      rival && (await parts.takeOver(options.runDirectory, rival.holder, this.serving, this.#context.inheritance));
     await this.overlay.forward(desired());
     if (handOver !== null) await this.#complete(handOver, config);
     await this.#context.onForwarding();
@@ -182,9 +190,9 @@ export class ControlLoop {
   async #lock(config: NetworkConfig, tolerate: boolean): Promise<AlreadyRunningError | null> {
     const { parts, options } = this.#context;
     const device = parts.deviceOf(config, options);
-    const names = [`network ${formatPrefix(config.network)}`, ...(device === null ? [] : [`device ${device}`])];
+    this.#names = [`network ${formatPrefix(config.network)}`, ...(device === null ? [] : [`device ${device}`])];
     try {
-      for (const name of names) this.#locks.push(await parts.lock(name));
+      for (const name of this.#names) this.#locks.push(await parts.lock(name));
       return null;
     } catch (error) {
       for (const lock of this.#locks.splice(0)) lock.release();

@@ -149,6 +149,7 @@ export class Daemon {
 
   async #offerHandOver(): Promise<void> {
     const giver: Giver = {
+      serving: () => this.#loop?.serving ?? '',
       descriptors: () => this.#loop?.overlay.descriptors ?? new Map(),
       refusal: () => {
         if (this.#manager.present) return 'a service manager runs it; let that restart it';

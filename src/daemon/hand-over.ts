@@ -8,7 +8,7 @@
  * as it is, releases its locks and ends. Until the new one has said so nothing has happened: when it ends, or the connection
  * breaks, the old one goes on.
  *
- * The words are lines of JSON: `{"take": PATH}`, answered by `{"given": [NAME, …]}` or `{"refused": WHY}`; then
+ * The words are lines of JSON: `{"take": PATH, "serving": WHAT}`, answered by `{"given": [NAME, …]}` or `{"refused": WHY}`; then
  * `{"forwarding": true}`, answered by the end of the connection when the old daemon has let go of everything.
  */
 import fs from 'node:fs/promises';
@@ -42,6 +42,8 @@ export class TakenOverError extends TweedError {
 
 /** What the old daemon gives. */
 export interface Giver {
+  /** What it serves: the same words as the new daemon's. */
+  serving(): string;
   /** By name. */
   descriptors(): ReadonlyMap<string, number>;
   /** Why it does not hand over now; empty when it does. */
@@ -129,8 +131,10 @@ function answerTo(line: string, giver: Giver, log: Logger): object | null {
     giver.onTaken();
     return null;
   }
-  const refusal = request === null ? 'the request is not understood' : giver.refusal();
-  if (request === null || refusal !== '') return { refused: refusal };
+  if (request === null) return { refused: 'the request is not understood' };
+  const other = request.serving === giver.serving() ? '' : `it serves ${giver.serving()}, not ${request.serving}`;
+  const refusal = other || giver.refusal();
+  if (refusal !== '') return { refused: refusal };
   try {
     const descriptors = giver.descriptors();
     sendUnixDatagram(request.take, '', [...descriptors.values()]);
@@ -141,10 +145,11 @@ function answerTo(line: string, giver: Giver, log: Logger): object | null {
   }
 }
 
-function parseRequest(line: string): 'forwarding' | { readonly take: string } | null {
+function parseRequest(line: string): 'forwarding' | { readonly take: string; readonly serving: string } | null {
   const request = parseObject(line);
   if (request?.forwarding === true) return 'forwarding';
-  return typeof request?.take === 'string' ? { take: request.take } : null;
+  const { take, serving } = request ?? {};
+  return typeof take === 'string' && typeof serving === 'string' ? { take, serving } : null;
 }
 
 function parseObject(line: string): Readonly<Record<string, unknown>> | null {
@@ -160,28 +165,32 @@ function parseObject(line: string): Readonly<Record<string, unknown>> | null {
 export class HandOver {
   readonly #socket: net.Socket;
   readonly #ended: Promise<void>;
+  readonly #inheritance: Inheritance;
 
-  private constructor(socket: net.Socket) {
+  private constructor(socket: net.Socket, inheritance: Inheritance) {
     this.#socket = socket;
+    this.#inheritance = inheritance;
     this.#ended = new Promise((resolve) => socket.once('close', () => resolve()));
   }
 
   /**
    * Asks the daemon that listens there for its descriptors.
    *
-   * @param inheritance gets them
+   * @param serving what both serve; they have to mean the same
+   * @param inheritance gets them; it counts as shared until the old daemon has ended
    * @throws HandOverError
    */
-  static async begin(file: string, inheritance: Inheritance): Promise<HandOver> {
+  static async begin(file: string, serving: string, inheritance: Inheritance): Promise<HandOver> {
     const inbox = `${file}.${process.pid}`;
     await fs.rm(inbox, { force: true });
     const receiver = new UnixReceiver(inbox);
     const socket = net.connect(file);
-    const handOver = new HandOver(socket);
+    const handOver = new HandOver(socket, inheritance);
     try {
-      const given = await handOver.#ask({ take: inbox });
+      const given = await handOver.#ask({ take: inbox, serving });
       const { descriptors } = receiver.receive() ?? { descriptors: [] };
       for (const [i, name] of given.entries()) if (i in descriptors) inheritance.put(name, descriptors[i] as number);
+      inheritance.shared = true;
       return handOver;
     } catch (error) {
       socket.destroy();
@@ -195,7 +204,9 @@ export class HandOver {
   /** We forward. Waits until the old daemon has let go of everything; false when it has not for too long. */
   async complete(): Promise<boolean> {
     this.#socket.write('{"forwarding":true}\n');
-    return withinPatience(this.#ended.then(() => true)).catch(() => false);
+    const ended = await withinPatience(this.#ended.then(() => true)).catch(() => false);
+    this.#inheritance.shared = false;
+    return ended;
   }
 
   async #ask(request: object): Promise<readonly string[]> {

@@ -49,10 +49,16 @@ export interface DaemonParts {
    * Asks the daemon that runs for its place.
    *
    * @param holder its process
+   * @param serving what both serve, in words
    * @param inheritance gets its descriptors
    * @throws HandOverError
    */
-  takeOver(runDirectory: string, holder: number | null, inheritance: Inheritance): Promise<Pick<HandOver, 'complete'>>;
+  takeOver(
+    runDirectory: string,
+    holder: number | null,
+    serving: string,
+    inheritance: Inheritance,
+  ): Promise<Pick<HandOver, 'complete'>>;
   /** Lets another daemon take the place of this one, which has that status socket. */
   offerHandOver(statusSocket: string, giver: Giver, log: Logger): Promise<HandOverServer>;
   findUnderlay(options: UnderlayOptions): Promise<UnderlayChoice>;

@@ -12,6 +12,8 @@ const LISTEN_FDS_START = 3;
 export class Inheritance {
   readonly #descriptors = new Map<string, number>();
   readonly #close: (fd: number) => void;
+  /** Another process works with the same device and socket yet: nothing of theirs may be removed. */
+  shared = false;
 
   constructor(close: (fd: number) => void = (fd) => void control.close(fd)) {
     this.#close = close;

@@ -1,3 +1,4 @@
+import { TweedError } from '../../base/errors.js';
 import {
   adoptUdpSocket,
   openUdpSocket,
@@ -26,6 +27,16 @@ export interface DescriptorContext {
   removeDevice(name: string): Promise<unknown>;
   /** What became of those that were inherited, in words. */
   note(text: string): void;
+}
+
+/** The device of the daemon whose place is to be taken is not one that these options can use. */
+export class DeviceSharedError extends TweedError {
+  constructor(device: string, reason: string) {
+    super(
+      'DEVICE_SHARED',
+      `${device} of the daemon that runs does not fit: ${reason}; use its -tun-tso, or stop it and start this one`,
+    );
+  }
 }
 
 /** What packets go through: the device and the socket. The device lives as long as its descriptor. */
@@ -92,8 +103,9 @@ async function inheritedTun(
     note(`took the device ${found.name} as it was left`);
     return found;
   }
-  note(`the device that was left does not fit, and is made anew: ${found.reason}`);
   control.close(fd);
+  if (inherited.shared) throw new DeviceSharedError(options.device, found.reason);
+  note(`the device that was left does not fit, and is made anew: ${found.reason}`);
   // somebody may have another descriptor of it, so that it does not go with ours
   if (found.device !== '') await removeDevice(found.device);
   return null;

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { deviceAddress, eventually, type TestHost, TestNetwork } from './hosts.js';
 import { Traffic } from './traffic.js';
 
-const supervisor = fileURLToPath(new URL('../support/supervisor.mjs', import.meta.url));
+const supervisor = fileURLToPath(new URL('../../../scripts/support/supervisor.mjs', import.meta.url));
 const tweed = fileURLToPath(new URL('../../../dist/cli/tweed.js', import.meta.url));
 
 /** A daemon under a service manager that keeps descriptors. */
@@ -86,10 +86,11 @@ describe('a daemon that is upgraded under traffic', () => {
     const target = deviceAddress(await second.status());
     await first.reaches(target);
     traffic = await Traffic.between(first, second);
-    const failing = first.start([network.endpoint, '-take-over', '-device=flannel1', '-etcd-prefix=/other']);
-    const other = first.start([network.endpoint, '-take-over', '-tun-uso=on', '-tun-tso=off']);
-    expect(await other.exited).not.toBe(0);
-    await failing.stop('SIGKILL');
+    for (const option of ['-tun-tso=off', '-device=flannel1', '-socket-buffer=65536']) {
+      const next = first.start([network.endpoint, '-take-over', option]);
+      if (option.startsWith('-socket')) await next.stop('SIGKILL');
+      expect(await next.exited).not.toBe(0);
+    }
     expect(await traffic.result()).toEqual({ lost: 0, streams: 'whole' });
     await daemon.stop();
   });
@@ -139,5 +140,23 @@ describe('a daemon that its service manager restarts under traffic', () => {
     const index = await deviceIndex(first);
     await service.restart('SIGTERM');
     expect(await deviceIndex(first)).not.toBe(index);
+  });
+});
+
+describe.each(['vxlan', 'host-gw'])('a %s daemon, where the kernel forwards', (type) => {
+  it('is not missed while it is restarted or replaced', async () => {
+    await network.remove();
+    network = await TestNetwork.create(JSON.stringify({ Network: '100.96.0.0/16', Backend: { Type: type } }));
+    const [first, second] = network.hosts;
+    let [daemon] = await network.startBoth();
+    traffic = await Traffic.between(first, second);
+    for (const way of ['SIGTERM', 'SIGKILL', 'take-over'] as const) {
+      if (way !== 'take-over') await daemon.stop(way);
+      const next = first.start([network.endpoint, ...(way === 'take-over' ? ['-take-over'] : [])]);
+      if (way === 'take-over') expect(await daemon.exited).toBe(0);
+      daemon = next;
+      await first.ready();
+    }
+    expect(await traffic.result()).toEqual({ lost: 0, streams: 'whole' });
   });
 });

@@ -14,6 +14,8 @@ import {
 } from '../../../src/daemon/hand-over.js';
 import { Inheritance } from '../../../src/linux/inheritance.js';
 
+const WHAT = 'network 10.5.0.0/16, device flannel0';
+
 let directory: string;
 let file: string;
 let server: HandOverServer | null = null;
@@ -43,7 +45,12 @@ async function offer(...names: string[]): Promise<void> {
     }),
   );
   opened = [...descriptors.values()];
-  const giver = { descriptors: () => descriptors, refusal: () => refusal, onTaken: () => void taken++ };
+  const giver = {
+    serving: () => WHAT,
+    descriptors: () => descriptors,
+    refusal: () => refusal,
+    onTaken: () => void taken++,
+  };
   server = await offerHandOver(file, giver, silentLogger());
 }
 
@@ -72,7 +79,7 @@ describe('a hand-over', () => {
   it('gives the descriptors, and ends the old daemon only when the new one forwards', async () => {
     await offer('tun', 'udp');
     const inheritance = new Inheritance();
-    const handOver = await HandOver.begin(file, inheritance);
+    const handOver = await HandOver.begin(file, WHAT, inheritance);
     expect(['tun', 'udp'].map((name) => contentOf(inheritance, name))).toEqual(['tun', 'udp']);
     expect(taken).toBe(0);
     const completed = handOver.complete();
@@ -85,17 +92,19 @@ describe('a hand-over', () => {
   it('needs no descriptors', async () => {
     await offer();
     const inheritance = new Inheritance();
-    await HandOver.begin(file, inheritance);
+    await HandOver.begin(file, WHAT, inheritance);
     expect(inheritance.empty).toBe(true);
   });
 
   it('is nothing to the old daemon when the new one ends before it forwards', async () => {
     await offer('tun');
     const inheritance = new Inheritance();
-    const socket = net.connect(file, () => socket.write(`${JSON.stringify({ take: path.join(directory, 'none') })}\n`));
+    const socket = net.connect(file, () =>
+      socket.write(`${JSON.stringify({ take: path.join(directory, 'none'), serving: WHAT })}\n`),
+    );
     await new Promise((resolve) => socket.once('data', resolve));
     socket.destroy();
-    await HandOver.begin(file, inheritance);
+    await HandOver.begin(file, WHAT, inheritance);
     expect(contentOf(inheritance, 'tun')).toBe('tun');
     expect(taken).toBe(0);
   });
@@ -103,17 +112,36 @@ describe('a hand-over', () => {
   it('is refused with the reason', async () => {
     await offer('tun');
     refusal = 'a service manager runs it';
-    await expect(HandOver.begin(file, new Inheritance())).rejects.toThrow(HandOverError);
-    await expect(HandOver.begin(file, new Inheritance())).rejects.toThrow('a service manager runs it');
+    await expect(HandOver.begin(file, WHAT, new Inheritance())).rejects.toThrow(HandOverError);
+    await expect(HandOver.begin(file, WHAT, new Inheritance())).rejects.toThrow('a service manager runs it');
     expect(taken).toBe(0);
   });
 
+  it('is refused by a daemon that serves something else', async () => {
+    await offer('tun');
+    const asked = HandOver.begin(file, 'network 10.9.0.0/16, device flannel0', new Inheritance());
+    await expect(asked).rejects.toThrow('it serves network 10.5.0.0/16, device flannel0, not network 10.9.0.0/16');
+  });
+
+  it('leaves what is shared alone until the old daemon has ended', async () => {
+    await offer('tun');
+    const inheritance = new Inheritance();
+    const handOver = await HandOver.begin(file, WHAT, inheritance);
+    expect(inheritance.shared).toBe(true);
+    const completed = handOver.complete();
+    while (taken === 0) await new Promise((resolve) => setImmediate(resolve));
+    await server?.close();
+    await completed;
+    expect(inheritance.shared).toBe(false);
+    inheritance.close();
+  });
+
   it('fails where nobody listens, also behind the socket of one that was killed', async () => {
-    await expect(HandOver.begin(file, new Inheritance())).rejects.toThrow('ENOENT');
+    await expect(HandOver.begin(file, WHAT, new Inheritance())).rejects.toThrow('ENOENT');
     fs.writeFileSync(file, '');
-    await expect(HandOver.begin(file, new Inheritance())).rejects.toThrow('ECONNREFUSED');
+    await expect(HandOver.begin(file, WHAT, new Inheritance())).rejects.toThrow('ECONNREFUSED');
     await offer();
-    await HandOver.begin(file, new Inheritance());
+    await HandOver.begin(file, WHAT, new Inheritance());
   });
 
   it('is between processes of one user', async () => {
@@ -129,12 +157,15 @@ describe('a hand-over', () => {
     expect(taken).toBe(0);
   });
 
-  it.each(['', 'null', '{"take":7}', '{"forwarding":1}', '[]', 'take'])('does not understand %j', async (line) => {
-    await offer('tun');
-    const socket = net.connect(file, () => socket.write(`${line}\n`));
-    const answer = await new Promise<Buffer>((resolve) => socket.once('data', resolve));
-    socket.destroy();
-    expect(JSON.parse(answer.toString())).toEqual({ refused: 'the request is not understood' });
-    expect(taken).toBe(0);
-  });
+  it.each(['', 'null', '{"take":7}', '{"take":"/run/x"}', '{"forwarding":1}', '[]', 'take'])(
+    'does not understand %j',
+    async (line) => {
+      await offer('tun');
+      const socket = net.connect(file, () => socket.write(`${line}\n`));
+      const answer = await new Promise<Buffer>((resolve) => socket.once('data', resolve));
+      socket.destroy();
+      expect(JSON.parse(answer.toString())).toEqual({ refused: 'the request is not understood' });
+      expect(taken).toBe(0);
+    },
+  );
 });

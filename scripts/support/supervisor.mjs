@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { createInterface } from 'node:readline';
-import { UnixReceiver } from '../../../dist/linux/unix-datagram.js';
+import { UnixReceiver } from '../../dist/linux/unix-datagram.js';
 
 const [socket, room, program, ...args] = process.argv.slice(2);
 const receiver = new UnixReceiver(socket);
