@@ -8,10 +8,11 @@ const below = {
   'encap/wire': ['base', 'linux', 'tun'],
   'encap/forwarding': ['base', 'linux'],
   'encap/datapath': ['base', 'linux', 'tun', 'encap/wire', 'encap/forwarding'],
-  backend: ['base', 'linux', 'routes', 'subnet', 'tun', 'encap'],
+  'kernel-path': ['base', 'linux'],
+  backend: ['base', 'linux', 'routes', 'subnet', 'tun', 'encap', 'kernel-path'],
   observe: ['base', 'linux', 'subnet', 'backend'],
   daemon: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe'],
-  operator: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'observe', 'daemon'],
+  operator: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'kernel-path', 'observe', 'daemon'],
   lab: ['base', 'linux', 'subnet', 'routes', 'observe', 'operator'],
   cli: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'observe', 'daemon', 'operator', 'lab'],
 };

@@ -14,6 +14,22 @@ export const tweed = ours('tweed', 'tweed', 'tweed run, as shipped, backend udp'
   startDaemons(pair, 'udp'),
 );
 
+/** tweed with the kernel path, in by route and straight to the container. */
+export const kernelRoute = ours(
+  'kernel-route',
+  'tweed, kernel path route',
+  'tweed run --kernel-path=route, backend udp: the same wire format without leaving the kernel, in by the host’s routes',
+  1472,
+  (pair) => startDaemons(pair, 'udp', ['--kernel-path=route']),
+);
+export const kernelDirect = ours(
+  'kernel-direct',
+  'tweed, kernel path direct',
+  'tweed run --kernel-path=direct, backend udp: the same, known flows straight to their container',
+  1472,
+  (pair) => startDaemons(pair, 'udp', ['--kernel-path=direct']),
+);
+
 /** tweed with every offload turned off: one packet per system call. */
 export const tweedOff = ours('tweed-off', 'tweed, offloads off', `tweed run ${ALL_OFF.join(' ')}`, 1472, (pair) =>
   startDaemons(pair, 'udp', ALL_OFF),

@@ -130,6 +130,8 @@ export class Rig {
       network,
       subnet: prefix(end.subnet),
       port: PORT,
+      mtu: MTU,
+      mayBeUnfinished: false,
       checkSenders: true,
       batch: this.mode === 'super',
       merging: { tcp: tun.tso, udp: tun.uso },

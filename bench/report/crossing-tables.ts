@@ -203,6 +203,75 @@ function predictionTable(results: Results): Table[] {
   ];
 }
 
+/** The same daemon and wire format with and without the kernel path: what the ways into user space and back cost. */
+export function leavingTable(results: Results, underlay: string): Table[] {
+  const cases: readonly (readonly [title: string, suite: string, measurement: string, mode: Mode, length: number])[] = [
+    ['one TCP stream', 'throughput', 'tcp-1', 'super', 63_488],
+    ['64 B flood', 'throughput', 'flood-64', 'single', 64 + 28],
+  ];
+  const rows = cases.flatMap(([title, suite, measurement, mode, length]) => {
+    const [user, route, direct] = ['tweed', 'kernel-route', 'kernel-direct'].map((contender) =>
+      costOf(select(results, { suite, underlay, measurement, contender })),
+    );
+    if (user === undefined || user === null || (!route && !direct)) return [];
+    const nearest = nearestTo(lengthsOf(results, mode, 'warm'), length);
+    const predicted = nearest === null ? null : predictedDaemonCost(results, mode, nearest);
+    const saved = (other: Cost | null | undefined, metric: keyof Cost, digits: number) =>
+      other ? formatNumber(user[metric] - other[metric], digits) : '–';
+    return [
+      [
+        title,
+        formatNumber(user.perPacket, 0),
+        saved(route, 'perPacket', 0),
+        saved(direct, 'perPacket', 0),
+        formatNumber(user.perGb, 2),
+        saved(route, 'perGb', 2),
+        saved(direct, 'perGb', 2),
+        predicted === null ? '–' : formatNumber(predicted, 0),
+      ],
+    ];
+  });
+  if (rows.length === 0) return [];
+  return [
+    {
+      title: 'what leaving the kernel costs',
+      header: [
+        '',
+        'CPU of the machine, ns a packet',
+        '… saved by route',
+        '… saved direct',
+        's/GB',
+        '… saved by route',
+        '… saved direct',
+        'the crossings predict, ns a packet',
+      ],
+      rows,
+      notes: [
+        'One wire format and one daemon, with user space carrying the packets and with the kernel path; all processors, both hosts, sender and receiver included.',
+        'The prediction is for the daemons’ own calls alone; waking them, their queues and their caches come on top.',
+      ],
+    },
+  ];
+}
+
+interface Cost {
+  readonly perPacket: number;
+  readonly perGb: number;
+}
+
+/** Medians over the rounds. A packet is one of the wire: of TCP as many as its payload fills. */
+function costOf(samples: ReturnType<typeof select>): Cost | null {
+  const each = samples.flatMap(({ values: { machineCpu, bytes, packets } }) => {
+    if (machineCpu === undefined || bytes === undefined || bytes === 0) return [];
+    return [{ perPacket: (machineCpu * 1e9) / (packets ?? bytes / FULL_PAYLOAD), perGb: (machineCpu * 1e9) / bytes }];
+  });
+  if (each.length === 0) return null;
+  return { perPacket: median(each.map((one) => one.perPacket)), perGb: median(each.map((one) => one.perGb)) };
+}
+
+/** What a full TCP segment of the tunnel carries: its MTU less IPv4 and TCP headers with timestamps. */
+const FULL_PAYLOAD = 1472 - 52;
+
 function nearestTo(lengths: readonly number[], wanted: number): number | null {
   const [nearest] = [...lengths].sort((a, b) => Math.abs(a - wanted) - Math.abs(b - wanted));
   return nearest ?? null;

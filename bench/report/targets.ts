@@ -1,4 +1,5 @@
 import type { Results } from '../harness/results.js';
+import type { UnderlayState } from '../network/pair.js';
 import { formatEstimate } from './format.js';
 import { ratioOf, series } from './series.js';
 
@@ -13,6 +14,8 @@ export interface TargetResult {
 
 interface RatioTarget {
   readonly title: string;
+  /** `throughput` if not told. */
+  readonly suite?: string;
   readonly underlay: string;
   readonly measurement: string;
   readonly metric: string;
@@ -78,7 +81,69 @@ const RATIO_TARGETS: readonly RatioTarget[] = [
     over: ['tweed-off', 'c-loop'],
     least: 0.9,
   },
+  ...kernelPathTargets(
+    'one TCP stream, kernel path direct ÷ kernel VXLAN',
+    ['kernel-direct', 'vxlan'],
+    'tcp-1',
+    'gbps',
+    {
+      whole: { least: 1.2 },
+      segmented: { least: 1 },
+    },
+  ),
+  ...kernelPathTargets('one TCP stream, kernel path route ÷ user space', ['kernel-route', 'tweed'], 'tcp-1', 'gbps', {
+    whole: { least: 1.1 },
+    segmented: { least: 1.5 },
+  }),
+  ...kernelPathTargets(
+    'whole CPU per GB, kernel path direct ÷ kernel VXLAN',
+    ['kernel-direct', 'vxlan'],
+    'tcp-1',
+    'machineCpuPerGb',
+    { whole: { most: 0.8 }, segmented: { most: 1 } },
+  ),
+  ...kernelPathTargets('idle ping, kernel path direct ÷ kernel VXLAN', ['kernel-direct', 'vxlan'], 'ping', 'rttP50', {
+    whole: { most: 1 },
+  }),
+  ...kernelPathTargets(
+    '64 B packets under flood, kernel path direct ÷ kernel VXLAN',
+    ['kernel-direct', 'vxlan'],
+    'flood-64',
+    'kpps',
+    {
+      whole: { least: 1 },
+    },
+  ),
+  {
+    title: 'UDP request and response, kernel path direct ÷ kernel VXLAN',
+    suite: 'latency',
+    underlay: 'whole',
+    measurement: 'udp-rr',
+    metric: 'rttP50',
+    over: ['kernel-direct', 'vxlan'],
+    most: 1,
+  },
 ];
+
+type Bounds = Readonly<Partial<Record<UnderlayState, Pick<RatioTarget, 'least' | 'most'>>>>;
+
+/** The same target under each condition that has a bound. */
+function kernelPathTargets(
+  title: string,
+  over: RatioTarget['over'],
+  measurement: string,
+  metric: string,
+  bounds: Bounds,
+): RatioTarget[] {
+  return Object.entries(bounds).map(([underlay, bound]) => ({
+    title: underlay === 'whole' ? title : `${title}, underlay segmentation off`,
+    underlay,
+    measurement,
+    metric,
+    over,
+    ...bound,
+  }));
+}
 
 /** Holds a run against the project's own targets. The medians decide; the interval says how sure that is. */
 export function checkTargets(results: Pick<Results, 'samples'>): TargetResult[] {
@@ -86,8 +151,8 @@ export function checkTargets(results: Pick<Results, 'samples'>): TargetResult[] 
 }
 
 function checkRatio(results: Pick<Results, 'samples'>, target: RatioTarget): TargetResult {
-  const { title, underlay, measurement, metric, over, least, most } = target;
-  const where = { suite: 'throughput', underlay, measurement };
+  const { title, suite = 'throughput', underlay, measurement, metric, over, least, most } = target;
+  const where = { suite, underlay, measurement };
   const [contender, other] = over;
   const ratio = ratioOf(results, { ...where, contender }, { ...where, contender: other }, metric);
   const bound = least ?? most ?? 0;

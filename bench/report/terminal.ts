@@ -1,10 +1,10 @@
 import type { Metric, Results } from '../harness/results.js';
 import { CROSSINGS } from '../suites/crossings.js';
-import { crossingTables, printTable, type Table } from './crossing-tables.js';
+import { crossingTables, leavingTable, printTable, type Table } from './crossing-tables.js';
 import { findings } from './findings.js';
 import { formatEstimate, formatSeries } from './format.js';
 import { noiseChecks } from './noise.js';
-import { series } from './series.js';
+import { select, series } from './series.js';
 import { formatTable } from './table.js';
 import { checkTargets } from './targets.js';
 import { warnings } from './warnings.js';
@@ -24,7 +24,13 @@ export function terminalReport(results: Results): string {
       parts.push(suiteHeading(suite, underlay), ...tables.map(printTable));
     }
   }
-  if (suites.includes('throughput')) parts.push(targetTable(results));
+  if (suites.includes('throughput')) {
+    for (const underlay of distinct(select(results, { suite: 'throughput' }).map((sample) => sample.underlay))) {
+      const tables = leavingTable(results, underlay);
+      if (tables.length > 0) parts.push(suiteHeading('kernel path', underlay), ...tables.map(printTable));
+    }
+    parts.push(targetTable(results));
+  }
   const noise = noiseLines(results);
   if (noise.length > 0) parts.push(noise.join('\n'));
   if (results.failures.length > 0) parts.push(failureLines(results));

@@ -5,6 +5,7 @@ import { trafficSuite } from './traffic-suite.js';
 
 const SUITE = 'latency';
 const BYTES = 64;
+const CONTENDERS = ['direct', 'vxlan', 'kernel-direct', 'kernel-route', 'tweed', 'tweed-off'];
 
 /** Request and response, and how many connections a second can be made. */
 export function latencySuite(site: Site): Suite<Place> {
@@ -23,7 +24,7 @@ function plans({ quick, rounds, seconds }: Settings): SuitePlan<Place>[] {
       suite: SUITE,
       underlay: 'whole',
       rounds,
-      contenders: ['direct', 'vxlan', 'tweed', 'tweed-off'],
+      contenders: quick ? CONTENDERS.filter((id) => !id.startsWith('kernel-')) : CONTENDERS,
       measurements: quick ? measurements.slice(0, 1) : measurements,
       twice: { contender: 'tweed', measurements: ['udp-rr'] },
     },

@@ -4,7 +4,9 @@ import { flood, idlePing, type Place, type TrafficMeasurement, tcp, udp } from '
 import { trafficSuite } from './traffic-suite.js';
 
 const SUITE = 'throughput';
-const CONTENDERS = ['direct', 'vxlan', 'tweed', 'tweed-off', 'c-loop'];
+const CONTENDERS = ['direct', 'vxlan', 'kernel-direct', 'kernel-route', 'tweed', 'tweed-off', 'c-loop'];
+/** Who is left out of a quick run. */
+const SLOWLY = ['c-loop', 'kernel-direct', 'kernel-route'];
 /** Who is fast enough for the order of super-packets to matter. */
 const ORDERED = ['direct', 'vxlan', 'tweed'];
 const ORDERED_SECONDS = 10;
@@ -24,7 +26,7 @@ function plans({ quick, rounds, seconds, underlays }: Settings): SuitePlan<Place
       suite: SUITE,
       underlay,
       rounds,
-      contenders: quick ? CONTENDERS.filter((id) => id !== 'c-loop') : CONTENDERS,
+      contenders: CONTENDERS.filter((id) => (quick ? !SLOWLY.includes(id) : id !== 'c-loop' || underlay === 'whole')),
       measurements: all.filter(({ id }) => wanted.includes(id) && (!quick || quickly.includes(id))),
       twice: { contender: 'tweed', measurements: ['tcp-1', 'ping'] },
     };

@@ -208,6 +208,13 @@ const tweedFlags: readonly Row[] = [
     rule: within(4096, 2 ** 30 - 1),
   }),
   integer('txqueuelen', 'PACKETS', 1000, "length of the TUN device's queue", { rule: within(1, 1_000_000) }),
+  text(
+    'kernel-path',
+    'off|route|direct|auto',
+    'off',
+    'let packets of the udp backend stay in the kernel (eBPF): in by route, or direct to the container; auto: the best that is safe here',
+    { rule: oneOf('off', 'route', 'direct', 'auto') },
+  ),
   yesOrNo('release-on-exit', false, 'give the lease back on exit; without it a restart finds its subnet again'),
   yesOrNo(
     'clean-up-on-exit',

@@ -97,6 +97,7 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
       forwarderThreads: threads === 'auto' ? threads : threads === '1' ? 1 : 2,
       socketBuffer: number('socket-buffer'),
       txQueueLength: number('txqueuelen'),
+      kernelPath: text('kernel-path') as DaemonOptions['udp']['kernelPath'],
     },
     takeOver: yes('take-over'),
     cleanUpOnExit: yes('clean-up-on-exit'),

@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from '../base/log.js';
+import { kernelRelease, parseRelease } from '../linux/kernel-quirks.js';
 import { control } from '../linux/libc.js';
 import {
   CAPABILITIES,
@@ -26,6 +27,24 @@ import type { DaemonOptions } from './options.js';
  */
 const NEEDED: readonly Capability[] = ['NET_ADMIN', 'NET_RAW', 'NET_BIND_SERVICE'];
 
+/**
+ * Of a kernel path. Mode `direct` reads what connection tracking knows of a packet, which is the kernel's memory: CAP_PERFMON.
+ * Before Linux 6.6 a program comes to its device by a mounted bpffs, and before 5.8 the two were part of CAP_SYS_ADMIN.
+ */
+function neededByKernelPath(wish: DaemonOptions['udp']['kernelPath'], release: string): readonly Capability[] {
+  if (wish === 'off') return [];
+  const [major, minor] = parseRelease(release);
+  const needed: Capability[] = wish === 'route' ? ['BPF'] : ['BPF', 'PERFMON'];
+  return major > 6 || (major === 6 && minor >= 6) ? needed : [...needed, 'SYS_ADMIN'];
+}
+
+/** What the daemon will do that takes privileges. */
+export interface Needs {
+  readonly read: readonly string[];
+  readonly written: readonly string[];
+  readonly also: readonly Capability[];
+}
+
 /** Set for the second start, which must not lead to a third. */
 const MARK = 'TWEED_STARTED_ANEW';
 
@@ -35,18 +54,19 @@ const MARK = 'TWEED_STARTED_ANEW';
  *
  * @param read files that will be read later
  * @param written directories that will be written to, or that will be made
+ * @param also what the options need besides
  * @throws SystemCallError
  */
 export async function dropPrivileges(
-  { read, written }: { readonly read: readonly string[]; readonly written: readonly string[] },
+  { read, written, also }: Needs,
   calls: PrivilegeCalls = control,
   has: Privileges = ownPrivileges(),
 ): Promise<void> {
   const again = process.env[MARK] !== undefined;
   delete process.env[MARK];
-  if (again || !exceeds(has, setOf(NEEDED))) return protectMemory(calls);
+  if (again || !exceeds(has, setOf([...NEEDED, ...also]))) return protectMemory(calls);
   useOnly(setOf(NEEDED), has, calls);
-  const kept = [...NEEDED];
+  const kept = [...NEEDED, ...also];
   // Root has to ask for what is not root's: a checkout in somebody's home, a key of etcd's own user.
   if (!read.every((file) => mayAccess(file, fs.constants.R_OK, calls))) kept.push('DAC_READ_SEARCH');
   if (!written.every((place) => mayAccess(existing(place), fs.constants.W_OK, calls))) kept.push('DAC_OVERRIDE');
@@ -65,8 +85,8 @@ export function logPrivileges(log: Logger, has: Privileges = ownPrivileges()): v
   log.info({ capabilities, others: others !== 0n, noNewPrivileges: has.noNewPrivileges }, 'privileges');
 }
 
-/** What the options name. */
-export function filesOf(options: DaemonOptions): { read: string[]; written: string[] } {
+/** What the options name, and what they ask for. */
+export function needsOf(options: DaemonOptions, release = kernelRelease()): Needs {
   const { keyFile, certFile, caFile, endpoints } = options.registry;
   const directories = endpoints.filter((each) => each.startsWith('file://')).map((each) => fileURLToPath(each));
   return {
@@ -74,6 +94,7 @@ export function filesOf(options: DaemonOptions): { read: string[]; written: stri
       (file) => file !== '' && fs.existsSync(file),
     ),
     written: [options.runDirectory, path.dirname(options.subnetFile), ...directories],
+    also: neededByKernelPath(options.udp.kernelPath, release),
   };
 }
 

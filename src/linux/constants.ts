@@ -2,16 +2,21 @@
 
 // asm-generic/errno-base.h, asm-generic/errno.h
 export const EPERM = 1;
+export const ENOENT = 2;
 export const EINTR = 4;
 export const EIO = 5;
+export const E2BIG = 7;
 export const EBADF = 9;
 export const EAGAIN = 11;
 export const ENOMEM = 12;
 export const EACCES = 13;
 export const EBUSY = 16;
 export const EINVAL = 22;
+export const ENOSPC = 28;
+export const ENOSYS = 38;
 export const EBADFD = 77;
 export const EMSGSIZE = 90;
+export const EOPNOTSUPP = 95;
 export const EADDRINUSE = 98;
 export const EADDRNOTAVAIL = 99;
 export const ENETDOWN = 100;

@@ -46,6 +46,12 @@ function call<Arguments extends unknown[]>(declaration: string): (...given: Argu
   return libc.func(declaration) as (...given: Arguments) => number;
 }
 
+const syscall = call<[number: number, command: number, attributes: number, size: number]>(
+  'long syscall(long number, int command, uintptr_t attributes, unsigned int size)',
+);
+/** asm/unistd_64.h, asm-generic/unistd.h */
+const SYS_BPF = process.arch === 'arm64' ? 280 : 321;
+
 /** The calls of the control side, none of them in a hurry. */
 export const control = {
   open: call<[path: string, flags: number]>('int open(const char *path, int flags)'),
@@ -98,6 +104,8 @@ export const control = {
     'int execve(const char *path, const char **argv, const char **environment)',
   ),
   eventfd: call<[initial: number, flags: number]>('int eventfd(unsigned int initial, int flags)'),
+  /** bpf(2), for which libc has no function. @param attributes address of a `union bpf_attr` */
+  bpf: (command: number, attributes: number, size: number): number => syscall(SYS_BPF, command, attributes, size),
   strerror: libc.func('const char *strerror(int errno)') as (errno: number) => string,
   errno: koffi.errno as () => number,
 };

@@ -19,6 +19,9 @@ export const CAPABILITIES = {
   NET_BIND_SERVICE: 10,
   NET_ADMIN: 12,
   NET_RAW: 13,
+  SYS_ADMIN: 21,
+  PERFMON: 38,
+  BPF: 39,
 } as const;
 export type Capability = keyof typeof CAPABILITIES;
 

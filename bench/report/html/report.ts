@@ -2,7 +2,7 @@ import type { Metric, Results, Sample } from '../../harness/results.js';
 import { CROSSINGS } from '../../suites/crossings.js';
 import { RUNGS } from '../../suites/ladder.js';
 import type { Table } from '../crossing-tables.js';
-import { crossingTables } from '../crossing-tables.js';
+import { crossingTables, leavingTable } from '../crossing-tables.js';
 import { findings, keyFigures } from '../findings.js';
 import { formatEstimate, formatNumber } from '../format.js';
 import { noiseChecks } from '../noise.js';
@@ -128,6 +128,7 @@ function throughputSection(results: Results): string {
       'The same, as a share of what the kernel’s VXLAN reaches.',
     ),
     ...tables(results, 'throughput'),
+    ...['whole', 'segmented'].flatMap((underlay) => leavingTable(results, underlay)).map(renderTable),
     '<h3>The project’s own targets</h3>',
     htmlTable({ header: ['ratio of medians [95 % interval]', 'wanted', 'measured', ''], rows: targets }),
   ]);
@@ -135,7 +136,7 @@ function throughputSection(results: Results): string {
 
 function latencySection(results: Results): string {
   if (!has(results, 'latency')) return '';
-  const order = ['direct', 'vxlan', 'tweed', 'tweed-off'];
+  const order = ['direct', 'vxlan', 'kernel-direct', 'kernel-route', 'tweed', 'tweed-off'];
   return section('Latency', [
     ...ranges(results, 'latency', order, [
       ['udp-rr', 'rttP50', 'Half of all UDP round trips are faster than this.'],

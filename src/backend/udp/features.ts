@@ -6,6 +6,7 @@ import { describeQuirk, kernelRelease } from '../../linux/kernel-quirks.js';
 import type { Switch } from '../../tun/device.js';
 import type { FeatureStatus } from '../backend.js';
 import type { Descriptors } from './descriptors.js';
+import type { KernelPathKeeper } from './kernel-path-keeper.js';
 import { segmentedSendDoubt } from './kernel-quirks.js';
 import type { UdpBackendOptions } from './options.js';
 
@@ -13,12 +14,13 @@ interface InForce {
   readonly descriptors: Descriptors;
   readonly plane: DataPlane;
   readonly threads: 1 | 2;
+  readonly kernelPath: Pick<KernelPathKeeper, 'feature'>;
 }
 
 /** What was wanted of offloads, threads and buffers, what is in force, and why the two differ. */
 export function featuresOf(
   { offloads, socketBuffer, forwarderThreads }: UdpBackendOptions,
-  { descriptors: { tun, socket }, plane: { control }, threads }: InForce,
+  { descriptors: { tun, socket }, plane: { control }, threads, kernelPath }: InForce,
   release = kernelRelease(),
 ): FeatureStatus[] {
   const refused = (errno: number) => (errno === 0 ? '' : `refused by the kernel (${errnoText(errno)})`);
@@ -72,5 +74,6 @@ export function featuresOf(
     { name: 'forwarder_threads', wanted: String(forwarderThreads), inForce: String(threads), reason: '' },
     buffer('send_buffer', socket.sendBuffer),
     buffer('receive_buffer', socket.receiveBuffer),
+    kernelPath.feature(),
   ];
 }

@@ -17,6 +17,10 @@ export interface ForwardingSettings {
   /** This host's. */
   readonly subnet: Prefix;
   readonly port: number;
+  /** The longest packet of the overlay, bytes. */
+  readonly mtu: number;
+  /** Of the underlay: see encap/wire/unfinished.ts. */
+  readonly mayBeUnfinished: boolean;
   readonly checkSenders: boolean;
   /** Receive many datagrams in one call. */
   readonly batch: boolean;
@@ -25,7 +29,7 @@ export interface ForwardingSettings {
 }
 
 export function forwarderOptions(settings: ForwardingSettings): ForwarderOptions {
-  const { layout, network, subnet, port, checkSenders, merging } = settings;
+  const { layout, network, subnet, port, mtu, mayBeUnfinished, checkSenders, merging } = settings;
   const { tun, socket } = settings.descriptors;
   return {
     layout,
@@ -37,6 +41,8 @@ export function forwarderOptions(settings: ForwardingSettings): ForwarderOptions
     subnet: subnet.address,
     subnetMask: netmask(subnet.length),
     port,
+    mtu,
+    mayBeUnfinished,
     encapsulationOverhead: UDP_OVERHEAD,
     maxSegments: socket.gso ? maxSegments() : 1,
     receiveSlots: settings.batch ? MAX_RECEIVE_SLOTS : 1,

@@ -2,6 +2,9 @@ import type { Switch } from '../../tun/device.js';
 
 export type Offload = 'tunTso' | 'tunUso' | 'udpGso' | 'udpGro' | 'udpBatch';
 
+/** How far packets may stay in the kernel, see src/kernel-path; `auto`: as far as is safe here. */
+export type KernelPathWish = 'off' | 'route' | 'direct' | 'auto';
+
 export interface UdpBackendOptions {
   readonly deviceName: string;
   /** Drop what does not come from a current peer, or claims another's inner address. */
@@ -13,4 +16,5 @@ export interface UdpBackendOptions {
   readonly socketBuffer: number;
   /** Packets that the TUN holds while nobody reads. */
   readonly txQueueLength: number;
+  readonly kernelPath: KernelPathWish;
 }

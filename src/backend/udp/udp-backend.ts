@@ -6,6 +6,7 @@
  */
 import os from 'node:os';
 import { messageOf, TweedError } from '../../base/errors.js';
+import { exec } from '../../base/exec.js';
 import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
 import { Standing } from '../../base/standing.js';
 import { DataPlane, TICK_MS } from '../../encap/datapath/data-plane.js';
@@ -13,18 +14,24 @@ import { forwarderThreads } from '../../encap/datapath/threads.js';
 import { receiveQueueDrops } from '../../encap/datapath/udp-socket.js';
 import type { Direction } from '../../encap/forwarding/control-block.js';
 import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
+import type { Peer, PeerCounters } from '../../encap/forwarding/forwarding-table.js';
+import type { KernelPeerCounters } from '../../kernel-path/table.js';
+import { readLinkFacts } from '../../kernel-path/underlay-device.js';
 import { errnoText } from '../../linux/errno.js';
 import { Inheritance } from '../../linux/inheritance.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
+import { ipTool } from '../../routes/ip.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
-import type { Backend, BackendContext, BackendStatus, StopOptions } from '../backend.js';
+import type { Backend, BackendContext, BackendStatus, PeerStatus, StopOptions } from '../backend.js';
 import { ownershipOf, removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
 import { Descriptors } from './descriptors.js';
 import { featuresOf } from './features.js';
 import { forwarderOptions } from './forwarder-options.js';
+import { KernelPathKeeper } from './kernel-path-keeper.js';
 import { segmentedSendDoubt } from './kernel-quirks.js';
+import { unfinishedData } from './lease-data.js';
 import { probeMergedWrite } from './merge-probe.js';
 import type { UdpBackendOptions } from './options.js';
 import { readUdpPort, UDP_OVERHEAD } from './wire.js';
@@ -36,6 +43,7 @@ interface Running {
   readonly plane: DataPlane;
   readonly threads: 1 | 2;
   readonly watch: NodeJS.Timeout;
+  readonly kernelPath: KernelPathKeeper;
 }
 
 export class UdpBackend implements Backend {
@@ -62,7 +70,10 @@ export class UdpBackend implements Backend {
   }
 
   async attributes(): Promise<LeaseAttributes> {
-    return { publicIp: this.#context.publicIp, publicIpv6: null };
+    const { kernelPath, offloads } = this.#options;
+    // that takes a TUN with offloads
+    const unfinished = kernelPath !== 'off' && offloads.tunTso !== 'off';
+    return { publicIp: this.#context.publicIp, publicIpv6: null, ...(unfinished && { backendData: unfinishedData }) };
   }
 
   async start(lease: Lease, peers: PeerSet): Promise<void> {
@@ -99,13 +110,15 @@ export class UdpBackend implements Backend {
         networks: [network],
         routes: [{ destination: network }],
       };
-      const options = this.#setUp(link).then(() =>
+      const options = Promise.all([finishesPackets(underlay.name), this.#setUp(link)]).then(([finishes]) =>
         forwarderOptions({
           layout: plane.layout,
           descriptors,
           network,
           subnet,
           port: this.#port,
+          mtu: this.mtu,
+          mayBeUnfinished: !finishes,
           checkSenders,
           batch: offloads.udpBatch !== 'off',
           merging: probeMerging(plane, descriptors, subnet.address),
@@ -114,7 +127,8 @@ export class UdpBackend implements Backend {
       const threads = forwarderThreads(this.#options.forwarderThreads, os.availableParallelism());
       await plane.start(options, threads, (directions, error) => this.#forwarderEnded(directions, error, plane));
       const watch = setInterval(() => this.#watch(), TICK_MS).unref();
-      this.#running = { link, descriptors, plane, threads, watch };
+      const kernelPath = await this.#kernelPath(lease, peers);
+      this.#running = { link, descriptors, plane, threads, watch, kernelPath };
       this.#watch();
     } catch (error) {
       descriptors.leave();
@@ -169,7 +183,20 @@ export class UdpBackend implements Backend {
   async setPeers(peers: PeerSet): Promise<readonly string[]> {
     if (this.#running === null) return [];
     this.#fill(this.#running.plane, peers);
-    return ensureLink(this.#running.link);
+    const { link, kernelPath } = this.#running;
+    const lines = await ensureLink(link);
+    return [...lines, ...(await kernelPath.keep(peers.leases))];
+  }
+
+  /** Comes last: it shortens the way of packets that have one already. */
+  async #kernelPath({ subnet }: Lease, { leases }: PeerSet): Promise<KernelPathKeeper> {
+    const { log, config, underlay } = this.#context;
+    const { kernelPath: wanted, checkSenders, deviceName: name } = this.#options;
+    const tun = { name, index: wanted === 'off' ? 0 : await interfaceIndex(name).catch(() => 0) };
+    const path = { underlay, tun, network: config.network, subnet, port: this.#port };
+    const keeper = new KernelPathKeeper({ wanted, checkSenders, log, path, underlayMtu: underlay.mtu });
+    await keeper.keep(leases);
+    return keeper;
   }
 
   #fill({ table, control }: DataPlane, { leases, complete }: PeerSet): void {
@@ -182,22 +209,21 @@ export class UdpBackend implements Backend {
     const base = { type: this.type, device: this.#options.deviceName, mtu: this.mtu };
     if (running === null) return { ...base, peers: [], refused: [], features: [], totals: {}, drops: {} };
     const { table, counters } = running.plane;
+    const { kernelPath } = running;
+    const counted = kernelPath.counted();
+    const byKernel = new Map(kernelPath.peers().map((peer) => [formatPrefix(peer.subnet), peer]));
     return {
       ...base,
-      peers: [...table.entries()].map(({ subnet, publicIp, ...counted }) => ({
-        subnet: formatPrefix(subnet),
-        publicIp: formatIpv4(publicIp),
-        ...counted,
-      })),
+      peers: [...table.entries()].map((peer) => peerStatus(peer, byKernel.get(formatPrefix(peer.subnet)))),
       refused: table.refused.map(({ subnet, publicIp, reason }) => ({
         subnet: formatPrefix(subnet),
         publicIp: formatIpv4(publicIp),
         reason,
       })),
       features: featuresOf(this.#options, running),
-      totals: readTotals(counters.tx, counters.rx),
+      totals: plus(readTotals(counters.tx, counters.rx), counted.totals),
       drops: {
-        ...readDrops(counters.tx, counters.rx),
+        ...plus(readDrops(counters.tx, counters.rx), counted.drops),
         tx_tun_queue_full: deviceTotals(this.#options.deviceName, hostKernel.readStatistics('dev')).txDrops,
         rx_socket_queue_full: receiveQueueDrops(running.descriptors.socket.fd),
       },
@@ -214,9 +240,49 @@ export class UdpBackend implements Backend {
     if (running === null) return;
     this.#running = null;
     clearInterval(running.watch);
+    await running.kernelPath.stop();
     await running.plane.stop();
     running.descriptors.leave(heir);
   }
+}
+
+/** What both ways have counted of a peer. */
+function peerStatus(
+  { subnet, publicIp, ...counted }: PeerCounters & Peer,
+  byKernel: KernelPeerCounters | undefined,
+): PeerStatus {
+  const { txPackets = 0, txBytes = 0, rxPackets = 0, rxBytes = 0, silentForMs = null } = byKernel ?? {};
+  const heard = [counted.lastReceived, silentForMs === null ? null : Math.round(Date.now() - silentForMs)];
+  const latest = Math.max(...heard.map((time) => time ?? 0));
+  return {
+    subnet: formatPrefix(subnet),
+    publicIp: formatIpv4(publicIp),
+    txPackets: counted.txPackets + txPackets,
+    txBytes: counted.txBytes + txBytes,
+    rxPackets: counted.rxPackets + rxPackets,
+    rxBytes: counted.rxBytes + rxBytes,
+    lastReceived: latest === 0 ? null : latest,
+  };
+}
+
+/** Adds up what has the same name. */
+function plus(these: Record<string, number>, those: Readonly<Record<string, number>>): Record<string, number> {
+  for (const [name, value] of Object.entries(those)) these[name] = (these[name] ?? 0) + value;
+  return these;
+}
+
+/** Whether the underlay finishes packets, see kernel-path/underlay-device.ts; where it cannot be asked, as if it did. */
+async function finishesPackets(name: string): Promise<boolean> {
+  try {
+    return (await readLinkFacts(name, (argv) => exec(argv))).finishesPackets;
+  } catch {
+    return true;
+  }
+}
+
+async function interfaceIndex(name: string): Promise<number> {
+  const [link] = await ipTool().json<{ readonly ifindex: number }[]>('link', 'show', 'dev', name);
+  return link?.ifindex ?? 0;
 }
 
 /** Which kinds of merged packets the TUN takes. @param address the device's own, host order */

@@ -1,5 +1,5 @@
 import type { CommandModule } from 'yargs';
-import { examineHost, renderFindings } from '../../operator/doctor/doctor.js';
+import { examineHost, examineKernel, renderFindings } from '../../operator/doctor/doctor.js';
 import { exitCodes } from '../exit.js';
 import { runFlags } from '../flag-table.js';
 import { daemonOptions } from '../options.js';
@@ -10,14 +10,21 @@ import { jsonOption } from './shared.js';
 const underlayFlagNames = ['iface', 'iface-regex', 'iface-can-reach', 'public-ip'];
 const flagNames = [...registryFlagNames, ...underlayFlagNames, 'device', 'socket-buffer', 'run-dir'];
 
-export const command: CommandModule<object, { json: boolean }> = {
+export const command: CommandModule<object, { json: boolean; programs: boolean }> = {
   command: 'doctor',
-  builder: (args) => withDaemonFlags(args, flagNames).option('json', jsonOption),
+  builder: (args) =>
+    withDaemonFlags(args, flagNames).option('json', jsonOption).option('programs', {
+      type: 'boolean',
+      default: false,
+      describe: 'look at the kernel path, and print its programs and what the kernel’s verifier says',
+    }),
   handler: async (args) => {
     const given = daemonFlags(args as unknown as Record<string, unknown>, flagNames, runFlags);
-    const findings = await examineHost(daemonOptions(given));
+    const options = daemonOptions(given);
+    const kernel = args.programs ? await examineKernel(options) : { findings: [], programs: '' };
+    const findings = [...(await examineHost(options)), ...kernel.findings];
     if (args.json) printJson(findings);
-    else printText(renderFindings(findings));
+    else printText(`${renderFindings(findings)}${kernel.programs === '' ? '' : `${kernel.programs}\n`}`);
     if (findings.some(({ level }) => level === 'fail')) process.exitCode = exitCodes.failed;
   },
 };

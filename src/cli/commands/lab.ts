@@ -34,6 +34,10 @@ const upOptions = {
   network: { type: 'string', describe: 'The overlay network (100.96.0.0/16)' },
   backend: { choices: backendKinds, describe: 'How packets get from host to host (udp)' },
   'underlay-mtu': { type: 'number', describe: 'MTU of the links between the hosts, bytes (1500)' },
+  'kernel-path': {
+    choices: ['off', 'route', 'direct', 'auto'],
+    describe: 'Every daemon’s -kernel-path (off)',
+  },
   'daemon-args': {
     type: 'string',
     array: true,
@@ -41,12 +45,17 @@ const upOptions = {
   },
 } as const;
 
-const up: CommandModule<Named, Named & Partial<Omit<LabOptions, 'name'>>> = {
+type UpArguments = Named & Partial<Omit<LabOptions, 'name'>> & { readonly kernelPath?: string };
+
+const up: CommandModule<Named, UpArguments> = {
   command: 'up',
   describe: 'Make the lab, or repair the one that is up',
-  builder: (yargs) => yargs.options(upOptions) as unknown as Argv<Named & Partial<Omit<LabOptions, 'name'>>>,
+  builder: (yargs) => yargs.options(upOptions) as unknown as Argv<UpArguments>,
   handler: async (args) => {
-    const { name, hosts, containers, registry, network, backend, underlayMtu, daemonArgs } = args;
+    const { name, hosts, containers, registry, network, backend, underlayMtu, kernelPath } = args;
+    const more = kernelPath === undefined ? [] : [`--kernel-path=${kernelPath}`];
+    const daemonArgs =
+      args.daemonArgs === undefined && more.length === 0 ? undefined : [...more, ...(args.daemonArgs ?? [])];
     const given = { name, hosts, containers, registry, network, backend, underlayMtu, daemonArgs };
     const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
     const { signal, release } = interruption();

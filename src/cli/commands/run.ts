@@ -45,8 +45,8 @@ function deviceNote(device: string): string {
 async function run(program: string, request: RunRequest): Promise<number> {
   const { options } = request;
   if (options.dropPrivileges) {
-    const { dropPrivileges, filesOf } = await import('../../daemon/privileges.js');
-    await dropPrivileges(filesOf(options));
+    const { dropPrivileges, needsOf } = await import('../../daemon/privileges.js');
+    await dropPrivileges(needsOf(options));
   }
   const { hasRoom } = await import('../../linux/room.js');
   // Arguments are there for every user of the host to see in /proc; a title of our own takes their place.

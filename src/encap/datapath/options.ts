@@ -14,6 +14,10 @@ export interface ForwarderOptions {
   readonly subnetMask: number;
   /** UDP port of every host. */
   readonly port: number;
+  /** The longest packet of the overlay, bytes. */
+  readonly mtu: number;
+  /** The underlay may hand on what the sender's kernel left unfinished: see encap/wire/unfinished.ts. */
+  readonly mayBeUnfinished: boolean;
   /** Bytes that the underlay adds to an inner packet: its IPv4 and UDP headers. */
   readonly encapsulationOverhead: number;
   /** Most datagrams in one send; 1 when segmented sends are off. */

@@ -52,7 +52,7 @@ import {
   PEER_SOCKADDR,
 } from '../forwarding/peer-record.js';
 import { lookup, NO_VALUE } from '../forwarding/prefix-table.js';
-import { decrementTtl, headerSum } from '../wire/checksum.js';
+import { decrementTtl, headerSum, type Sum } from '../wire/checksum.js';
 import {
   get16,
   get32,
@@ -65,6 +65,7 @@ import {
 import { type IcmpErrorOptions, MAX_ICMP_ERROR, RateLimit, TIME_EXCEEDED, writeIcmpError } from '../wire/icmp.js';
 import { Merger } from '../wire/merge.js';
 import { MAX_ITEMS } from '../wire/merge-items.js';
+import { completeChecksum, isUnfinished, noteUnfinished } from '../wire/unfinished.js';
 import type { ForwarderContext } from './context.js';
 import type { Forwarder } from './loop.js';
 import { Refusals } from './refusals.js';
@@ -105,6 +106,10 @@ export class RxForwarder implements Forwarder {
   readonly #skip: number;
   readonly #singleIov: number;
   readonly #singleAddress: number;
+  readonly #zeroVnet: number;
+  /** The virtio-net header of an unfinished packet. */
+  readonly #vnet: number;
+  readonly #sum: Sum;
   readonly #icmpMessage: number;
   readonly #icmpMessageAddress: number;
   readonly #icmpIov: number;
@@ -139,10 +144,12 @@ export class RxForwarder implements Forwarder {
     }
     this.#itemAddresses = [...addresses, null];
 
-    const zeroVnet = regions.take(VNET_HEADER_BYTES);
+    this.#sum = sum;
+    this.#zeroVnet = regions.take(VNET_HEADER_BYTES);
+    this.#vnet = regions.take(VNET_HEADER_BYTES);
     this.#singleIov = regions.take(2 * IOVEC_BYTES);
     this.#singleAddress = memory.base + this.#singleIov + this.#skip * IOVEC_BYTES;
-    memory.setPointer(this.#singleIov, zeroVnet);
+    memory.setPointer(this.#singleIov, this.#zeroVnet);
     memory.u32[(this.#singleIov + IOVEC_LENGTH) >>> 2] = VNET_HEADER_BYTES;
 
     const icmp = regions.take(MAX_ICMP_ERROR);
@@ -281,6 +288,7 @@ export class RxForwarder implements Forwarder {
     }
     decrementTtl(u8, at);
     this.#account(peer, length);
+    if (this.#options.mayBeUnfinished && isUnfinished(u8, view, at, length)) return this.#writeUnfinished(at, length);
     if (this.#alone || !this.#merger.enabled) return this.#writeAlone(at, length);
     if (this.#merger.items.full) this.#write();
     this.#merger.add(at, length);
@@ -371,6 +379,23 @@ export class RxForwarder implements Forwarder {
     if (this.#sys.writev(this.#options.tun, this.#singleAddress, 2 - this.#skip) < 0) {
       this.#dropWrite(this.#sys.errno(), 1);
     } else this.#counters.add(Rx.writes, 1);
+  }
+
+  /**
+   * Hands a packet on with the note that its checksum is to be completed, and its segments to be cut. A TUN that takes no such
+   * note gets the checksum completed; there a super-packet cannot be had, and the kernel refuses it as too long.
+   */
+  #writeUnfinished(at: number, length: number): void {
+    this.#write(); // what came before goes before
+    this.#counters.add(Rx.unfinished_packets, 1);
+    if (!this.#options.vnetHeader) {
+      completeChecksum(this.#memory, this.#sum, at, length);
+      return this.#writeAlone(at, length);
+    }
+    noteUnfinished(this.#memory, this.#vnet, at, length, this.#options.mtu);
+    this.#memory.setPointer(this.#singleIov, this.#vnet);
+    this.#writeAlone(at, length);
+    this.#memory.setPointer(this.#singleIov, this.#zeroVnet);
   }
 
   #dropWrite(errno: number, packets: number): void {

@@ -79,6 +79,7 @@ const RX_NAMES = [
   'merged_writes',
   'merged_packets',
   'bad_inner_checksum',
+  'unfinished_packets',
   'replayed_packets',
   'icmp_sent',
   'icmp_suppressed',

@@ -10,6 +10,7 @@ import { fetchStatuses } from '../status-client.js';
 import { type Checks, type Finding, fail, ok, runChecks, warn } from './finding.js';
 import { hostChecks } from './host-checks.js';
 import { type DoctorQuestion, gatherHostFacts } from './host-facts.js';
+import { gatherKernelPathFacts, kernelPathChecks, renderPrograms } from './kernel-path.js';
 import { gatherRegistryFacts, registryChecks } from './registry-checks.js';
 
 /** What the checks of the daemon itself are judged by. */
@@ -30,6 +31,18 @@ const daemonChecks: Checks<DaemonFacts> = {
       ? fail(underlay, 'ip address; then name an interface with -iface')
       : ok(`packets between hosts go by ${underlay.name}, MTU ${underlay.mtu}`),
 };
+
+/** The kernel path: what there is to say, and the programs themselves. Changes nothing. */
+export async function examineKernel(
+  options: Pick<DaemonOptions, 'underlay' | 'runDirectory'>,
+): Promise<{ readonly findings: readonly Finding[]; readonly programs: string }> {
+  const [statuses, underlay] = await Promise.all([
+    fetchStatuses(options.runDirectory),
+    underlayOrReason(options.underlay),
+  ]);
+  const facts = await gatherKernelPathFacts(statuses, typeof underlay === 'string' ? null : underlay.name);
+  return { findings: runChecks(kernelPathChecks, facts), programs: renderPrograms(facts.reports) };
+}
 
 /** Looks at this host, at its daemon if one runs, and at the registry. Changes nothing. */
 export async function examineHost(

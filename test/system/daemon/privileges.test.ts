@@ -4,8 +4,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
+import { readRunRequest } from '../../../src/cli/options.js';
+import { needsOf } from '../../../src/daemon/privileges.js';
 import { exceeds, parsePrivileges, setOf } from '../../../src/linux/privileges.js';
-import { deviceAddress, TestNetwork } from './hosts.js';
+import { deviceAddress, eventually, TestNetwork } from './hosts.js';
 
 const bin = fileURLToPath(new URL('../../../bin/tweed', import.meta.url));
 const dist = fileURLToPath(new URL('../../../dist/', import.meta.url));
@@ -54,6 +56,21 @@ describe('the privileges of a running daemon', () => {
       expect(await daemon.stop()).toBe(0);
     },
   );
+
+  it.each(['route', 'direct'])('are more with a kernel path, and %s works with them', async (wanted) => {
+    network = await TestNetwork.create();
+    const also = needsOf(readRunRequest([`-kernel-path=${wanted}`], {}).options).also;
+    await network.startBoth(`-kernel-path=${wanted}`);
+    const [host, other] = network.hosts;
+    const { process: pid } = await host.status();
+    for (const thread of threadsOf(pid)) expect(thread.effective).toBe(kept | setOf(also));
+    await eventually(async () => {
+      const { backend } = await host.status();
+      const { inForce, reason } = backend?.features.find(({ name }) => name === 'kernel_path') ?? {};
+      expect([inForce, reason]).toEqual([wanted, '']);
+    });
+    await host.reaches(deviceAddress(await other.status()));
+  });
 
   it('are all of them where the option says so', async () => {
     network = await TestNetwork.create();

@@ -25,6 +25,7 @@ describe('options of the daemon', () => {
         forwarderThreads: 'auto',
         socketBuffer: 7_340_032,
         txQueueLength: 1000,
+        kernelPath: 'off',
       },
       cleanUpOnExit: false,
       dropPrivileges: true,

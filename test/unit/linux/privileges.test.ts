@@ -103,7 +103,7 @@ describe('privileges', () => {
 
   it('that cannot be lowered are an error that says what to do', () => {
     expect(() => lowerTo(kept, root, kernel({ capset: true }).scripted)).toThrow(
-      'capset: EPERM; start with -drop-privileges=false',
+      'capset: EPERM: Operation not permitted; start with -drop-privileges=false',
     );
     expect(() => lowerTo(kept, root, kernel({ prctl: 38, errno: 22 }).scripted)).toThrow(/NO_NEW_PRIVS.*EINVAL/);
   });
@@ -112,7 +112,7 @@ describe('privileges', () => {
 describe('starting anew', () => {
   it('keeps the standard descriptors, lets no SIGUSR1 through, and says why it did not work', async () => {
     const { calls, scripted } = kernel();
-    await expect(startAnew({ A: '1' }, scripted)).rejects.toThrow(/^execve .*: ENOMEM; /);
+    await expect(startAnew({ A: '1' }, scripted)).rejects.toThrow(/^execve .*: ENOMEM: Cannot allocate memory; /);
     expect(calls).toEqual([
       ['fcntl', 0, 2, 0],
       ['fcntl', 1, 2, 0],

@@ -1,7 +1,8 @@
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { BackendStatus } from '../../../../src/backend/backend.js';
-import type { UdpBackendOptions } from '../../../../src/backend/udp/options.js';
+import { unfinishedData } from '../../../../src/backend/udp/lease-data.js';
+import type { KernelPathWish, UdpBackendOptions } from '../../../../src/backend/udp/options.js';
 import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
 import type { Lease, PeerSet } from '../../../../src/subnet/lease.js';
 import type { Namespace } from './namespace.js';
@@ -25,6 +26,7 @@ export const OPTIONS: UdpBackendOptions = {
   forwarderThreads: 'auto',
   socketBuffer: 7_340_032,
   txQueueLength: 1000,
+  kernelPath: 'off',
 };
 
 export function address(text: string): number {
@@ -40,10 +42,10 @@ function network(text: string) {
 }
 
 /** The lease of host `number`: 10.5.NUMBER.0/24 at the underlay address given. */
-export function leaseOf(number: number, publicIp: number): Lease {
+export function leaseOf(number: number, publicIp: number, kernelPath: KernelPathWish = 'off'): Lease {
   return {
     subnet: network(`10.5.${number}.0/24`),
-    attributes: { publicIp, publicIpv6: null },
+    attributes: { publicIp, publicIpv6: null, ...(kernelPath !== 'off' && { backendData: unfinishedData }) },
     expiresAt: null,
   };
 }

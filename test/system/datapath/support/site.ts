@@ -82,8 +82,10 @@ export async function startAll(
 ): Promise<void> {
   await Promise.all(
     hosts.map(async (host, i) => {
-      const peers = hosts.filter((other) => other !== host).map((other) => leaseOf(other.number, other.publicIp));
-      await host.process.start(host.publicIp, mtu, peers, options[i] ?? options[0] ?? {});
+      const optionsOf = (number: number) => options[number] ?? options[0] ?? {};
+      const leases = hosts.map((other, j) => leaseOf(other.number, other.publicIp, optionsOf(j).kernelPath));
+      const peers = leases.filter((_, j) => j !== i);
+      await host.process.start(host.publicIp, mtu, peers, optionsOf(i));
     }),
   );
 }

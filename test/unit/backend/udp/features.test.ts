@@ -15,7 +15,9 @@ const options: UdpBackendOptions = {
   forwarderThreads: 'auto',
   socketBuffer: 65_536,
   txQueueLength: 1000,
+  kernelPath: 'off',
 };
+const kernelPath = { feature: () => ({ name: 'kernel_path', wanted: 'off', inForce: 'off', reason: '' }) };
 const buffers = { sendBuffer: 65_536, receiveBuffer: 65_536 };
 const descriptors = {
   tun: { fd: -1, name: 'flannel0', vnetHeader: true, tso: true, uso: true, tsoErrno: 0, usoErrno: 0 },
@@ -25,7 +27,7 @@ const descriptors = {
 describe('an offload that the kernel refuses while it is used', () => {
   const plane = new DataPlane(NETWORK, 8285, planLayout(NETWORK, { peers: 1, subnetNodes: 1, senderNodes: 1 }));
   const stateOf = (wanted: string) => {
-    const { inForce, reason } = featuresOf(options, { descriptors, plane, threads: 1 }).find(
+    const { inForce, reason } = featuresOf(options, { descriptors, plane, threads: 1, kernelPath }).find(
       ({ name }) => name === wanted,
     )!;
     return [inForce, reason];
@@ -47,13 +49,14 @@ describe('UDP super-packets that the kernel does not have', () => {
   const plane = new DataPlane(NETWORK, 8285, planLayout(NETWORK, { peers: 1, subnetNodes: 1, senderNodes: 1 }));
   const without = { ...descriptors, tun: { ...descriptors.tun, uso: false, usoErrno: EINVAL } } as Descriptors;
   const reasonOn = (release: string) =>
-    featuresOf(options, { descriptors: without, plane, threads: 1 }, release).find(({ name }) => name === 'tun_uso')
-      ?.reason;
+    featuresOf(options, { descriptors: without, plane, threads: 1, kernelPath }, release).find(
+      ({ name }) => name === 'tun_uso',
+    )?.reason;
 
   it('are explained where it is too old for them, and left as they are elsewhere', () => {
     expect(reasonOn('6.1.192')).toBe(
-      'refused by the kernel (EINVAL): Linux 6.1.192 has no UDP super-packets on TUN devices',
+      'refused by the kernel (EINVAL: Invalid argument): Linux 6.1.192 has no UDP super-packets on TUN devices',
     );
-    expect(reasonOn('6.18.44')).toBe('refused by the kernel (EINVAL)');
+    expect(reasonOn('6.18.44')).toBe('refused by the kernel (EINVAL: Invalid argument)');
   });
 });

@@ -10,6 +10,7 @@ const options: UdpBackendOptions = {
   forwarderThreads: 'auto',
   socketBuffer: 65_536,
   txQueueLength: 1000,
+  kernelPath: 'off',
 };
 const backendOf = (config: Readonly<Record<string, unknown>>) =>
   new UdpBackend(contextOf({ Type: 'udp', ...config }), options);

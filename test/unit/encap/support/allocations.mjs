@@ -139,6 +139,8 @@ function options(changes) {
     subnet: OURS.address,
     subnetMask: 0xffffff00,
     port: 8285,
+    mtu: 1472,
+    mayBeUnfinished: false,
     encapsulationOverhead: 28,
     maxSegments: 128,
     receiveSlots: 64,

@@ -15,6 +15,8 @@ const options = {
   subnet: 0x64600100,
   subnetMask: 0xffffff00,
   port: 8285,
+  mtu: 1472,
+  mayBeUnfinished: false,
   encapsulationOverhead: 28,
   maxSegments: 64,
   receiveSlots: 8,

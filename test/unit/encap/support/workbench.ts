@@ -102,6 +102,8 @@ export function workbench(changes: Partial<ForwarderOptions> = {}): Workbench {
     subnet: subnet(1).address,
     subnetMask: 0xffffff00,
     port: PORT,
+    mtu: 1472,
+    mayBeUnfinished: false,
     encapsulationOverhead: 28,
     maxSegments: 128,
     receiveSlots: 64,

@@ -1,0 +1,207 @@
+/**
+ * Keeps the kernel path as it is wanted: starts it, tells it peers and containers, puts it back, and does without it where the
+ * kernel refuses. User space forwards all the same; nothing here may disturb it, so nothing here throws.
+ */
+import { messageOf } from '../../base/errors.js';
+import { exec } from '../../base/exec.js';
+import type { Logger } from '../../base/log.js';
+import { pathMtu } from '../../encap/datapath/udp-socket.js';
+import type { Run } from '../../kernel-path/attachment.js';
+import { ContainerWatch, type ContainerWatchOptions } from '../../kernel-path/containers.js';
+import { doubtAboutDirect, type Firewall, obstacleToDirect, readFirewall } from '../../kernel-path/firewall.js';
+import { KernelPath, type KernelPathOptions } from '../../kernel-path/kernel-path.js';
+import type { InboundMode } from '../../kernel-path/programs/settings.js';
+import type { Lease } from '../../subnet/lease.js';
+import type { FeatureStatus } from '../backend.js';
+import { takesUnfinished } from './lease-data.js';
+import type { KernelPathWish } from './options.js';
+
+/** After a refusal it is tried again; and so often the host's rules are read. */
+const PATIENCE_MS = 60_000;
+const FIREWALL_MS = 30_000;
+
+export interface KernelPathKeeperOptions {
+  readonly wanted: KernelPathWish;
+  readonly checkSenders: boolean;
+  readonly log: Logger;
+  readonly path: Omit<KernelPathOptions, 'mode'>;
+  readonly underlayMtu: number;
+}
+
+/** What the keeper works with; a test scripts it. */
+export interface KernelPathTools {
+  start(options: KernelPathOptions): Promise<Pick<KernelPath, Exclude<keyof KernelPath, symbol>>>;
+  run: Run;
+  firewall(run: Run): Promise<Firewall>;
+  pathMtu: typeof pathMtu;
+  /** Milliseconds of a clock that only goes forward. */
+  now(): number;
+  /** Tells of changes of containers; the watch's own if not given. */
+  readonly monitor?: ContainerWatchOptions['monitor'];
+}
+
+const tools: KernelPathTools = {
+  start: (options) => KernelPath.start(options),
+  run: (argv, tolerate = false) => exec(argv, { tolerate }),
+  firewall: readFirewall,
+  pathMtu,
+  now: () => performance.now(),
+};
+
+type Path = Awaited<ReturnType<KernelPathTools['start']>>;
+interface Plan {
+  readonly mode: InboundMode;
+  /** Why it is not the one that was wanted. */
+  readonly reason: string;
+}
+
+export class KernelPathKeeper {
+  readonly #options: KernelPathKeeperOptions;
+  readonly #tools: KernelPathTools;
+  #path: Path | null = null;
+  #mode: InboundMode | 'off' = 'off';
+  #reason = '';
+  #containers: ContainerWatch | null = null;
+  #firewall: Firewall | null = null;
+  #firewallReadAt = Number.NEGATIVE_INFINITY;
+  #refusedAt = Number.NEGATIVE_INFINITY;
+  /** `direct` was refused by the kernel itself. */
+  #noDirect = '';
+  #stopped = false;
+
+  constructor(options: KernelPathKeeperOptions, parts: KernelPathTools = tools) {
+    this.#options = options;
+    this.#tools = parts;
+  }
+
+  /**
+   * It is to be there, with these peers.
+   *
+   * @returns one line for each thing that had to be put back
+   */
+  async keep(peers: readonly Lease[]): Promise<readonly string[]> {
+    const { wanted, checkSenders } = this.#options;
+    if (wanted === 'off' || this.#stopped) return [];
+    if (!checkSenders) {
+      this.#reason = 'it checks senders, which -check-senders=false forbids';
+      return [];
+    }
+    try {
+      const plan = await this.#plan();
+      if (this.#path !== null && plan.mode !== this.#mode) await this.#end();
+      if (this.#path === null) await this.#begin(plan);
+      const path = this.#path as Path | null;
+      if (path === null) return [];
+      const lines = await path.mend();
+      this.#tell(path, peers);
+      await this.#containers?.refresh();
+      return lines;
+    } catch (error) {
+      await this.#refused(error);
+      return [];
+    }
+  }
+
+  /** Takes the programs off; before the TUN goes. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#end();
+  }
+
+  async #plan(): Promise<Plan> {
+    const { wanted } = this.#options;
+    if (wanted === 'off' || wanted === 'route') return { mode: 'route', reason: '' };
+    if (this.#noDirect !== '') return { mode: 'route', reason: this.#noDirect };
+    const firewall = await this.#rules();
+    const reason = wanted === 'auto' ? doubtAboutDirect(firewall) : obstacleToDirect(firewall);
+    return { mode: reason === '' ? 'direct' : 'route', reason };
+  }
+
+  /** The rules of the host. Flows that they decided about differently before begin anew. */
+  async #rules(): Promise<Firewall> {
+    const now = this.#tools.now();
+    if (this.#firewall !== null && now - this.#firewallReadAt < FIREWALL_MS) return this.#firewall;
+    const firewall = await this.#tools.firewall(this.#tools.run);
+    if (firewall.rules !== this.#firewall?.rules) this.#path?.forgetFlows();
+    this.#firewall = firewall;
+    this.#firewallReadAt = now;
+    return firewall;
+  }
+
+  async #begin({ mode, reason }: Plan): Promise<void> {
+    if (this.#tools.now() - this.#refusedAt < PATIENCE_MS) return;
+    const { path: options } = this.#options;
+    try {
+      this.#path = await this.#tools.start({ ...options, mode });
+    } catch (error) {
+      if (mode === 'route') throw error;
+      this.#noDirect = messageOf(error);
+      return this.#begin({ mode: 'route', reason: this.#noDirect });
+    }
+    this.#mode = mode;
+    this.#reason = reason;
+    if (mode !== 'direct') return;
+    const path = this.#path;
+    this.#containers = new ContainerWatch({
+      subnet: options.subnet,
+      run: this.#tools.run,
+      ...(this.#tools.monitor && { monitor: this.#tools.monitor }),
+      onContainers: (containers) => {
+        try {
+          if (this.#path === path) path.setContainers(containers);
+        } catch (error) {
+          void this.#refused(error);
+        }
+      },
+      onFailed: (error) => this.#options.log.warn(`containers are reached by route: ${messageOf(error)}`),
+    });
+  }
+
+  #tell(path: Path, peers: readonly Lease[]): void {
+    const { underlayMtu, path: options, log } = this.#options;
+    const refused = path.setPeers(
+      peers.map(({ subnet, attributes }) => ({
+        subnet,
+        publicIp: attributes.publicIp,
+        pathMtu: this.#tools.pathMtu(attributes.publicIp, options.port) || underlayMtu,
+        kernelPath: takesUnfinished(attributes),
+      })),
+    );
+    for (const { index, reason } of refused) log.debug({ peer: index }, `a peer goes through user space: ${reason}`);
+  }
+
+  async #refused(error: unknown): Promise<void> {
+    this.#refusedAt = this.#tools.now();
+    await this.#end();
+    this.#reason = messageOf(error);
+  }
+
+  async #end(): Promise<void> {
+    this.#containers?.stop();
+    this.#containers = null;
+    const path = this.#path;
+    this.#path = null;
+    this.#mode = 'off';
+    try {
+      await path?.stop();
+    } catch (error) {
+      this.#options.log.warn(`stopping the kernel path: ${messageOf(error)}`);
+    }
+  }
+
+  /** What is wanted and in force. */
+  feature(): FeatureStatus {
+    return { name: 'kernel_path', wanted: this.#options.wanted, inForce: this.#mode, reason: this.#reason };
+  }
+
+  /** Counters by the names that the forwarders have, to be added to theirs; and the kernel path's own share of the packets. */
+  counted(): { totals: Readonly<Record<string, number>>; drops: Readonly<Record<string, number>> } {
+    const { totals, drops } = this.#path?.counters() ?? { totals: {}, drops: {} };
+    const { tx_packets = 0, rx_packets = 0 } = totals as Readonly<Record<string, number>>;
+    return { totals: { ...totals, kernel_tx_packets: tx_packets, kernel_rx_packets: rx_packets }, drops };
+  }
+
+  peers(): ReturnType<KernelPath['peers']> {
+    return this.#path?.peers() ?? [];
+  }
+}

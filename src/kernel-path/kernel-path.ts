@@ -1,0 +1,290 @@
+/**
+ * The kernel path: packets of the `udp` backend that never leave the kernel.
+ *
+ * Theory of operation. Two programs shorten the way of ordinary packets: one on flannel0's way out, one on the underlay's way
+ * in. User space runs all the same, on the same TUN and the same port, and gets whatever the programs do not take; the wire
+ * format is one. So the kernel path can come, refuse, or go at any moment, and costs no packet: at worst it is slower again.
+ *
+ * Owned by the control thread, which tells the same peers to this and to the forwarding table.
+ */
+import { readFileSync } from 'node:fs';
+import { messageOf, TweedError } from '../base/errors.js';
+import { exec } from '../base/exec.js';
+import type { Prefix } from '../base/ipv4.js';
+import { BPF_PROG_TYPE_SCHED_CLS } from '../linux/bpf.js';
+import {
+  type Attachment,
+  attach,
+  type Device,
+  type Direction,
+  detachFormer,
+  type Run,
+  type Way,
+} from './attachment.js';
+import { Bpf } from './bpf.js';
+import { conntrackPlaces, type ReadTypes, readTypes } from './conntrack.js';
+import { type Capacity, closeMaps, createMaps, DEFAULT_CAPACITY, type Drop, type Maps, type Total } from './maps.js';
+import { decapProgram } from './programs/decap.js';
+import { encapProgram } from './programs/encap.js';
+import type { ConntrackPlaces, InboundMode } from './programs/settings.js';
+import { selfTest } from './self-test.js';
+import {
+  type KernelContainer,
+  type KernelPeer,
+  type KernelPeerCounters,
+  KernelTable,
+  RECEIVE_ONLY,
+  type Refusal,
+} from './table.js';
+import { readLinkFacts } from './underlay-device.js';
+
+/** Why there is no kernel path. User space shows it and goes on alone. `cause` is the error behind it, if there is one. */
+export class KernelPathRefusedError extends TweedError {
+  constructor(
+    readonly stage: 'underlay' | 'maps' | 'programs' | 'self-test' | 'attach',
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super('KERNEL_PATH_REFUSED', message, options);
+  }
+}
+
+/** Addresses in host order. All of it holds until `stop`: when one changes, stop and start. */
+export interface KernelPathOptions {
+  readonly underlay: Device & { readonly address: number };
+  readonly tun: Device;
+  readonly network: Prefix;
+  /** This host's lease. */
+  readonly subnet: Prefix;
+  readonly port: number;
+  readonly mode: InboundMode;
+  readonly capacity?: Capacity;
+  /** How programs are attached; `auto` prefers TCX links. */
+  readonly way?: Way | 'auto';
+}
+
+/** A peer, and whether it is known to run a kernel path as well. */
+export interface PathPeer extends KernelPeer {
+  readonly kernelPath?: boolean;
+}
+
+export interface KernelPathStatus {
+  readonly mode: InboundMode;
+  readonly way: Way;
+  /** False where nothing is sent to peers that are not known to have a kernel path. */
+  readonly finishesPackets: boolean;
+  readonly peers: number;
+  readonly containers: number;
+  /** False while a peer is missing in the maps: foreign datagrams are judged by user space then. */
+  readonly complete: boolean;
+}
+
+/** What it needs of the system; a test scripts it. */
+export interface KernelPathSystem {
+  bpf(): Bpf;
+  run: Run;
+  /** Processors that the kernel reckons with, present or not. */
+  processors(): number;
+  types: ReadTypes;
+}
+
+const system: KernelPathSystem = {
+  bpf: () => new Bpf(),
+  run: (argv, tolerate = false) => exec(argv, { tolerate }),
+  processors: () => countProcessors(readFileSync('/sys/devices/system/cpu/possible', 'utf8')),
+  types: readTypes,
+};
+
+/** How many a list such as `0-3,8` names. */
+export function countProcessors(list: string): number {
+  return list
+    .trim()
+    .split(',')
+    .reduce((sum, range) => {
+      const [first = 0, last = first] = range.split('-').map(Number);
+      return sum + last - first + 1;
+    }, 0);
+}
+
+/** Where a program is to hang. */
+interface Place {
+  readonly program: number;
+  readonly device: Device;
+  readonly direction: Direction;
+}
+
+export class KernelPath {
+  readonly #bpf: Bpf;
+  readonly #maps: Maps;
+  readonly #table: KernelTable;
+  readonly #options: KernelPathOptions;
+  /** See `finishesPackets`. */
+  readonly #finishes: boolean;
+  readonly #programs: number[] = [];
+  readonly #places: Place[] = [];
+  readonly #attachments: Attachment[] = [];
+  readonly #run: Run;
+  #stopped = false;
+
+  private constructor(
+    bpf: Bpf,
+    maps: Maps,
+    processors: number,
+    finishes: boolean,
+    options: KernelPathOptions,
+    run: Run,
+  ) {
+    this.#bpf = bpf;
+    this.#run = run;
+    this.#finishes = finishes;
+    this.#maps = maps;
+    this.#options = options;
+    const { underlay, port, capacity = DEFAULT_CAPACITY } = options;
+    this.#table = new KernelTable(bpf, maps, { address: underlay.address, port, capacity: capacity.peers, processors });
+  }
+
+  /**
+   * Loads, tests and attaches the programs. Without peers they take nothing, so this may come before or after the first
+   * `setPeers` of the forwarding table.
+   *
+   * @throws KernelPathRefusedError, with nothing left behind
+   */
+  static async start(options: KernelPathOptions, sys: KernelPathSystem = system): Promise<KernelPath> {
+    const finishes = await finishesPackets(options.underlay.name, sys.run);
+    const bpf = sys.bpf();
+    const processors = sys.processors();
+    const places = options.mode === 'direct' ? await stage('programs', () => conntrackPlaces(sys.types)) : null;
+    const { capacity = DEFAULT_CAPACITY } = options;
+    const maps = await stage('maps', () => createMaps(bpf, places === null ? { ...capacity, flows: 1 } : capacity));
+    const path = new KernelPath(bpf, maps, processors, finishes, options, sys.run);
+    try {
+      await path.#attach(places);
+      return path;
+    } catch (error) {
+      await path.stop();
+      throw error;
+    }
+  }
+
+  async #attach(places: ConntrackPlaces | null): Promise<void> {
+    const { underlay, tun, mode } = this.#options;
+    const { network, subnet, port } = this.#options;
+    const settings = {
+      network,
+      subnet,
+      port,
+      address: underlay.address,
+      underlayIfindex: underlay.index,
+      tunIfindex: tun.index,
+    };
+    const load = (program: ReturnType<typeof encapProgram>) => {
+      const descriptor = this.#bpf.load(program.name, BPF_PROG_TYPE_SCHED_CLS, program.bytes(this.#maps));
+      this.#programs.push(descriptor);
+      return descriptor;
+    };
+    const [encap, decap] = await stage('programs', () => [
+      load(encapProgram(settings, places)),
+      load(decapProgram(settings, mode)),
+    ]);
+    await stage('self-test', () => selfTest(this.#bpf, this.#maps, this.#table, decap as number, settings, places));
+    await stage('attach', async () => {
+      await detachFormer(underlay, 'ingress', this.#run);
+      // the way in first: a peer that answers at once is answered
+      this.#places.push({ program: decap as number, device: underlay, direction: 'ingress' });
+      this.#places.push({ program: encap as number, device: tun, direction: 'egress' });
+      for (const place of this.#places) this.#attachments.push(await this.#hang(place));
+    });
+  }
+
+  #hang({ program, device, direction }: Place): Promise<Attachment> {
+    return attach(this.#bpf, program, device, direction, this.#options.way, this.#run);
+  }
+
+  /** Puts programs back that somebody took off. @returns one line for each. @throws BpfError, ExecError */
+  async mend(): Promise<readonly string[]> {
+    const lines: string[] = [];
+    for (const [i, place] of this.#places.entries()) {
+      const attachment = this.#attachments[i];
+      if (attachment === undefined || (await attachment.isThere())) continue;
+      await attachment.detach();
+      this.#attachments[i] = await this.#hang(place);
+      lines.push(`the kernel path's program on the ${place.direction} of ${place.device.name}`);
+    }
+    return lines;
+  }
+
+  /** All flows go by route until their next packet out: the rules of the host have changed. */
+  forgetFlows(): void {
+    this.#table.forgetFlows();
+  }
+
+  /**
+   * These are the peers, all of them. Where the underlay hands packets on unfinished, what goes to a peer that is not known to
+   * have a kernel path goes through user space, which finishes them.
+   *
+   * @returns those that the kernel did not take; they go through user space
+   */
+  setPeers(peers: readonly PathPeer[]): readonly Refusal[] {
+    const sendable = (peer: PathPeer) => this.#finishes || peer.kernelPath === true;
+    return this.#table.replaceAll(peers.map((peer) => (sendable(peer) ? peer : { ...peer, pathMtu: RECEIVE_ONLY })));
+  }
+
+  /** These are the containers that mode `direct` may deliver to, all of them. The others are reached by route. */
+  setContainers(containers: readonly KernelContainer[]): readonly Refusal[] {
+    return this.#table.setContainers(containers);
+  }
+
+  /** To be added to the forwarders' totals and drops of the same names. */
+  counters(): {
+    readonly totals: Record<keyof typeof Total, number>;
+    readonly drops: Record<keyof typeof Drop, number>;
+  } {
+    return this.#table.counters();
+  }
+
+  /** To be added to the forwarding table's counters of the same peers. */
+  peers(): readonly KernelPeerCounters[] {
+    return [...this.#table.entries()];
+  }
+
+  status(): KernelPathStatus {
+    return {
+      mode: this.#options.mode,
+      way: this.#attachments[0]?.way ?? 'tcx',
+      finishesPackets: this.#finishes,
+      peers: this.#table.peers,
+      containers: this.#table.containers,
+      complete: this.#table.complete,
+    };
+  }
+
+  /** Takes the programs off, then everything else. From then on user space carries all. May be called twice. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    try {
+      // what went out last is answered through user space
+      for (const attachment of this.#attachments.reverse()) await attachment.detach();
+    } finally {
+      for (const program of this.#programs) this.#bpf.close(program);
+      closeMaps(this.#bpf, this.#maps);
+    }
+  }
+}
+
+/** Whether the underlay finishes what it carries, see underlay-device.ts. */
+async function finishesPackets(name: string, run: Run): Promise<boolean> {
+  return stage('underlay', async () => {
+    const { ethernet, finishesPackets, linkType } = await readLinkFacts(name, run);
+    if (!ethernet) throw new Error(`${name} is no Ethernet device but ${linkType}; the kernel path needs one`);
+    return finishesPackets;
+  });
+}
+
+async function stage<T>(name: KernelPathRefusedError['stage'], work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw new KernelPathRefusedError(name, `no kernel path (${name}): ${messageOf(error)}`, { cause: error });
+  }
+}

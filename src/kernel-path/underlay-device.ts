@@ -1,0 +1,39 @@
+/**
+ * What becomes of packets on the underlay: whether they leave this machine finished.
+ *
+ * A network card completes checksums and cuts super-packets. A device of software (veth, a bridge, macvlan) and the cards
+ * that machines on one host see (virtio, Xen, Hyper-V) hand both over undone to whoever is at the other end.
+ */
+import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
+import type { Run } from './attachment.js';
+
+export interface LinkFacts {
+  readonly ethernet: boolean;
+  /** What leaves by it has its checksums and segments done, and what comes by it had them done by another card. */
+  readonly finishesPackets: boolean;
+  /** What `ip` calls its type. */
+  readonly linkType: string;
+}
+
+/** Buses of real cards, as `ip -details` names them. */
+const HARDWARE = new Set(['pci', 'usb', 'platform', 'sdio', 'mdio']);
+
+/** @throws ExecError when there is no such device, JsonError */
+export async function readLinkFacts(name: string, run: Run): Promise<LinkFacts> {
+  const { stdout } = await run(['ip', '-json', '-details', 'link', 'show', 'dev', name]);
+  return linkFacts(stdout);
+}
+
+/** @param text what `ip -json -details link show dev NAME` prints @throws JsonError */
+export function linkFacts(text: string): LinkFacts {
+  const [link] = parseJson(text, PROGRAM_LIMITS) as {
+    readonly link_type?: string;
+    readonly linkinfo?: { readonly info_kind?: string };
+    readonly parentbus?: string;
+  }[];
+  return {
+    ethernet: link?.link_type === 'ether',
+    finishesPackets: link?.linkinfo?.info_kind === undefined && HARDWARE.has(link?.parentbus ?? ''),
+    linkType: link?.link_type ?? 'nothing',
+  };
+}

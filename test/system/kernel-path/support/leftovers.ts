@@ -1,0 +1,21 @@
+import { Bpf } from '../../../../src/kernel-path/bpf.js';
+import { OBJECT_PREFIX } from '../../../../src/kernel-path/maps.js';
+import type { Host } from '../../datapath/support/site.js';
+import { until } from '../../datapath/support/until.js';
+
+/** What is left in the kernel of kernel paths: the test fails when it does not go, and says what it is. */
+export async function expectNoLeftovers(hosts: readonly Host[] = []): Promise<void> {
+  const bpf = new Bpf();
+  const objects = () => {
+    const ours = ({ name }: { readonly name: string }) => name.startsWith(OBJECT_PREFIX);
+    return { links: bpf.links().filter(ours), programs: bpf.programs().filter(ours), maps: bpf.maps().filter(ours) };
+  };
+  // the kernel lets go of maps a moment after the last program that used them
+  await until('no links, programs and maps are left', () =>
+    Object.values(objects()).every((list) => list.length === 0),
+  );
+  for (const { namespace } of hosts) {
+    const { stdout } = await namespace.run('tc', 'qdisc', 'show');
+    if (/clsact/.test(stdout)) throw new Error(`a qdisc was left:\n${stdout}`);
+  }
+}

@@ -1,0 +1,217 @@
+/** What becomes of the kernel path when it is wanted, refused, put back and doubted; the kernel itself is scripted. */
+import { EventEmitter } from 'node:events';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { KernelPathKeeper, type KernelPathTools } from '../../../../src/backend/udp/kernel-path-keeper.js';
+import { takesUnfinished, unfinishedData } from '../../../../src/backend/udp/lease-data.js';
+import type { KernelPathWish } from '../../../../src/backend/udp/options.js';
+import { silentLogger } from '../../../../src/base/log.js';
+import type { Run } from '../../../../src/kernel-path/attachment.js';
+import type { Firewall } from '../../../../src/kernel-path/firewall.js';
+import type { KernelPathOptions, PathPeer } from '../../../../src/kernel-path/kernel-path.js';
+import { address, leaseOf, prefix } from '../support.js';
+
+const CLEAR: Firewall = { rules: '', liberal: false };
+const STATES: Firewall = { rules: '-A FORWARD -m conntrack --ctstate INVALID -j DROP', liberal: false };
+const FILTER: Firewall = { rules: ':FORWARD DROP', liberal: false };
+
+/** What happened to the kernel path, in order. */
+let events: string[];
+let told: readonly PathPeer[];
+let firewall: Firewall;
+let refuse: (mode: string) => string;
+let refusePeers: string;
+let takenOff: readonly string[];
+let now: number;
+beforeEach(() => {
+  events = [];
+  told = [];
+  firewall = CLEAR;
+  refuse = () => '';
+  refusePeers = '';
+  takenOff = [];
+  now = 0;
+});
+
+const run: Run = async () => ({ status: 0, stdout: '[]', stderr: '' });
+const path = (mode: string) => ({
+  setPeers: (peers: readonly PathPeer[]) => {
+    if (refusePeers !== '') throw new Error(refusePeers);
+    told = peers;
+    return [];
+  },
+  setContainers: () => [],
+  forgetFlows: () => void events.push('forget flows'),
+  mend: async () => takenOff,
+  stop: async () => void events.push(`stop ${mode}`),
+  counters: () => ({ totals: { tx_packets: 5, rx_packets: 7 }, drops: { rx_ttl_zero: 1 } }),
+  peers: () => [],
+  status: () => ({}),
+});
+const tools: KernelPathTools = {
+  start: async ({ mode }: KernelPathOptions) => {
+    const reason = refuse(mode);
+    if (reason !== '') throw new Error(reason);
+    events.push(`start ${mode}`);
+    return path(mode) as unknown as Awaited<ReturnType<KernelPathTools['start']>>;
+  },
+  run,
+  firewall: async () => firewall,
+  pathMtu: (to) => (to === address('192.0.2.3') ? 1400 : 0),
+  now: () => now,
+  monitor: () => Object.assign(new EventEmitter(), { stdout: null, unref: () => {}, kill: () => true }) as never,
+};
+
+const keeperOf = (wanted: KernelPathWish, checkSenders = true) =>
+  new KernelPathKeeper(
+    {
+      wanted,
+      checkSenders,
+      log: silentLogger(),
+      underlayMtu: 1500,
+      path: {
+        underlay: { name: 'eth0', index: 2, address: address('192.0.2.1') },
+        tun: { name: 'flannel0', index: 3 },
+        network: prefix('10.5.0.0/16'),
+        subnet: prefix('10.5.1.0/24'),
+        port: 8285,
+      },
+    },
+    tools,
+  );
+const leases = [
+  leaseOf('10.5.2.0/24', '192.0.2.2', { backendData: unfinishedData }),
+  leaseOf('10.5.3.0/24', '192.0.2.3'),
+];
+const state = (keeper: KernelPathKeeper) => {
+  const { inForce, reason } = keeper.feature();
+  return [inForce, reason];
+};
+
+describe('the kernel path', () => {
+  it.each<[KernelPathWish, string[]]>([
+    ['off', []],
+    ['route', ['start route']],
+    ['direct', ['start direct']],
+    ['auto', ['start direct']],
+  ])('is as it is wanted: %s', async (wanted, started) => {
+    const keeper = keeperOf(wanted);
+    await keeper.keep(leases);
+    await keeper.keep(leases);
+    expect(events).toEqual(started);
+    expect(state(keeper)).toEqual([started[0]?.slice(6) ?? 'off', '']);
+    await keeper.stop();
+    await keeper.keep(leases);
+    expect(events).toEqual([...started, ...started.map((event) => event.replace('start', 'stop'))]);
+  });
+
+  it('is told each peer with the width of its path, and whether it takes what is unfinished', async () => {
+    await keeperOf('route').keep(leases);
+    expect(told).toEqual([
+      { subnet: prefix('10.5.2.0/24'), publicIp: address('192.0.2.2'), pathMtu: 1500, kernelPath: true },
+      { subnet: prefix('10.5.3.0/24'), publicIp: address('192.0.2.3'), pathMtu: 1400, kernelPath: false },
+    ]);
+  });
+
+  it('is not there where senders are not checked', async () => {
+    const keeper = keeperOf('route', false);
+    await keeper.keep(leases);
+    expect(events).toEqual([]);
+    expect(state(keeper)).toEqual(['off', expect.stringMatching(/checks senders/)]);
+  });
+
+  it('is counted with what user space counts, and its share by itself', async () => {
+    const keeper = keeperOf('route');
+    expect(keeper.counted()).toEqual({ totals: { kernel_tx_packets: 0, kernel_rx_packets: 0 }, drops: {} });
+    await keeper.keep(leases);
+    expect(keeper.counted()).toEqual({
+      totals: { tx_packets: 5, rx_packets: 7, kernel_tx_packets: 5, kernel_rx_packets: 7 },
+      drops: { rx_ttl_zero: 1 },
+    });
+  });
+
+  it('says what had to be put back', async () => {
+    const keeper = keeperOf('route');
+    takenOff = ['a program'];
+    expect(await keeper.keep(leases)).toEqual(['a program']);
+  });
+});
+
+describe('when the kernel refuses', () => {
+  it('it says why, and tries again after a minute', async () => {
+    refuse = () => 'EPERM; give it the right';
+    const keeper = keeperOf('route');
+    await keeper.keep(leases);
+    expect(state(keeper)).toEqual(['off', 'EPERM; give it the right']);
+    refuse = () => '';
+    now = 59_000;
+    await keeper.keep(leases);
+    expect(state(keeper)).toEqual(['off', 'EPERM; give it the right']);
+    now = 60_000;
+    await keeper.keep(leases);
+    expect(state(keeper)).toEqual(['route', '']);
+  });
+
+  it.each(['direct', 'auto'] as const)('%s goes by route instead, with the reason', async (wanted) => {
+    refuse = (mode) => (mode === 'direct' ? 'no types' : '');
+    const keeper = keeperOf(wanted);
+    await keeper.keep(leases);
+    await keeper.keep(leases);
+    expect(events).toEqual(['start route']);
+    expect(state(keeper)).toEqual(['route', 'no types']);
+  });
+
+  it('even to delete a peer, it is stopped, and user space has all', async () => {
+    const keeper = keeperOf('route');
+    await keeper.keep(leases);
+    refusePeers = 'cannot delete';
+    await keeper.keep(leases);
+    expect(events).toEqual(['start route', 'stop route']);
+    expect(state(keeper)).toEqual(['off', 'cannot delete']);
+  });
+});
+
+describe('the rules of the host', () => {
+  it.each([
+    ['direct', STATES, 'route', /asks for the state/],
+    ['auto', STATES, 'route', /asks for the state/],
+    ['auto', FILTER, 'route', /filters forwarded packets/],
+    ['direct', FILTER, 'direct', /^$/],
+    ['route', STATES, 'route', /^$/],
+  ] as const)('decide about %s', async (wanted, rules, mode, reason) => {
+    firewall = rules;
+    const keeper = keeperOf(wanted);
+    await keeper.keep(leases);
+    expect(state(keeper)).toEqual([mode, expect.stringMatching(reason)]);
+  });
+
+  it('may change: flows begin anew, and the mode follows', async () => {
+    const keeper = keeperOf('auto');
+    await keeper.keep(leases);
+    firewall = { rules: '-A INPUT -j ACCEPT', liberal: false };
+    await keeper.keep(leases);
+    expect(events).toEqual(['start direct']);
+    now = 30_000;
+    await keeper.keep(leases);
+    expect(events).toEqual(['start direct', 'forget flows']);
+    firewall = STATES;
+    now = 60_000;
+    await keeper.keep(leases);
+    expect(events).toEqual(['start direct', 'forget flows', 'forget flows', 'stop direct', 'start route']);
+    firewall = CLEAR;
+    now = 90_000;
+    await keeper.keep(leases);
+    expect(state(keeper)).toEqual(['direct', '']);
+  });
+});
+
+it.each([
+  [unfinishedData, true],
+  [{ takesunfinished: true }, true],
+  [undefined, false],
+  [null, false],
+  ['yes', false],
+  [{ TakesUnfinished: 'true' }, false],
+  [{ VNI: 1 }, false],
+])('a lease that says %j takes what is unfinished: %s', (backendData, takes) => {
+  expect(takesUnfinished({ publicIp: 1, publicIpv6: null, backendData })).toBe(takes);
+});

@@ -1,0 +1,263 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { attach, detachFormer, type Run } from '../../../src/kernel-path/attachment.js';
+import { BpfError } from '../../../src/kernel-path/bpf.js';
+import {
+  countProcessors,
+  KernelPath,
+  type KernelPathOptions,
+  KernelPathRefusedError,
+  type KernelPathSystem,
+} from '../../../src/kernel-path/kernel-path.js';
+import { PEER_MAX_PACKET } from '../../../src/kernel-path/maps.js';
+import {
+  BPF_LINK_CREATE,
+  BPF_MAP_CREATE,
+  BPF_MAP_LOOKUP_ELEM,
+  BPF_MAP_TYPE_HASH,
+  BPF_OBJ_PIN,
+  BPF_PROG_LOAD,
+  BPF_PROG_TEST_RUN,
+  BPF_TCX_EGRESS,
+  BPF_TCX_INGRESS,
+} from '../../../src/linux/bpf.js';
+import { E2BIG, EBUSY, EINVAL, ENOSYS, EPERM } from '../../../src/linux/constants.js';
+import { FakeBpf, PROCESSORS } from './support/fake-bpf.js';
+
+let fake: FakeBpf;
+let commands: string[];
+beforeEach(() => {
+  fake = new FakeBpf();
+  commands = [];
+});
+
+const ok = { status: 0, stdout: '', stderr: '' };
+const failed = { status: 2, stdout: '', stderr: 'refused' };
+/** Runs nothing; a command that begins with one of these fails, `ip` shows an Ethernet device. */
+function runs(fails: readonly string[] = [], shown = ''): Run {
+  return async (argv, tolerate = false) => {
+    const line = argv.join(' ').replace(/\S*tweed-bpf-\w+/, 'BPFFS');
+    commands.push(line);
+    if (fails.some((start) => line.startsWith(start))) {
+      if (!tolerate) throw new Error(`${line}: refused`);
+      return failed;
+    }
+    if (line.startsWith('ip -json')) return { ...ok, stdout: '[{"link_type":"ether","parentbus":"pci"}]' };
+    return { ...ok, stdout: shown };
+  };
+}
+
+describe('Bpf', () => {
+  const shape = { name: 'tweed_some', type: BPF_MAP_TYPE_HASH, keyBytes: 2, valueBytes: 3, maxEntries: 4 };
+  const key = (n: number) => Uint8Array.of(n, 1);
+
+  it('looks up, updates, deletes and walks', () => {
+    const map = fake.thin.createMap(shape);
+    expect(fake.map('some')).toMatchObject({ type: 1, keyBytes: 2, valueBytes: 3, maxEntries: 4 });
+    fake.thin.update(map, key(7), Uint8Array.of(1, 2, 3));
+    fake.thin.update(map, key(8), Uint8Array.of(4, 5, 6));
+    expect(fake.thin.lookup(map, key(8), 3)).toEqual(Uint8Array.of(4, 5, 6));
+    expect([...fake.thin.keys(map, 2)]).toEqual([key(7), key(8)]);
+    expect(fake.thin.delete(map, key(8))).toBe(true);
+    expect(fake.thin.delete(map, key(8))).toBe(false);
+    expect(fake.thin.lookup(map, key(8), 3)).toBeNull();
+  });
+
+  it.each([
+    [EPERM, 'SYSCALL_EPERM', /CAP_BPF and CAP_NET_ADMIN/],
+    [EINVAL, 'SYSCALL_EINVAL', /newer one/],
+    [ENOSYS, 'SYSCALL_ENOSYS', /CONFIG_BPF_SYSCALL/],
+    [E2BIG, 'SYSCALL_E2BIG', /more entries/],
+    [EBUSY, 'SYSCALL_EBUSY', /kernel log/],
+  ])('says what to do about errno %i', (errno, code, remedy) => {
+    fake.refuse = () => errno;
+    const attempt = () => fake.thin.createMap(shape);
+    expect(attempt).toThrow(BpfError);
+    expect(attempt).toThrow(remedy);
+    expect(attempt).toThrow(expect.objectContaining({ code, errno }));
+  });
+
+  it('tells a missing entry from a lookup that fails', () => {
+    const map = fake.thin.createMap(shape);
+    fake.refuse = (command) => (command === BPF_MAP_LOOKUP_ELEM ? EPERM : 0);
+    expect(() => fake.thin.lookup(map, key(1), 3)).toThrow(/EPERM/);
+  });
+
+  it('asks the verifier why, after a refusal only, and keeps its last words', () => {
+    fake.verifierLog = '0: (bf) r6 = r1\nR2 invalid mem access\nprocessed 5 insns\n';
+    expect(fake.thin.load('ok', 3, new Uint8Array(16))).toBeGreaterThan(0);
+    expect(fake.log).toEqual([`${BPF_PROG_LOAD} ok`]);
+    fake.refuse = () => EINVAL;
+    const attempt = () => fake.thin.load('bad', 3, new Uint8Array(16));
+    expect(attempt).toThrow(/program bad: EINVAL: Invalid argument; the verifier says: .*R2 invalid mem access$/);
+    expect(attempt).toThrow(expect.objectContaining({ log: fake.verifierLog }));
+  });
+
+  it('takes a program that is refused once and not again', () => {
+    let times = 0;
+    fake.refuse = () => (times++ === 0 ? EBUSY : 0);
+    expect(fake.thin.load('late', 3, new Uint8Array(16))).toBeGreaterThan(0);
+  });
+});
+
+describe('attach', () => {
+  const eth0 = { name: 'eth0', index: 5 };
+
+  it('makes a link where the kernel has them, and nothing else', async () => {
+    const attachment = await attach(fake.thin, 7, eth0, 'egress', 'auto', runs());
+    expect(attachment.way).toBe('tcx');
+    expect([...fake.open.values()]).toEqual([`link 5 ${BPF_TCX_EGRESS}`]);
+    await attachment.detach();
+    expect(fake.open.size).toBe(0);
+    expect(commands).toEqual([]);
+  });
+
+  it('goes by a filter where it does not know links, and takes the qdisc along if it is ours', async () => {
+    fake.refuse = (command) => (command === BPF_LINK_CREATE ? EINVAL : 0);
+    const attachment = await attach(fake.thin, 7, eth0, 'ingress', 'auto', runs());
+    expect(attachment.way).toBe('clsact');
+    const filter = 'dev eth0 ingress pref 8285 handle 0x1 protocol all bpf';
+    expect(commands).toEqual([
+      'tc qdisc add dev eth0 clsact',
+      'mount -t bpf bpf BPFFS',
+      `tc filter replace ${filter} direct-action object-pinned BPFFS/program`,
+      'umount BPFFS',
+    ]);
+    commands.length = 0;
+    await attachment.detach();
+    expect(commands).toEqual([`tc filter del ${filter}`, 'tc qdisc del dev eth0 clsact']);
+    expect(fake.open.size).toBe(0);
+  });
+
+  it('leaves a qdisc alone that was there before', async () => {
+    const attachment = await attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs(['tc qdisc add']));
+    commands.length = 0;
+    await attachment.detach();
+    expect(commands).not.toContain('tc qdisc del dev eth0 clsact');
+  });
+
+  it.each([
+    ['mount', 'mount'],
+    ['tc', 'tc filter replace'],
+  ])('undoes what it did when %s fails', async (_, command) => {
+    await expect(attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs([command]))).rejects.toThrow(/refused/);
+    expect(commands.at(-1)).toBe('tc qdisc del dev eth0 clsact');
+    expect(commands.filter((line) => line.startsWith('umount'))).toHaveLength(command === 'mount' ? 0 : 1);
+  });
+
+  it('undoes what it did when the program cannot be pinned', async () => {
+    fake.refuse = (command) => (command === BPF_OBJ_PIN ? EPERM : 0);
+    await expect(attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs())).rejects.toThrow(BpfError);
+    expect(commands.slice(-2)).toEqual(['umount BPFFS', 'tc qdisc del dev eth0 clsact']);
+  });
+
+  it('does not go by a filter when a link is refused for another reason, or demanded', async () => {
+    fake.refuse = () => EPERM;
+    await expect(attach(fake.thin, 7, eth0, 'ingress', 'auto', runs())).rejects.toThrow(/EPERM/);
+    fake.refuse = () => EINVAL;
+    await expect(attach(fake.thin, 7, eth0, 'ingress', 'tcx', runs())).rejects.toThrow(/EINVAL/);
+    expect(commands).toEqual([]);
+  });
+
+  it('removes a filter of an earlier life, and only one of ours', async () => {
+    await detachFormer(eth0, 'ingress', runs([], 'filter protocol all pref 8285 bpf handle 0x1 foreign direct-action'));
+    expect(commands).toHaveLength(1);
+    await detachFormer(eth0, 'ingress', runs([], 'pref 8285 bpf handle 0x1 tweed_decap:[*fsobj] direct-action'));
+    expect(commands.at(-1)).toBe('tc filter del dev eth0 ingress pref 8285');
+  });
+});
+
+describe('KernelPath', () => {
+  const options: KernelPathOptions = {
+    underlay: { name: 'eth0', index: 2, address: 0xc0000201 },
+    tun: { name: 'flannel0', index: 3 },
+    // an overlay of one subnet: there is nobody to test with
+    network: { address: 0x0a050100, length: 24 },
+    subnet: { address: 0x0a050100, length: 24 },
+    port: 8285,
+    mode: 'route',
+  };
+  const system = (run: Run = runs()): KernelPathSystem => ({
+    bpf: () => fake.thin,
+    run,
+    processors: () => PROCESSORS,
+    types: () => null,
+  });
+
+  it('attaches the way in first, and detaches it last', async () => {
+    const path = await KernelPath.start(options, system());
+    const links = () => [...fake.open.values()].filter((what) => what.startsWith('link'));
+    expect(links()).toEqual([`link 2 ${BPF_TCX_INGRESS}`, `link 3 ${BPF_TCX_EGRESS}`]);
+    expect(path.status()).toEqual({
+      mode: 'route',
+      way: 'tcx',
+      finishesPackets: true,
+      peers: 0,
+      containers: 0,
+      complete: false,
+    });
+    path.setPeers([{ subnet: { address: 0x0a050200, length: 24 }, publicIp: 0xc0000202, pathMtu: 1500 }]);
+    expect(path.status()).toMatchObject({ peers: 1, complete: true });
+    await path.stop();
+    await path.stop();
+    expect(fake.open.size).toBe(0);
+  });
+
+  it.each<[string, KernelPathRefusedError['stage'], (command: number, about: string) => number]>([
+    ['no right to make maps', 'maps', (command) => (command === BPF_MAP_CREATE ? EPERM : 0)],
+    ['the last map', 'maps', (_, about) => (about.startsWith('tweed_peer_') ? EPERM : 0)],
+    ['a program', 'programs', (command) => (command === BPF_PROG_LOAD ? EINVAL : 0)],
+    ['the second program', 'programs', (_, about) => (about === 'tweed_decap' ? EINVAL : 0)],
+    ['the first link', 'attach', (command) => (command === BPF_LINK_CREATE ? EBUSY : 0)],
+    ['the second link', 'attach', (_, about) => (about === `3 ${BPF_TCX_EGRESS}` ? EBUSY : 0)],
+  ])('refuses with a reason and leaves nothing behind when the kernel refuses %s', async (_, stage, refuse) => {
+    fake.refuse = refuse;
+    const error = await KernelPath.start(options, system()).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(KernelPathRefusedError);
+    expect(error).toMatchObject({ stage, code: 'KERNEL_PATH_REFUSED', cause: expect.any(BpfError) });
+    expect(fake.open.size).toBe(0);
+  });
+
+  it('refuses when a test run does not end as it should', async () => {
+    const wider = { ...options, network: { address: 0x0a050000, length: 16 } };
+    // the scripted kernel lets every packet pass
+    const error = await KernelPath.start(wider, system()).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ stage: 'self-test', message: expect.stringMatching(/encapsulation ends with 0/) });
+    fake.refuse = (command) => (command === BPF_PROG_TEST_RUN ? EPERM : 0);
+    await expect(KernelPath.start(wider, system())).rejects.toMatchObject({ stage: 'self-test' });
+    expect(fake.open.size).toBe(0);
+  });
+
+  it.each([
+    ['hardware', ',"parentbus":"pci"', [1472, 1472]],
+    ['a virtual machine’s card', ',"parentbus":"virtio"', [0, 1472]],
+    ['whatever it is', '', [0, 1472]],
+    ['a veth', ',"linkinfo":{"info_kind":"veth"}', [0, 1472]],
+  ])('sends over %s to the peers that it can', async (_, linkinfo, longest) => {
+    const run: Run = async () => ({ ...ok, stdout: `[{"link_type":"ether"${linkinfo}}]` });
+    const path = await KernelPath.start(options, system(run));
+    const peer = (n: number) => ({ subnet: { address: 0x0a050000 + n * 256, length: 24 }, publicIp: n, pathMtu: 1500 });
+    path.setPeers([peer(2), { ...peer(3), kernelPath: true }]);
+    const records = [...fake.map('subnets').entries.values()];
+    expect(records.map(({ buffer }) => new DataView(buffer).getUint32(PEER_MAX_PACKET, true))).toEqual(longest);
+    expect(path.status().peers).toBe(2);
+    await path.stop();
+  });
+
+  it('refuses an underlay that is no Ethernet, before it makes anything', async () => {
+    const run: Run = async () => ({ ...ok, stdout: '[{"link_type":"none"}]' });
+    await expect(KernelPath.start(options, system(run))).rejects.toMatchObject({
+      stage: 'underlay',
+      message: expect.stringMatching(/eth0 is no Ethernet device but none/),
+    });
+    expect(fake.log).toEqual([]);
+  });
+});
+
+it.each([
+  ['0\n', 1],
+  ['0-1\n', 2],
+  ['0-3,8-11', 8],
+  ['0,2,5', 3],
+])('counts the processors of %j', (list, count) => {
+  expect(countProcessors(list)).toBe(count);
+});
