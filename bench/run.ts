@@ -17,6 +17,7 @@ import { crossingsSuite } from './suites/crossings.js';
 import { ladderSuite } from './suites/ladder.js';
 import { latencySuite } from './suites/latency.js';
 import { peersSuite } from './suites/peers.js';
+import { restartSuite } from './suites/restart.js';
 import { scaleSuite } from './suites/scale.js';
 import { type Settings, type Suite, type SuiteContext, type SuitePlan, selectPlans } from './suites/suite.js';
 import { throughputSuite } from './suites/throughput.js';
@@ -25,7 +26,7 @@ import { throughputSuite } from './suites/throughput.js';
 const QUIET_MS = 1000;
 
 /** In the order in which they run and are reported. */
-export const suiteIds = ['crossings', 'ladder', 'throughput', 'latency', 'peers', 'scale'] as const;
+export const suiteIds = ['crossings', 'ladder', 'throughput', 'latency', 'peers', 'scale', 'restart'] as const;
 export type SuiteId = (typeof suiteIds)[number];
 
 /** A suite whose places nobody else has to know. */
@@ -77,6 +78,7 @@ function makeSuites(site: Site): readonly RunnableSuite[] {
     runnable(latencySuite(site)),
     runnable(peersSuite(site)),
     runnable(scaleSuite),
+    runnable(restartSuite),
   ];
 }
 

@@ -1,5 +1,4 @@
 // npm run bench: sets up what is due, then measures. Arguments go to the benchmark: npm run bench -- --help.
-import { existsSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { asOwner, project, run, SetupError } from './support/run.mjs';
 import { main, setupProject, setupRoot } from './support/setup.mjs';
@@ -9,9 +8,6 @@ async function buildBench() {
   const compiler = join(project, 'node_modules/typescript/bin/tsc');
   const status = await run([process.execPath, compiler, '-p', join(project, 'bench')], asOwner());
   if (status !== 0) throw new SetupError('the benchmark did not compile; the messages are above');
-  // its copy of src/ looks for the built checksum kernel where src/ itself does
-  const link = join(project, 'dist-bench/dist');
-  if (!existsSync(link)) symlinkSync('../dist', link);
 }
 
 /** These only read and write results. */

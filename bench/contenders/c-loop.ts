@@ -6,7 +6,14 @@ import { sourceFile } from '../harness/paths.js';
 import type { Contender } from './contender.js';
 import { startEngines } from './engine.js';
 
-const MTU = 1472;
+export const MTU = 1472;
+
+/** @returns the program's path */
+export async function compileCLoop(folder: string): Promise<string> {
+  const program = join(folder, 'c-loop');
+  await exec(['gcc', '-O2', '-Wall', '-Wextra', '-o', program, sourceFile('engines/c-loop.c')]);
+  return program;
+}
 
 /** A plain C loop on the same wire format, where a C compiler is installed. */
 export const cLoop: Contender = {
@@ -26,9 +33,8 @@ export const cLoop: Contender = {
   },
   async start(pair) {
     const folder = await mkdtemp(join(tmpdir(), 'tweed-bench-'));
-    const program = join(folder, 'c-loop');
     try {
-      await exec(['gcc', '-O2', '-Wall', '-Wextra', '-o', program, sourceFile('engines/c-loop.c')]);
+      const program = await compileCLoop(folder);
       return await startEngines(pair, MTU, (...settings) => [program, ...settings]);
     } finally {
       await rm(folder, { recursive: true, force: true }); // the running programs keep theirs

@@ -6,7 +6,7 @@ import { waitFor } from '../../src/lab/wait.js';
 import { fetchStatus } from '../../src/operator/status-client.js';
 import { project } from '../harness/paths.js';
 import { Helper } from '../harness/process.js';
-import { NETWORK, type Pair } from '../network/pair.js';
+import { type End, NETWORK, type Pair } from '../network/pair.js';
 import type { Running } from './contender.js';
 
 /** The devices of backends that forward in the daemon; with the others the kernel does. */
@@ -27,26 +27,7 @@ export async function startDaemons(
   };
   const statuses = () => Promise.all(runFolders.map(backendStatus));
   try {
-    const registry = join(folder, 'registry');
-    await mkdir(join(registry, 'subnets'), { recursive: true });
-    await writeFile(join(registry, 'config'), JSON.stringify({ Network: NETWORK, Backend: { Type: backend } }));
-    for (const end of pair.ends) {
-      const runFolder = join(folder, `host${end.number}`);
-      await mkdir(runFolder);
-      const subnetFile = join(runFolder, 'subnet.env');
-      // a daemon asks for the subnet it had before; so both sides get the ones that the pair's containers live in
-      await writeFile(subnetFile, `FLANNEL_NETWORK=${NETWORK}\nFLANNEL_SUBNET=${end.gateway}/24\n`);
-      // nobody who is compared has firewall rules
-      const argv = [process.execPath, join(project, 'dist/cli/tweed.js'), 'run', '--iface=eth0'];
-      argv.push(
-        '--iptables-forward-rules=false',
-        `--etcd-endpoints=file://${registry}`,
-        `--run-dir=${runFolder}`,
-        `--subnet-file=${subnetFile}`,
-        // both hosts see the same files
-        `--wireguard-key-file=${runFolder}/wgkey`,
-        `--wireguard-socket-dir=${runFolder}/wireguard`,
-      );
+    for (const { end, argv, runFolder } of await prepareDaemons(pair, backend, folder)) {
       hosts.push(await Helper.start(end.host, [...argv, ...daemonArgs], /"tweed starts"/));
       runFolders.push(runFolder);
     }
@@ -73,6 +54,45 @@ export async function startDaemons(
     },
     stop,
   };
+}
+
+/** What it takes to run the daemon of one end. */
+export interface DaemonPlan {
+  readonly end: End;
+  readonly argv: readonly string[];
+  readonly runFolder: string;
+}
+
+/** A registry in a directory, and for each end what its daemon is to be told. @param folder that the caller removes */
+export async function prepareDaemons(
+  pair: Pair,
+  backend: 'udp' | 'vxlan' | 'host-gw' | 'wireguard',
+  folder: string,
+): Promise<readonly DaemonPlan[]> {
+  const registry = join(folder, 'registry');
+  await mkdir(join(registry, 'subnets'), { recursive: true });
+  await writeFile(join(registry, 'config'), JSON.stringify({ Network: NETWORK, Backend: { Type: backend } }));
+  const plans: DaemonPlan[] = [];
+  for (const end of pair.ends) {
+    const runFolder = join(folder, `host${end.number}`);
+    await mkdir(runFolder);
+    const subnetFile = join(runFolder, 'subnet.env');
+    // a daemon asks for the subnet it had before; so both sides get the ones that the pair's containers live in
+    await writeFile(subnetFile, `FLANNEL_NETWORK=${NETWORK}\nFLANNEL_SUBNET=${end.gateway}/24\n`);
+    // nobody who is compared has firewall rules
+    const argv = [process.execPath, join(project, 'dist/cli/tweed.js'), 'run', '--iface=eth0'];
+    argv.push(
+      '--iptables-forward-rules=false',
+      `--etcd-endpoints=file://${registry}`,
+      `--run-dir=${runFolder}`,
+      `--subnet-file=${subnetFile}`,
+      // both hosts see the same files
+      `--wireguard-key-file=${runFolder}/wgkey`,
+      `--wireguard-socket-dir=${runFolder}/wireguard`,
+    );
+    plans.push({ end, argv, runFolder });
+  }
+  return plans;
 }
 
 function describeFeature({ name, inForce, reason }: FeatureStatus): [name: string, state: string] {

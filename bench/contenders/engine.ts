@@ -3,8 +3,8 @@ import { Helper } from '../harness/process.js';
 import { type End, NETWORK, type Pair } from '../network/pair.js';
 import { otherEnd, type Running } from './contender.js';
 
-const DEVICE = 'flannel0';
-const PORT = 8285;
+export const DEVICE = 'flannel0';
+export const PORT = 8285;
 /** What the daemon uses too, so that the device's queue is no difference between them. */
 const QUEUE_LENGTH = 1000;
 
@@ -37,7 +37,7 @@ export async function startEngines(
 }
 
 /** What the daemon does to its device: address, MTU, queue, and the route of the whole overlay network. */
-async function configureDevice(end: End, mtu: number): Promise<void> {
+export async function configureDevice(end: End, mtu: number): Promise<void> {
   await ipInside(end.host, [
     `link set ${DEVICE} mtu ${mtu} txqueuelen ${QUEUE_LENGTH} up`,
     `addr add ${end.subnet.replace('/24', '/32')} dev ${DEVICE}`,

@@ -9,6 +9,9 @@ import { BenchError } from '../errors.js';
  */
 const CONGESTION_CONTROL = 'cubic';
 
+/** The shortest that iperf3 takes. */
+const INTERVAL_SECONDS = 0.1;
+
 /** Beyond the time that a test should take. */
 const PATIENCE_MS = 15_000;
 
@@ -17,6 +20,8 @@ export interface TcpResult {
   readonly bytes: number;
   readonly seconds: number;
   readonly retransmits: number;
+  /** How long at most nothing arrived, in seconds, in steps of a tenth; 0 unless asked for. */
+  readonly longestStall: number;
 }
 
 export interface UdpResult {
@@ -32,6 +37,10 @@ export interface TcpOptions {
   readonly streams?: number;
   /** The server sends. */
   readonly reverse?: boolean;
+  /** Bits of payload a second; 0: as fast as it goes. */
+  readonly rate?: number;
+  /** Look ten times a second, at the client. */
+  readonly watchStalls?: boolean;
 }
 
 export interface UdpOptions {
@@ -50,6 +59,7 @@ interface Interval {
 
 interface IperfEnd {
   readonly error?: string;
+  readonly intervals?: readonly { readonly sum?: Interval }[];
   readonly end?: {
     readonly sum_sent?: Interval;
     readonly sum_received?: Interval;
@@ -59,17 +69,23 @@ interface IperfEnd {
 
 /** One TCP test from a namespace against an iperf3 server. */
 export async function iperfTcp(namespace: string, server: string, options: TcpOptions): Promise<TcpResult> {
-  const { seconds, streams = 1, reverse = false } = options;
+  const { seconds, streams = 1, reverse = false, rate = 0, watchStalls = false } = options;
   const argv = ['-P', String(streams), '-C', CONGESTION_CONTROL, ...(reverse ? ['-R'] : [])];
-  const { sum_sent: sent, sum_received: received } = await iperf(namespace, server, seconds, argv);
+  if (rate > 0) argv.push('-b', String(rate));
+  if (watchStalls) argv.push('-i', String(INTERVAL_SECONDS));
+  const { intervals, end } = await iperf(namespace, server, seconds, argv);
+  const { sum_sent: sent, sum_received: received } = end;
   if (sent === undefined || received === undefined) throw unreadable('TCP');
-  return { bytes: received.bytes, seconds: received.seconds, retransmits: sent.retransmits ?? 0 };
+  const { bytes, seconds: took } = received;
+  const retransmits = sent.retransmits ?? 0;
+  return { bytes, seconds: took, retransmits, longestStall: longestRun(intervals) * INTERVAL_SECONDS };
 }
 
 /** One UDP test from a namespace against an iperf3 server. */
 export async function iperfUdp(namespace: string, server: string, options: UdpOptions): Promise<UdpResult> {
   const { seconds, length, rate } = options;
-  const { sum } = await iperf(namespace, server, seconds, ['-u', '-l', String(length), '-b', String(rate)]);
+  const { end } = await iperf(namespace, server, seconds, ['-u', '-l', String(length), '-b', String(rate)]);
+  const { sum } = end;
   if (sum === undefined) throw unreadable('UDP');
   const arrived = sum.packets - sum.lost_packets;
   return { sent: sum.packets, lost: sum.lost_packets, bytes: arrived * length, seconds: sum.seconds };
@@ -98,7 +114,18 @@ async function iperf(namespace: string, server: string, seconds: number, argv: r
   if (result.error !== undefined || result.end === undefined) {
     throw new BenchError('IPERF', `iperf3 in ${namespace}: ${result.error ?? 'no result'}; does ping ${server} work?`);
   }
-  return result.end;
+  return { end: result.end, intervals: result.intervals ?? [] };
+}
+
+/** The most intervals in a row in which nothing came. */
+function longestRun(intervals: NonNullable<IperfEnd['intervals']>): number {
+  let longest = 0;
+  let run = 0;
+  for (const { sum } of intervals) {
+    run = sum?.bytes === 0 ? run + 1 : 0;
+    longest = Math.max(longest, run);
+  }
+  return longest;
 }
 
 function unreadable(protocol: string): BenchError {

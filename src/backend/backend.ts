@@ -1,5 +1,6 @@
 import type { Prefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import type { Inheritance } from '../linux/inheritance.js';
 import type { Underlay } from '../routes/underlay.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
@@ -15,6 +16,8 @@ export interface BackendContext {
   readonly config: NetworkConfig;
   /** Networks that the overlay had in an earlier life of this host: what is left of them is ours to remove. */
   readonly formerNetworks?: readonly Prefix[];
+  /** Descriptors of a former process or backend: what fits is taken, in place of making another. */
+  readonly inherited?: Inheritance;
 }
 
 /** Counters of one peer, both directions seen from this host; null where the kernel forwards and does not count by peer. */
@@ -64,6 +67,14 @@ export interface BackendStatus {
   readonly drops: Readonly<Record<string, number>>;
 }
 
+/** How to stop forwarding. */
+export interface StopOptions {
+  /** Remove also what the backend would leave behind for a restart without interruption. */
+  readonly cleanUp: boolean;
+  /** Gets the descriptors, instead of their being closed. */
+  readonly heir?: Inheritance;
+}
+
 /**
  * How packets get from one host to another: everything that differs between `udp`, `vxlan`, `host-gw` and `wireguard`.
  *
@@ -99,8 +110,9 @@ export interface Backend {
    * that forward themselves have it. Seconds in which this process did not run do not count.
    */
   stuckFor?(): number;
-  /** Stops forwarding. `cleanUp` also removes what the backend would leave behind for a restart without interruption. */
-  stop(options: { readonly cleanUp: boolean }): Promise<void>;
+  /** What forwarding depends on and another process can go on with, by names of the backend's own. */
+  descriptors?(): ReadonlyMap<string, number>;
+  stop(options: StopOptions): Promise<void>;
   /** Settles when forwarding failed for good, with the reason; never settles otherwise. */
   readonly failed: Promise<Error>;
 }

@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { parseJson } from './json.js';
-
-const manifest = new URL('../../package.json', import.meta.url);
+import { packageFile } from './package.js';
 
 /** tweed's version, as package.json says. */
-export const version = (parseJson(readFileSync(manifest, 'utf8')) as { version: string }).version;
+export const version = (parseJson(readFileSync(packageFile('package.json'), 'utf8')) as { version: string }).version;

@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url';
+import { packageFile } from '../base/package.js';
 
 /** The benchmark is no part of what hosts need; it is compiled beside the product, by its first run. */
-export const benchProgram = fileURLToPath(new URL('../../dist-bench/bench/main.js', import.meta.url));
+export const benchProgram = fileURLToPath(packageFile('dist-bench/bench/main.js'));

@@ -243,7 +243,12 @@ const tweedFlags: readonly Row[] = [
     false,
     'on exit remove devices, routes and rules, which otherwise stay so that a restart interrupts nothing',
   ),
-  yesOrNo('start-from-cache', false, 'when etcd cannot be reached at start, begin with the last known lease and peers'),
+  yesOrNo('take-over', false, 'take the place of the daemon that runs, if one does, without losing a packet'),
+  yesOrNo(
+    'start-from-cache',
+    false,
+    'when etcd cannot be reached at start, begin also with a last known lease that has run out',
+  ),
   yesOrNo(
     'drop-privileges',
     true,

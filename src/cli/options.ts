@@ -104,6 +104,7 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
       keyFile: text('wireguard-key-file'),
       socketDirectory: text('wireguard-socket-dir'),
     },
+    takeOver: yes('take-over'),
     cleanUpOnExit: yes('clean-up-on-exit'),
     subnetFile: path.resolve(text('subnet-file')),
     runDirectory: text('run-dir').replace(/(?<=.)\/+$/, ''),

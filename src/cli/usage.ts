@@ -1,4 +1,3 @@
-import { runFlags } from './flag-table.js';
 import { type Flag, HelpRequested } from './flags.js';
 
 const WIDTH = 100;
@@ -12,7 +11,7 @@ const headings: readonly (readonly [Flag['group'], string])[] = [
 ];
 
 /** The help text of `tweed run` and `flanneld`, made from the table of flags. */
-export function runUsage(program: string): string {
+export function runUsage(program: string, runFlags: readonly Flag[]): string {
   const lines = [`Usage: ${program} [options]`, '', 'Runs the daemon of one host. -name and --name mean the same.'];
   for (const [group, heading] of headings) {
     const flags = runFlags.filter((flag) => flag.group === group && !flag.hidden);

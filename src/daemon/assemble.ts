@@ -4,6 +4,8 @@ import { systemClock } from '../base/clock.js';
 import { exec } from '../base/exec.js';
 import { type Prefix, samePrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
+import { redactUrls } from '../base/redact.js';
+import { inheritedFrom } from '../linux/inheritance.js';
 import type { Run } from '../routes/ip.js';
 import { ensureBlackhole, removeBlackhole } from '../routes/links.js';
 import { forwardRefusal, readFirewall } from '../routes/rules/forward-refusal.js';
@@ -13,23 +15,28 @@ import { DEFAULT_ETCD_PREFIX } from '../subnet/keys.js';
 import { LeaseManager } from '../subnet/leases/lease-manager.js';
 import { PeerCache } from '../subnet/leases/peer-cache.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
-import { openRegistry } from '../subnet/open-registry.js';
+import { openRegistryLater } from '../subnet/open-registry.js';
 import { formerNetworks, type PreviousSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
+import { HandOver, handOverSocket, handOverSocketOf, offerHandOver } from './hand-over.js';
 import { lockInstance } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, RegistryHandle } from './parts.js';
 import { recheckUnderlay } from './underlay-watch.js';
 
-/** How long the registry may keep silent at start before the cache is used, where that is wanted. */
+/** How long the registry may keep silent at start before also an outdated cache is used, where that is wanted. */
 const CACHE_PATIENCE_MS = 5000;
 
 /** What daemons on real hosts are put together from. */
 export const realParts: DaemonParts = {
   clock: systemClock,
   lock: async (name) => lockInstance(name),
+  inherit: () => inheritedFrom(process.env),
+  takeOver: async (runDirectory, holder, serving, inheritance) =>
+    HandOver.begin(handOverSocketOf(runDirectory, holder), serving, inheritance),
+  offerHandOver: (statusSocket, giver, log) => offerHandOver(handOverSocket(statusSocket), giver, log),
   findUnderlay: (options) => findUnderlay(options),
   recheckUnderlay,
-  openRegistry: openHostRegistry,
+  openRegistry: async (options, log) => openHostRegistry(options, log),
   createBackend,
   deviceOf: ({ backend: { type, options } }, daemon) => backendKind(type).deviceName(options, daemon),
   createRules: createHostRules,
@@ -37,10 +44,10 @@ export const realParts: DaemonParts = {
   writeSubnetFile: writeSubnetEnv,
 };
 
-async function openHostRegistry(options: DaemonOptions, log: Logger): Promise<RegistryHandle> {
-  const registry = await openRegistry(options.registry, log);
+function openHostRegistry(options: DaemonOptions, log: Logger): RegistryHandle {
+  const registry = openRegistryLater(options.registry, log);
   const { ttlSeconds, renewMarginSeconds, startFromCache } = options.lease;
-  const cache = new PeerCache(peerCacheFile(options), log);
+  const cache = new PeerCache(peerCacheFile(options), log, registryName(options));
   return {
     createLeases: (publicIp, previousSubnet) =>
       new LeaseManager({
@@ -55,6 +62,11 @@ async function openHostRegistry(options: DaemonOptions, log: Logger): Promise<Re
       }),
     close: () => registry.close(),
   };
+}
+
+/** So that nobody begins with what he learnt from another one. */
+function registryName({ registry: { endpoints, prefix = DEFAULT_ETCD_PREFIX } }: DaemonOptions): string {
+  return JSON.stringify([...endpoints].map(redactUrls).sort().concat(prefix));
 }
 
 /** Daemons that share a run directory have different prefixes, or else different devices. */

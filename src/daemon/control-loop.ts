@@ -16,10 +16,13 @@ import { formatIpv4, formatPrefix } from '../base/ipv4.js';
 import { Standing } from '../base/standing.js';
 import { unforeseen } from '../base/unforeseen.js';
 import type { FileLock } from '../linux/file-lock.js';
+import type { Inheritance } from '../linux/inheritance.js';
 import type { Lease, LeaseAttributes } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import { coverageWarnings } from './coverage.js';
 import { DesiredState } from './desired.js';
+import { type HandOver, TakenOverError } from './hand-over.js';
+import { AlreadyRunningError } from './instance-lock.js';
 import { Overlay, type OverlayContext, summaryOf } from './overlay.js';
 import type { Leases, UnderlayChoice } from './parts.js';
 
@@ -31,6 +34,8 @@ export interface ControlLoopContext extends Omit<OverlayContext, 'onFailed'> {
   readonly leases: Leases;
   /** What it waits for or does now, in words. */
   onProgress(detail: string): void;
+  /** Packets are carried, and by no other daemon any more. */
+  onForwarding(): Promise<void>;
   /** The overlay is up for the first time. */
   onUp(): void;
 }
@@ -42,6 +47,8 @@ export class ControlLoop {
   readonly #desired = new DesiredState();
   readonly #end = new AbortController();
   readonly #locks: FileLock[] = [];
+  /** What is locked. */
+  #names: readonly string[] = [];
   #choice: UnderlayChoice;
   #coverage: readonly string[] = [];
 
@@ -50,6 +57,11 @@ export class ControlLoop {
     this.#choice = choice;
     this.#complaints = new Standing(context.log, context.parts.clock);
     this.overlay = new Overlay({ ...context, onFailed: (reason) => this.#end.abort(reason) });
+  }
+
+  /** What no other daemon on this host may serve, in words. */
+  get serving(): string {
+    return this.#names.join(', ');
   }
 
   get choice(): UnderlayChoice {
@@ -79,31 +91,46 @@ export class ControlLoop {
     }
   }
 
-  /** Stops forwarding. Call it after `run`, however that ended. */
-  async stop(): Promise<void> {
+  /** Another daemon forwards in place of this one. */
+  leave(): void {
+    this.#end.abort(new TakenOverError());
+  }
+
+  /**
+   * Stops forwarding. Call it after `run`, however that ended.
+   *
+   * @param heir of the loop that follows this one
+   */
+  async stop(heir?: Inheritance): Promise<void> {
+    const isLeft = this.#end.signal.reason instanceof TakenOverError;
     this.#end.abort();
-    await this.overlay.stop();
+    await this.overlay.stop(isLeft ? null : heir);
     for (const lock of this.#locks.splice(0)) lock.release();
   }
 
   async #live(signal: AbortSignal): Promise<never> {
-    const { leases, options, onProgress, onUp } = this.#context;
+    const { leases, options, parts, onProgress, onUp } = this.#context;
     leases.on('lost', (error) => this.#end.abort(error));
     onProgress('waiting for the network configuration');
     const { config, attributes } = await this.#agreeOnConfig(signal);
-    await this.#lock(config);
+    const rival = await this.#lock(config, options.takeOver);
     this.#lookAtCoverage(config);
     onProgress('waiting for a lease');
     const lease = await abortable(leases.acquire(config, attributes), signal);
     onProgress(`bringing up ${formatPrefix(lease.subnet)}`);
     const desired = () => this.#desired.compose(config, this.#choice, lease, leases.peers);
+    const handOver =
+      rival && (await parts.takeOver(options.runDirectory, rival.holder, this.serving, this.#context.inheritance));
     await this.overlay.forward(desired());
+    if (handOver !== null) await this.#complete(handOver, config);
+    await this.#context.onForwarding();
     leases.on('peers', () => {
       void this.#pass(async () => {
         await this.overlay.forward(desired());
         onProgress(summaryOf(desired()));
       });
     });
+    leases.follow();
     await Promise.all([this.overlay.forward(desired()), this.overlay.setUp(desired())]);
     signal.throwIfAborted();
     onProgress(summaryOf(desired()));
@@ -155,13 +182,31 @@ export class ControlLoop {
     signal.throwIfAborted();
   }
 
-  /** One daemon at most serves a network, or a device, of this host. */
-  async #lock(config: NetworkConfig): Promise<void> {
+  /**
+   * One daemon at most serves a network, or a device, of this host.
+   *
+   * @param tolerate that another one does, whose place we may take; what tells of it is returned then
+   */
+  async #lock(config: NetworkConfig, tolerate: boolean): Promise<AlreadyRunningError | null> {
     const { parts, options } = this.#context;
     const device = parts.deviceOf(config, options);
-    for (const name of [`network ${formatPrefix(config.network)}`, ...(device === null ? [] : [`device ${device}`])]) {
-      this.#locks.push(await parts.lock(name));
+    this.#names = [`network ${formatPrefix(config.network)}`, ...(device === null ? [] : [`device ${device}`])];
+    try {
+      for (const name of this.#names) this.#locks.push(await parts.lock(name));
+      return null;
+    } catch (error) {
+      for (const lock of this.#locks.splice(0)) lock.release();
+      if (tolerate && error instanceof AlreadyRunningError) return error;
+      throw error;
     }
+  }
+
+  /** We forward; the other daemon is to stop. */
+  async #complete(handOver: Pick<HandOver, 'complete'>, config: NetworkConfig): Promise<void> {
+    const { log } = this.#context;
+    const ended = await handOver.complete();
+    if (ended && (await this.#lock(config, true)) === null) log.info('took over from the daemon that ran before');
+    else log.error('the daemon that ran before has not ended, though told to; end its process');
   }
 
   /** Once the overlay has its routes it may be too late to hear of it from the registry. */

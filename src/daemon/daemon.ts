@@ -2,11 +2,15 @@ import { messageOf } from '../base/errors.js';
 import { formatIpv4 } from '../base/ipv4.js';
 import { type Logger, logState } from '../base/log.js';
 import { unforeseen } from '../base/unforeseen.js';
+import type { Inheritance } from '../linux/inheritance.js';
 import { Services } from '../observe/services.js';
 import type { DaemonPhase, DaemonStatus } from '../observe/status.js';
 import { composeStatus } from '../observe/status-compose.js';
+import { StateOutdatedError } from '../subnet/errors.js';
 import { TWIN_WARNING } from '../subnet/leases/own-lease.js';
+import type { PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import { ControlLoop } from './control-loop.js';
+import { type Giver, type HandOverServer, TakenOverError } from './hand-over.js';
 import type { ServiceManager } from './notify.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, Leases, RegistryHandle, UnderlayChoice } from './parts.js';
@@ -30,6 +34,9 @@ export class Daemon {
   readonly #services: Services;
   #phase: DaemonPhase = 'starting';
   #detail = '';
+  readonly #inheritance: Inheritance;
+  #handOverServer: HandOverServer | null = null;
+  #forwarded = false;
   #registry: RegistryHandle | null = null;
   #leases: Leases | null = null;
   #loop: ControlLoop | null = null;
@@ -40,6 +47,7 @@ export class Daemon {
     this.#manager = manager;
     this.#log = log;
     this.#services = new Services(options, () => this.status(), log);
+    this.#inheritance = parts.inherit();
     manager.watchOver(() => {
       const seconds = this.#loop?.overlay.stuckFor ?? 0;
       return seconds < STUCK_SECONDS ? '' : `a forwarder has not moved for ${seconds} s`;
@@ -74,13 +82,16 @@ export class Daemon {
    * @throws TweedError when the host cannot join the overlay, or has to leave it; everything is taken down first.
    */
   async run(stop: AbortSignal): Promise<void> {
+    let left = false;
     try {
-      await this.#services.start();
+      // the daemon whose place this one is to take has the sockets yet
+      if (!this.#options.takeOver) await this.#services.start();
       await this.#live(stop);
     } catch (error) {
-      if (!stop.aborted) throw error; // otherwise it is what the stop interrupted
+      left = error instanceof TakenOverError;
+      if (!stop.aborted && !left) throw error; // otherwise it is what the stop interrupted
     } finally {
-      await this.#takeDown();
+      await this.#takeDown(left);
     }
   }
 
@@ -94,32 +105,84 @@ export class Daemon {
     this.#logChoice(choice);
     stop.throwIfAborted();
     this.#registry = await parts.openRegistry(options, log);
-    const leases = this.#registry.createLeases(choice.publicIp, past.subnet);
+    for (;;) {
+      try {
+        return await this.#serve(this.#registry, choice, past, stop);
+      } catch (error) {
+        if (!(error instanceof StateOutdatedError) || stop.aborted) throw error;
+      }
+      await this.#loop?.stop(this.#inheritance);
+      await this.#leases?.close();
+    }
+  }
+
+  /** @throws StateOutdatedError when it was begun with a configuration that is no longer the one */
+  #serve(registry: RegistryHandle, choice: UnderlayChoice, past: PreviousSubnetEnv, stop: AbortSignal): Promise<never> {
+    const options = this.#options;
+    const parts = this.#parts;
+    const log = this.#log;
+    const leases = registry.createLeases(choice.publicIp, past.subnet);
     this.#leases = leases;
     this.#phase = 'waiting';
     const onProgress = (detail: string) => {
       this.#detail = detail;
       this.#manager.status(detail);
     };
+    const onForwarding = async () => {
+      log.info(sinceStart(), 'forwarding');
+      if (this.#forwarded) return;
+      this.#forwarded = true;
+      if (options.takeOver) await this.#services.start();
+      await this.#offerHandOver();
+    };
+    const onDescriptors = (descriptors: ReadonlyMap<string, number>) => this.#manager.keep(descriptors);
+    const inheritance = this.#inheritance;
     const onUp = () => {
       this.#phase = 'running';
       this.#manager.ready();
-      log.info('ready');
+      log.info(sinceStart(), 'ready');
     };
-    this.#loop = new ControlLoop({ options, parts, leases, past, log, onProgress, onUp }, choice);
+    const context = { options, parts, leases, past, log, inheritance, onDescriptors, onProgress, onForwarding, onUp };
+    this.#loop = new ControlLoop(context, choice);
     return this.#loop.run(stop);
   }
 
+  async #offerHandOver(): Promise<void> {
+    const giver: Giver = {
+      serving: () => this.#loop?.serving ?? '',
+      descriptors: () => this.#loop?.overlay.descriptors ?? new Map(),
+      refusal: () => {
+        if (this.#manager.present) return 'a service manager runs it; let that restart it';
+        return this.#phase === 'stopping' ? 'it is stopping' : '';
+      },
+      onTaken: () => this.#loop?.leave(),
+    };
+    const { statusSocket } = this.#services;
+    try {
+      if (statusSocket === null) throw new Error('it has no status socket');
+      this.#handOverServer = await this.#parts.offerHandOver(statusSocket, giver, this.#log);
+    } catch (error) {
+      this.#log.warn(`no daemon can take over from this one: ${messageOf(error)}`);
+    }
+  }
+
   /** In its order, but no step keeps the next one from its turn, or the process from ending: what hangs ends with it. */
-  async #takeDown(): Promise<void> {
+  async #takeDown(left: boolean): Promise<void> {
+    const { cleanUpOnExit, lease } = this.#options;
     this.#phase = 'stopping';
     this.#manager.stopping();
+    if (cleanUpOnExit) this.#manager.keep(new Map());
     await this.#step('leaving the overlay', STEP_LIMITS_MS.overlay, async () => this.#loop?.stop());
+    this.#inheritance.close();
     await this.#step('leaving the registry', STEP_LIMITS_MS.registry, async () => {
-      await (this.#options.lease.releaseOnExit ? this.#leases?.release() : this.#leases?.close());
+      await (lease.releaseOnExit && !left ? this.#leases?.release() : this.#leases?.close());
       await this.#registry?.close();
     });
     await this.#step('closing the status socket', STEP_LIMITS_MS.services, () => this.#services.stop());
+    // at last: whoever took over waits for it
+    await this.#step('closing the hand-over socket', STEP_LIMITS_MS.services, async () =>
+      this.#handOverServer?.close(),
+    );
   }
 
   async #step(what: string, limitMs: number, work: () => Promise<unknown>): Promise<void> {
@@ -146,6 +209,12 @@ export class Daemon {
       publicIp: formatIpv4(publicIp),
       reason,
     };
-    this.#log.info(fields, 'underlay chosen');
+    this.#log.info({ ...fields, ...sinceStart() }, 'underlay chosen');
   }
+}
+
+/** What the start has cost up to now: wall-clock and processor time since this process was made, in milliseconds. */
+function sinceStart(): { readonly sinceStartMs: number; readonly processorMs: number } {
+  const { user, system } = process.cpuUsage();
+  return { sinceStartMs: Math.round(performance.now()), processorMs: Math.round((user + system) / 1000) };
 }

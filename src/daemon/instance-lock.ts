@@ -8,12 +8,16 @@ const LOCK_DIRECTORY = '/run/tweed';
 
 /** Another daemon has what only one can have. */
 export class AlreadyRunningError extends TweedError {
+  /** Its process; null when it has not written its number yet. */
+  readonly holder: number | null;
+
   constructor(name: string, { holder }: LockHeldError) {
     const who = holder === null ? '' : ` (process ${holder})`;
     super(
       'ALREADY_RUNNING',
       `another tweed${who} already serves the ${name} in this network namespace; stop it first, or give each daemon its own network (-etcd-prefix) and device (-device)`,
     );
+    this.holder = holder;
   }
 }
 

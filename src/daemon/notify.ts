@@ -8,18 +8,21 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const READY = 'READY=1';
 const RETRY_MS = 1000;
 
-/** Sends one datagram to the service manager. @throws when it cannot */
-export type SendNotification = (address: string, message: string) => void;
+/** Sends one datagram to the service manager, with copies of descriptors in it. @throws when it cannot */
+export type SendNotification = (address: string, message: string, descriptors?: readonly number[]) => void;
 
 /**
  * The service manager's side of the daemon, in the protocol of sd_notify(3): READY=1, STATUS=…, STOPPING=1, and
- * WATCHDOG=1 twice per period as long as the control thread turns and what it watches over is well. Without a service
- * manager nothing happens.
+ * WATCHDOG=1 twice per period as long as the control thread turns and what it watches over is well. It also keeps the
+ * descriptors on which forwarding depends while no process runs (FDSTORE=1), and passes them to the next one. Without a
+ * service manager nothing happens.
  */
 export class ServiceManager {
   readonly #address: string;
   readonly #watchdog: NodeJS.Timeout | null = null;
   #complaint: () => string = () => '';
+  /** Names of the descriptors that it keeps, those of a former process at first. */
+  #kept: readonly string[];
 
   constructor(
     environment: Readonly<Record<string, string | undefined>>,
@@ -27,6 +30,7 @@ export class ServiceManager {
     private readonly log: Logger,
   ) {
     this.#address = environment.NOTIFY_SOCKET ?? '';
+    this.#kept = (environment.LISTEN_FDNAMES ?? '').split(':').filter((name) => name !== '');
     const microseconds = /^\d{1,12}$/.test(environment.WATCHDOG_USEC ?? '') ? Number(environment.WATCHDOG_USEC) : 0;
     const forUs = environment.WATCHDOG_PID === undefined || Number(environment.WATCHDOG_PID) === process.pid;
     if (this.#address !== '' && microseconds > 0 && forUs) {
@@ -47,6 +51,19 @@ export class ServiceManager {
     this.#tell(READY);
   }
 
+  /** Is there one, which would start another process in this one's place? */
+  get present(): boolean {
+    return this.#address !== '';
+  }
+
+  /** Has these kept from now on, and nothing that was kept before. */
+  keep(descriptors: ReadonlyMap<string, number>): void {
+    for (const name of this.#kept) this.#tell(`FDSTOREREMOVE=1\nFDNAME=${name}`);
+    this.#kept = [...descriptors.keys()];
+    // without polling: the manager would drop one with an error on it; whoever gets it finds out whether it can be used
+    for (const [name, fd] of descriptors) this.#tell(`FDSTORE=1\nFDNAME=${name}\nFDPOLL=0`, [fd]);
+  }
+
   stopping(): void {
     if (this.#watchdog !== null) clearInterval(this.#watchdog);
     this.#tell('STOPPING=1');
@@ -63,10 +80,10 @@ export class ServiceManager {
     else this.log.error(`the watchdog is not told that all is well: ${complaint}`);
   }
 
-  #tell(message: string): void {
+  #tell(message: string, descriptors?: readonly number[]): void {
     if (this.#address === '') return;
     try {
-      this.send(this.#address, message);
+      this.send(this.#address, message, descriptors);
     } catch (error) {
       this.log.debug(`service manager: ${messageOf(error)}`);
       if (message === READY) setTimeout(() => this.ready(), RETRY_MS).unref(); // it would wait for this for ever

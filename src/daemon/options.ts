@@ -19,6 +19,8 @@ export interface DaemonOptions extends BackendOptions {
     readonly blackhole: boolean;
     readonly resyncSeconds: number;
   };
+  /** Take the place of the daemon that runs, if one does. */
+  readonly takeOver: boolean;
   /** Leave no device, route or rule behind. */
   readonly cleanUpOnExit: boolean;
   readonly subnetFile: string;

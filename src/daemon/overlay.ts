@@ -1,9 +1,10 @@
-import type { Backend, BackendStatus } from '../backend/backend.js';
+import type { Backend, BackendStatus, StopOptions } from '../backend/backend.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import { formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { plural } from '../base/plural.js';
 import { Standing } from '../base/standing.js';
+import type { Inheritance } from '../linux/inheritance.js';
 import type { LeaseAttributes, PeerSet } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import { formerNetworks, type PreviousSubnetEnv } from '../subnet/subnet-env.js';
@@ -31,6 +32,10 @@ export interface OverlayContext {
   /** What an earlier run of this host left behind. */
   readonly past: PreviousSubnetEnv;
   readonly log: Logger;
+  /** What a former process left us; later what one backend leaves the next. */
+  readonly inheritance: Inheritance;
+  /** Forwarding depends on these descriptors now. */
+  readonly onDescriptors: (descriptors: ReadonlyMap<string, number>) => void;
   /** Called when forwarding fails for good. */
   readonly onFailed: (reason: Error) => void;
 }
@@ -99,6 +104,11 @@ export class Overlay {
     return status === undefined ? null : { ...status, refused: [...this.#refused, ...status.refused] };
   }
 
+  /** What forwarding depends on. */
+  get descriptors(): ReadonlyMap<string, number> {
+    return this.#running?.backend.descriptors?.() ?? new Map();
+  }
+
   /** What this host has to announce on that underlay. @throws TweedError when no backend takes it */
   attributes(config: NetworkConfig, choice: UnderlayChoice): Promise<LeaseAttributes> {
     this.#candidate = { choice, backend: this.#make(config, choice) };
@@ -120,13 +130,15 @@ export class Overlay {
    * otherwise; the subnet file stays in any case, since it tells the next start which subnet to ask for.
    *
    * Work on the rules is broken off. Nothing starts again after it.
+   *
+   * @param heir goes on with the same device, so that nothing is cleaned up; null for another process
    */
-  async stop(): Promise<void> {
-    const cleanUp = this.#context.options.cleanUpOnExit;
+  async stop(heir?: Inheritance | null): Promise<void> {
+    const cleanUp = heir === undefined && this.#context.options.cleanUpOnExit;
     this.#ending.abort();
     const rulesAtRest = this.#rulesPart.close();
     await this.#backendPart.close();
-    await this.#stopBackend(cleanUp);
+    await this.#stopBackend({ cleanUp, ...(heir && { heir }) });
     if (!cleanUp) return;
     await rulesAtRest;
     await this.#complaints.once('removing the traffic rules', async () => this.#rules?.cleanUp());
@@ -164,29 +176,38 @@ export class Overlay {
     const { choice, config, lease, peers } = desired;
     const backend = this.#candidate?.choice === choice ? this.#candidate.backend : this.#make(config, choice);
     this.#candidate = null;
-    await this.#stopBackend(false);
-    if (this.#ending.signal.aborted) return;
-    await backend.start(lease, peers);
+    const { inheritance, onDescriptors } = this.#context;
+    await this.#stopBackend({ cleanUp: false, heir: inheritance });
+    if (this.#ending.signal.aborted) return inheritance.close();
+    try {
+      await backend.start(lease, peers);
+    } catch (error) {
+      onDescriptors(new Map()); // with those by which it cannot forward, it would fail again and again
+      throw error;
+    } finally {
+      inheritance.close();
+    }
     this.#begun = true;
     this.#running = { choice, backend };
     this.#peers = peers;
+    onDescriptors(this.descriptors);
     backend.failed.then((reason) => {
       if (this.#running?.backend === backend) this.#context.onFailed(new ForwardingFailedError(reason));
     });
   }
 
-  async #stopBackend(cleanUp: boolean): Promise<void> {
+  async #stopBackend(options: StopOptions): Promise<void> {
     const running = this.#running;
     this.#running = null;
-    if (running !== null) await this.#complaints.once('stopping the backend', () => running.backend.stop({ cleanUp }));
+    if (running !== null) await this.#complaints.once('stopping the backend', () => running.backend.stop(options));
   }
 
   #make(config: NetworkConfig, { underlay, publicIp }: UnderlayChoice): Backend {
-    const { options, parts, past } = this.#context;
+    const { options, parts, past, inheritance: inherited } = this.#context;
     const { type } = config.backend;
     const log = this.#context.log.child({ backend: type });
     const former = formerNetworks(past, config.network);
-    return parts.createBackend(type, { log, underlay, publicIp, config, formerNetworks: former }, options);
+    return parts.createBackend(type, { log, underlay, publicIp, config, formerNetworks: former, inherited }, options);
   }
 
   async #followRules({ config, lease }: Desired): Promise<void> {

@@ -3,19 +3,24 @@ import type { Clock } from '../base/clock.js';
 import type { Prefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import type { FileLock } from '../linux/file-lock.js';
+import type { Inheritance } from '../linux/inheritance.js';
 import type { TrafficRules } from '../routes/rules/rules.js';
 import type { UnderlayChoice, UnderlayOptions } from '../routes/underlay.js';
 import type { LeaseLostError } from '../subnet/errors.js';
 import type { LeaseManager } from '../subnet/leases/lease-manager.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv, SubnetEnv } from '../subnet/subnet-env.js';
+import type { Giver, HandOver, HandOverServer } from './hand-over.js';
 import type { DaemonOptions } from './options.js';
 
 export type { UnderlayChoice };
 
 /** The part of the lease manager that the daemon uses. */
 export interface Leases
-  extends Pick<LeaseManager, 'waitForConfig' | 'acquire' | 'peers' | 'announce' | 'status' | 'close' | 'release'> {
+  extends Pick<
+    LeaseManager,
+    'waitForConfig' | 'acquire' | 'follow' | 'peers' | 'announce' | 'status' | 'close' | 'release'
+  > {
   on(event: 'peers', listener: () => void): unknown;
   on(event: 'lost', listener: (error: LeaseLostError) => void): unknown;
 }
@@ -38,6 +43,24 @@ export interface DaemonParts {
   readonly clock: Clock;
   /** @param name of what one daemon at most may have in this network namespace */
   lock(name: string): Promise<FileLock>;
+  /** What the service manager kept of a former process. */
+  inherit(): Inheritance;
+  /**
+   * Asks the daemon that runs for its place.
+   *
+   * @param holder its process
+   * @param serving what both serve, in words
+   * @param inheritance gets its descriptors
+   * @throws HandOverError
+   */
+  takeOver(
+    runDirectory: string,
+    holder: number | null,
+    serving: string,
+    inheritance: Inheritance,
+  ): Promise<Pick<HandOver, 'complete'>>;
+  /** Lets another daemon take the place of this one, which has that status socket. */
+  offerHandOver(statusSocket: string, giver: Giver, log: Logger): Promise<HandOverServer>;
   findUnderlay(options: UnderlayOptions): Promise<UnderlayChoice>;
   /** Another choice when the host has lost the one in use, or its MTU changed; null when all is as it was. */
   recheckUnderlay(current: UnderlayChoice, options: UnderlayOptions): Promise<UnderlayChoice | null>;

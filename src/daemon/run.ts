@@ -15,7 +15,10 @@ import { listenToSignals } from './signals.js';
  * @throws TweedError when it has to end for another reason.
  */
 export async function runDaemon(options: DaemonOptions, log: Logger): Promise<void> {
-  log.info({ version, node: process.version, process: process.pid }, 'tweed starts');
+  log.info(
+    { version, node: process.version, process: process.pid, sinceStartMs: Math.round(performance.now()) },
+    'tweed starts',
+  );
   warningsGoTo(log);
   logPrivileges(log);
   const manager = new ServiceManager(process.env, sendUnixDatagram, log);

@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { makeDirectory } from '../base/atomic-file.js';
+import { packageFile } from '../base/package.js';
 import type { DaemonStatus } from '../observe/status.js';
 import { fetchStatus } from '../operator/status-client.js';
 import { type HostSubnet, parseSubnetFile } from './containers.js';
@@ -15,7 +16,7 @@ import type { HostState, LabFiles } from './state.js';
 import { waitFor } from './wait.js';
 
 /** The built command, also when this file itself runs from its source. */
-const program = fileURLToPath(new URL('../../dist/cli/tweed.js', import.meta.url));
+const program = fileURLToPath(packageFile('dist/cli/tweed.js'));
 
 /** A daemon that has no subnet by then does not get one by waiting. */
 const patienceMs = 20_000;

@@ -29,6 +29,8 @@ export const EHOSTUNREACH = 113;
 export const O_RDWR = 2;
 export const O_NONBLOCK = 0x800;
 export const O_CLOEXEC = 0x80000;
+export const F_SETFD = 2;
+export const FD_CLOEXEC = 1;
 
 // asm-generic/poll.h
 export const POLLIN = 0x1;
@@ -38,17 +40,21 @@ export const POLLHUP = 0x10;
 export const POLLNVAL = 0x20;
 
 // linux/socket.h, asm-generic/socket.h
+export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const SOCK_DGRAM = 2;
 export const SOCK_CLOEXEC = 0x80000;
 export const SOL_SOCKET = 1;
+export const SO_TYPE = 3;
 export const SO_SNDBUF = 7;
 export const SO_RCVBUF = 8;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const SO_MEMINFO = 55;
+export const SCM_RIGHTS = 1;
 export const MSG_TRUNC = 0x20;
 export const MSG_DONTWAIT = 0x40;
+export const MSG_CMSG_CLOEXEC = 0x40000000;
 
 // linux/sock_diag.h: where the drop count stands in SO_MEMINFO's array of u32
 export const SK_MEMINFO_DROPS = 8;
@@ -78,6 +84,7 @@ export const IFF_TUN_EXCL = 0x8000;
 export const TUNSETIFF = 0x400454ca;
 export const TUNSETPERSIST = 0x400454cb;
 export const TUNSETOFFLOAD = 0x400454d0;
+export const TUNGETIFF = 0x800454d2;
 export const TUN_F_CSUM = 0x01;
 export const TUN_F_TSO4 = 0x02;
 export const TUN_F_TSO6 = 0x04;

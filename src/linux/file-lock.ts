@@ -79,6 +79,20 @@ function openLock(file: string): number {
   }
 }
 
+/** The process that has a lock, or had it when it was killed; null when none has it. */
+export function lockHolder(file: string): number | null {
+  try {
+    const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
+    try {
+      return holderOf(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  } catch {
+    return null;
+  }
+}
+
 function holderOf(fd: number): number | null {
   const text = Buffer.alloc(16);
   const length = fs.readSync(fd, text, 0, text.length, 0);

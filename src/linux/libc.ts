@@ -79,6 +79,12 @@ export const control = {
   getsockopt: call<[...Option, value: Uint8Array, length: number[]]>(
     'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ unsigned int *length)',
   ),
+  /** getsockname(2). @param length of the buffer before, of the address after */
+  getsockname: call<[fd: number, address: Uint8Array, length: number[]]>(
+    'int getsockname(int fd, _Out_ uint8_t *address, _Inout_ unsigned int *length)',
+  ),
+  /** recvmsg(2). @param message address of a `struct msghdr` */
+  recvmsg: call<[fd: number, message: number, flags: number]>('intptr_t recvmsg(int fd, uintptr_t message, int flags)'),
   /** poll(2). @param fds an array of `struct pollfd` */
   poll: call<[fds: Uint8Array, count: number, timeoutMs: number]>(
     'int poll(_Inout_ uint8_t *fds, unsigned long count, int timeoutMs)',

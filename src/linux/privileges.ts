@@ -7,8 +7,9 @@
  * of its main thread, and starts itself anew, under the same process id: `lowerTo`, then `startAnew`.
  */
 import { constants } from 'node:os';
-import { EINVAL } from './constants.js';
+import { EINVAL, F_SETFD } from './constants.js';
 import { SystemCallError } from './errno.js';
+import { passedOn } from './inheritance.js';
 import { control } from './libc.js';
 
 /** linux/capability.h */
@@ -37,7 +38,6 @@ const PR_CAP_AMBIENT_LOWER = 3;
 // linux/fcntl.h
 const AT_FDCWD = -100;
 const AT_EACCESS = 0x200;
-const F_SETFD = 2;
 
 const SIG_DFL = 0;
 const SIG_IGN = 1;
@@ -136,7 +136,7 @@ export async function startAnew(
   environment: Readonly<Record<string, string>>,
   calls: PrivilegeCalls = control,
 ): Promise<never> {
-  for (const fd of [0, 1, 2]) calls.fcntl(fd, F_SETFD, 0); // Node lets them close
+  for (const fd of [0, 1, 2, ...passedOn(process.env)]) calls.fcntl(fd, F_SETFD, 0); // Node lets them close
   const { SIGUSR1, SIGTERM, SIGINT } = constants.signals;
   calls.signal(SIGUSR1, SIG_IGN);
   for (const signal of [SIGTERM, SIGINT]) calls.signal(signal, SIG_DFL);

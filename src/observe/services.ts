@@ -1,6 +1,6 @@
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import { type HealthServer, startHealthServer } from './health.js';
+import type { HealthServer } from './health.js';
 import type { StatusSource } from './status.js';
 import { type StatusServer, startStatusServer } from './status-server.js';
 
@@ -23,9 +23,17 @@ export class Services {
     private readonly log: Logger,
   ) {}
 
+  /** Null when there is none. */
+  get statusSocket(): string | null {
+    return this.#statusServer?.file ?? null;
+  }
+
   async start(): Promise<void> {
     const { runDirectory, health } = this.options;
-    if (health.port > 0) this.#healthServer = startHealthServer(health.address, health.port, this.status, this.log);
+    if (health.port > 0) {
+      const { startHealthServer } = await import('./health.js'); // with the metrics' library: most hosts do without
+      this.#healthServer = startHealthServer(health.address, health.port, this.status, this.log);
+    }
     try {
       this.#statusServer = await startStatusServer(runDirectory, this.status, this.log);
       this.log.debug({ file: this.#statusServer.file }, 'status socket is open');

@@ -25,7 +25,7 @@ export interface StatusServer {
 
 /**
  * Answers `tweed status` and `tweed log-level` on a unix socket, in HTTP: `GET /status` gives the status as JSON,
- * `GET /log-level` and `PUT /log-level` read and set the log level. Root and the socket's group may connect.
+ * `GET /ready` 200 or 503, `GET /log-level` and `PUT /log-level` read and set the log level. Root and the socket's group may connect.
  *
  * Daemons that share the directory have a socket each, and a lock beside it, so none takes another's for one that a killed
  * daemon left.
@@ -91,6 +91,11 @@ async function answer(
   if (asked === 'GET /status') {
     const text = `${JSON.stringify(status())}\n`; // before anything is sent, for it may fail
     response.writeHead(200, { 'content-type': 'application/json' }).end(text);
+  } else if (asked === 'GET /ready') {
+    const { ready, detail } = status();
+    response
+      .writeHead(ready ? 200 : 503, { 'content-type': 'text/plain' })
+      .end(ready ? 'ready\n' : `not ready: ${detail}\n`);
   } else if (asked === 'GET /log-level') {
     response.writeHead(200, { 'content-type': 'text/plain' }).end(`${log.level}\n`);
   } else if (asked === 'PUT /log-level') {

@@ -1,5 +1,4 @@
 import { readdir } from 'node:fs/promises';
-import http from 'node:http';
 import path from 'node:path';
 import { TweedError } from '../base/errors.js';
 import { JsonError, PROGRAM_LIMITS, parseJson } from '../base/json.js';
@@ -7,6 +6,7 @@ import { membersOf } from '../base/members.js';
 import { shown } from '../base/printable.js';
 import { SOCKET_NAME, socketNames } from '../observe/socket-names.js';
 import type { DaemonStatus } from '../observe/status.js';
+import { askUnix, type UnixAnswer } from '../observe/unix-http.js';
 
 /** No daemon answered, or not with what was asked for. */
 export class StatusClientError extends TweedError {
@@ -97,28 +97,15 @@ function readStatus(answer: string, socketPath: string): DaemonStatus {
   }
 }
 
-function ask(socketPath: string, method: string, url: string, body = ''): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const fail = (error: NodeJS.ErrnoException) => {
-      reject(new StatusClientError(explain(error, socketPath), { cause: error }));
-    };
-    const request = http.request({ socketPath, method, path: url, timeout: 5000, agent: false }, (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (chunk: string) => {
-        text += chunk;
-        if (text.length > PROGRAM_LIMITS.length) request.destroy(new Error('the answer does not end'));
-      });
-      response.on('end', () => {
-        if (response.statusCode === 200) resolve(text);
-        else reject(new StatusClientError(`the daemon at ${socketPath} refused: ${text.trim()}`));
-      });
-      response.on('error', fail); // cut off in the middle
-    });
-    request.on('timeout', () => request.destroy(new Error('no answer within 5 s')));
-    request.on('error', fail);
-    request.end(body);
-  });
+async function ask(socketPath: string, method: string, url: string, body = ''): Promise<string> {
+  let answer: UnixAnswer;
+  try {
+    answer = await askUnix(socketPath, method, url, { body });
+  } catch (error) {
+    throw new StatusClientError(explain(error as NodeJS.ErrnoException, socketPath), { cause: error });
+  }
+  if (answer.status === 200) return answer.body;
+  throw new StatusClientError(`the daemon at ${socketPath} refused: ${answer.body.trim()}`);
 }
 
 function explain(error: NodeJS.ErrnoException, socketPath: string): string {

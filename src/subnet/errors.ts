@@ -98,6 +98,14 @@ export class LeaseLostError extends TweedError {
   }
 }
 
+/** What a start was begun with is overtaken: there is another configuration. The daemon must begin anew. */
+export class StateOutdatedError extends LeaseLostError {
+  constructor(subnet: Prefix) {
+    super(subnet, 'the network config was changed while no daemon ran');
+    this.message = `the network config was changed since the last known state of ${formatPrefix(subnet)} was saved; beginning anew`;
+  }
+}
+
 /** The stored configuration is not what the caller thought it was. */
 export class ConfigChangedError extends TweedError {
   constructor() {

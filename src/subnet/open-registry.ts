@@ -1,8 +1,10 @@
 import { fileURLToPath } from 'node:url';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { redactUrls } from '../base/redact.js';
 import { RegistryOptionsError } from './errors.js';
 import type { EtcdRegistryOptions } from './etcd/etcd-registry.js';
+import { OpeningRegistry } from './opening-registry.js';
 import type { Registry } from './registry.js';
 
 /** `endpoints` are etcd URLs, or one `file:///directory`; the rest is for etcd. */
@@ -31,6 +33,11 @@ export async function openRegistry(given: RegistryOptions, log: Logger): Promise
   } catch (error) {
     throw new RegistryOptionsError(`${first}: ${messageOf(error)}; write file:///absolute/path`);
   }
+}
+
+/** The same, but its code is loaded by the first call, which also throws what `openRegistry` does. */
+export function openRegistryLater(given: RegistryOptions, log: Logger): Registry {
+  return new OpeningRegistry(given.endpoints.map(redactUrls).join(', '), () => openRegistry(given, log));
 }
 
 function withoutEmpty(options: RegistryOptions): RegistryOptions {

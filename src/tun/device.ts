@@ -35,8 +35,9 @@ import { errnoText, SystemCallError } from '../linux/errno.js';
 import { control } from '../linux/libc.js';
 import { type PresentDevice, presentDevice, removalOf } from './present.js';
 
-const IFREQ_BYTES = 40;
-const IFREQ_FLAGS = IFNAMSIZ;
+/** sizeof struct ifreq, net/if.h, and where the flags stand in it. */
+export const IFREQ_BYTES = 40;
+export const IFREQ_FLAGS = IFNAMSIZ;
 const TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 
 export type { Switch };
@@ -108,15 +109,24 @@ export function openTun(
     // USO rides on the same header and checksums as TSO, and is never negotiated without it
     const vnetHeader = wanted.tso !== 'off';
     const adopted = attach(fd, name, vnetHeader, calls, present);
-    if (!vnetHeader) {
-      if (wanted.uso === 'on') throw new OffloadRefusedError('tun-uso without tun-tso', EINVAL);
-      return { fd, name, vnetHeader, tso: false, uso: false, tsoErrno: 0, usoErrno: 0, adopted };
-    }
-    return { fd, name, vnetHeader, ...negotiate(fd, wanted, calls), adopted };
+    return { ...negotiateOffloads(fd, name, wanted, calls), adopted };
   } catch (error) {
     calls.close(fd);
     throw error;
   }
+}
+
+/** Of a device that is attached. @throws OffloadRefusedError */
+export function negotiateOffloads(
+  fd: number,
+  name: string,
+  wanted: { readonly tso: Switch; readonly uso: Switch },
+  calls: TunCalls,
+): Omit<TunDevice, 'adopted'> {
+  const vnetHeader = wanted.tso !== 'off';
+  if (vnetHeader) return { fd, name, vnetHeader, ...negotiate(fd, wanted, calls) };
+  if (wanted.uso === 'on') throw new OffloadRefusedError('tun-uso without tun-tso', EINVAL);
+  return { fd, name, vnetHeader, tso: false, uso: false, tsoErrno: 0, usoErrno: 0 };
 }
 
 /** True when the device was there before. */

@@ -100,6 +100,7 @@ export class ManagerHarness {
     manager.on('connection', ({ state }) => result.events.push(state));
     manager.on('lost', (error) => result.lost.push(error));
     const lease = await manager.acquire(await manager.waitForConfig(), attributes);
+    manager.follow();
     await settle();
     return Object.assign(result, { lease });
   }

@@ -1,11 +1,42 @@
-import { openUdpSocket, type UdpSocket, type UdpSocketOptions } from '../../encap/datapath/udp-socket.js';
+import { TweedError } from '../../base/errors.js';
+import {
+  adoptUdpSocket,
+  openUdpSocket,
+  type UdpSocket,
+  type UdpSocketOptions,
+} from '../../encap/datapath/udp-socket.js';
+import type { Inheritance } from '../../linux/inheritance.js';
 import { control } from '../../linux/libc.js';
+import { adoptTun } from '../../tun/adopt.js';
 import { openTun, type Switch, type TunDevice, withoutLinkLocal } from '../../tun/device.js';
 
 export interface DescriptorOptions extends UdpSocketOptions {
   readonly device: string;
   readonly tso: Switch;
   readonly uso: Switch;
+}
+
+/** By what names the next process, or the next backend of this one, finds them. */
+const TUN = 'tun';
+const SOCKET = 'udp';
+
+/** What it takes to have them. */
+export interface DescriptorContext {
+  readonly inherited: Inheritance;
+  /** Takes away a device that is behind an inherited descriptor and does not fit. */
+  removeDevice(name: string): Promise<unknown>;
+  /** What became of those that were inherited, in words. */
+  note(text: string): void;
+}
+
+/** The device of the daemon whose place is to be taken is not one that these options can use. */
+export class DeviceSharedError extends TweedError {
+  constructor(device: string, reason: string) {
+    super(
+      'DEVICE_SHARED',
+      `${device} of the daemon that runs does not fit: ${reason}; use its -tun-tso, or stop it and start this one`,
+    );
+  }
 }
 
 /** What packets go through: the device and the socket. The device lives as long as its descriptor. */
@@ -21,17 +52,81 @@ export class Descriptors {
    * @throws what `openTun` and `openUdpSocket` do; nothing is left behind then
    */
   static open(options: DescriptorOptions): Descriptors {
-    const tun = openTun(options.device, options);
+    return Descriptors.#complete(newTun(options), () => openUdpSocket(options));
+  }
+
+  /** Takes those that were inherited where they fit, and makes the others. @throws as `open` does */
+  static async inherit(options: DescriptorOptions, context: DescriptorContext): Promise<Descriptors> {
+    const tun = (await inheritedTun(options, context)) ?? newTun(options);
+    return Descriptors.#complete(tun, () => inheritedSocket(options, context) ?? openUdpSocket(options));
+  }
+
+  static #complete(tun: TunDevice, socket: () => UdpSocket): Descriptors {
     try {
-      withoutLinkLocal(options.device);
-      return new Descriptors(tun, openUdpSocket(options));
+      return new Descriptors(tun, socket());
     } catch (error) {
       control.close(tun.fd);
       throw error;
     }
   }
 
-  close(): void {
-    for (const fd of [this.tun.fd, this.socket.fd]) control.close(fd);
+  get byName(): ReadonlyMap<string, number> {
+    return new Map([
+      [TUN, this.tun.fd],
+      [SOCKET, this.socket.fd],
+    ]);
+  }
+
+  /** Gives them to whoever comes next; without a heir the device goes. */
+  leave(heir?: Inheritance): void {
+    for (const [name, fd] of this.byName) {
+      if (heir === undefined) control.close(fd);
+      else heir.put(name, fd);
+    }
+  }
+}
+
+function newTun(options: DescriptorOptions): TunDevice {
+  const tun = openTun(options.device, options);
+  withoutLinkLocal(options.device);
+  return tun;
+}
+
+async function inheritedTun(
+  options: DescriptorOptions,
+  { inherited, note, removeDevice }: DescriptorContext,
+): Promise<TunDevice | null> {
+  const fd = inherited.take(TUN);
+  if (fd === null) return null;
+  const found = use(fd, () => adoptTun(fd, options.device, options));
+  if ('fd' in found) {
+    note(`took the device ${found.name} as it was left`);
+    return found;
+  }
+  control.close(fd);
+  if (inherited.shared) throw new DeviceSharedError(options.device, found.reason);
+  note(`the device that was left does not fit, and is made anew: ${found.reason}`);
+  // somebody may have another descriptor of it, so that it does not go with ours
+  if (found.device !== '') await removeDevice(found.device);
+  return null;
+}
+
+function inheritedSocket(options: DescriptorOptions, { inherited, note }: DescriptorContext) {
+  const fd = inherited.take(SOCKET);
+  if (fd === null) return null;
+  const found = use(fd, () => adoptUdpSocket(fd, options));
+  if (typeof found !== 'string') return found;
+  note(`the socket that was left does not fit, and is made anew: ${found}`);
+  control.close(fd);
+  return null;
+}
+
+/** Closes it when that throws. */
+function use<Result>(fd: number, attempt: () => Result): Result {
+  try {
+    return attempt();
+  } catch (error) {
+    control.close(fd);
+    throw error;
   }
 }

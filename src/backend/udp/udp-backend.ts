@@ -18,11 +18,12 @@ import type { Peer, PeerCounters } from '../../encap/forwarding/forwarding-table
 import type { KernelPeerCounters } from '../../kernel-path/table.js';
 import { readLinkFacts } from '../../kernel-path/underlay-device.js';
 import { errnoText } from '../../linux/errno.js';
+import { Inheritance } from '../../linux/inheritance.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import { ipTool } from '../../routes/ip.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
-import type { Backend, BackendContext, BackendStatus, PeerStatus } from '../backend.js';
+import type { Backend, BackendContext, BackendStatus, PeerStatus, StopOptions } from '../backend.js';
 import { ownershipOf, removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
 import { Descriptors } from './descriptors.js';
@@ -76,9 +77,9 @@ export class UdpBackend implements Backend {
   }
 
   async start(lease: Lease, peers: PeerSet): Promise<void> {
-    const { config, underlay } = this.#context;
+    const { config, underlay, inherited = new Inheritance(), log } = this.#context;
     const { deviceName: device, offloads, socketBuffer, txQueueLength, checkSenders } = this.#options;
-    const descriptors = Descriptors.open({
+    const wanted = {
       device,
       tso: offloads.tunTso,
       uso: offloads.tunUso,
@@ -87,6 +88,11 @@ export class UdpBackend implements Backend {
       gso: offloads.udpGso === 'auto' && segmentedSendDoubt() !== '' ? 'off' : offloads.udpGso,
       gro: offloads.udpGro,
       buffer: socketBuffer,
+    };
+    const descriptors = await Descriptors.inherit(wanted, {
+      inherited,
+      removeDevice: (name) => hostKernel.ip.run('link', 'del', name),
+      note: (text) => log.info(text),
     });
     if (descriptors.tun.adopted) {
       this.#context.log.info({ device }, 'took over a device that nobody held; it goes when the daemon does');
@@ -104,20 +110,20 @@ export class UdpBackend implements Backend {
         networks: [network],
         routes: [{ destination: network }],
       };
-      await this.#removeFormerLife();
-      await ensureLink(link);
-      const options = forwarderOptions({
-        layout: plane.layout,
-        descriptors,
-        network,
-        subnet,
-        port: this.#port,
-        mtu: this.mtu,
-        mayBeUnfinished: !(await finishesPackets(underlay.name)),
-        checkSenders,
-        batch: offloads.udpBatch !== 'off',
-        merging: probeMerging(plane, descriptors, subnet.address),
-      });
+      const options = Promise.all([finishesPackets(underlay.name), this.#setUp(link)]).then(([finishes]) =>
+        forwarderOptions({
+          layout: plane.layout,
+          descriptors,
+          network,
+          subnet,
+          port: this.#port,
+          mtu: this.mtu,
+          mayBeUnfinished: !finishes,
+          checkSenders,
+          batch: offloads.udpBatch !== 'off',
+          merging: probeMerging(plane, descriptors, subnet.address),
+        }),
+      );
       const threads = forwarderThreads(this.#options.forwarderThreads, os.availableParallelism());
       await plane.start(options, threads, (directions, error) => this.#forwarderEnded(directions, error, plane));
       const watch = setInterval(() => this.#watch(), TICK_MS).unref();
@@ -125,16 +131,26 @@ export class UdpBackend implements Backend {
       this.#running = { link, descriptors, plane, threads, watch, kernelPath };
       this.#watch();
     } catch (error) {
-      descriptors.close();
+      descriptors.leave();
       throw error;
     }
+  }
+
+  /** Device and routes. Each program that is started costs milliseconds, so those that only look do it side by side. */
+  async #setUp(link: WantedLink): Promise<void> {
+    const linkReady = ensureLink(link).then(
+      () => true,
+      () => false,
+    );
+    await this.#removeFormerLife();
+    if (!(await linkReady)) await ensureLink(link); // what was in the way may be gone now
   }
 
   /** A route to a peer that another backend left behind would win over ours for the whole network. */
   async #removeFormerLife(): Promise<void> {
     const { former } = ownershipOf(this.#context, null);
-    const devices = await removeFormerDevices(former, hostKernel);
-    for (const line of [...devices, ...(await removeFormerRoutes(former, hostKernel))]) this.#context.log.info(line);
+    const lines = [removeFormerDevices(former, hostKernel), removeFormerRoutes(former, hostKernel)];
+    for (const line of (await Promise.all(lines)).flat()) this.#context.log.info(line);
   }
 
   #forwarderEnded(served: readonly Direction[], error: Error | null, { control }: DataPlane): void {
@@ -214,15 +230,19 @@ export class UdpBackend implements Backend {
     };
   }
 
-  /** The device goes with its descriptor, so there is never anything left to clean up. */
-  async stop(_options: { readonly cleanUp: boolean }): Promise<void> {
+  descriptors(): ReadonlyMap<string, number> {
+    return this.#running?.descriptors.byName ?? new Map();
+  }
+
+  /** The device goes with its last descriptor, so there is never anything left to clean up. */
+  async stop({ heir }: StopOptions): Promise<void> {
     const running = this.#running;
     if (running === null) return;
     this.#running = null;
     clearInterval(running.watch);
     await running.kernelPath.stop();
     await running.plane.stop();
-    running.descriptors.close();
+    running.descriptors.leave(heir);
   }
 }
 

@@ -136,7 +136,7 @@ export class UserEngine implements Engine {
       return refused;
     } catch (error) {
       sessions?.close();
-      descriptors.close();
+      descriptors.leave();
       throw error;
     }
   }
@@ -256,7 +256,7 @@ export class UserEngine implements Engine {
     running.userApi?.close();
     await running.plane.stop();
     running.sessions.close();
-    running.descriptors.close();
+    running.descriptors.leave();
   }
 }
 

@@ -5,6 +5,7 @@ import { LogOutput } from '../../base/log-output.js';
 import { version } from '../../base/version.js';
 import { presentDevice, removalOf } from '../../tun/present.js';
 import { errorLine, exitCodes } from '../exit.js';
+import { runFlags } from '../flag-table.js';
 import { type RunRequest, readRunRequest } from '../options.js';
 import { printText } from '../print.js';
 import { effectiveSettings, renderConfig } from '../print-config.js';
@@ -13,7 +14,7 @@ import { orUsage, runUsage } from '../usage.js';
 /** `tweed run` and `flanneld`. */
 export async function runDaemonCommand(program: string, argv: readonly string[]): Promise<number> {
   const request = orUsage(
-    () => runUsage(program),
+    () => runUsage(program, runFlags),
     () => readRunRequest(argv, process.env),
   );
   if (request === null) return exitCodes.done;

@@ -46,17 +46,19 @@ export class DataPlane {
   /**
    * Starts one thread for both directions, or one for each, and waits until they run. None does when this throws.
    *
+   * @param options may come later: the threads get ready meanwhile. They read nothing before
    * @param onEnd told when a thread ends that was not stopped, with the error that ended it or null
    * @param onCall told when a forwarder calls the control thread
    */
   async start(
-    options: ForwarderOptions,
+    options: ForwarderOptions | Promise<ForwarderOptions>,
     threads: 1 | 2,
     onEnd: (directions: readonly Direction[], error: Error | null) => void,
     onCall?: () => void,
   ): Promise<void> {
     this.#shares = SHARES[threads];
-    this.#threads = await ForwarderThreads.start(this.memory, this.control, options, threads, onEnd, onCall);
+    const later = Promise.resolve(options);
+    this.#threads = await ForwarderThreads.start(this.memory, this.control, later, threads, onEnd, onCall);
   }
 
   /** Has the forwarders told that there may be news for them. */

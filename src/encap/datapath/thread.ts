@@ -1,23 +1,19 @@
 /**
- * The life of a forwarder's thread, seen from both sides: `startForwarder` on the control thread, and below it what the
- * worker itself does. The worker says once that it runs, then blocks in its loop until it is asked to stop or fails.
+ * The life of a forwarder's thread, as the control thread sees it; worker.ts is what it does itself. The worker says once
+ * that it runs, then blocks in its loop until it is asked to stop or fails.
  */
-import { fileURLToPath } from 'node:url';
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { syscalls } from '../../linux/libc.js';
-import { SharedMemory } from '../../linux/memory.js';
+import { Worker } from 'node:worker_threads';
+import { packageFile } from '../../base/package.js';
 import type { Direction } from '../forwarding/control-block.js';
-import { makeContext } from './context.js';
-import { ForwarderLoop } from './loop.js';
 import type { ForwarderOptions } from './options.js';
-import { socketOutlet } from './outlet.js';
-import { RxForwarder } from './rx.js';
-import { TxForwarder } from './tx.js';
+
+/** Built: a worker thread cannot load TypeScript. */
+const program = packageFile('dist/encap/datapath/worker.js');
 
 /** What a thread is told at its start. */
 export interface ForwarderThreadData {
   /** The directions that it serves. */
-  readonly tweedForwarder: readonly Direction[];
+  readonly directions: readonly Direction[];
   readonly memory: WebAssembly.Memory;
   readonly options: ForwarderOptions;
   /** Which of the threads it is, from 0. */
@@ -34,38 +30,31 @@ export interface ForwarderThread {
 /**
  * Starts a thread that forwards in one direction or in both, and waits until it runs.
  *
+ * @param options it loads its code until they are there. Where they never come, it ends again
  * @param onCall told when a forwarder calls the control thread
  */
 export async function startForwarder(
-  data: ForwarderThreadData,
+  given: Omit<ForwarderThreadData, 'options'>,
+  options: Promise<ForwarderOptions>,
   onCall: () => void = () => {},
 ): Promise<ForwarderThread> {
-  const name = data.tweedForwarder.join('-');
-  const worker = new Worker(fileURLToPath(import.meta.url), { workerData: data, name: `tweed-${name}` });
+  const name = given.directions.join('-');
+  const worker = new Worker(program, { name: `tweed-${name}` });
   const ended = new Promise<Error | null>((resolve) => {
     worker.once('error', (error) => resolve(error instanceof Error ? error : new Error(String(error))));
     worker.once('exit', () => resolve(null));
   });
-  const failed = await Promise.race([
-    new Promise<null>((resolve) => worker.once('message', () => resolve(null))),
-    ended.then((error) => error ?? new Error(`the ${name} forwarder ended at once`)),
-  ]);
-  if (failed !== null) throw failed;
-  worker.on('message', onCall);
+  const endedAtOnce = ended.then((error) => Promise.reject(error ?? new Error(`the ${name} forwarder ended at once`)));
+  const running = new Promise<void>((resolve) => worker.once('message', () => resolve()));
+  try {
+    const data: ForwarderThreadData = { ...given, options: await options };
+    worker.postMessage(data);
+    await Promise.race([running, endedAtOnce]);
+    worker.on('message', onCall);
+  } catch (error) {
+    await worker.terminate();
+    throw error;
+  }
+  endedAtOnce.catch(() => {});
   return { ended };
-}
-
-function runForwarders({ tweedForwarder: directions, memory, options, thread, wake }: ForwarderThreadData): void {
-  const call = () => parentPort?.postMessage('call');
-  const context = makeContext(SharedMemory.attach(memory), syscalls, options, call);
-  const loop = new ForwarderLoop(context, thread, wake);
-  const forwarders = directions.map((direction) =>
-    direction === 'tx' ? new TxForwarder(context, socketOutlet(context, loop)) : new RxForwarder(context),
-  );
-  parentPort?.postMessage('running');
-  loop.serve(forwarders);
-}
-
-if (!isMainThread && typeof workerData === 'object' && workerData !== null && 'tweedForwarder' in workerData) {
-  runForwarders(workerData as ForwarderThreadData);
 }

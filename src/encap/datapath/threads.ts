@@ -39,7 +39,7 @@ export class ForwarderThreads {
 
   /**
    * Starts one thread for both directions, or one for each, and waits until they run. When one does not, the other has
-   * ended when this throws.
+   * ended when this throws. They load their code while the options are made.
    *
    * @param onEnd told when a thread ends that was not stopped, with the error that ended it or null
    * @param onCall told when a forwarder calls the control thread
@@ -47,7 +47,7 @@ export class ForwarderThreads {
   static async start(
     memory: SharedMemory,
     block: ControlBlock,
-    options: ForwarderOptions,
+    options: Promise<ForwarderOptions>,
     threads: 1 | 2,
     onEnd: (directions: readonly Direction[], error: Error | null) => void,
     onCall: () => void = () => {},
@@ -58,10 +58,7 @@ export class ForwarderThreads {
     process.once('exit', all.#atExit);
     const started = await Promise.allSettled(
       shares.map((directions, thread) =>
-        startForwarder(
-          { tweedForwarder: directions, memory: memory.memory, options, thread, wake: wakes[thread] },
-          onCall,
-        ),
+        startForwarder({ directions, memory: memory.memory, thread, wake: wakes[thread] }, options, onCall),
       ),
     );
     for (const [i, outcome] of started.entries()) {

@@ -16,6 +16,7 @@ import {
   SO_RCVBUFFORCE,
   SO_SNDBUF,
   SO_SNDBUFFORCE,
+  SO_TYPE,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOL_SOCKET,
@@ -23,7 +24,7 @@ import {
   UDP_GRO,
   UDP_SEGMENT,
 } from '../../linux/constants.js';
-import { SystemCallError } from '../../linux/errno.js';
+import { errnoName, SystemCallError } from '../../linux/errno.js';
 import { control } from '../../linux/libc.js';
 import { putSockaddrIn, SOCKADDR_IN_BYTES } from '../../linux/structs.js';
 import { OffloadRefusedError, type Switch } from '../../tun/device.js';
@@ -51,6 +52,7 @@ export interface UdpSocketOptions {
 
 /** The calls that opening takes; a test scripts them. */
 export type SocketCalls = Pick<typeof control, 'socket' | 'bind' | 'setsockopt' | 'getsockopt' | 'close' | 'errno'>;
+type AdoptCalls = Pick<SocketCalls, 'setsockopt' | 'getsockopt' | 'errno'> & Pick<typeof control, 'getsockname'>;
 
 /**
  * Opens and binds the socket.
@@ -67,23 +69,51 @@ export function openUdpSocket(options: UdpSocketOptions, calls: SocketCalls = co
       const errno = calls.errno();
       throw new SystemCallError(`bind UDP ${formatIpv4(options.address)}:${options.port}`, errno, bindHint(errno));
     }
-    allowFragments(fd, false, calls);
-    // reading UDP_SEGMENT tells whether the kernel knows it; 0 leaves it to each send
-    const gsoErrno = offload(fd, UDP_SEGMENT, 0, 'udp-gso', options.gso, calls);
-    const groErrno = offload(fd, UDP_GRO, 1, 'udp-gro', options.gro, calls);
-    return {
-      fd,
-      gso: options.gso !== 'off' && gsoErrno === 0,
-      gro: options.gro !== 'off' && groErrno === 0,
-      gsoErrno,
-      groErrno,
-      sendBuffer: setBuffer(fd, SO_SNDBUF, SO_SNDBUFFORCE, options.buffer, calls),
-      receiveBuffer: setBuffer(fd, SO_RCVBUF, SO_RCVBUFFORCE, options.buffer, calls),
-    };
+    return configure(fd, options, calls);
   } catch (error) {
     calls.close(fd);
     throw error;
   }
+}
+
+/**
+ * Takes a socket of a former process if it is bound as this one is to be, and sets its options anew. What waits in it is
+ * received. The descriptor stays open in any case.
+ *
+ * @returns the socket, or the reason why it does not fit
+ * @throws OffloadRefusedError when an offload set to `on` is refused
+ */
+export function adoptUdpSocket(fd: number, options: UdpSocketOptions, calls: AdoptCalls = control): UdpSocket | string {
+  const type = new Uint8Array(4);
+  if (calls.getsockopt(fd, SOL_SOCKET, SO_TYPE, type, [4]) < 0) return `it is no socket (${errnoName(calls.errno())})`;
+  const wanted = new Uint8Array(SOCKADDR_IN_BYTES);
+  putSockaddrIn(wanted, 0, options.address, options.port, AF_INET);
+  const bound = new Uint8Array(SOCKADDR_IN_BYTES);
+  const known = calls.getsockname(fd, bound, [bound.length]) >= 0;
+  if (type[0] !== SOCK_DGRAM || !known || Buffer.compare(bound, wanted) !== 0) return 'it is bound to another address';
+  // refused by a kernel that does not know it, where it is off anyway
+  if (options.gro === 'off') calls.setsockopt(fd, SOL_UDP, UDP_GRO, int32(0), 4);
+  return configure(fd, options, calls);
+}
+
+function configure(
+  fd: number,
+  options: UdpSocketOptions,
+  calls: Pick<SocketCalls, 'setsockopt' | 'getsockopt' | 'errno'>,
+): UdpSocket {
+  allowFragments(fd, false, calls);
+  // reading UDP_SEGMENT tells whether the kernel knows it; 0 leaves it to each send
+  const gsoErrno = offload(fd, UDP_SEGMENT, 0, 'udp-gso', options.gso, calls);
+  const groErrno = offload(fd, UDP_GRO, 1, 'udp-gro', options.gro, calls);
+  return {
+    fd,
+    gso: options.gso !== 'off' && gsoErrno === 0,
+    gro: options.gro !== 'off' && groErrno === 0,
+    gsoErrno,
+    groErrno,
+    sendBuffer: setBuffer(fd, SO_SNDBUF, SO_SNDBUFFORCE, options.buffer, calls),
+    receiveBuffer: setBuffer(fd, SO_RCVBUF, SO_RCVBUFFORCE, options.buffer, calls),
+  };
 }
 
 function bindHint(errno: number): string {
@@ -103,7 +133,14 @@ export function allowFragments(fd: number, allowed: boolean, calls: Pick<SocketC
 }
 
 /** Sets an offload unless it is off. @returns the errno of a refusal that `auto` puts up with, else 0 */
-function offload(fd: number, name: number, value: number, label: string, wanted: Switch, calls: SocketCalls): number {
+function offload(
+  fd: number,
+  name: number,
+  value: number,
+  label: string,
+  wanted: Switch,
+  calls: Pick<SocketCalls, 'setsockopt' | 'errno'>,
+): number {
   if (wanted === 'off' || calls.setsockopt(fd, SOL_UDP, name, int32(value), 4) >= 0) return 0;
   const errno = calls.errno();
   if (wanted === 'on') throw new OffloadRefusedError(label, errno);
@@ -111,7 +148,13 @@ function offload(fd: number, name: number, value: number, label: string, wanted:
 }
 
 /** Asks for a buffer beyond the system's limit where we may, within it where we may not. @returns what was granted */
-function setBuffer(fd: number, option: number, force: number, bytes: number, calls: SocketCalls): number {
+function setBuffer(
+  fd: number,
+  option: number,
+  force: number,
+  bytes: number,
+  calls: Pick<SocketCalls, 'setsockopt' | 'getsockopt'>,
+): number {
   if (calls.setsockopt(fd, SOL_SOCKET, force, int32(bytes), 4) < 0) {
     calls.setsockopt(fd, SOL_SOCKET, option, int32(bytes), 4);
   }

@@ -7,19 +7,18 @@
  * into that order by `swap16` before it is added.
  */
 import { readFileSync } from 'node:fs';
+import { packageFile } from '../../base/package.js';
 import type { SharedMemory } from '../../linux/memory.js';
 import { IPV4_CHECKSUM, IPV4_SOURCE, IPV4_TTL, IPV6_SOURCE } from './headers.js';
 
 /** Adds `length` bytes at offset `at` to `initial`; returns the sum folded to 16 bits. */
 export type Sum = (at: number, length: number, initial: number) => number;
 
-/** Counted from the package's root, so that it is found from src/ (by the unit tests) as well as from dist/. */
-const kernel = new URL('../../../dist/encap/wire/checksum.wasm', import.meta.url);
 let compiled: WebAssembly.Module | undefined;
 
 /** The checksum kernel, bound to one memory. */
 export function createSum(memory: SharedMemory): Sum {
-  compiled ??= new WebAssembly.Module(readFileSync(kernel));
+  compiled ??= new WebAssembly.Module(readFileSync(packageFile('dist/encap/wire/checksum.wasm')));
   const instance = new WebAssembly.Instance(compiled, { env: { memory: memory.memory } });
   return instance.exports.sum as Sum;
 }

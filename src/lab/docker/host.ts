@@ -6,6 +6,7 @@ import { rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { makeDirectory } from '../../base/atomic-file.js';
+import { packageFile } from '../../base/package.js';
 import { Serial } from '../../base/serial.js';
 import { DEFAULT_SUBNET_FILE } from '../../subnet/subnet-env.js';
 import { type ContainerNamespace, parseSubnetFile } from '../containers.js';
@@ -14,7 +15,7 @@ import { containerName } from '../names.js';
 import { namespaceFolder, readIfThere } from '../namespace.js';
 import { attach } from '../places.js';
 
-const program = fileURLToPath(new URL('../../cli/tweed.js', import.meta.url));
+const program = fileURLToPath(packageFile('dist/cli/tweed.js'));
 
 /** All that the daemon needs. What the host needs besides, to make namespaces, it does not pass on. */
 const daemonCapabilities = ['net_admin'];

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { ExecOptions, ExecResult } from '../../base/exec.js';
 import { PROGRAM_LIMITS, parseJson } from '../../base/json.js';
+import { packageFile } from '../../base/package.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { DEFAULT_SUBNET_FILE } from '../../subnet/subnet-env.js';
 import { type HostSubnet, parseSubnetFile } from '../containers.js';
@@ -14,7 +15,7 @@ import { ProbedLab } from '../probed-lab.js';
 import { waitFor } from '../wait.js';
 import { composeCommand, docker, requireEngine } from './engine.js';
 
-const projectFolder = fileURLToPath(new URL('../../..', import.meta.url));
+const projectFolder = fileURLToPath(packageFile('.'));
 /** What the image calls the built project. */
 const probeProgram = '/opt/tweed/dist/lab/probe/agent.js';
 /** docker-compose.yml gives it to every host. */

@@ -3,11 +3,12 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { PROGRAM_LIMITS, parseJson } from '../../base/json.js';
+import { packageFile } from '../../base/package.js';
 import { LabError } from '../errors.js';
 import type { AnswerLine, Ports, RequestLine, RequestName, Requests } from './protocol.js';
 
 /** The built program, also when this file itself runs from its source. */
-const program = fileURLToPath(new URL('../../../dist/lab/probe/agent.js', import.meta.url));
+const program = fileURLToPath(packageFile('dist/lab/probe/agent.js'));
 
 /** The words that run a probe. */
 export function probeCommand(): string[] {

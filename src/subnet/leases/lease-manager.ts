@@ -1,17 +1,24 @@
 import { EventEmitter } from 'node:events';
 import { Backoff, type Clock, systemClock } from '../../base/clock.js';
 import { messageOf, TweedError } from '../../base/errors.js';
-import { formatIpv4, formatPrefix, type Prefix, samePrefix } from '../../base/ipv4.js';
+import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
 import { Standing } from '../../base/standing.js';
 import { unforeseen } from '../../base/unforeseen.js';
-import { ConfigError, ForeignOwnerError, LeaseLostError, RegistryError } from '../errors.js';
+import { ConfigError, ForeignOwnerError, LeaseLostError, RegistryError, StateOutdatedError } from '../errors.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../lease.js';
 import { checkNetworkConfig, fitsConfig, type NetworkConfig } from '../network-config/config.js';
 import { DEFAULT_TTL_SECONDS, type Registry, type StoredLease } from '../registry.js';
 import { acquireLease } from './acquire.js';
 import { type LeaseCause, OwnLease } from './own-lease.js';
-import { type CachedState, CacheWriter, type PeerCache } from './peer-cache.js';
+import {
+  type CachedState,
+  CacheWriter,
+  describeState,
+  isCurrent,
+  type PeerCache,
+  type StateToSave,
+} from './peer-cache.js';
 import { PeerFollower } from './peer-follower.js';
 
 export interface LeaseManagerOptions {
@@ -24,9 +31,9 @@ export interface LeaseManagerOptions {
   readonly ttlSeconds?: number;
   /** A lease is renewed this long before its end. Default 60 minutes. */
   readonly renewMarginMs?: number;
-  /** Where the last known state is kept. */
+  /** Where the last known state is kept. A start begins from it while the lease in it is ours by the clock. */
   readonly cache?: PeerCache;
-  /** Start from the cache after the registry has been unreachable for so long; without it, never. */
+  /** Begin also from one that is too old for that, after the registry has been unreachable for so long; without it, never. */
   readonly startFromCacheAfterMs?: number;
   readonly clock?: Clock;
   /** Gives a number from 0 up to, but not including, 1. */
@@ -49,7 +56,7 @@ export interface LeaseManagerStatus {
   readonly lease: StoredLease | null;
   /** Milliseconds since the epoch; null for a reservation. */
   readonly renewAt: number | null;
-  /** True from a start with the last known state until the registry has been compared with it. */
+  /** True from a beginning with the last known state until the registry has been compared with it. */
   readonly fromCache: boolean;
   /** Somebody else writes this host's lease as well. */
   readonly hasTwin: boolean;
@@ -76,7 +83,10 @@ const STOP_TIMEOUT_MS = 1_000;
 const RESUME_MS = 1_000;
 
 /**
- * One host's dealings with the registry. In order: `waitForConfig`, `acquire`, then `release` or `close`.
+ * One host's dealings with the registry. In order: `waitForConfig`, `acquire`, `follow`, then `release` or `close`.
+ *
+ * A daemon that was started again begins with what the one before it knew, as long as its lease has time left: nobody else
+ * may have the subnet until then, whatever the registry is doing. What the registry says is compared when it answers.
  *
  * A registry that is down stops nothing: what is known stays in force, and every wait is said in the log once, and again
  * now and then.
@@ -95,11 +105,12 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
   #configJson = '';
   /** The text last seen in the registry, so that every other one is reported once. */
   #seenConfig: string | null = null;
-  /** The state this run was started from, until it was compared with the registry. */
+  /** The state this run was begun with, until it was compared with the registry. */
   #cached: CachedState | null = null;
+  #verified = true;
   #own: OwnLease | null = null;
   #follower: PeerFollower | null = null;
-  #running: Promise<unknown> = Promise.resolve();
+  #running: Promise<unknown> | null = null;
 
   constructor(options: LeaseManagerOptions) {
     super();
@@ -138,12 +149,23 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     this.#saver?.touch();
   }
 
-  /** Waits until a good network configuration is there, for as long as it takes. Rejects only when closed meanwhile. */
+  /**
+   * The last known configuration where it will do; else waits until a good one is there, for as long as it takes. Rejects
+   * only when closed meanwhile. Call it again when nothing can be made of what it gave: it asks the registry then.
+   */
   async waitForConfig(): Promise<NetworkConfig> {
-    this.#phase = 'waiting for config';
     const { registry, startFromCacheAfterMs: patience } = this.#options;
     const start = this.#clock.monotonic();
-    const cached = patience === undefined ? null : await this.#loadCache();
+    const cached = this.#phase === 'new' ? await this.#loadCache() : null;
+    this.#phase = 'waiting for config';
+    this.#cached = null;
+    if (cached !== null && isCurrent(cached, this.#clock.now())) {
+      this.#log.info(
+        describeState(cached),
+        'beginning with the last known state; the registry is compared when it answers',
+      );
+      return this.#beginWith(cached);
+    }
     const backoff = new Backoff();
     for (;;) {
       try {
@@ -160,23 +182,26 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
           this.#setConnection('down', reason);
           this.#waits.problem(reason, 'waiting for the registry, to read the network config');
           const waited = this.#clock.monotonic() - start;
-          if (cached !== null && patience !== undefined && waited >= patience) return this.#startFromCache(cached);
+          if (cached !== null && patience !== undefined && waited >= patience) {
+            const leaseExpired = cached.own.expiresAt !== null && cached.own.expiresAt <= this.#clock.now();
+            const message =
+              'the registry is unreachable: starting from the last known state, to be compared when it is back';
+            this.#log.warn({ ...describeState(cached), leaseExpired }, message);
+            return this.#beginWith(cached);
+          }
         } else throw error;
       }
       await this.#pause(backoff.next());
     }
   }
 
-  /**
-   * Gets this host a subnet, for as long as it takes, and keeps it from then on. The peers are known then, and followed.
-   * Rejects only when closed meanwhile.
-   */
+  /** Gets this host a subnet, for as long as it takes. The peers are known then. Rejects only when closed meanwhile. */
   async acquire(config: NetworkConfig, attributes: LeaseAttributes): Promise<Lease> {
     this.#phase = 'acquiring';
     const cached = this.#cached;
     const { lease, peers } =
       cached === null ? await this.#acquireFromRegistry(config, attributes) : { ...cached, lease: cached.own };
-    const verified = cached === null;
+    this.#verified = cached === null;
     const { registry, renewMarginMs = 60 * 60_000 } = this.#options;
     const context = {
       registry,
@@ -190,7 +215,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
       },
       onLost: (error: LeaseLostError) => this.#fail(error),
     };
-    const own = new OwnLease(context, lease, attributes, verified);
+    const own = new OwnLease(context, lease, attributes, this.#verified);
     const follower = new PeerFollower({
       registry,
       own,
@@ -209,15 +234,25 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
       },
       onDown: (reason) => this.#setConnection('down', reason),
     });
-    follower.seed(peers, verified);
+    follower.seed(peers, this.#verified);
     this.#own = own;
     this.#follower = follower;
+    return lease;
+  }
+
+  /**
+   * Keeps the lease and follows the peers from now on. Apart from `acquire`, so that a daemon that knows its lease already
+   * can first forward: to load etcd's client, and to be answered, takes longer than all that comes before it.
+   */
+  follow(): void {
+    const own = this.#own;
+    const follower = this.#follower;
+    if (own === null || follower === null || this.#running !== null || this.#stop.signal.aborted) return;
     this.#phase = 'following';
     this.#running = Promise.all([
       this.#keepDoing('keeping the own lease', () => own.run(this.#stop.signal)),
       this.#keepDoing('following the peers', () => follower.run()),
     ]);
-    return lease;
   }
 
   /** Stops, and gives the subnet back; a reservation stays. A lease that cannot be given back in a second is logged. */
@@ -243,7 +278,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
   /** Stops; the lease stays. Does not close the registry. Takes no longer than a second, even with requests under way. */
   async close(): Promise<void> {
     this.#stop.abort();
-    await this.#endsInTime(this.#running);
+    await this.#endsInTime(this.#running ?? Promise.resolve());
     await this.#saver?.close();
     if (this.#phase === 'lost') await this.#options.cache?.clear();
     else this.#phase = 'closed';
@@ -303,6 +338,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
       const { config } = checkNetworkConfig(json);
       this.#log.warn({ config: json }, 'the network config was changed; start the daemons again to put it in force');
       this.emit('config', config);
+      this.#saver?.touch();
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       this.#log.warn(
@@ -324,17 +360,8 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     return null;
   }
 
-  #startFromCache(cached: CachedState): NetworkConfig {
-    const { savedAt, own, peers, configJson, config } = cached;
-    this.#log.warn(
-      {
-        subnet: formatPrefix(own.subnet),
-        peers: peers.length,
-        savedAt: new Date(savedAt).toISOString(),
-        leaseExpired: own.expiresAt !== null && own.expiresAt <= this.#clock.now(),
-      },
-      'the registry is unreachable: starting from the last known state, to be compared when it is back',
-    );
+  #beginWith(cached: CachedState): NetworkConfig {
+    const { configJson, config } = cached;
     this.#cached = cached;
     this.#configJson = configJson;
     this.#seenConfig = configJson;
@@ -342,15 +369,13 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     return config;
   }
 
-  /** After a start from the last known state: is the network still the one that was started for? */
+  /** After a beginning with the last known state: is the configuration still the one that it was begun for? */
   #checkCached(): void {
     if (this.#cached === null) return;
-    const { own, config } = this.#cached;
-    const present = this.#seenConfig === null ? config : (tryConfig(this.#seenConfig) ?? config);
-    if (!samePrefix(present.network, config.network) || !fitsConfig(own.subnet, present)) {
-      throw new LeaseLostError(own.subnet, 'the network config was changed while the registry was out of reach');
-    }
-    this.#log.info('the registry is back; comparing the last known state with it');
+    const { own, configJson } = this.#cached;
+    const present = this.#seenConfig;
+    if (present !== null && present !== configJson && isConfig(present)) throw new StateOutdatedError(own.subnet);
+    this.#log.info('comparing the last known state with the registry');
     this.#cached = null;
   }
 
@@ -365,7 +390,8 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     if (this.#stop.signal.aborted) return;
     this.#stop.abort();
     this.#phase = 'lost';
-    this.#log.error({ code: error.code }, error.message);
+    if (error instanceof StateOutdatedError) this.#log.warn(error.message);
+    else this.#log.error({ code: error.code }, error.message);
     this.emit('lost', error);
   }
 
@@ -383,10 +409,12 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     }
   }
 
-  #stateToSave(): Omit<CachedState, 'config'> | null {
+  #stateToSave(): StateToSave | null {
     const own = this.#own?.lease;
     if (own === undefined || this.#phase === 'lost') return null;
-    return { configJson: this.#configJson, own, peers: this.#follower?.keyed ?? [], savedAt: this.#clock.now() };
+    // what a later start is to begin with is the configuration that would be in force then
+    const newest = this.#seenConfig !== null && isConfig(this.#seenConfig) ? this.#seenConfig : this.#configJson;
+    return { configJson: newest, own, peers: this.#follower?.keyed ?? [], savedAt: this.#clock.now() };
   }
 
   async #endsInTime(work: Promise<unknown>): Promise<boolean> {
@@ -405,10 +433,11 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
   }
 }
 
-function tryConfig(json: string): NetworkConfig | null {
+function isConfig(json: string): boolean {
   try {
-    return checkNetworkConfig(json).config;
+    checkNetworkConfig(json);
+    return true;
   } catch {
-    return null;
+    return false;
   }
 }

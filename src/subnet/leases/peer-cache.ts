@@ -21,7 +21,12 @@ export interface CachedState {
   readonly peers: readonly KeyedLease[];
   /** Milliseconds since the epoch. */
   readonly savedAt: number;
+  /** It was learnt from the registry that this run asks, too. */
+  readonly ofThisRegistry: boolean;
 }
+
+/** What is saved; the rest comes of it. */
+export type StateToSave = Omit<CachedState, 'config' | 'ofThisRegistry'>;
 
 const FORMAT = 1;
 /** Some 200,000 peers, each in three levels; more is not ours. */
@@ -31,6 +36,24 @@ const SAVE_DELAY_MS = 2_000;
 /** What could not be saved is tried again so often. */
 const RETRY_MS = 10_000;
 
+/** A lease that has no more than this left is not begun with: the registry may be the first to say that it has run out. */
+const CLOCK_TOLERANCE_MS = 5_000;
+
+/**
+ * Is its lease ours by the clock, and the registry the one that we have? A state from the future tells that the clock was
+ * put back, and nothing of how much time is left.
+ *
+ * @param now milliseconds since the epoch
+ */
+export function isCurrent({ own: { expiresAt }, savedAt, ofThisRegistry }: CachedState, now: number): boolean {
+  return ofThisRegistry && savedAt <= now && (expiresAt === null || expiresAt - CLOCK_TOLERANCE_MS > now);
+}
+
+/** For the log. */
+export function describeState({ own, peers, savedAt }: CachedState): Record<string, unknown> {
+  return { subnet: formatPrefix(own.subnet), peers: peers.length, savedAt: new Date(savedAt).toISOString() };
+}
+
 /** The last known state on disk: one JSON file, replaced atomically. */
 export class PeerCache {
   readonly #complaints: Standing;
@@ -38,6 +61,8 @@ export class PeerCache {
   constructor(
     readonly path: string,
     private readonly log: Logger,
+    /** Anything that is the same for the same registry only. Holds no secret. */
+    private readonly registry = '',
   ) {
     this.#complaints = new Standing(log);
   }
@@ -52,7 +77,7 @@ export class PeerCache {
       return null;
     }
     try {
-      return parseState(parseJson(text, LIMITS));
+      return parseState(parseJson(text, LIMITS), this.registry);
     } catch (error) {
       this.#reject(messageOf(error));
       return null;
@@ -60,9 +85,9 @@ export class PeerCache {
   }
 
   /** A failure is logged once, and no more: the cache is a convenience. @returns whether it was saved */
-  save(state: Omit<CachedState, 'config'>): Promise<boolean> {
+  save(state: StateToSave): Promise<boolean> {
     return this.#complaints.attempt(`saving the last known state in ${this.path}`, () =>
-      replaceFile(this.path, `${JSON.stringify(formatState(state))}\n`, 0o600),
+      replaceFile(this.path, `${JSON.stringify(formatState(state, this.registry))}\n`, 0o600),
     );
   }
 
@@ -89,7 +114,7 @@ export class CacheWriter {
   constructor(
     private readonly cache: PeerCache,
     private readonly clock: Clock,
-    private readonly state: () => Omit<CachedState, 'config'> | null,
+    private readonly state: () => StateToSave | null,
   ) {}
 
   /** The state has changed. */
@@ -121,9 +146,10 @@ export class CacheWriter {
   }
 }
 
-function formatState(state: Omit<CachedState, 'config'>): object {
+function formatState(state: StateToSave, registry: string): object {
   return {
     format: FORMAT,
+    registry,
     savedAt: state.savedAt,
     config: state.configJson,
     own: { ...formatLease(state.own), reservation: state.own.reservation, expiresAt: state.own.expiresAt },
@@ -135,7 +161,7 @@ function formatLease(lease: KeyedLease): Record<string, unknown> {
   return { key: lease.key, subnet: formatPrefix(lease.subnet), value: encodeLeaseValue(lease.attributes) };
 }
 
-function parseState(value: unknown): CachedState {
+function parseState(value: unknown, registry: string): CachedState {
   const state = object(value, 'the file');
   if (state.format !== FORMAT) throw new Error(`format ${shown(state.format)} is unknown`);
   if (typeof state.config !== 'string') throw new Error('config is missing');
@@ -150,6 +176,7 @@ function parseState(value: unknown): CachedState {
     own: { ...parseLease(own), version: '', reservation: own.reservation === true, expiresAt },
     peers: state.peers.map((peer) => parseLease(object(peer, 'a peer'))),
     savedAt: state.savedAt,
+    ofThisRegistry: state.registry === registry,
   };
 }
 

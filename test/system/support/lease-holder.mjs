@@ -17,4 +17,5 @@ manager.on('lost', (error) => {
   void manager.close().then(() => process.exit(3));
 });
 const lease = await manager.acquire(await manager.waitForConfig(), { publicIp, publicIpv6: null });
+manager.follow();
 tell({ news: 'leased', key: lease.key });

@@ -45,6 +45,7 @@ export class ManagedHost {
 
   async start(): Promise<this> {
     const lease = await this.manager.acquire(await this.manager.waitForConfig(), host(this.address));
+    this.manager.follow();
     this.subnet = formatPrefix(lease.subnet);
     return this;
   }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { redactUrls } from '../../../src/base/redact.js';
+import { runFlags } from '../../../src/cli/flag-table.js';
 import { editDistance, nearest } from '../../../src/cli/nearest.js';
 import { readRunRequest } from '../../../src/cli/options.js';
 import { renderConfig } from '../../../src/cli/print-config.js';
@@ -30,6 +31,7 @@ describe('options of the daemon', () => {
       cleanUpOnExit: false,
       dropPrivileges: true,
       subnetFile: '/run/flannel/subnet.env',
+      takeOver: false,
       runDirectory: '/run/tweed',
       health: { address: '0.0.0.0', port: 0 },
       logLevel: 'info',
@@ -141,7 +143,7 @@ describe('the nearest word', () => {
 
 describe('the help text', () => {
   it('lists every flag of the table once, but neither hidden nor Kubernetes ones', () => {
-    const text = runUsage('flanneld');
+    const text = runUsage('flanneld', runFlags);
     expect(text).toContain('Usage: flanneld [options]');
     expect(text.match(/^ {2}-iface NAME\|IP$/gm)).toHaveLength(1);
     expect(text).toContain('(/run/flannel/subnet.env)');

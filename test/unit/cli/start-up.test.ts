@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { assertBuilt } from '../../support/built.js';
@@ -6,15 +7,22 @@ import { assertBuilt } from '../../support/built.js';
 const program = (name: string) => fileURLToPath(new URL(`../../../dist/cli/${name}.js`, import.meta.url));
 const witness = fileURLToPath(new URL('./support/module-witness.mjs', import.meta.url));
 
-/** Runs a program to its end and tells which packages and which of the product's rooms it loaded. */
+/** Runs a program to its end and tells of which packages, and of which of the product's rooms, it loaded something. */
 function loaded(name: string, ...argv: string[]) {
   const { stderr, stdout, status } = spawnSync(process.execPath, ['--import', witness, program(name), ...argv], {
     encoding: 'utf8',
     env: { PATH: process.env.PATH },
   });
   const urls = stderr.split('\n').flatMap((line) => /^loads (.*)$/.exec(line)?.[1] ?? []);
-  const names = urls.flatMap((url) => /node_modules\/((?:@[^/]+\/)?[^/]+)|\/dist\/(\w+)/.exec(url)?.slice(1) ?? []);
-  expect(urls).not.toEqual([]); // or the witness saw nothing
+  const bundled = urls.filter((url) => url.startsWith('file:') && url.includes('/dist/'));
+  // the bundler says before each module where it came from
+  const origins = bundled.flatMap(
+    (url) => readFileSync(fileURLToPath(url), 'utf8').match(/^\/\/ (src|node_modules)\/\S+$/gm) ?? [],
+  );
+  const names = [...urls, ...origins].flatMap(
+    (text) => /node_modules\/((?:@[^/]+\/)?[^/]+)|^\/\/ src\/(\w+)/.exec(text)?.slice(1) ?? [],
+  );
+  expect(origins).not.toEqual([]); // or the witness saw nothing
   return { status, stdout, packages: new Set(names.filter((found) => found !== undefined)) };
 }
 

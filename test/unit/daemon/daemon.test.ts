@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TweedError } from '../../../src/base/errors.js';
 import { fetchStatus } from '../../../src/operator/status-client.js';
+import { StateOutdatedError } from '../../../src/subnet/errors.js';
 import { address, type FakeBackend, peer, prefix, World } from './fakes.js';
 
 let world: World;
@@ -38,6 +39,7 @@ describe('the life of a daemon', () => {
       'lock device flannel0',
       'acquire lease',
       'backend start 10.5.7.0/24, peers 10.5.8.0/24',
+      'follow',
       'rules applied',
       'subnet file 10.5.7.0/24 1472',
       'backend stop',
@@ -48,6 +50,21 @@ describe('the life of a daemon', () => {
     ]);
     expect(world.messages).toContain('STATUS=10.5.7.0/24 of 10.5.0.0/16, 1 peer');
     expect(world.messages.at(-1)).toBe('STOPPING=1');
+  });
+
+  it('begins anew when it was begun with a configuration that is overtaken', async () => {
+    await whileReady([], async () => {
+      world.events.length = 0;
+      world.leases[0]?.emit('lost', new StateOutdatedError(prefix('10.5.7.0/24')));
+      await happened('rules applied');
+    });
+    expect(world.events.slice(0, 5)).toEqual([
+      'backend stop',
+      'unlock network 10.5.0.0/16',
+      'unlock device flannel0',
+      'leases closed',
+      'await config',
+    ]);
   });
 
   it('asks for the subnet that an earlier life had', async () => {

@@ -10,7 +10,7 @@ import { readRunRequest } from '../../../src/cli/options.js';
 import { Daemon } from '../../../src/daemon/daemon.js';
 import { ServiceManager } from '../../../src/daemon/notify.js';
 import type { DaemonParts, HostRules, RegistryHandle, UnderlayChoice } from '../../../src/daemon/parts.js';
-
+import { Inheritance } from '../../../src/linux/inheritance.js';
 import { LeaseLostError } from '../../../src/subnet/errors.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../../src/subnet/lease.js';
 import type { LeaseManagerEvents, LeaseManagerStatus } from '../../../src/subnet/leases/lease-manager.js';
@@ -157,6 +157,10 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
     return this.#lease;
   }
 
+  follow(): void {
+    this.world.events.push('follow');
+  }
+
   announce(attributes: LeaseAttributes): void {
     this.world.events.push(`announce ${formatIpv4(attributes.publicIp)}`);
     this.#lease = { ...(this.#lease as StoredLease), attributes };
@@ -273,6 +277,9 @@ export class World {
         return { release: () => void events.push(`unlock ${name}`) };
       },
       deviceOf: () => 'flannel0',
+      inherit: () => new Inheritance(),
+      takeOver: async () => ({ complete: async () => true }),
+      offerHandOver: async () => ({ close: async () => {} }),
       findUnderlay: async () => this.underlay,
       recheckUnderlay: async () => {
         const { moved } = this;

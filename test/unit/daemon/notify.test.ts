@@ -40,6 +40,29 @@ describe('the service manager', () => {
     expect(sent).toEqual(['READY=1']);
   });
 
+  it('keeps what forwarding depends on, in place of what it kept of the process before', () => {
+    const stored: unknown[] = [];
+    const send = (_: string, message: string, descriptors?: readonly number[]) =>
+      void stored.push([message, descriptors]);
+    const environment = { NOTIFY_SOCKET: '@n', LISTEN_FDNAMES: 'old' };
+    const systemd = new ServiceManager(environment, send, silentLogger());
+    systemd.keep(
+      new Map([
+        ['tun', 5],
+        ['udp', 6],
+      ]),
+    );
+    systemd.keep(new Map());
+    const message = (key: string, name: string, more = '') => `${key}=1\nFDNAME=${name}${more}`;
+    expect(stored).toEqual([
+      [message('FDSTOREREMOVE', 'old'), undefined],
+      [message('FDSTORE', 'tun', '\nFDPOLL=0'), [5]],
+      [message('FDSTORE', 'udp', '\nFDPOLL=0'), [6]],
+      [message('FDSTOREREMOVE', 'tun'), undefined],
+      [message('FDSTOREREMOVE', 'udp'), undefined],
+    ]);
+  });
+
   it('is not looked for where there is none', () => {
     const { sent, manager: none } = manager({ WATCHDOG_USEC: '1000' });
     none.ready();

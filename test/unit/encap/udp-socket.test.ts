@@ -1,6 +1,7 @@
 import os from 'node:os';
 import { describe, expect, it } from 'vitest';
 import {
+  adoptUdpSocket,
   openUdpSocket,
   pathMtu,
   receiveQueueDrops,
@@ -201,5 +202,38 @@ describe('a real socket on loopback', () => {
 
   it('counts nothing for a descriptor that is no socket', () => {
     expect(receiveQueueDrops(-1)).toBe(0);
+  });
+});
+
+describe('a socket of a former process', () => {
+  const wanted: UdpSocketOptions = { address: LOOPBACK, port: 0, gso: 'auto', gro: 'auto', buffer: 100_000 };
+  /** Bound to a port that is free now. */
+  function open() {
+    const socket = openUdpSocket(wanted);
+    const name = new Uint8Array(16);
+    control.getsockname(socket.fd, name, [16]);
+    return { socket, options: { ...wanted, port: ((name[2] as number) << 8) | (name[3] as number) } };
+  }
+
+  it('is taken where it is bound as wanted, with its options set anew', () => {
+    const { socket, options } = open();
+    const adopted = adoptUdpSocket(socket.fd, { ...options, gro: 'off', buffer: 50_000 });
+    expect(adopted).toMatchObject({ fd: socket.fd, gro: false });
+    const gro = new Uint8Array(4);
+    control.getsockopt(socket.fd, SOL_UDP, UDP_GRO, gro, [4]);
+    expect(gro[0]).toBe(0);
+    control.close(socket.fd);
+  });
+
+  it.each([{ address: 0x7f000002 }, { port: 1 }])('does not fit when %j is wanted', (other) => {
+    const { socket, options } = open();
+    expect(adoptUdpSocket(socket.fd, { ...options, ...other })).toContain('another address');
+    control.close(socket.fd);
+  });
+
+  it('does not fit when it is no socket', () => {
+    const fd = control.eventfd(0, 0);
+    expect(adoptUdpSocket(fd, wanted)).toContain('ENOTSOCK');
+    control.close(fd);
   });
 });

@@ -9,6 +9,7 @@ import { startHealthServer } from '../../../src/observe/health.js';
 import { SOCKET_NAME } from '../../../src/observe/socket-names.js';
 import type { DaemonStatus } from '../../../src/observe/status.js';
 import { startStatusServer } from '../../../src/observe/status-server.js';
+import { askUnix } from '../../../src/observe/unix-http.js';
 import { daemonLogLevel, fetchStatus, fetchStatuses } from '../../../src/operator/status-client.js';
 
 const status: DaemonStatus = {
@@ -54,6 +55,14 @@ describe('the status socket', () => {
     await serve(silentLogger(), where);
     expect(await fetchStatus(where)).toEqual(status);
     expect((await fs.stat(path.join(where, SOCKET_NAME))).mode & 0o777).toBe(0o660);
+  });
+
+  it('answers health checks', async () => {
+    await serve();
+    expect(await askUnix(path.join(directory, SOCKET_NAME), 'GET', '/ready')).toEqual({
+      status: 503,
+      body: 'not ready: \n',
+    });
   });
 
   it('changes the log level at run time and refuses one that does not exist', async () => {

@@ -45,6 +45,7 @@ it('three hosts on one directory get different subnets and see each other come a
     ['192.0.2.1', '192.0.2.2', '192.0.2.3'].map(async (address) => {
       const manager = manage(address);
       const lease = await manager.acquire(await manager.waitForConfig(), host(address));
+      manager.follow();
       return { manager, subnet: formatPrefix(lease.subnet) };
     }),
   );

@@ -1,12 +1,7 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
-import { silentLogger } from '../../../src/base/log.js';
+import { parseIpv4 } from '../../../src/base/ipv4.js';
 import { unforeseen } from '../../../src/base/unforeseen.js';
 import { LeaseGoneError, LeaseLostError } from '../../../src/subnet/errors.js';
-import { PeerCache } from '../../../src/subnet/leases/peer-cache.js';
 import { type FakeClock, settle } from '../../support/fake-clock.js';
 import { HOUR, ManagerHarness, MINUTE } from '../../support/manager-harness.js';
 import { MemoryRegistry, type MemoryStore } from '../../support/memory-registry.js';
@@ -268,102 +263,6 @@ describe('keeping the own lease', () => {
     await released;
     vi.restoreAllMocks();
     expect(harness.warnings.at(-1)?.message).toMatch(/cannot release/);
-  });
-});
-
-describe('the last known state on disk', () => {
-  let directory: string;
-  let cache: PeerCache;
-
-  beforeEach(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'tweed-cache-'));
-    cache = new PeerCache(join(directory, 'state.json'), silentLogger());
-  });
-
-  afterEach(async () => {
-    await harness.close(); // a manager saves its state when it ends
-    await rm(directory, { recursive: true });
-  });
-
-  /** Lets a first daemon run and save what it knows. */
-  async function firstRun(): Promise<void> {
-    harness.putPeer('10.5.7.0/24', '192.0.2.7');
-    const { manager } = await harness.running({ cache });
-    await manager.close();
-  }
-
-  async function startFromCache() {
-    store.goDown('connection refused');
-    const starting = harness.running({ cache, startFromCacheAfterMs: 5_000 });
-    for (let i = 0; i < 20; i++) {
-      await clock.advance(1_000);
-      await new Promise((resolve) => setTimeout(resolve, 2)); // the cache is read from a real disk
-    }
-    return starting;
-  }
-
-  it('lets a daemon start while the registry is down, and is compared when it is back', async () => {
-    await firstRun();
-    const second = await startFromCache();
-    expect(formatPrefix(second.lease.subnet)).toBe('10.5.1.0/24');
-    expect([...second.peers]).toEqual([['10.5.7.0/24', '192.0.2.7']]);
-    expect(second.manager.status()).toMatchObject({ fromCache: true, phase: 'following' });
-    harness.putPeer('10.5.8.0/24', '192.0.2.8');
-    store.delete('10.5.7.0-24');
-    store.comeBack();
-    await clock.advance(10_000);
-    expect([...second.peers.keys()]).toEqual(['10.5.8.0/24']);
-    expect(second.manager.status().fromCache).toBe(false);
-    expect(second.events).toContain('renewed');
-    expect(second.lost).toEqual([]);
-  });
-
-  it('takes the subnet again when it expired meanwhile', async () => {
-    await firstRun();
-    store.delete('10.5.1.0-24');
-    const second = await startFromCache();
-    store.comeBack();
-    await clock.advance(10_000);
-    expect(second.events).toContain('re-acquired');
-    expect(store.entries.has('10.5.1.0-24')).toBe(true);
-  });
-
-  it('gives up when another host took the subnet, and forgets the state', async () => {
-    await firstRun();
-    harness.putPeer('10.5.1.0/24', '192.0.2.66');
-    const second = await startFromCache();
-    store.comeBack();
-    await clock.advance(10_000);
-    expect(second.lost[0]?.reason).toMatch(/192\.0\.2\.66/);
-    await second.manager.close();
-    expect(await cache.load()).toBeNull();
-  });
-
-  it('gives up when the network is another one now', async () => {
-    await firstRun();
-    store.setConfig('{"Network":"10.9.0.0/16"}');
-    const second = await startFromCache();
-    store.comeBack();
-    await clock.advance(10_000);
-    expect(second.lost[0]?.reason).toMatch(/config was changed/);
-  });
-
-  it('is not used by a host with another address', async () => {
-    await firstRun();
-    store.goDown('connection refused');
-    const manager = harness.manage({
-      cache,
-      startFromCacheAfterMs: 5_000,
-      publicIp: parseIpv4('192.0.2.99') as number,
-    });
-    const waiting = manager.waitForConfig().catch((error: Error) => error.message);
-    for (let i = 0; i < 20; i++) {
-      await clock.advance(1_000);
-      await new Promise((resolve) => setTimeout(resolve, 2));
-    }
-    expect(harness.warnings.map((line) => line.message)).toContainEqual(expect.stringContaining('another address'));
-    await manager.close();
-    expect(await waiting).toMatch(/closed/);
   });
 });
 

@@ -31,6 +31,7 @@ const state: CachedState = {
     },
   ],
   savedAt: 1_700_000_000_123,
+  ofThisRegistry: true,
 };
 
 let directory: string;

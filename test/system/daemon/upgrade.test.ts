@@ -1,0 +1,162 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import fs from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { deviceAddress, eventually, type TestHost, TestNetwork } from './hosts.js';
+import { Traffic } from './traffic.js';
+
+const supervisor = fileURLToPath(new URL('../../../scripts/support/supervisor.mjs', import.meta.url));
+const tweed = fileURLToPath(new URL('../../../dist/cli/tweed.js', import.meta.url));
+
+/** A daemon under a service manager that keeps descriptors. */
+class Service {
+  readonly #process: ChildProcess;
+  #output = '';
+
+  /** @param room for so many descriptors */
+  constructor(host: TestHost, room: number, ...args: string[]) {
+    const own = ['run', '-run-dir', host.directory, '-subnet-file', host.subnetFile, '-iface=eth0', ...args];
+    const words = [process.execPath, supervisor, path.join(host.directory, 'notify'), String(room)];
+    const argv = ['netns', 'exec', host.namespace, ...words, process.execPath, tweed, ...own];
+    this.#process = spawn('ip', argv, { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#process.stdout?.on('data', (chunk: Buffer) => {
+      this.#output += chunk;
+    });
+  }
+
+  async restart(signal: string): Promise<void> {
+    const before = this.#count('ready');
+    this.#process.stdin?.write(`restart ${signal}\n`);
+    await eventually(async () => expect(this.#count('ready')).toBe(before + 1));
+  }
+
+  async end(): Promise<void> {
+    const ended = new Promise((resolve) => this.#process.once('exit', resolve));
+    this.#process.stdin?.end();
+    await ended;
+  }
+
+  #count(line: string): number {
+    return this.#output.split('\n').filter((each) => each === line).length;
+  }
+}
+
+/** The kernel's number of the device: another one is another device, though it has the same name. */
+async function deviceIndex(host: TestHost): Promise<string> {
+  return (await host.run('cat', '/sys/class/net/flannel0/ifindex')).stdout.trim();
+}
+
+let network: TestNetwork;
+let traffic: Traffic | null;
+let service: Service | null;
+
+beforeEach(async () => {
+  network = await TestNetwork.create();
+  traffic = null;
+  service = null;
+});
+afterEach(async () => {
+  await traffic?.end();
+  await service?.end();
+  await network.remove();
+});
+
+describe('a daemon that is upgraded under traffic', () => {
+  it('gives its place to another 20 times, and not one packet is missing', async () => {
+    const [first, second] = network.hosts;
+    let [daemon] = await network.startBoth();
+    await first.reaches(deviceAddress(await second.status()));
+    const index = await deviceIndex(first);
+    traffic = await Traffic.between(first, second);
+    for (let round = 0; round < 20; round++) {
+      const next = first.start([network.endpoint, '-take-over']);
+      expect(await daemon.exited).toBe(0);
+      daemon = next;
+      await first.ready(1);
+    }
+    expect(await traffic.result()).toEqual({ lost: 0, streams: 'whole' });
+    expect(await deviceIndex(first)).toBe(index);
+    expect((await first.status()).backend?.drops).toMatchObject({ no_route: 0 });
+  });
+
+  it('goes on when the one that is to take its place ends before it forwards', async () => {
+    const [first, second] = network.hosts;
+    const [daemon] = await network.startBoth();
+    const target = deviceAddress(await second.status());
+    await first.reaches(target);
+    traffic = await Traffic.between(first, second);
+    for (const option of ['-tun-tso=off', '-device=flannel1', '-socket-buffer=65536']) {
+      const next = first.start([network.endpoint, '-take-over', option]);
+      if (option.startsWith('-socket')) await next.stop('SIGKILL');
+      expect(await next.exited).not.toBe(0);
+    }
+    expect(await traffic.result()).toEqual({ lost: 0, streams: 'whole' });
+    await daemon.stop();
+  });
+
+  it('starts as ever when there is none whose place could be taken', async () => {
+    const [first] = network.hosts;
+    const daemon = first.start([network.endpoint, '-take-over']);
+    await first.ready();
+    expect(await fs.readdir(first.directory)).toContain('tweed.handover');
+    await daemon.stop();
+    expect((await fs.readdir(first.directory)).filter((name) => name.includes('handover'))).toEqual([]);
+  });
+});
+
+describe('a daemon that its service manager restarts under traffic', () => {
+  it.each(['SIGKILL', 'SIGTERM'])('loses nothing by %s where its descriptors are kept', async (signal) => {
+    const [first, second] = network.hosts;
+    service = new Service(first, 8, network.endpoint);
+    second.start([network.endpoint]);
+    await Promise.all(network.hosts.map((host) => host.ready(1)));
+    await first.reaches(deviceAddress(await second.status()));
+    const index = await deviceIndex(first);
+    traffic = await Traffic.between(first, second);
+    for (let round = 0; round < 3; round++) await service.restart(signal);
+    const { lost, streams } = await traffic.result();
+    expect(streams).toBe('whole');
+    // one that is killed takes with it what it has read and not sent yet: a turn's worth each time
+    expect(lost).toBeLessThanOrEqual(signal === 'SIGKILL' ? 3 * 64 : 0);
+    expect(await deviceIndex(first)).toBe(index);
+  });
+
+  it('makes the device anew where what was kept does not fit', async () => {
+    const [first] = network.hosts;
+    service = new Service(first, 8, network.endpoint);
+    await first.ready();
+    const index = await deviceIndex(first);
+    await service.end();
+    service = new Service(first, 8, network.endpoint, '-tun-tso=off');
+    await first.ready();
+    expect(await deviceIndex(first)).not.toBe(index);
+  });
+
+  it('is started as ever where nothing is kept', async () => {
+    const [first] = network.hosts;
+    service = new Service(first, 0, network.endpoint);
+    await first.ready();
+    const index = await deviceIndex(first);
+    await service.restart('SIGTERM');
+    expect(await deviceIndex(first)).not.toBe(index);
+  });
+});
+
+describe.each(['vxlan', 'host-gw'])('a %s daemon, where the kernel forwards', (type) => {
+  it('is not missed while it is restarted or replaced', async () => {
+    await network.remove();
+    network = await TestNetwork.create(JSON.stringify({ Network: '100.96.0.0/16', Backend: { Type: type } }));
+    const [first, second] = network.hosts;
+    let [daemon] = await network.startBoth();
+    traffic = await Traffic.between(first, second);
+    for (const way of ['SIGTERM', 'SIGKILL', 'take-over'] as const) {
+      if (way !== 'take-over') await daemon.stop(way);
+      const next = first.start([network.endpoint, ...(way === 'take-over' ? ['-take-over'] : [])]);
+      if (way === 'take-over') expect(await daemon.exited).toBe(0);
+      daemon = next;
+      await first.ready();
+    }
+    expect(await traffic.result()).toEqual({ lost: 0, streams: 'whole' });
+  });
+});
