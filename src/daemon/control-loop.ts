@@ -43,7 +43,7 @@ export interface ControlLoopContext {
   /** What it waits for or does now, in words. */
   onProgress(detail: string): void;
   /** Packets are carried, and by no other daemon any more. */
-  onForwarding(): Promise<void>;
+  onForwarding(): void;
   /** The overlay is up for the first time. */
   onUp(): void;
 }
@@ -127,7 +127,7 @@ export class ControlLoop {
     const handOver = isLocked ? null : await this.#takeOver();
     await this.overlay.forward(desired());
     if (handOver !== null) await this.#complete(handOver, config);
-    await this.#context.onForwarding();
+    this.#context.onForwarding();
     leases.on('peers', () => {
       this.overlay.forward(desired()).then(() => onProgress(summaryOf(desired())), fail);
     });
