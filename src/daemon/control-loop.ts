@@ -35,7 +35,7 @@ export interface ControlLoopContext extends Omit<OverlayContext, 'onFailed'> {
   /** What it waits for or does now, in words. */
   onProgress(detail: string): void;
   /** Packets are carried, and by no other daemon any more. */
-  onForwarding(): Promise<void>;
+  onForwarding(): void;
   /** The overlay is up for the first time. */
   onUp(): void;
 }
@@ -123,7 +123,7 @@ export class ControlLoop {
       rival && (await parts.takeOver(options.runDirectory, rival.holder, this.serving, this.#context.inheritance));
     await this.overlay.forward(desired());
     if (handOver !== null) await this.#complete(handOver, config);
-    await this.#context.onForwarding();
+    this.#context.onForwarding();
     leases.on('peers', () => {
       void this.#pass(async () => {
         await this.overlay.forward(desired());

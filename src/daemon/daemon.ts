@@ -18,6 +18,9 @@ import type { DaemonParts, Leases, RegistryHandle, UnderlayChoice } from './part
 /** So long a forwarder may stand still with work to do before it counts as stuck. */
 const STUCK_SECONDS = 10;
 
+/** The windows are opened when it forwards, or after so long, when it has to wait for something. */
+const SERVICES_DELAY_MS = 250;
+
 /** What the steps of the shut-down may take: systemd and people expect it to be over in 2 s. */
 const STEP_LIMITS_MS = { overlay: 1000, registry: 600, services: 100 } as const;
 
@@ -36,7 +39,7 @@ export class Daemon {
   #detail = '';
   readonly #inheritance: Inheritance;
   #handOverServer: HandOverServer | null = null;
-  #forwarded = false;
+  #windows: Promise<void> | null = null;
   #registry: RegistryHandle | null = null;
   #leases: Leases | null = null;
   #loop: ControlLoop | null = null;
@@ -83,14 +86,15 @@ export class Daemon {
    */
   async run(stop: AbortSignal): Promise<void> {
     let left = false;
+    // the daemon whose place this one is to take has the sockets yet
+    const soon = this.#options.takeOver ? undefined : setTimeout(() => this.#services.start(), SERVICES_DELAY_MS);
     try {
-      // the daemon whose place this one is to take has the sockets yet
-      if (!this.#options.takeOver) await this.#services.start();
       await this.#live(stop);
     } catch (error) {
       left = error instanceof TakenOverError;
       if (!stop.aborted && !left) throw error; // otherwise it is what the stop interrupted
     } finally {
+      clearTimeout(soon);
       await this.#takeDown(left);
     }
   }
@@ -128,12 +132,9 @@ export class Daemon {
       this.#detail = detail;
       this.#manager.status(detail);
     };
-    const onForwarding = async () => {
+    const onForwarding = () => {
       log.info(sinceStart(), 'forwarding');
-      if (this.#forwarded) return;
-      this.#forwarded = true;
-      if (options.takeOver) await this.#services.start();
-      await this.#offerHandOver();
+      this.#windows ??= this.#openWindows();
     };
     const onDescriptors = (descriptors: ReadonlyMap<string, number>) => this.#manager.keep(descriptors);
     const inheritance = this.#inheritance;
@@ -147,7 +148,8 @@ export class Daemon {
     return this.#loop.run(stop);
   }
 
-  async #offerHandOver(): Promise<void> {
+  async #openWindows(): Promise<void> {
+    await this.#services.start();
     const giver: Giver = {
       serving: () => this.#loop?.serving ?? '',
       descriptors: () => this.#loop?.overlay.descriptors ?? new Map(),
@@ -178,11 +180,11 @@ export class Daemon {
       await (lease.releaseOnExit && !left ? this.#leases?.release() : this.#leases?.close());
       await this.#registry?.close();
     });
-    await this.#step('closing the status socket', STEP_LIMITS_MS.services, () => this.#services.stop());
-    // at last: whoever took over waits for it
-    await this.#step('closing the hand-over socket', STEP_LIMITS_MS.services, async () =>
-      this.#handOverServer?.close(),
-    );
+    await this.#step('closing the status socket', STEP_LIMITS_MS.services, async () => {
+      await this.#windows;
+      await this.#services.stop();
+      await this.#handOverServer?.close(); // at last: whoever took over waits for it
+    });
   }
 
   async #step(what: string, limitMs: number, work: () => Promise<unknown>): Promise<void> {

@@ -77,7 +77,7 @@ describe('a daemon that is upgraded under traffic', () => {
     }
     expect(await traffic.result()).toEqual({ lost: 0, streams: 'whole' });
     expect(await deviceIndex(first)).toBe(index);
-    expect((await first.status()).backend?.drops).toMatchObject({ no_route: 0 });
+    expect((await first.status()).backend?.drops).toMatchObject({ tx_no_route: 0, tx_no_route_yet: 0 });
   });
 
   it('goes on when the one that is to take its place ends before it forwards', async () => {

@@ -122,7 +122,8 @@ describe('the life of a daemon', () => {
     world.silent = true;
     const life = world.daemon().run(stop.signal);
     await told('STATUS=waiting for the network configuration');
-    expect(await fetchStatus(world.runDirectory)).toMatchObject({ phase: 'waiting', ready: false, lease: null });
+    const waiting = { phase: 'waiting', ready: false, lease: null };
+    await vi.waitFor(async () => expect(await fetchStatus(world.runDirectory)).toMatchObject(waiting), 10_000);
     world.speak();
     await told('READY=1');
     expect(await fetchStatus(world.runDirectory)).toMatchObject({
