@@ -1,5 +1,5 @@
 import { defineConfig } from 'vitest/config';
-import { patient } from './src/lab/patience.js';
+import { patienceFactor, patient } from './src/lab/patience.js';
 
 /**
  * System tests that mostly wait, for etcd's time to live, for a daemon's next check, for a timer. Each file makes namespaces
@@ -42,7 +42,8 @@ export default defineConfig({
           ...system,
           name: 'system-waiting',
           include: waiting,
-          maxWorkers: 3,
+          // A slow machine is at its limit with one already.
+          maxWorkers: patienceFactor > 1 ? 1 : 3,
           sequence: { groupOrder: 1 },
         },
       },

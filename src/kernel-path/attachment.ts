@@ -33,8 +33,8 @@ export interface Attachment {
 export type Run = (argv: readonly string[], tolerate?: boolean) => Promise<ExecResult>;
 const run: Run = (argv, tolerate = false) => exec(argv, { tolerate });
 
-/** Where our filter stands among others: by this number it is known, and removed. */
-const PREFERENCE = '8285';
+/** Where our filter stands among others: by the port of its network it is known, and removed; each network has its own. */
+const FLANNEL_PORT = 8285;
 const HANDLE = '0x1';
 
 /** @param way `clsact` to go that way though the kernel has the other @throws BpfError, ExecError */
@@ -45,6 +45,7 @@ export async function attach(
   direction: Direction,
   way: Way | 'auto' = 'auto',
   runs: Run = run,
+  port = FLANNEL_PORT,
 ): Promise<Attachment> {
   if (way !== 'clsact') {
     try {
@@ -55,7 +56,7 @@ export async function attach(
       if (!unknown || way === 'tcx') throw error;
     }
   }
-  return attachFilter(bpf, program, device, direction, runs);
+  return attachFilter(bpf, program, device, direction, runs, port);
 }
 
 async function attachFilter(
@@ -64,12 +65,18 @@ async function attachFilter(
   { name }: Device,
   direction: Direction,
   runs: Run,
+  port: number,
 ): Promise<Attachment> {
   const ours = (await runs(['tc', 'qdisc', 'add', 'dev', name, 'clsact'], true)).status === 0;
   const removeQdisc = async () => {
-    if (ours) await runs(['tc', 'qdisc', 'del', 'dev', name, 'clsact'], true);
+    if (!ours) return;
+    // others may have come to hang on it meanwhile
+    for (const way of ['ingress', 'egress']) {
+      if ((await runs(['tc', 'filter', 'show', 'dev', name, way], true)).stdout.trim() !== '') return;
+    }
+    await runs(['tc', 'qdisc', 'del', 'dev', name, 'clsact'], true);
   };
-  const filter = ['dev', name, direction, 'pref', PREFERENCE, 'handle', HANDLE, 'protocol', 'all', 'bpf'];
+  const filter = ['dev', name, direction, 'pref', String(port), 'handle', HANDLE, 'protocol', 'all', 'bpf'];
   try {
     await pinned(bpf, program, runs, (path) =>
       runs(['tc', 'filter', 'replace', ...filter, 'direct-action', 'object-pinned', path]),
@@ -80,7 +87,7 @@ async function attachFilter(
   }
   return {
     way: 'clsact',
-    isThere: () => hasFilter(name, direction, runs),
+    isThere: () => hasFilter(name, direction, runs, port),
     async detach() {
       // tolerated: a device that is gone took its filters along
       await runs(['tc', 'filter', 'del', ...filter], true);
@@ -90,18 +97,23 @@ async function attachFilter(
 }
 
 /** Removes a filter of an earlier life, which would send packets to a device that is gone. */
-export async function detachFormer({ name }: Device, direction: Direction, runs: Run = run): Promise<void> {
-  if (!(await hasFilter(name, direction, runs))) return;
-  await runs(['tc', 'filter', 'del', 'dev', name, direction, 'pref', PREFERENCE], true);
+export async function detachFormer(
+  { name }: Device,
+  direction: Direction,
+  runs: Run = run,
+  port = FLANNEL_PORT,
+): Promise<void> {
+  if (!(await hasFilter(name, direction, runs, port))) return;
+  await runs(['tc', 'filter', 'del', 'dev', name, direction, 'pref', String(port)], true);
 }
 
 /** Does a filter of ours hang on the device's way in? */
-export function hasFormerFilter(name: string, runs: Run = run): Promise<boolean> {
-  return hasFilter(name, 'ingress', runs);
+export function hasFormerFilter(name: string, port: number, runs: Run = run): Promise<boolean> {
+  return hasFilter(name, 'ingress', runs, port);
 }
 
-async function hasFilter(name: string, direction: Direction, runs: Run): Promise<boolean> {
-  const { stdout } = await runs(['tc', 'filter', 'show', 'dev', name, direction, 'pref', PREFERENCE], true);
+async function hasFilter(name: string, direction: Direction, runs: Run, port: number): Promise<boolean> {
+  const { stdout } = await runs(['tc', 'filter', 'show', 'dev', name, direction, 'pref', String(port)], true);
   return /\btweed_/.test(stdout);
 }
 

@@ -64,8 +64,8 @@ describe('a fuzz of sockets', () => {
       socket.once('data', () => socket.end(text));
     });
     await new Promise<void>((resolve) => server.listen(path.join(place, SOCKET_NAME), resolve));
-    for (const ask of [fetchStatus(place), daemonLogLevel(place)]) {
-      await ask.catch((error: unknown) => expect(error).toBeInstanceOf(TweedError));
+    for (const ask of [() => fetchStatus(place), () => daemonLogLevel(place)]) {
+      await ask().catch((error: unknown) => expect(error).toBeInstanceOf(TweedError));
     }
     await new Promise((resolve) => server.close(resolve));
   }

@@ -21,7 +21,19 @@ import { unpack } from './debian-archive.mjs';
 import { output } from './output.mjs';
 
 export const rootSuites = ['bookworm', 'bookworm-security'];
-const basics = ['bash', 'coreutils', 'util-linux', 'mount', 'grep', 'sed', 'hostname', 'kmod', 'procps', 'netbase'];
+const basics = [
+  'bash',
+  'dash',
+  'coreutils',
+  'util-linux',
+  'mount',
+  'grep',
+  'sed',
+  'hostname',
+  'kmod',
+  'procps',
+  'netbase',
+];
 const network = ['iproute2', 'iptables', 'nftables', 'iputils-ping', 'tcpdump', 'ethtool', 'iperf3'];
 const others = ['etcd-server', 'etcd-client', 'openssl', 'busybox-static', 'libstdc++6', 'libatomic1'];
 const unneeded = ['doc', 'man', 'locale', 'info', 'lintian', 'bash-completion', 'zoneinfo', 'i18n', 'perl'];
@@ -43,6 +55,7 @@ export function unpackSystem(root, archive) {
   const excluded = unneeded.map((name) => `./usr/share/${name}`);
   for (const deb of archive.fetch([...basics, ...network, ...others])) unpack(deb, root, excluded);
   for (const name of links) symlinkSync(name.replace('tables', 'tables-nft'), join(root, 'usr/sbin', name));
+  symlinkSync('dash', join(root, 'usr/bin/sh'));
   for (const name of ['proc', 'sys', 'dev', 'run', 'tmp', 'results', 'root', 'opt', 'usr/lib/modules']) {
     mkdirSync(join(root, name), { recursive: true });
   }

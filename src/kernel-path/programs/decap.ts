@@ -137,11 +137,6 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
     .remark('from a peer')
     .load(2, r1, r9, UDP_SOURCE_PORT)
     .jumpIf(r1, '!=', swap16(settings.port), dropLabel('rx_unknown_sender'))
-    .load(4, r1, r9, OUTER + IP.source)
-    .store(4, r10, slots.key, r1);
-  lookUp(asm, 'senders', slots.key);
-  asm
-    .jumpIf(r0, '==', 0, dropLabel('rx_unknown_sender'))
 
     .remark('a sane inner packet')
     .load(1, r1, r9, INNER + IP.versionAndLength)
@@ -253,6 +248,14 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
     .remark('nobody knows how many datagrams a merged one was: user space counts them')
     .field(r1, r6, 'gso_size')
     .jumpIf(r1, '!=', 0, 'leave')
+    .remark('a stranger is one whatever else is wrong; who has got through is the peer that its packet names')
+    .load(4, r1, r9, OUTER + IP.source)
+    .store(4, r10, slots.key, r1);
+  lookUp(asm, 'senders', slots.key);
+  asm
+    .jumpIf(r0, '!=', 0, 'no_stranger')
+    .alu(r7, '=', Drop.rx_unknown_sender)
+    .label('no_stranger')
     .store(4, r10, slots.key, 0);
   lookUp(asm, 'state', slots.key);
   asm

@@ -34,13 +34,16 @@ const daemonChecks: Checks<DaemonFacts> = {
 
 /** The kernel path: what there is to say, and the programs themselves. Changes nothing. */
 export async function examineKernel(
-  options: Pick<DaemonOptions, 'underlay' | 'runDirectory'>,
+  options: Pick<DaemonOptions, 'registry' | 'underlay' | 'runDirectory'>,
 ): Promise<{ readonly findings: readonly Finding[]; readonly programs: string }> {
-  const [statuses, underlay] = await Promise.all([
+  const [statuses, underlay, { config }] = await Promise.all([
     fetchStatuses(options.runDirectory),
     underlayOrReason(options.underlay),
+    gatherRegistryFacts(options.registry),
   ]);
-  const facts = await gatherKernelPathFacts(statuses, typeof underlay === 'string' ? null : underlay.name);
+  const usable = config?.backend.type === 'udp' && isUsable(config.backend) ? config.backend.options : {};
+  const port = backendKind('udp').port(usable) ?? 0;
+  const facts = await gatherKernelPathFacts(statuses, typeof underlay === 'string' ? null : underlay.name, port);
   return { findings: runChecks(kernelPathChecks, facts), programs: renderPrograms(facts.reports) };
 }
 

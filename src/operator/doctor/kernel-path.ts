@@ -10,8 +10,8 @@ import { type Checks, ok, warn } from './finding.js';
 export interface KernelPathFacts {
   readonly reports: readonly KernelPathReport[];
   readonly firewall: Firewall;
-  /** Underlay's name, where a filter of an earlier life hangs on it. */
-  readonly leftOn: string | null;
+  /** Where a filter of an earlier life hangs on the underlay. */
+  readonly leftOn: { readonly device: string; readonly port: number } | null;
   /** What each running daemon says of it. */
   readonly features: readonly FeatureStatus[];
 }
@@ -21,6 +21,7 @@ const run = (argv: readonly string[], tolerate = false): Promise<ExecResult> => 
 export async function gatherKernelPathFacts(
   statuses: readonly DaemonStatus[],
   underlay: string | null,
+  port: number,
 ): Promise<KernelPathFacts> {
   const features = statuses
     .flatMap(({ backend }) => backend?.features ?? [])
@@ -29,7 +30,7 @@ export async function gatherKernelPathFacts(
   return {
     reports: examineKernelPath(),
     firewall: await readFirewall(run),
-    leftOn: left && (await hasFormerFilter(underlay)) ? underlay : null,
+    leftOn: left && (await hasFormerFilter(underlay, port)) ? { device: underlay, port } : null,
     features,
   };
 }
@@ -55,8 +56,8 @@ export const kernelPathChecks: Checks<KernelPathFacts> = {
     leftOn === null
       ? null
       : warn(
-          `a filter of an earlier kernel path hangs on ${leftOn} and takes packets`,
-          `tc filter del dev ${leftOn} ingress pref 8285`,
+          `a filter of an earlier kernel path hangs on ${leftOn.device} and takes packets`,
+          `tc filter del dev ${leftOn.device} ingress pref ${leftOn.port}`,
         ),
 };
 

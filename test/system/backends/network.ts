@@ -8,12 +8,12 @@ import type { Backend, BackendContext } from '../../../src/backend/backend.js';
 import { HostGwBackend } from '../../../src/backend/host-gw/host-gw-backend.js';
 import { type Kernel, kernelThrough } from '../../../src/backend/kernel/kernel.js';
 import { VxlanBackend } from '../../../src/backend/vxlan/vxlan-backend.js';
-import { exec } from '../../../src/base/exec.js';
 import { formatIpv4, type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
 import type { Logger } from '../../../src/base/log.js';
 import type { Run } from '../../../src/routes/ip.js';
 import type { Lease, PeerSet } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
+import { exec } from '../../support/exec.js';
 
 export const prefix = (text: string): Prefix => parsePrefix(text) as Prefix;
 export const address = (text: string): number => parseIpv4(text) as number;

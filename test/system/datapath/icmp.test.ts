@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { icmp, payload } from '../../unit/encap/support/packets.js';
 import { parse, sameBytes } from '../../unit/encap/support/reference.js';
 import { address, leaseOf } from './support/host.js';
+import { probeKernel } from './support/kernel.js';
 import { type Host, useSite } from './support/site.js';
 import { RawIp, RefusedError, Sniffer, Udp } from './support/sockets.js';
 import { ping } from './support/transfer.js';
@@ -20,6 +21,7 @@ const EHOSTUNREACH = 113;
 const BURST = 50;
 const PER_SECOND = 100;
 
+const kernel = await probeKernel();
 const site = useSite();
 
 /** The ICMP errors among what was seen, each with the packet that it quotes. */
@@ -91,7 +93,8 @@ it('there is one error for a super-packet, and it quotes the head of it', async 
   await until('it is counted', async () => (await total(there.host(1), 'tx_no_route')) > 0);
   await ping(container, address('10.5.1.1'), 10); // answered by the host, after the error
   const seen = errors(sniffer.drain()).filter(({ type }) => type === UNREACHABLE);
-  expect(seen.length).toBe(1);
+  // where a TUN has no UDP super-packets, the kernel cuts this one before
+  expect(seen.length).toBe(kernel.uso ? 1 : 40);
   expect(seen[0]).toMatchObject({ type: UNREACHABLE, code: 0 });
   expect(seen[0]!.quoted.length).toBeLessThanOrEqual(548);
   expect(sameBytes(seen[0]!.quoted.subarray(28, 500), payload(40_000).slice(0, 472))).toBe(true);

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { exec } from '../../../src/base/exec.js';
 import type { Run } from '../../../src/routes/ip.js';
+import { exec } from '../../support/exec.js';
 
 /** A network namespace of a test. */
 export interface TestNamespace {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Prefix, parsePrefix } from '../../../src/base/ipv4.js';
+import { patient } from '../../../src/lab/patience.js';
 import type { TrafficRules } from '../../../src/routes/rules/rules.js';
 import { createTrafficRules } from '../../../src/routes/rules/traffic-rules.js';
 import { makeNamespace, type TestNamespace, unusableIptables } from './namespace.js';
@@ -80,7 +81,7 @@ afterAll(async () => {
 /** The address from which `to` sees a connection of `from`; `nothing` when none comes about. */
 async function seen(from: Name, to: string): Promise<string> {
   const script = `exec 3</dev/tcp/${to}/9000 && cat <&3`;
-  const { stdout } = await hosts[from].run(['timeout', '2', 'bash', '-c', script], { tolerate: true });
+  const { stdout } = await hosts[from].run(['timeout', String(patient(2)), 'bash', '-c', script], { tolerate: true });
   return stdout || 'nothing';
 }
 

@@ -124,8 +124,21 @@ describe('attach', () => {
     ]);
     commands.length = 0;
     await attachment.detach();
-    expect(commands).toEqual([`tc filter del ${filter}`, 'tc qdisc del dev eth0 clsact']);
+    expect(commands).toEqual([
+      `tc filter del ${filter}`,
+      'tc filter show dev eth0 ingress',
+      'tc filter show dev eth0 egress',
+      'tc qdisc del dev eth0 clsact',
+    ]);
     expect(fake.open.size).toBe(0);
+  });
+
+  it('leaves its qdisc to a filter that came later, such as another network’s', async () => {
+    const attachment = await attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs([], 'pref 9000 tweed_decap'), 8300);
+    expect(commands).toContainEqual(expect.stringMatching(/^tc filter replace dev eth0 ingress pref 8300 /));
+    commands.length = 0;
+    await attachment.detach();
+    expect(commands).not.toContain('tc qdisc del dev eth0 clsact');
   });
 
   it('leaves a qdisc alone that was there before', async () => {
@@ -147,7 +160,8 @@ describe('attach', () => {
   it('undoes what it did when the program cannot be pinned', async () => {
     fake.refuse = (command) => (command === BPF_OBJ_PIN ? EPERM : 0);
     await expect(attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs())).rejects.toThrow(BpfError);
-    expect(commands.slice(-2)).toEqual(['umount BPFFS', 'tc qdisc del dev eth0 clsact']);
+    expect(commands).toContain('umount BPFFS');
+    expect(commands.at(-1)).toBe('tc qdisc del dev eth0 clsact');
   });
 
   it('does not go by a filter when a link is refused for another reason, or demanded', async () => {

@@ -8,7 +8,8 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import koffi from 'koffi';
-import { type ExecResult, exec } from '../../../../src/base/exec.js';
+import type { ExecResult } from '../../../../src/base/exec.js';
+import { exec } from '../../../support/exec.js';
 
 const libc = koffi.load(null);
 const unshare = libc.func('int unshare(int flags)') as (flags: number) => number;
