@@ -55,7 +55,6 @@ export function unpackSystem(root, archive) {
   const excluded = unneeded.map((name) => `./usr/share/${name}`);
   for (const deb of archive.fetch([...basics, ...network, ...others])) unpack(deb, root, excluded);
   for (const name of links) symlinkSync(name.replace('tables', 'tables-nft'), join(root, 'usr/sbin', name));
-  symlinkSync('dash', join(root, 'usr/bin/sh'));
   for (const name of ['proc', 'sys', 'dev', 'run', 'tmp', 'results', 'root', 'opt', 'usr/lib/modules']) {
     mkdirSync(join(root, name), { recursive: true });
   }

@@ -10,7 +10,7 @@
  * What may continue an item is what the kernel, splitting the super-packet again, would turn into the very bytes that
  * arrived: equal addresses, ports, TTL, TOS (ECN included), fragment bits, options, acknowledgement, window, urgent
  * pointer and flags; the next sequence number; ids that count up unless DF is set; all payloads of one length, save a
- * shorter last. PSH closes an item and is carried over, since the kernel gives it to the last segment. SYN, FIN, RST,
+ * shorter last. TCP segments so short that the kernel would not cut them again travel alone. PSH closes an item and is carried over, since the kernel gives it to the last segment. SYN, FIN, RST,
  * URG and CWR travel alone and close what is open. What cannot be read (fragments, options in the IP header, odd
  * lengths) closes all flows: it might belong to any of them.
  *
@@ -57,6 +57,11 @@ import { ItemList, MAX_ITEMS, MAX_MERGED } from './merge-items.js';
 
 /** The longest IP packet, merged or not. */
 const MAX_PACKET = 65_535;
+/**
+ * The shortest segment that others are merged with, in bytes of payload: TCP_MIN_GSO_SIZE of the kernel's include/net/tcp.h.
+ * Into shorter ones some kernels (6.12.118 is one) do not cut: 64 segments of one byte come out as 8 of eight.
+ */
+const MIN_TCP_SEGMENT = 8;
 const FLOW_SLOTS = 2 * MAX_ITEMS;
 
 export interface MergeOptions {
@@ -171,7 +176,7 @@ export class Merger {
       this.items.append(item, packet, length, headerLength, (flags & TCP_PSH) !== 0);
       return;
     }
-    const closed = (flags & TCP_PSH) !== 0 || this.#wrong;
+    const closed = (flags & TCP_PSH) !== 0 || this.#wrong || length - headerLength < MIN_TCP_SEGMENT;
     this.#register(slot, this.items.seed(packet, length, PROTOCOL_TCP, ipLength, headerLength, closed));
   }
 

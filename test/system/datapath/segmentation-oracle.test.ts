@@ -292,7 +292,8 @@ describe('what tweed merges', () => {
     );
     expect(await expectRestored(segments(40, 1448, 0))).toBe(1);
     expect(await expectRestored(segments(40, 1436, 1, { options: timestamps, fragment: 0 }))).toBe(1);
-    expect(await expectRestored(segments(64, 1, 5))).toBe(1);
+    expect(await expectRestored(segments(64, 8, 5))).toBe(1);
+    expect(await expectRestored(segments(64, 7, 6))).toBe(64); // some kernels do not cut into such
     expect(await expectRestored(segments(10, 1001, 2, { flags: ACK | ECE, tos: 2 }))).toBe(1);
     const writesOfDatagrams = uso ? 1 : datagrams.length;
     expect(await expectRestored(datagrams)).toBe(writesOfDatagrams);

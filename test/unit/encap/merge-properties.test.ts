@@ -16,7 +16,7 @@ import {
   tcp,
   udp,
 } from './support/packets.js';
-import { deliver, faults, parse, referenceSplit, sameBytes } from './support/reference.js';
+import { deliver, faults, parse, referenceSplit, sameBytes, TCP } from './support/reference.js';
 
 const { split } = splitter();
 
@@ -122,6 +122,9 @@ function goodPackets(packets: readonly Uint8Array[]): number {
   }).length;
 }
 
+/** What is shorter is not merged, since not every kernel would cut it again. */
+const SHORTEST_TCP = 8;
+
 describe('splitting and then merging', () => {
   it('is the identity', () => {
     fc.assert(
@@ -129,9 +132,13 @@ describe('splitting and then merging', () => {
         const { vnet, packet } = offloaded(whole, size);
         const pieces = split(vnet, packet)!;
         const { items, badChecksums } = merge(pieces, undefined, alignment);
-        expect(items).toHaveLength(1);
         expect(badChecksums).toBe(0);
-        const { ipLength, transportHeader } = parse(whole);
+        const { protocol, ipLength, transportHeader } = parse(whole);
+        if (protocol === TCP && size < SHORTEST_TCP) {
+          expect(items.map((item) => item.packet)).toEqual(pieces);
+          return;
+        }
+        expect(items).toHaveLength(1);
         if (pieces.length === 1) expect(sameBytes(items[0]!.packet, whole)).toBe(true);
         else {
           expect(sameBytes(items[0]!.packet, packet)).toBe(true);

@@ -54,6 +54,15 @@ describe.each([4, 6] as const)('merging TCP over IPv%i', (version) => {
     expect(groups([wrapping(0), wrapping(1), wrapping(2)])).toEqual([[0, 1, 2]]);
   });
 
+  it('merges none so short that the kernel would not cut it again, but for a tail', () => {
+    const short = (index: number, size: number) =>
+      segment(index, { sequence: 1000 + index * size, payload: payload(size, index) });
+    expect(groups([0, 1, 2].map((index) => short(index, 7)))).toEqual([[0], [1], [2]]);
+    expect(groups([0, 1, 2].map((index) => short(index, 8)))).toEqual([[0, 1, 2]]);
+    const tail = segment(2, { payload: payload(1) });
+    expect(groups([segment(0), segment(1), tail])).toEqual([[0, 1, 2]]);
+  });
+
   it('merges segments with equal options', () => {
     expect(groups([0, 1, 2].map((i) => segment(i, { options: TIMESTAMPS })))).toEqual([[0, 1, 2]]);
   });
