@@ -108,7 +108,8 @@ describe('a daemon that is upgraded under traffic', () => {
 describe('a daemon that its service manager restarts under traffic', () => {
   it.each(['SIGKILL', 'SIGTERM'])('loses nothing by %s where its descriptors are kept', async (signal) => {
     const [first, second] = network.hosts;
-    service = new Service(first, 8, network.endpoint);
+    // room for as many packets as come while a slow machine starts Node
+    service = new Service(first, 8, network.endpoint, '-txqueuelen=30000');
     second.start([network.endpoint]);
     await Promise.all(network.hosts.map((host) => host.ready(1)));
     await first.reaches(deviceAddress(await second.status()));
