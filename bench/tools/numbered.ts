@@ -23,15 +23,17 @@ async function send(address: string, port: number, seconds: number): Promise<voi
   const socket = dgram.createSocket('udp4');
   const started = performance.now();
   let sent = 0;
+  let left = 0;
   await new Promise<void>((resolve) => {
     const timer = setInterval(() => {
       const due = Math.min(performance.now() - started, seconds * 1000);
       while (sent < due) {
         const packet = Buffer.alloc(PACKET_BYTES);
         packet.writeUInt32BE(++sent);
-        socket.send(packet, port, address, () => {});
+        socket.send(packet, port, address, () => left++);
       }
-      if (due < seconds * 1000) return;
+      // Node looks the address up first: to close it earlier would lose the last ones here
+      if (due < seconds * 1000 || left < sent) return;
       clearInterval(timer);
       socket.close(() => resolve());
     }, 1);

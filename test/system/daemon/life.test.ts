@@ -65,7 +65,9 @@ describe('coming up and going down', () => {
     const [host] = network.hosts;
     const first = host.start([network.endpoint]);
     await first.says('waiting for');
-    expect(await host.status()).toMatchObject({ phase: 'waiting', ready: false, lease: null });
+    await eventually(async () => {
+      expect(await host.status()).toMatchObject({ phase: 'waiting', ready: false, lease: null });
+    });
     expect((await host.tweed('status', '--ready')).status).toBe(1);
     expect(await first.stop()).toBe(0);
 
