@@ -14,8 +14,6 @@ export interface TestedKernel {
     readonly segmentsPerSend: number;
     /** Whether a segmented send that crosses a veth device arrives coalesced. */
     readonly coalescing: string;
-    /** Whether a tunnel of the kernel's own leaves the inner UDP checksum undone on its way to a veth device. */
-    readonly undoneChecksums: string;
   };
 }
 

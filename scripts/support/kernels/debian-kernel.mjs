@@ -38,7 +38,10 @@ export function unpackKernel({ branch, package: meta, suites }, archive, folder)
   const [release = ''] = readdirSync(join(folder, 'lib/modules'));
   output(['depmod', '-b', folder, release]);
   const modules = join(folder, 'lib/modules', release);
-  return { image: join(folder, 'boot', `vmlinuz-${release}`), modules, version: version.replace(/-.*/, '') };
+  const image = [join(folder, 'boot', `vmlinuz-${release}`), join(modules, 'vmlinuz')].find((path) => existsSync(path));
+  if (image === undefined)
+    throw new SetupError(`${meta} ${version} brought no kernel; see where its packages keep it now`);
+  return { image, modules, version: version.replace(/-.*/, '') };
 }
 
 /** What leads to the disk, whichever of it are modules. */
