@@ -14,10 +14,8 @@ describe('the kernels that are tested', () => {
   it.each(kernels)('$name is expected to be what the table of quirks says', ({ branch, expected }) => {
     const quirks = quirksOf(branch).map(({ name }) => name);
     const uso = quirks.includes('tun_without_uso') ? 'off' : 'on';
-    expect(expected).toMatchObject({
-      tun_uso: uso,
-      merge_udp: uso,
-      segmentsPerSend: quirks.includes('udp_gso_64_segments') ? 64 : 128,
-    });
+    expect(expected).toMatchObject({ tun_uso: uso, merge_udp: uso });
+    // stable branches have got the longer sends of 6.9 too
+    if (!quirks.includes('udp_gso_64_segments')) expect(expected.segmentsPerSend).toBe(128);
   });
 });
