@@ -51,7 +51,7 @@ export function lockFile(file: string): FileLock {
         continue;
       }
       fs.ftruncateSync(fd);
-      fs.writeSync(fd, `${process.pid}\n`, 0);
+      nameHolder(fd);
     } catch (error) {
       fs.closeSync(fd);
       throw error;
@@ -66,6 +66,13 @@ export function lockFile(file: string): FileLock {
       },
     };
   }
+}
+
+/** For messages. The lock is held all the same where a full disk has no room for the number. */
+function nameHolder(fd: number): void {
+  try {
+    fs.writeSync(fd, `${process.pid}\n`, 0);
+  } catch {} // nobody is told the number, that is all
 }
 
 function openLock(file: string): number {

@@ -209,7 +209,7 @@ describe('a full disk', () => {
     await other.ready(1);
     const inside = `/proc/${/"process":(\d+)/.exec(daemon.output)?.[1]}/root${small}`;
     await host.reaches(deviceAddress(await other.status()));
-    expect(await fetchStatus(inside)).toMatchObject({ ready: false, phase: 'running' });
+    await eventually(async () => expect(await fetchStatus(inside)).toMatchObject({ ready: false, phase: 'running' }));
     await daemon.says('saving the last known state');
     const complaints = () => daemon.output.match(/writing \S+subnet.env: [^"]*ENOSPC/g)?.length ?? 0;
     const before = complaints();
