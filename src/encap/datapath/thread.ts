@@ -3,6 +3,7 @@
  * that it runs, then blocks in its loop until it is asked to stop or fails.
  */
 import { Worker } from 'node:worker_threads';
+import { messageOf, TweedError } from '../../base/errors.js';
 import { packageFile } from '../../base/package.js';
 import type { Direction } from '../forwarding/control-block.js';
 import type { ForwarderOptions } from './options.js';
@@ -22,6 +23,14 @@ export interface ForwarderThreadData {
   readonly wake: number;
 }
 
+/** A forwarder has no thread to run in. */
+export class NoThreadError extends TweedError {
+  constructor(cause: unknown) {
+    const why = `no thread can be made (${messageOf(cause)})`;
+    super('NO_THREAD', `${why}; raise the limit of processes and threads, or free memory`, { cause });
+  }
+}
+
 export interface ForwarderThread {
   /** Settles when the thread has ended: with null after a stop, with the error otherwise. */
   readonly ended: Promise<Error | null>;
@@ -32,6 +41,7 @@ export interface ForwarderThread {
  *
  * @param options it loads its code until they are there. Where they never come, it ends again
  * @param onCall told when a forwarder calls the control thread
+ * @throws NoThreadError
  */
 export async function startForwarder(
   given: Omit<ForwarderThreadData, 'options'>,
@@ -39,7 +49,7 @@ export async function startForwarder(
   onCall: () => void = () => {},
 ): Promise<ForwarderThread> {
   const name = given.directions.join('-');
-  const worker = new Worker(program, { name: `tweed-${name}` });
+  const worker = makeThread(`tweed-${name}`);
   const ended = new Promise<Error | null>((resolve) => {
     worker.once('error', (error) => resolve(error instanceof Error ? error : new Error(String(error))));
     worker.once('exit', () => resolve(null));
@@ -57,4 +67,12 @@ export async function startForwarder(
   }
   endedAtOnce.catch(() => {});
   return { ended };
+}
+
+function makeThread(name: string): Worker {
+  try {
+    return new Worker(program, { name });
+  } catch (error) {
+    throw new NoThreadError(error);
+  }
 }
