@@ -36,10 +36,11 @@ const OUTPUT_LIMIT = 64 * 2 ** 20;
 
 /**
  * Variables that are for this process and no other: options of a daemon, passwords among them, and what the service
- * manager and Node take from there. No program that we run gets them.
+ * manager and Node take from there. No program that we run gets them. (TWEED_BUILD_NETWORK is docker-compose.yml's, and
+ * TWEED_PATIENCE that of tests.)
  */
 const ownVariable =
-  /^(ETCD|ETCDCTL|FLANNELD)_|^TWEED_(?!PATIENCE$)|^(NOTIFY_SOCKET|WATCHDOG_USEC|WATCHDOG_PID|NODE_OPTIONS)$/;
+  /^(ETCD|ETCDCTL|FLANNELD)_|^TWEED_(?!(?:PATIENCE|BUILD_NETWORK)$)|^(NOTIFY_SOCKET|WATCHDOG_USEC|WATCHDOG_PID|NODE_OPTIONS)$/;
 
 /** The environment for other programs. */
 export function cleanEnvironment(): NodeJS.ProcessEnv {
