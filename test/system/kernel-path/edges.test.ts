@@ -97,7 +97,7 @@ it('refuses without the right to load programs, and says what is missing', async
   const error = await driver.start().catch((thrown: unknown) => thrown);
   expect(error).toBeInstanceOf(DriverError);
   expect(error).toMatchObject({ code: 'KERNEL_PATH_REFUSED', stage: 'maps' });
-  expect((error as DriverError).message).toMatch(/EPERM; give the process CAP_BPF and CAP_NET_ADMIN/);
+  expect((error as DriverError).message).toMatch(/EPERM: .+; give the process CAP_BPF and CAP_NET_ADMIN/);
   await ping(there.host(1).container, there.host(2).containerIp, 56);
 });
 

@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { exec } from '../../../../dist/base/exec.js';
 import { formatIpv4, formatPrefix, parseIpv4 } from '../../../../dist/base/ipv4.js';
 import { silentLogger } from '../../../../dist/base/log.js';
@@ -28,8 +29,9 @@ else {
     '--wireguard-socket-dir',
     `${folder}/wg`,
   ];
-  process.argv = [process.argv[0], 'tweed', 'run', ...own, ...given];
-  await import('../../../../dist/cli/tweed.js');
+  const program = fileURLToPath(new URL('../../../../dist/cli/tweed.js', import.meta.url)); // it starts itself again
+  process.argv = [process.argv[0], program, 'run', ...own, ...given];
+  await import(program);
 }
 
 async function beWireguardGo() {
@@ -56,6 +58,7 @@ async function beWireguardGo() {
     backendType: 'wireguard',
     backendData: { PublicKey, Port: port },
   });
+  leases.follow();
 
   const configure = async () => {
     const lines = ['[Interface]', `PrivateKey = ${privateKey}`, `ListenPort = ${port}`];
