@@ -26,7 +26,8 @@ describe.skipIf(whyNoEtcd() !== '')('a daemon with etcd', () => {
     const [host] = network.hosts;
     const daemon = host.start([]);
     await daemon.says('waiting for the registry');
-    expect(await host.status()).toMatchObject({ phase: 'waiting', registry: { kind: 'etcd', connected: false } });
+    const waiting = { phase: 'waiting', registry: { kind: 'etcd', connected: false } };
+    await eventually(async () => expect(await host.status()).toMatchObject(waiting)); // the socket opens a moment later
     etcd.start();
     await daemon.says('has none; write one');
     await eventually(async () => expect((await host.tweed('network', 'set', networkConfig)).status).toBe(0));
