@@ -181,11 +181,10 @@ export class SessionControl {
 
   /** @returns milliseconds until the next is due */
   #round(): number {
-    const now = this.#clock();
     for (let taken = 0; taken < MAILBOX_ENTRIES; taken++) {
       const letter = this.#mailbox.take();
       if (letter === undefined) break;
-      this.device.receive(letter.message, letter.from, now);
+      this.device.receive(letter.message, letter.from, this.#clock());
     }
     const next = this.device.poll(this.#clock());
     if (this.#hasNews || this.device.endings !== this.#endings) this.#options.plane.wake();
