@@ -275,12 +275,13 @@ describe('processes', () => {
     await afterChecks(host);
   });
 
-  it('that cannot be made at the start end it with one line', async ({ skip }) => {
+  it('or threads that cannot be made at the start end it with one line', async ({ skip }) => {
     network = await TestNetwork.create();
     const [host] = network.hosts;
     const group = makeGroup();
     if (group === null) return skip('no pids control group here');
     let seen = '';
+    // Which of the two it is that comes last below the limit that suffices depends on how many threads Node has here.
     for (let limit = 10; limit <= 20; limit++) {
       group.limit(limit);
       const daemon: RunningDaemon = host.start([network.endpoint], {
@@ -299,11 +300,11 @@ describe('processes', () => {
         break;
       }
       if (!daemon.output.includes('"tweed starts"')) continue; // Node itself needs a dozen threads
-      seen = daemon.output;
+      seen += daemon.output;
       expect(ended).toBe(1);
       expect(daemon.output).toMatch(/^tweed: .+$/m);
       expect(daemon.output).not.toMatch(/^ {4}at /m);
     }
-    expect(seen).toContain('no process can be made');
+    expect(seen).toMatch(/no (process|thread) can be made/);
   });
 });
