@@ -1,10 +1,10 @@
 import { formatIpv4, netmask, type Prefix, parseIpv4 } from '../base/ipv4.js';
+import { formatIpv6, type Ipv6Prefix, netmaskV6, parseIpv6 } from '../base/ipv6.js';
 import { JsonError, parseJson } from '../base/json.js';
 import { membersOf } from '../base/members.js';
 import { shown } from '../base/printable.js';
 import { MalformedLeaseError } from './errors.js';
 import type { LeaseAttributes } from './lease.js';
-import { formatIpv6, type Ipv6Prefix, netmaskV6, parseIpv6 } from './network-config/ipv6.js';
 
 /** flannel's default place for everything. */
 export const DEFAULT_ETCD_PREFIX = '/coreos.com/network';

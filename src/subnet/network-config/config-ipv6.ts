@@ -1,5 +1,3 @@
-import { shown } from '../../base/printable.js';
-import { ConfigError } from '../errors.js';
 import {
   containsIpv6,
   formatIpv6,
@@ -8,7 +6,9 @@ import {
   netmaskV6,
   parseIpv6,
   parseIpv6Prefix,
-} from './ipv6.js';
+} from '../../base/ipv6.js';
+import { shown } from '../../base/printable.js';
+import { ConfigError } from '../errors.js';
 import type { Members } from './members.js';
 
 /** The IPv6 half of a dual-stack configuration, in text form: nothing is computed with it after the check. */

@@ -1,9 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { formatPrefix, netmask, type Prefix, parseIpv4 } from '../../../src/base/ipv4.js';
-import { MalformedLeaseError } from '../../../src/subnet/errors.js';
-import { decodeLeaseValue, encodeLeaseValue, formatSubnetKey, parseSubnetKey } from '../../../src/subnet/keys.js';
-import type { LeaseAttributes } from '../../../src/subnet/lease.js';
 import {
   formatIpv6,
   formatIpv6Prefix,
@@ -11,7 +8,10 @@ import {
   netmaskV6,
   parseIpv6,
   parseIpv6Prefix,
-} from '../../../src/subnet/network-config/ipv6.js';
+} from '../../../src/base/ipv6.js';
+import { MalformedLeaseError } from '../../../src/subnet/errors.js';
+import { decodeLeaseValue, encodeLeaseValue, formatSubnetKey, parseSubnetKey } from '../../../src/subnet/keys.js';
+import type { LeaseAttributes } from '../../../src/subnet/lease.js';
 import { host } from '../../support/registry-suite.js';
 
 const prefixes = fc

@@ -1,0 +1,48 @@
+/**
+ * Addresses and prefixes of either family. The family is told by the value: an IPv4 address is a `number` (host order), an
+ * IPv6 address a `bigint`, so a prefix of one family can never be taken for one of the other, and IPv4 alone pays nothing.
+ */
+
+import { contains, formatIpv4, formatPrefix, type Prefix, parseIpv4, parsePrefix } from './ipv4.js';
+import { containsIpv6, formatIpv6, formatIpv6Prefix, type Ipv6Prefix, parseIpv6, parseIpv6Prefix } from './ipv6.js';
+
+export type Address = number | bigint;
+export type AnyPrefix = Prefix | Ipv6Prefix;
+export type Family = 4 | 6;
+
+export function familyOf(address: Address): Family {
+  return typeof address === 'number' ? 4 : 6;
+}
+
+export function isIpv4Prefix(prefix: AnyPrefix): prefix is Prefix {
+  return typeof prefix.address === 'number';
+}
+
+/** Parses an address of either family without a zone; anything else gives null. */
+export function parseAddress(text: string): Address | null {
+  return parseIpv4(text) ?? parseIpv6(text);
+}
+
+export function formatAddress(address: Address): string {
+  return typeof address === 'number' ? formatIpv4(address) : formatIpv6(address);
+}
+
+/** As an authority is written, an IPv6 address in brackets (RFC 3986, 3.2.2). */
+export function formatEndpoint(address: Address, port: number): string {
+  return typeof address === 'number' ? `${formatIpv4(address)}:${port}` : `[${formatIpv6(address)}]:${port}`;
+}
+
+/** Parses `address/length` of either family and clears the host bits; anything else gives null. */
+export function parseAnyPrefix(text: string): AnyPrefix | null {
+  return parsePrefix(text, { maskHostBits: true }) ?? parseIpv6Prefix(text);
+}
+
+export function formatAnyPrefix(prefix: AnyPrefix): string {
+  return isIpv4Prefix(prefix) ? formatPrefix(prefix) : formatIpv6Prefix(prefix);
+}
+
+/** False for an address of the other family. */
+export function prefixContains(prefix: AnyPrefix, address: Address): boolean {
+  if (isIpv4Prefix(prefix)) return typeof address === 'number' && contains(prefix, address);
+  return typeof address === 'bigint' && containsIpv6(prefix, address);
+}
