@@ -22,7 +22,10 @@ async function fill(leases: number): Promise<number> {
   for (let done = 0; done < leases; done += BATCH) {
     const puts = Array.from({ length: Math.min(BATCH, leases - done) }, (_, i) => {
       const number = done + i;
-      const key = `${PREFIX}/subnets/${formatSubnetKey({ address: first + (0x8000 + number) * 256, length: 24 })}`;
+      const key = `${PREFIX}/subnets/${formatSubnetKey({
+        subnet: { address: first + (0x8000 + number) * 256, length: 24 },
+        subnetV6: null,
+      })}`;
       return client.put(key).value(encodeLeaseValue({ publicIp: firstHost + number, publicIpv6: null }));
     });
     await client

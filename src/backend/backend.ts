@@ -1,9 +1,12 @@
+import type { AnyPrefix } from '../base/address.js';
+import { TweedError } from '../base/errors.js';
 import type { Prefix } from '../base/ipv4.js';
+import { formatIpv6, formatIpv6Prefix } from '../base/ipv6.js';
 import type { Logger } from '../base/log.js';
 import type { Inheritance } from '../linux/inheritance.js';
 import type { Underlay } from '../routes/underlay.js';
-import type { Lease, LeaseAttributes, PeerSet } from '../subnet/lease.js';
-import type { NetworkConfig } from '../subnet/network-config/config.js';
+import { type Lease, type LeaseAttributes, type PeerSet, publicName, subnetName } from '../subnet/lease.js';
+import type { Ipv4Network, NetworkConfig } from '../subnet/network-config/config.js';
 
 export type { Underlay };
 
@@ -11,19 +14,26 @@ export type { Underlay };
 export interface BackendContext {
   readonly log: Logger;
   readonly underlay: Underlay;
-  /** What peers send to; differs from the underlay's address behind a NAT. Host order. */
+  /** What peers send to; differs from the underlay's address behind a NAT. Host order; 0 for none. */
   readonly publicIp: number;
+  /** The same by IPv6; null for none. */
+  readonly publicIpv6: bigint | null;
   readonly config: NetworkConfig;
   /** Networks that the overlay had in an earlier life of this host: what is left of them is ours to remove. */
-  readonly formerNetworks?: readonly Prefix[];
+  readonly formerNetworks?: readonly AnyPrefix[];
   /** Descriptors of a former process or backend: what fits is taken, in place of making another. */
   readonly inherited?: Inheritance;
 }
 
 /** Counters of one peer, both directions seen from this host; null where the kernel forwards and does not count by peer. */
 export interface PeerStatus {
+  /** What the peer is called: its IPv4 subnet, and only where it has none, the other one. */
   readonly subnet: string;
+  /** Null when packets of that family are not sent to it. */
+  readonly subnetV6: string | null;
+  /** Its IPv4 address, and only where it has none, the other one. */
   readonly publicIp: string;
+  readonly publicIpv6: string | null;
   readonly txPackets: number | null;
   readonly txBytes: number | null;
   readonly rxPackets: number | null;
@@ -45,8 +55,9 @@ export interface FeatureStatus {
   readonly reason: string;
 }
 
-/** A lease that packets are not sent to, and why, in words. */
+/** A lease, or one half of it, that packets are not sent to, and why, in words. */
 export interface RefusedPeer {
+  /** The subnet that is refused, of either family; where both are, it is called as a peer is. */
   readonly subnet: string;
   readonly publicIp: string;
   readonly reason: string;
@@ -115,4 +126,34 @@ export interface Backend {
   stop(options: StopOptions): Promise<void>;
   /** Settles when forwarding failed for good, with the reason; never settles otherwise. */
   readonly failed: Promise<Error>;
+}
+
+/** What a peer is called in status and metrics. */
+export function peerNames(lease: Lease): Pick<PeerStatus, 'subnet' | 'subnetV6' | 'publicIp' | 'publicIpv6'> {
+  const { subnetV6, attributes } = lease;
+  return {
+    subnet: subnetName(lease),
+    subnetV6: subnetV6 === null ? null : formatIpv6Prefix(subnetV6),
+    publicIp: publicName(attributes),
+    publicIpv6: attributes.publicIpv6 === null ? null : formatIpv6(attributes.publicIpv6),
+  };
+}
+
+/** The network or the lease has no IPv4 part, and this backend carries nothing else. */
+export class Ipv4NeededError extends TweedError {
+  constructor(backend: string) {
+    super('IPV4_NEEDED', `the ${backend} backend carries IPv4 only; set EnableIPv4, or use another backend`);
+  }
+}
+
+/** @throws Ipv4NeededError */
+export function ipv4Network({ ipv4, backend }: NetworkConfig): Ipv4Network {
+  if (ipv4 === null) throw new Ipv4NeededError(backend.type);
+  return ipv4;
+}
+
+/** @throws Ipv4NeededError */
+export function ipv4Subnet({ subnet, attributes }: Lease): Prefix {
+  if (subnet === null) throw new Ipv4NeededError(attributes.backendType ?? 'udp');
+  return subnet;
 }

@@ -1,15 +1,15 @@
 /** Who may be a peer: the one place where that is decided. What a backend needs besides, such as a MAC address, it checks itself. */
 
 import { contains, formatIpv4, formatPrefix, netmask, overlaps, type Prefix, samePrefix } from '../base/ipv4.js';
-import type { Lease } from '../subnet/lease.js';
+import { type Lease, publicName, type Subnets, subnetName } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
-import type { RefusedPeer } from './backend.js';
+import { ipv4Network, type RefusedPeer } from './backend.js';
 
 /** What peers are judged by. */
 export interface PeerRules {
   readonly config: NetworkConfig;
   /** This host's subnet. */
-  readonly own: Prefix;
+  readonly own: Subnets;
   /** What peers send to. Host order. */
   readonly publicIp: number;
   /** This host's address on the underlay, with the length of the link's prefix. */
@@ -30,21 +30,20 @@ export function choosePeers(leases: readonly Lease[], rules: PeerRules): ChosenP
   for (const lease of leases) {
     const reason = refusalOf(lease, rules);
     if (reason === '') peers.push(lease);
-    else {
-      const { subnet, attributes } = lease;
-      refused.push({ subnet: formatPrefix(subnet), publicIp: formatIpv4(attributes.publicIp), reason });
-    }
+    else refused.push({ subnet: subnetName(lease), publicIp: publicName(lease.attributes), reason });
   }
   return { peers, refused };
 }
 
 /** Why a lease is no peer; empty when it is one. */
 export function refusalOf({ subnet, attributes }: Lease, rules: PeerRules): string {
-  const { config, own, backendType } = rules;
-  const { network } = config;
+  const { config, backendType } = rules;
+  const { network } = ipv4Network(config);
+  const own = rules.own.subnet;
   const { publicIp } = attributes;
   const theirs = attributes.backendType ?? 'udp';
   if (theirs !== backendType) return `its backend is ${theirs}, ours is ${backendType}`;
+  if (subnet === null) return 'it has no IPv4 subnet';
   if (publicIp === 0) return 'it has no IPv4 address';
   if (publicIp === rules.publicIp || publicIp === rules.underlay.address) return 'it names this host as its owner';
   const unusable = unusableAddress(publicIp);
@@ -55,6 +54,7 @@ export function refusalOf({ subnet, attributes }: Lease, rules: PeerRules): stri
   if (subnet.length < network.length || !contains(network, subnet.address)) {
     return `its subnet is outside ${formatPrefix(network)}`;
   }
+  if (own === null) return '';
   if (samePrefix(subnet, own)) return 'it claims this host’s own subnet';
   if (overlaps(subnet, own)) return `its subnet overlaps ${formatPrefix(own)}, this host’s own`;
   return '';

@@ -18,6 +18,16 @@ export function isIpv4Prefix(prefix: AnyPrefix): prefix is Prefix {
   return typeof prefix.address === 'number';
 }
 
+/** How many bits an address of the family has, which is also the length of a prefix that holds one address. */
+export function addressBits(family: Family): 32 | 128 {
+  return family === 4 ? 32 : 128;
+}
+
+/** The prefix that holds this address alone. */
+export function hostPrefix(address: Address): AnyPrefix {
+  return typeof address === 'number' ? { address, length: 32 } : { address, length: 128 };
+}
+
 /** Parses an address of either family without a zone; anything else gives null. */
 export function parseAddress(text: string): Address | null {
   return parseIpv4(text) ?? parseIpv6(text);
@@ -45,4 +55,19 @@ export function formatAnyPrefix(prefix: AnyPrefix): string {
 export function prefixContains(prefix: AnyPrefix, address: Address): boolean {
   if (isIpv4Prefix(prefix)) return typeof address === 'number' && contains(prefix, address);
   return typeof address === 'bigint' && containsIpv6(prefix, address);
+}
+
+/** Does the prefix hold all of the other one? False for one of the other family. */
+export function prefixCovers(outer: AnyPrefix, inner: AnyPrefix): boolean {
+  return outer.length <= inner.length && prefixContains(outer, inner.address);
+}
+
+/** Do the two share an address? True when one lies inside the other. */
+export function prefixesOverlap(a: AnyPrefix, b: AnyPrefix): boolean {
+  return prefixCovers(a, b) || prefixCovers(b, a);
+}
+
+/** One family's addresses differ from the other's in type, so they are never the same. */
+export function sameAnyPrefix(a: AnyPrefix, b: AnyPrefix): boolean {
+  return a.address === b.address && a.length === b.length;
 }

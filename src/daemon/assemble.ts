@@ -12,6 +12,7 @@ import { forwardRefusal, readFirewall } from '../routes/rules/forward-refusal.js
 import { createTrafficRules } from '../routes/rules/traffic-rules.js';
 import { findUnderlay } from '../routes/underlay.js';
 import { DEFAULT_ETCD_PREFIX } from '../subnet/keys.js';
+import type { Subnets } from '../subnet/lease.js';
 import { LeaseManager } from '../subnet/leases/lease-manager.js';
 import { PeerCache } from '../subnet/leases/peer-cache.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
@@ -82,18 +83,20 @@ export function peerCacheFile({
 function createHostRules(
   { rules }: DaemonOptions,
   config: NetworkConfig,
-  subnet: Prefix,
+  { subnet }: Subnets,
   past: PreviousSubnetEnv,
   signal: AbortSignal,
 ): HostRules {
+  const { ipv4 } = config;
+  if (ipv4 === null || subnet === null) return noRules;
   const mode = config.enableNftables ? 'nftables' : 'iptables';
   const wanted = {
-    network: config.network,
+    network: ipv4.network,
     subnet,
     masquerade: rules.masquerade,
     randomFully: rules.fullyRandom,
     forward: rules.forward,
-    formerNetworks: formerNetworks(past, config.network),
+    formerNetworks: formerNetworks(past, ipv4.network),
   };
   const run: Run = (argv, options) => exec(argv, { ...options, signal });
   const traffic = createTrafficRules(mode, wanted, { run });
@@ -108,12 +111,20 @@ function createHostRules(
     check: async () => [...(await traffic.check()), ...(await blackhole())],
     obstacles: async () => {
       if (!rules.forward) return []; // whoever makes these rules himself knows better
-      const refusal = forwardRefusal(config.network, mode, await readFirewall(run));
+      const refusal = forwardRefusal(ipv4.network, mode, await readFirewall(run));
       return refusal === null ? [] : [`forwarded packets are refused: ${refusal.text}; ${refusal.fix}`];
     },
     cleanUp: async () => [...(await lasting.cleanUp()), ...(rules.blackhole ? await removeBlackhole(subnet) : [])],
   };
 }
+
+/** Where there is nothing to make rules for. */
+const noRules: HostRules = {
+  apply: async () => [],
+  check: async () => [],
+  obstacles: async () => [],
+  cleanUp: async () => [],
+};
 
 /** The blackhole of a subnet that is another host's by now would cut that host off from here. */
 async function removeFormerBlackhole(

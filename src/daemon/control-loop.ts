@@ -12,13 +12,13 @@
  */
 import { abortable } from '../base/abortable.js';
 import { TweedError } from '../base/errors.js';
-import { formatIpv4, formatPrefix } from '../base/ipv4.js';
+import { formatIpv4 } from '../base/ipv4.js';
 import { Standing } from '../base/standing.js';
 import { unforeseen } from '../base/unforeseen.js';
 import type { FileLock } from '../linux/file-lock.js';
 import type { Inheritance } from '../linux/inheritance.js';
-import type { Lease, LeaseAttributes } from '../subnet/lease.js';
-import type { NetworkConfig } from '../subnet/network-config/config.js';
+import { type Lease, type LeaseAttributes, subnetName } from '../subnet/lease.js';
+import { type NetworkConfig, networkName } from '../subnet/network-config/config.js';
 import { coverageWarnings } from './coverage.js';
 import { DesiredState } from './desired.js';
 import { type HandOver, TakenOverError } from './hand-over.js';
@@ -117,7 +117,7 @@ export class ControlLoop {
     this.#lookAtCoverage(config);
     onProgress('waiting for a lease');
     const lease = await abortable(leases.acquire(config, attributes), signal);
-    onProgress(`bringing up ${formatPrefix(lease.subnet)}`);
+    onProgress(`bringing up ${subnetName(lease)}`);
     const desired = () => this.#desired.compose(config, this.#choice, lease, leases.peers);
     const handOver =
       rival && (await parts.takeOver(options.runDirectory, rival.holder, this.serving, this.#context.inheritance));
@@ -190,7 +190,7 @@ export class ControlLoop {
   async #lock(config: NetworkConfig, tolerate: boolean): Promise<AlreadyRunningError | null> {
     const { parts, options } = this.#context;
     const device = parts.deviceOf(config, options);
-    this.#names = [`network ${formatPrefix(config.network)}`, ...(device === null ? [] : [`device ${device}`])];
+    this.#names = [`network ${networkName(config)}`, ...(device === null ? [] : [`device ${device}`])];
     try {
       for (const name of this.#names) this.#locks.push(await parts.lock(name));
       return null;
@@ -210,9 +210,10 @@ export class ControlLoop {
   }
 
   /** Once the overlay has its routes it may be too late to hear of it from the registry. */
-  #lookAtCoverage({ network }: NetworkConfig): void {
+  #lookAtCoverage({ ipv4 }: NetworkConfig): void {
     const { options, log } = this.#context;
-    this.#coverage = coverageWarnings(network, this.#choice.underlay, options.registry.endpoints);
+    if (ipv4 === null) return;
+    this.#coverage = coverageWarnings(ipv4.network, this.#choice.underlay, options.registry.endpoints);
     for (const warning of this.#coverage) log.warn(warning);
   }
 
@@ -229,10 +230,7 @@ export class ControlLoop {
     log.info({ interface: underlay.name, mtu: underlay.mtu, reason }, 'the underlay has moved');
     if (publicIp !== this.#choice.publicIp) {
       const from = formatIpv4(this.#choice.publicIp);
-      log.warn(
-        { from, to: formatIpv4(publicIp) },
-        `the public address has changed; ${formatPrefix(lease.subnet)} stays`,
-      );
+      log.warn({ from, to: formatIpv4(publicIp) }, `the public address has changed; ${subnetName(lease)} stays`);
     }
     this.#choice = choice;
     this.#lookAtCoverage(config);

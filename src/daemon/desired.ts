@@ -26,7 +26,7 @@ export class DesiredState {
     const { underlay, publicIp } = choice;
     const { peers, refused } = choosePeers(all.leases, {
       config,
-      own: lease.subnet,
+      own: lease,
       publicIp,
       underlay: { address: underlay.address, length: underlay.prefixLength },
       backendType: config.backend.type,

@@ -1,12 +1,11 @@
 import type { Backend, BackendStatus, StopOptions } from '../backend/backend.js';
 import { messageOf, TweedError } from '../base/errors.js';
-import { formatPrefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import { plural } from '../base/plural.js';
 import { Standing } from '../base/standing.js';
 import type { Inheritance } from '../linux/inheritance.js';
-import type { LeaseAttributes, PeerSet } from '../subnet/lease.js';
-import type { NetworkConfig } from '../subnet/network-config/config.js';
+import { type LeaseAttributes, type PeerSet, subnetName } from '../subnet/lease.js';
+import { type NetworkConfig, networkName } from '../subnet/network-config/config.js';
 import { formerNetworks, type PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import type { Desired } from './desired.js';
 import type { DaemonOptions } from './options.js';
@@ -202,17 +201,18 @@ export class Overlay {
     if (running !== null) await this.#complaints.once('stopping the backend', () => running.backend.stop(options));
   }
 
-  #make(config: NetworkConfig, { underlay, publicIp }: UnderlayChoice): Backend {
+  #make(config: NetworkConfig, { underlay, publicIp, publicIpv6 }: UnderlayChoice): Backend {
     const { options, parts, past, inheritance: inherited } = this.#context;
     const { type } = config.backend;
     const log = this.#context.log.child({ backend: type });
-    const former = formerNetworks(past, config.network);
-    return parts.createBackend(type, { log, underlay, publicIp, config, formerNetworks: former, inherited }, options);
+    const former = config.ipv4 === null ? [] : formerNetworks(past, config.ipv4.network);
+    const context = { log, underlay, publicIp, publicIpv6, config, formerNetworks: former, inherited };
+    return parts.createBackend(type, context, options);
   }
 
   async #followRules({ config, lease }: Desired): Promise<void> {
     const { options, parts, past, log } = this.#context;
-    this.#rules ??= parts.createRules(options, config, lease.subnet, past, this.#ending.signal);
+    this.#rules ??= parts.createRules(options, config, lease, past, this.#ending.signal);
     const rules = this.#rules;
     const attempt = (what: string, work: () => Promise<unknown>) =>
       this.#complaints.attempt(what, work, this.#ending.signal);
@@ -227,8 +227,11 @@ export class Overlay {
     }
     await attempt('looking at the firewall', () => this.#lookAtFirewall(rules));
     const mtu = this.#running?.backend.mtu ?? null;
+    const { ipv4 } = config;
+    const { subnet } = lease;
     if (this.#ending.signal.aborted || mtu === null || this.#writtenMtu === mtu) return;
-    const content = { network: config.network, subnet: lease.subnet, mtu, ipMasq: options.rules.masquerade };
+    if (ipv4 === null || subnet === null) return;
+    const content = { network: ipv4.network, subnet, mtu, ipMasq: options.rules.masquerade };
     const file = options.subnetFile;
     if (await attempt(`writing ${file}`, () => parts.writeSubnetFile(file, content))) this.#writtenMtu = mtu;
   }
@@ -251,5 +254,5 @@ export class Overlay {
 /** One line about what the host has, for the service manager. */
 export function summaryOf({ config, lease, peers }: Desired): string {
   const peerCount = plural(peers.leases.length, 'peer');
-  return `${formatPrefix(lease.subnet)} of ${formatPrefix(config.network)}, ${peerCount}`;
+  return `${subnetName(lease)} of ${networkName(config)}, ${peerCount}`;
 }

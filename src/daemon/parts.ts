@@ -7,6 +7,7 @@ import type { Inheritance } from '../linux/inheritance.js';
 import type { TrafficRules } from '../routes/rules/rules.js';
 import type { UnderlayChoice, UnderlayOptions } from '../routes/underlay.js';
 import type { LeaseLostError } from '../subnet/errors.js';
+import type { Subnets } from '../subnet/lease.js';
 import type { LeaseManager } from '../subnet/leases/lease-manager.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv, SubnetEnv } from '../subnet/subnet-env.js';
@@ -77,7 +78,7 @@ export interface DaemonParts {
   createRules(
     options: DaemonOptions,
     config: NetworkConfig,
-    subnet: Prefix,
+    subnets: Subnets,
     past: PreviousSubnetEnv,
     signal: AbortSignal,
   ): HostRules;

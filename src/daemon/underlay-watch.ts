@@ -44,7 +44,7 @@ async function findHolder({ name, address }: Underlay, ip: IpTool): Promise<Unde
   const link = holders.find(({ ifname }) => ifname === name) ?? holders[0];
   if (link === undefined) return null;
   const prefixLength = link.addr_info.find(({ local }) => local === wanted)?.prefixlen ?? 32;
-  return { name: link.ifname, index: link.ifindex, address, prefixLength, mtu: link.mtu };
+  return { name: link.ifname, index: link.ifindex, address, prefixLength, ipv6: null, mtu: link.mtu };
 }
 
 function same(a: UnderlayChoice, b: UnderlayChoice): boolean {

@@ -1,8 +1,10 @@
 import type { Underlay } from '../backend/backend.js';
-import { formatIpv4, formatPrefix } from '../base/ipv4.js';
+import { formatIpv4 } from '../base/ipv4.js';
 import { redactUrls } from '../base/redact.js';
 import { version } from '../base/version.js';
+import { subnetName } from '../subnet/lease.js';
 import type { LeaseManagerStatus } from '../subnet/leases/lease-manager.js';
+import { networkName } from '../subnet/network-config/config.js';
 import type { DaemonStatus, LeaseStatus, RegistryStatus } from './status.js';
 
 type Told = Pick<
@@ -28,7 +30,7 @@ export function composeStatus({ startedAt, underlay, endpoints, leases, ...told 
     process: process.pid,
     startedAt: new Date(startedAt).toISOString(),
     ...told,
-    network: config === null ? null : formatPrefix(config.network),
+    network: config === null ? null : networkName(config),
     lease: leases === null ? null : composeLease(leases),
     underlay:
       underlay === null ? null : { interface: underlay.name, address: formatIpv4(underlay.address), mtu: underlay.mtu },
@@ -50,7 +52,7 @@ function composeLease({ lease, fromCache }: LeaseManagerStatus): LeaseStatus | n
   if (lease === null) return null;
   const { expiresAt } = lease;
   return {
-    subnet: formatPrefix(lease.subnet),
+    subnet: subnetName(lease),
     publicIp: formatIpv4(lease.attributes.publicIp),
     expiresAt: expiresAt === null ? null : new Date(expiresAt).toISOString(),
     secondsLeft: expiresAt === null ? null : Math.max(0, Math.round((expiresAt - Date.now()) / 1000)),

@@ -7,11 +7,19 @@ import { type AddressJson, type IpTool, ipTool, type LinkJson, type RouteJson } 
 export interface Underlay {
   readonly name: string;
   readonly index: number;
-  /** Its address, host order. Sockets bind to it. */
+  /** Its address, host order. Sockets bind to it. 0 when it has none. */
   readonly address: number;
   /** Length of the prefix that the address was given with: what is on its link. */
   readonly prefixLength: number;
+  /** The same by IPv6; null when it has none, or none was asked for. */
+  readonly ipv6: UnderlayAddressV6 | null;
   readonly mtu: number;
+}
+
+/** An IPv6 address of the interface, and what is on its link. */
+export interface UnderlayAddressV6 {
+  readonly address: bigint;
+  readonly prefixLength: number;
 }
 
 /** What the operator said about the interface. Empty lists and empty texts: nothing. */
@@ -38,8 +46,10 @@ export interface UnderlayFacts {
 
 export interface UnderlayChoice {
   readonly underlay: Underlay;
-  /** What peers send to, host order. */
+  /** What peers send to, host order. 0 for none. */
   readonly publicIp: number;
+  /** The same by IPv6; null for none. */
+  readonly publicIpv6: bigint | null;
   /** Why this interface, for one log line. */
   readonly reason: string;
 }
@@ -77,7 +87,7 @@ export function chooseUnderlay(options: UnderlayOptions, facts: UnderlayFacts): 
     if (typeof outcome === 'string') tried.push(outcome);
     else {
       const { underlay, reason } = outcome;
-      return { underlay, reason, publicIp: publicIp ?? underlay.address };
+      return { underlay, reason, publicIp: publicIp ?? underlay.address, publicIpv6: null };
     }
   }
   throw new UnderlayError(
@@ -174,7 +184,10 @@ function withFirstAddress(option: string, link: LinkJson): Found | string {
 function found(reason: string, link: LinkJson, address: number): Found | string {
   if (link.mtu === 0) return `${reason} (${link.ifname} has MTU 0)`;
   const prefixLength = ipv4Addresses(link.addr_info).find(({ local }) => parseIpv4(local) === address)?.prefixlen ?? 32;
-  return { underlay: { name: link.ifname, index: link.ifindex, address, prefixLength, mtu: link.mtu }, reason };
+  return {
+    underlay: { name: link.ifname, index: link.ifindex, address, prefixLength, ipv6: null, mtu: link.mtu },
+    reason,
+  };
 }
 
 function ipv4Addresses(addresses: readonly AddressJson[]): readonly AddressJson[] {

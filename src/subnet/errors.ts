@@ -1,6 +1,7 @@
 import { TweedError } from '../base/errors.js';
-import { formatIpv4, formatPrefix, type Prefix } from '../base/ipv4.js';
+import { formatIpv4 } from '../base/ipv4.js';
 import { shown } from '../base/printable.js';
+import { type Subnets, subnetName } from './lease.js';
 
 /** The network configuration breaks a rule. */
 export class ConfigError extends TweedError {
@@ -86,13 +87,13 @@ export class OutOfSubnetsError extends TweedError {
 /** Our subnet is somebody else's, or no longer possible. The daemon must stop forwarding for it. */
 export class LeaseLostError extends TweedError {
   constructor(
-    readonly subnet: Prefix,
+    readonly subnets: Subnets,
     readonly reason: string,
     options?: ErrorOptions,
   ) {
     super(
       'LEASE_LOST',
-      `the lease of ${formatPrefix(subnet)} is lost: ${reason}; start again to get another subnet`,
+      `the lease of ${subnetName(subnets)} is lost: ${reason}; start again to get another subnet`,
       options,
     );
   }
@@ -100,9 +101,9 @@ export class LeaseLostError extends TweedError {
 
 /** What a start was begun with is overtaken: there is another configuration. The daemon must begin anew. */
 export class StateOutdatedError extends LeaseLostError {
-  constructor(subnet: Prefix) {
-    super(subnet, 'the network config was changed while no daemon ran');
-    this.message = `the network config was changed since the last known state of ${formatPrefix(subnet)} was saved; beginning anew`;
+  constructor(subnets: Subnets) {
+    super(subnets, 'the network config was changed while no daemon ran');
+    this.message = `the network config was changed since the last known state of ${subnetName(subnets)} was saved; beginning anew`;
   }
 }
 

@@ -1,25 +1,19 @@
-import { formatIpv4, netmask, type Prefix, parseIpv4 } from '../base/ipv4.js';
+import { formatIpv4, netmask, parseIpv4 } from '../base/ipv4.js';
 import { formatIpv6, type Ipv6Prefix, netmaskV6, parseIpv6 } from '../base/ipv6.js';
 import { JsonError, parseJson } from '../base/json.js';
 import { membersOf } from '../base/members.js';
 import { shown } from '../base/printable.js';
 import { MalformedLeaseError } from './errors.js';
-import type { LeaseAttributes } from './lease.js';
+import type { LeaseAttributes, Subnets } from './lease.js';
 
 /** flannel's default place for everything. */
 export const DEFAULT_ETCD_PREFIX = '/coreos.com/network';
 /** flannel's longest, tencent-vpc, has eleven characters. */
 const LONGEST_TYPE = 64;
 
-/** What the last part of a lease's key says. */
-export interface SubnetKey {
-  /** Null for a host without IPv4, which flannel writes as `0.0.0.0-0&…`. */
-  readonly subnet: Prefix | null;
-  readonly subnetV6: Ipv6Prefix | null;
-}
-
 /** `10.5.34.0-24`, or `10.5.34.0-24&fd00:5:0:22::-64` for a dual-stack lease. */
-export function formatSubnetKey(subnet: Prefix, subnetV6: Ipv6Prefix | null = null): string {
+export function formatSubnetKey({ subnet, subnetV6 }: Subnets): string {
+  if (subnet === null) return '';
   const first = `${formatIpv4(subnet.address)}-${subnet.length}`;
   return subnetV6 === null ? first : `${first}&${formatIpv6(subnetV6.address)}-${subnetV6.length}`;
 }
@@ -30,7 +24,7 @@ export function formatSubnetKey(subnet: Prefix, subnetV6: Ipv6Prefix | null = nu
  *
  * @throws MalformedLeaseError
  */
-export function parseSubnetKey(key: string): SubnetKey {
+export function parseSubnetKey(key: string): Subnets {
   const [first = '', second, ...rest] = key.split('&');
   if (rest.length > 0) throw new MalformedLeaseError(key, 'has more than one "&"');
   const subnetV6 = second === undefined ? null : parseV6Half(key, second);
@@ -68,7 +62,7 @@ function parseV6Half(key: string, half: string): Ipv6Prefix {
 export function encodeLeaseValue(attributes: LeaseAttributes): string {
   const value: Record<string, unknown> = {
     PublicIP: formatIpv4(attributes.publicIp),
-    PublicIPv6: attributes.publicIpv6,
+    PublicIPv6: attributes.publicIpv6 === null ? null : formatIpv6(attributes.publicIpv6),
   };
   if (attributes.backendType !== undefined && attributes.backendType !== '') value.BackendType = attributes.backendType;
   if (attributes.backendData !== undefined) value.BackendData = attributes.backendData;
@@ -91,7 +85,8 @@ export function decodeLeaseValue(key: string, text: string): LeaseAttributes {
   const address = typeof publicIp === 'string' ? parseIpv4(publicIp) : null;
   if (address === null) throw new MalformedLeaseError(key, `PublicIP ${shown(publicIp)} is no IPv4 address`);
   const publicIpv6 = members.get('publicipv6') ?? null;
-  if (publicIpv6 !== null && (typeof publicIpv6 !== 'string' || parseIpv6(publicIpv6) === null)) {
+  const addressV6 = typeof publicIpv6 === 'string' ? parseIpv6(publicIpv6) : null;
+  if (publicIpv6 !== null && addressV6 === null) {
     throw new MalformedLeaseError(key, `PublicIPv6 ${shown(publicIpv6)} is no IPv6 address`);
   }
   const backendType = members.get('backendtype') ?? '';
@@ -102,7 +97,7 @@ export function decodeLeaseValue(key: string, text: string): LeaseAttributes {
   const backendV6Data = members.get('backendv6data');
   return {
     publicIp: address,
-    publicIpv6,
+    publicIpv6: addressV6,
     ...(backendType === '' ? {} : { backendType }),
     ...(backendData === undefined ? {} : { backendData }),
     ...(backendV6Data === undefined ? {} : { backendV6Data }),

@@ -1,5 +1,4 @@
-import type { Prefix } from '../base/ipv4.js';
-import type { LeaseAttributes } from './lease.js';
+import type { LeaseAttributes, Subnets } from './lease.js';
 import type { Registry, StoredLease, WatchEvent, WatchOptions } from './registry.js';
 
 /** A registry that is opened by its first use. */
@@ -35,8 +34,8 @@ export class OpeningRegistry implements Registry {
     return (await this.#ready()).list(options);
   }
 
-  async create(subnet: Prefix, attributes: LeaseAttributes, ttlSeconds: number) {
-    return (await this.#ready()).create(subnet, attributes, ttlSeconds);
+  async create(subnets: Subnets, attributes: LeaseAttributes, ttlSeconds: number) {
+    return (await this.#ready()).create(subnets, attributes, ttlSeconds);
   }
 
   async renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number) {

@@ -1,10 +1,11 @@
 import { messageOf } from '../base/errors.js';
 import type { Prefix } from '../base/ipv4.js';
+import type { Ipv6Prefix } from '../base/ipv6.js';
 import { shown } from '../base/printable.js';
 import { unforeseen } from '../base/unforeseen.js';
 import { MalformedLeaseError } from './errors.js';
 import { decodeLeaseValue, parseSubnetKey } from './keys.js';
-import type { Lease, LeaseAttributes } from './lease.js';
+import type { Lease, LeaseAttributes, Subnets } from './lease.js';
 
 /** flannel's lease time: 24 hours. */
 export const DEFAULT_TTL_SECONDS = 86_400;
@@ -20,9 +21,8 @@ export interface StoredLease extends Lease {
 }
 
 /** A key under the leases that cannot be read. What is known of its subnet still counts as taken. */
-export interface MalformedEntry {
+export interface MalformedEntry extends Subnets {
   readonly key: string;
-  readonly subnet: Prefix | null;
   readonly error: MalformedLeaseError;
 }
 
@@ -91,7 +91,7 @@ export interface Registry {
    * Takes a subnet nobody has, in one transaction.
    * @throws LeaseExistsError
    */
-  create(subnet: Prefix, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease>;
+  create(subnets: Subnets, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease>;
 
   /**
    * Writes our lease again with a full time to live, in one comparing write. A reservation stays without one, and is
@@ -120,21 +120,27 @@ export interface Registry {
 
 /** What a key and its value mean; null for a lease without an IPv4 subnet, which is nothing to us. */
 export type Interpretation =
-  | { readonly kind: 'lease'; readonly subnet: Prefix; readonly attributes: LeaseAttributes }
+  | {
+      readonly kind: 'lease';
+      readonly subnet: Prefix;
+      readonly subnetV6: Ipv6Prefix | null;
+      readonly attributes: LeaseAttributes;
+    }
   | { readonly kind: 'malformed'; readonly entry: MalformedEntry }
   | null;
 
 /** Reads one key and its value, turning every fault into an entry to be logged. */
 export function interpret(key: string, value: string): Interpretation {
-  let subnet: Prefix | null = null;
+  let subnets: Subnets = { subnet: null, subnetV6: null };
   try {
-    subnet = parseSubnetKey(key).subnet;
+    subnets = parseSubnetKey(key);
+    const { subnet, subnetV6 } = subnets;
     if (subnet === null) return null;
-    return { kind: 'lease', subnet, attributes: decodeLeaseValue(key, value) };
+    return { kind: 'lease', subnet, subnetV6, attributes: decodeLeaseValue(key, value) };
   } catch (error) {
-    if (error instanceof MalformedLeaseError) return { kind: 'malformed', entry: { key, subnet, error } };
+    if (error instanceof MalformedLeaseError) return { kind: 'malformed', entry: { key, ...subnets, error } };
     unforeseen.note(`reading the lease ${shown(key)}`, error); // it costs this key, not the list that it stands in
     const unreadable = new MalformedLeaseError(key, `it cannot be read (${messageOf(error)})`);
-    return { kind: 'malformed', entry: { key, subnet, error: unreadable } };
+    return { kind: 'malformed', entry: { key, ...subnets, error: unreadable } };
   }
 }

@@ -52,7 +52,7 @@ describe('a fuzz of files', () => {
     const file = path.join(directory, 'cache.json');
     await fs.writeFile(file, text);
     const state = await new PeerCache(file, silentLogger()).load();
-    if (state !== null) expect(state.config.subnetLength).toBeGreaterThan(0);
+    if (state !== null) expect(state.config.ipv4?.subnetLength).toBeGreaterThan(0);
   });
 
   const lab = oddObject({ options: '{"hosts":2}', hosts: '[{"name":"host1"}]', publications: '[]', complete: 'true' });

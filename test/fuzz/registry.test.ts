@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { choosePeers } from '../../src/backend/choose-peers.js';
 import { checkBackendConfig } from '../../src/backend/select.js';
 import { readAnnouncement } from '../../src/backend/vxlan/announcement.js';
-import { formatIpv4, type Prefix, parseIpv4, parsePrefix } from '../../src/base/ipv4.js';
+import { formatIpv4, parseIpv4, parsePrefix } from '../../src/base/ipv4.js';
 import { VALUE_LIMITS } from '../../src/base/json.js';
 import { printable } from '../../src/base/printable.js';
 import { renderLeases } from '../../src/cli/commands/leases.js';
@@ -67,18 +67,18 @@ describe('a fuzz of the registry', () => {
     expect(parsePrefix(`${formatIpv4(subnet.address)}/${subnet.length}`, { maskHostBits: true })).toEqual(subnet);
     expect(encodeLeaseValue(decodeLeaseValue(key, encodeLeaseValue(attributes)))).toBe(encodeLeaseValue(attributes));
     readAnnouncement(attributes.backendData, 1);
-    const own = parsePrefix('10.5.1.0/24') as Prefix;
+    const own = { subnet: parsePrefix('10.5.1.0/24'), subnetV6: null };
     const underlay = { address: parseIpv4('192.0.2.1') as number, length: 24 };
     const config = parseNetworkConfig('{"Network":"10.5.0.0/16"}');
     const rules = { config, own, publicIp: underlay.address, underlay, backendType: 'vxlan' };
-    choosePeers([{ subnet, attributes, expiresAt: null }], rules);
+    choosePeers([{ subnet, subnetV6: null, attributes, expiresAt: null }], rules);
   });
 
   fuzz('a network configuration is taken whole or refused by a rule', networks, 3000, (json) => {
     const checked = taken(() => checkNetworkConfig(json));
     if (checked === null) return;
     const { config } = checked;
-    expect(config.subnetMin).toBeLessThanOrEqual(config.subnetMax);
+    expect(config.ipv4?.subnetMin).toBeLessThanOrEqual(config.ipv4?.subnetMax as number);
     taken(() => checkBackendConfig(config.backend));
     // What is shown of it means the same again.
     const shownAs = JSON.stringify(effectiveConfig(config));
@@ -98,7 +98,7 @@ describe('a fuzz of a whole registry', () => {
   });
   afterEach(() => harness.close());
 
-  const goodKey = formatSubnetKey(parsePrefix('10.5.77.0/24') as Prefix);
+  const goodKey = formatSubnetKey({ subnet: parsePrefix('10.5.77.0/24'), subnetV6: null });
   const change = fc.record({
     key: keys,
     value: fc.option(values, { freq: 5 }),

@@ -1,12 +1,12 @@
-import { formatIpv4, formatPrefix, parseIpv4 } from '../../src/base/ipv4.js';
+import { formatIpv4, parseIpv4 } from '../../src/base/ipv4.js';
 import type { Logger } from '../../src/base/log.js';
 import type { LeaseLostError } from '../../src/subnet/errors.js';
 import { encodeLeaseValue, formatSubnetKey } from '../../src/subnet/keys.js';
-import type { Lease, LeaseAttributes } from '../../src/subnet/lease.js';
+import { type Lease, type LeaseAttributes, subnetName } from '../../src/subnet/lease.js';
 import { LeaseManager, type LeaseManagerOptions } from '../../src/subnet/leases/lease-manager.js';
 import { FakeClock, settle } from './fake-clock.js';
 import { MemoryRegistry, MemoryStore } from './memory-registry.js';
-import { host, subnet } from './registry-suite.js';
+import { host, subnets } from './registry-suite.js';
 
 export const SELF = '192.0.2.1';
 export const CONFIG = '{"Network":"10.5.0.0/16"}';
@@ -49,7 +49,7 @@ export interface Running {
 
 /** Public address by subnet. */
 export function peersOf({ peers }: LeaseManager): Map<string, string> {
-  return new Map(peers.leases.map(({ subnet, attributes }) => [formatPrefix(subnet), formatIpv4(attributes.publicIp)]));
+  return new Map(peers.leases.map((lease) => [subnetName(lease), formatIpv4(lease.attributes.publicIp)]));
 }
 
 /** One simulated cluster: a store in memory, time that stands still, and the managers under test. */
@@ -106,7 +106,7 @@ export class ManagerHarness {
   }
 
   putPeer(prefix: string, address: string, ttl: number | null = 86_400): void {
-    this.store.put(formatSubnetKey(subnet(prefix)), encodeLeaseValue(host(address)), ttl);
+    this.store.put(formatSubnetKey(subnets(prefix)), encodeLeaseValue(host(address)), ttl);
   }
 
   async close(): Promise<void> {

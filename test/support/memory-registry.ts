@@ -1,5 +1,4 @@
 import type { Clock } from '../../src/base/clock.js';
-import type { Prefix } from '../../src/base/ipv4.js';
 import {
   CompactedError,
   ConfigChangedError,
@@ -9,7 +8,7 @@ import {
   RegistryError,
 } from '../../src/subnet/errors.js';
 import { encodeLeaseValue, formatSubnetKey } from '../../src/subnet/keys.js';
-import type { LeaseAttributes } from '../../src/subnet/lease.js';
+import type { LeaseAttributes, Subnets } from '../../src/subnet/lease.js';
 import {
   interpret,
   type Registry,
@@ -82,11 +81,11 @@ export class MemoryStore {
     const meaning = entry === undefined ? null : interpret(key, entry.value);
     if (entry === undefined || meaning === null) return null;
     if (meaning.kind === 'malformed') return { kind: 'malformed', entry: meaning.entry };
-    const { subnet, attributes } = meaning;
+    const { subnet, subnetV6, attributes } = meaning;
     const reservation = entry.expiresAt === null;
     return {
       kind: 'put',
-      lease: { key, subnet, attributes, reservation, version: String(entry.revision), expiresAt: null },
+      lease: { key, subnet, subnetV6, attributes, reservation, version: String(entry.revision), expiresAt: null },
     };
   }
 
@@ -209,18 +208,18 @@ export class MemoryRegistry implements Registry {
     };
   }
 
-  async create(subnet: Prefix, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
-    const key = formatSubnetKey(subnet);
+  async create(subnets: Subnets, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
+    const key = formatSubnetKey(subnets);
     this.#enter(`create ${key}`);
     if (this.store.entries.has(key)) throw new LeaseExistsError(key);
-    return this.#write(key, subnet, attributes, ttlSeconds);
+    return this.#write(key, subnets, attributes, ttlSeconds);
   }
 
   async renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
     this.#enter(`renew ${lease.key}`);
     const entry = this.#own(lease.key, [lease.attributes.publicIp, attributes.publicIp]);
     if (entry === undefined) throw new LeaseGoneError(lease.key);
-    if (entry.expiresAt !== null) return this.#write(lease.key, lease.subnet, attributes, ttlSeconds);
+    if (entry.expiresAt !== null) return this.#write(lease.key, lease, attributes, ttlSeconds);
     if (entry.value !== encodeLeaseValue(attributes)) this.store.put(lease.key, encodeLeaseValue(attributes));
     return { ...lease, attributes, reservation: true, expiresAt: null };
   }
@@ -250,9 +249,9 @@ export class MemoryRegistry implements Registry {
     return this.store.entries.get(key);
   }
 
-  #write(key: string, subnet: Prefix, attributes: LeaseAttributes, ttlSeconds: number): StoredLease {
+  #write(key: string, { subnet, subnetV6 }: Subnets, attributes: LeaseAttributes, ttlSeconds: number): StoredLease {
     const version = String(this.store.put(key, encodeLeaseValue(attributes), ttlSeconds));
     const expiresAt = this.store.clock.now() + ttlSeconds * 1000;
-    return { key, subnet, attributes, reservation: false, version, expiresAt };
+    return { key, subnet, subnetV6, attributes, reservation: false, version, expiresAt };
   }
 }

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { formatPrefix, type Prefix, parseIpv4, parsePrefix } from '../../src/base/ipv4.js';
+import { parseIpv6Prefix } from '../../src/base/ipv6.js';
 import { patient } from '../../src/lab/patience.js';
 import {
   CompactedError,
@@ -8,7 +9,7 @@ import {
   LeaseExistsError,
   LeaseGoneError,
 } from '../../src/subnet/errors.js';
-import type { LeaseAttributes } from '../../src/subnet/lease.js';
+import { type LeaseAttributes, type Subnets, subnetName } from '../../src/subnet/lease.js';
 import type { Registry, StoredLease, WatchEvent } from '../../src/subnet/registry.js';
 
 /** What the shared suite needs of an implementation, beyond its interface. */
@@ -23,6 +24,11 @@ export interface RegistryFixture {
   /** The shortest time to live that works, in seconds. */
   readonly shortTtl: number;
   destroy(): Promise<void>;
+}
+
+/** A host's subnet, in one half or two. */
+export function subnets(v4: string, v6: string | null = null): Subnets {
+  return { subnet: subnet(v4), subnetV6: v6 === null ? null : parseIpv6Prefix(v6) };
 }
 
 export function subnet(text: string): Prefix {
@@ -119,13 +125,13 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
     });
 
     it('creates a lease that everybody sees', async () => {
-      const created = await registry.create(subnet('10.5.34.0/24'), host('192.0.2.1'), 3600);
+      const created = await registry.create(subnets('10.5.34.0/24'), host('192.0.2.1'), 3600);
       expect(created.key).toBe('10.5.34.0-24');
       expect(created.reservation).toBe(false);
       expect(created.expiresAt).toBeGreaterThan(Date.now() + 3_500_000);
       const [lease, ...others] = (await rival.list({ expirations: true })).leases;
       expect(others).toEqual([]);
-      expect(formatPrefix((lease as StoredLease).subnet)).toBe('10.5.34.0/24');
+      expect(subnetName(lease as StoredLease)).toBe('10.5.34.0/24');
       expect(lease?.attributes).toEqual(host('192.0.2.1'));
       expect(lease?.version).toBe(created.version);
       expect(lease?.expiresAt).toBeGreaterThan(Date.now() + 3_500_000);
@@ -133,14 +139,14 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
     });
 
     it('refuses to create what exists', async () => {
-      await registry.create(subnet('10.5.34.0/24'), host('192.0.2.1'), 3600);
-      await expect(rival.create(subnet('10.5.34.0/24'), host('192.0.2.2'), 3600)).rejects.toThrow(LeaseExistsError);
+      await registry.create(subnets('10.5.34.0/24'), host('192.0.2.1'), 3600);
+      await expect(rival.create(subnets('10.5.34.0/24'), host('192.0.2.2'), 3600)).rejects.toThrow(LeaseExistsError);
       expect((await registry.list()).leases[0]?.attributes).toEqual(host('192.0.2.1'));
     });
 
     it('lets exactly one of many win a subnet', async () => {
       const tries = Array.from({ length: 12 }, (_, i) =>
-        (i % 2 === 0 ? registry : rival).create(subnet('10.5.34.0/24'), host(`192.0.2.${i + 1}`), 3600).then(
+        (i % 2 === 0 ? registry : rival).create(subnets('10.5.34.0/24'), host(`192.0.2.${i + 1}`), 3600).then(
           (lease) => lease.attributes.publicIp,
           (error: unknown) => {
             expect(error).toBeInstanceOf(LeaseExistsError);
@@ -154,7 +160,7 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
     });
 
     it('renews with new attributes and a new version', async () => {
-      const created = await registry.create(subnet('10.5.34.0/24'), host('192.0.2.1'), 60);
+      const created = await registry.create(subnets('10.5.34.0/24'), host('192.0.2.1'), 60);
       const renewed = await registry.renew(created, { ...host('192.0.2.1'), backendType: 'vxlan' }, 3600);
       expect(renewed.version).not.toBe(created.version);
       expect(renewed.expiresAt).toBeGreaterThan(Date.now() + 3_500_000);
@@ -164,15 +170,15 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
     });
 
     it('renews although somebody touched the key meanwhile', async () => {
-      const created = await registry.create(subnet('10.5.34.0/24'), host('192.0.2.1'), 60);
+      const created = await registry.create(subnets('10.5.34.0/24'), host('192.0.2.1'), 60);
       await rival.renew(created, host('192.0.2.1'), 60);
       await expect(registry.renew(created, host('192.0.2.1'), 60)).resolves.toMatchObject({ key: '10.5.34.0-24' });
     });
 
     it('never overwrites or deletes the lease of another host under our key', async () => {
-      const created = await registry.create(subnet('10.5.34.0/24'), host('192.0.2.1'), 60);
+      const created = await registry.create(subnets('10.5.34.0/24'), host('192.0.2.1'), 60);
       await registry.remove(created);
-      await rival.create(subnet('10.5.34.0/24'), host('192.0.2.2'), 60);
+      await rival.create(subnets('10.5.34.0/24'), host('192.0.2.2'), 60);
       await expect(registry.renew(created, host('192.0.2.1'), 60)).rejects.toThrow(ForeignOwnerError);
       await expect(registry.renew(created, host('192.0.2.3'), 60)).rejects.toThrow(ForeignOwnerError);
       await expect(registry.remove(created)).rejects.toThrow(ForeignOwnerError);
@@ -180,7 +186,7 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
     });
 
     it('moves a lease to another public address in one write, unless another host has it by now', async () => {
-      const created = await registry.create(subnet('10.5.34.0/24'), host('192.0.2.1'), 60);
+      const created = await registry.create(subnets('10.5.34.0/24'), host('192.0.2.1'), 60);
       const moved = await registry.renew(created, host('192.0.2.9'), 60);
       expect(moved).toMatchObject({ key: created.key, attributes: host('192.0.2.9') });
       expect((await registry.list()).leases.map((lease) => lease.attributes)).toEqual([host('192.0.2.9')]);
@@ -188,7 +194,7 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
     });
 
     it('says so when the lease to be renewed is gone', async () => {
-      const created = await registry.create(subnet('10.5.34.0/24'), host('192.0.2.1'), 60);
+      const created = await registry.create(subnets('10.5.34.0/24'), host('192.0.2.1'), 60);
       await rival.remove(created);
       await expect(registry.renew(created, host('192.0.2.1'), 60)).rejects.toThrow(LeaseGoneError);
       await expect(registry.remove(created)).resolves.toBeUndefined();
@@ -210,7 +216,7 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
     });
 
     it('reports malformed keys and values beside the good ones', async () => {
-      await registry.create(subnet('10.5.34.0/24'), host('192.0.2.1'), 60);
+      await registry.create(subnets('10.5.34.0/24'), host('192.0.2.1'), 60);
       await fixture.writeRaw('10.5.34.1-24', '{"PublicIP":"192.0.2.9"}');
       await fixture.writeRaw('10.5.35.0-24', 'not json');
       await fixture.writeRaw('0.0.0.0-0&fd00:1::-64', '{"PublicIP":"0.0.0.0","PublicIPv6":"fd00::1"}');
@@ -225,19 +231,19 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
     it('expires a lease that nobody renews, and tells', async () => {
       const { revision } = await registry.list();
       const watch = await follow(registry, revision);
-      await rival.create(subnet('10.5.34.0/24'), host('192.0.2.1'), fixture.shortTtl);
+      await rival.create(subnets('10.5.34.0/24'), host('192.0.2.1'), fixture.shortTtl);
       await vi.waitFor(
         () => expect(watch.events.map((event) => event.kind)).toEqual(['put', 'delete']),
         patient(15_000),
       );
       expect((await registry.list()).leases).toEqual([]);
-      await expect(registry.create(subnet('10.5.34.0/24'), host('192.0.2.2'), 60)).resolves.toBeDefined();
+      await expect(registry.create(subnets('10.5.34.0/24'), host('192.0.2.2'), 60)).resolves.toBeDefined();
     });
 
     it('delivers puts, malformed values and deletes after a snapshot, and nothing before it', async () => {
-      await registry.create(subnet('10.5.1.0/24'), host('192.0.2.1'), 60);
+      await registry.create(subnets('10.5.1.0/24'), host('192.0.2.1'), 60);
       const { revision } = await registry.list();
-      const second = await rival.create(subnet('10.5.2.0/24'), host('192.0.2.2'), 60);
+      const second = await rival.create(subnets('10.5.2.0/24'), host('192.0.2.2'), 60);
       const watch = await follow(registry, revision);
       await vi.waitFor(() => expect(watch.events.map(keyOf)).toEqual(['10.5.2.0-24']), patient(10_000));
       await rival.renew(second, { ...host('192.0.2.2'), backendType: 'vxlan' }, 60);

@@ -9,7 +9,7 @@ import { applyChanges } from '../../routes/changes.js';
 import { countsOf, deviceTotals } from '../../routes/device-statistics.js';
 import { offLinkReason, readReach } from '../../routes/on-link.js';
 import { deletion, isOurs, ROUTE_PROTOCOL, readNetworkRoutes, routeDifference } from '../../routes/route-table.js';
-import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
+import { hasIpv4, type Lease, type LeaseAttributes, type PeerSet } from '../../subnet/lease.js';
 import type { Backend, BackendContext, BackendStatus } from '../backend.js';
 import { type Ownership, ownershipOf, removeFormerDevices } from '../kernel/former-life.js';
 import { hostKernel, type Kernel } from '../kernel/kernel.js';
@@ -60,9 +60,9 @@ export class HostGwBackend implements Backend {
     const ownership = leftovers === 'any' ? this.#ownership.former : this.#ownership.today;
     const removed = leftovers === 'any' ? await removeFormerDevices(ownership, this.#kernel) : [];
     const troubles = new Map<string, string>();
-    const addresses = [...new Set(peers.leases.map(({ attributes }) => attributes.publicIp))];
+    const addresses = [...new Set(peers.leases.filter(hasIpv4).map(({ attributes }) => attributes.publicIp))];
     const [reach, present] = await Promise.all([readReach(addresses, ip), readNetworkRoutes(ownership.networks, ip)]);
-    const wanted = peers.leases.flatMap(({ subnet, attributes: { publicIp } }) => {
+    const wanted = peers.leases.filter(hasIpv4).flatMap(({ subnet, attributes: { publicIp } }) => {
       const reason = offLinkReason(reach.get(publicIp), publicIp, name);
       if (reason === '') return [{ destination: subnet, gateway: publicIp, device: name, protocol: ROUTE_PROTOCOL }];
       const advice = 'host-gw needs all hosts on one link; use vxlan or udp between networks';

@@ -3,6 +3,7 @@
  * now. `flannel0` goes with its process; VXLAN devices and routes through gateways stay.
  */
 
+import { isIpv4Prefix } from '../../base/address.js';
 import { contains, type Prefix } from '../../base/ipv4.js';
 import { applyChanges, type Change } from '../../routes/changes.js';
 import { type LinkState, readLinks } from '../../routes/links.js';
@@ -13,7 +14,7 @@ import {
   type RouteOwnership,
   readNetworkRoutes,
 } from '../../routes/route-table.js';
-import type { BackendContext } from '../backend.js';
+import { type BackendContext, ipv4Network } from '../backend.js';
 import type { Kernel } from './kernel.js';
 
 /** What is ours in the overlay's network, and in former ones too: only until those are cleared, for they may be another's by then. */
@@ -24,9 +25,10 @@ export interface Ownership {
 
 export function ownershipOf(context: BackendContext, ownDevice: string | null): Ownership {
   const { config, underlay, formerNetworks = [] } = context;
-  const networks = [config.network];
-  const today = { networks, ownDevice, underlay: underlay.name, subnetLength: config.subnetLength };
-  return { today, former: { ...today, networks: [...networks, ...formerNetworks] } };
+  const { network, subnetLength } = ipv4Network(config);
+  const networks = [network];
+  const today = { networks, ownDevice, underlay: underlay.name, subnetLength };
+  return { today, former: { ...today, networks: [...networks, ...formerNetworks.filter(isIpv4Prefix)] } };
 }
 
 /** Named and made as flannel's vxlan does, and ours: whose overlay it serves, its addresses and routes tell. */

@@ -1,10 +1,9 @@
-import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
 import { Standing } from '../../base/standing.js';
 import { shorten } from '../../routes/changes.js';
 import type { Leftovers } from '../../routes/route-table.js';
 import type { Lease, PeerSet } from '../../subnet/lease.js';
-import type { PeerStatus, RefusedPeer } from '../backend.js';
+import { type PeerStatus, peerNames, type RefusedPeer } from '../backend.js';
 
 /** What one look at the kernel led to. */
 export interface Settlement {
@@ -61,19 +60,18 @@ export class KernelPeers {
 
   /** The peers that packets can be sent to. Nobody counts their packets. */
   get reached(): readonly PeerStatus[] {
-    return this.#peers.flatMap(({ subnet, attributes }) => {
-      const text = formatPrefix(subnet);
-      if (this.#troubles.has(text)) return [];
-      const nobody = { txPackets: null, txBytes: null, rxPackets: null, rxBytes: null, lastReceived: null };
-      return [{ subnet: text, publicIp: formatIpv4(attributes.publicIp), ...nobody }];
+    return this.#peers.flatMap((lease) => {
+      const names = peerNames(lease);
+      if (this.#troubles.has(names.subnet)) return [];
+      return [{ ...names, txPackets: null, txBytes: null, rxPackets: null, rxBytes: null, lastReceived: null }];
     });
   }
 
   get refused(): readonly RefusedPeer[] {
-    return this.#peers.flatMap(({ subnet, attributes }) => {
-      const reason = this.#troubles.get(formatPrefix(subnet));
-      const publicIp = formatIpv4(attributes.publicIp);
-      return reason === undefined ? [] : [{ subnet: formatPrefix(subnet), publicIp, reason }];
+    return this.#peers.flatMap((lease) => {
+      const { subnet, publicIp } = peerNames(lease);
+      const reason = this.#troubles.get(subnet);
+      return reason === undefined ? [] : [{ subnet, publicIp, reason }];
     });
   }
 }

@@ -11,7 +11,7 @@ import { ContainerWatch, type ContainerWatchOptions } from '../../kernel-path/co
 import { doubtAboutDirect, type Firewall, obstacleToDirect, readFirewall } from '../../kernel-path/firewall.js';
 import { KernelPath, type KernelPathOptions } from '../../kernel-path/kernel-path.js';
 import type { InboundMode } from '../../kernel-path/programs/settings.js';
-import type { Lease } from '../../subnet/lease.js';
+import { hasIpv4, type Lease } from '../../subnet/lease.js';
 import type { FeatureStatus } from '../backend.js';
 import { takesUnfinished } from './lease-data.js';
 import type { KernelPathWish } from './options.js';
@@ -160,7 +160,7 @@ export class KernelPathKeeper {
   #tell(path: Path, peers: readonly Lease[]): void {
     const { underlayMtu, path: options, log } = this.#options;
     const refused = path.setPeers(
-      peers.map(({ subnet, attributes }) => ({
+      peers.filter(hasIpv4).map(({ subnet, attributes }) => ({
         subnet,
         publicIp: attributes.publicIp,
         pathMtu: this.#tools.pathMtu(attributes.publicIp, options.port) || underlayMtu,

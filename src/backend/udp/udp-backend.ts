@@ -22,8 +22,16 @@ import { Inheritance } from '../../linux/inheritance.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import { ipTool } from '../../routes/ip.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
-import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
-import type { Backend, BackendContext, BackendStatus, PeerStatus, StopOptions } from '../backend.js';
+import { hasIpv4, type Lease, type LeaseAttributes, type PeerSet } from '../../subnet/lease.js';
+import {
+  type Backend,
+  type BackendContext,
+  type BackendStatus,
+  ipv4Network,
+  ipv4Subnet,
+  type PeerStatus,
+  type StopOptions,
+} from '../backend.js';
 import { ownershipOf, removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
 import { Descriptors } from './descriptors.js';
@@ -98,8 +106,8 @@ export class UdpBackend implements Backend {
       this.#context.log.info({ device }, 'took over a device that nobody held; it goes when the daemon does');
     }
     try {
-      const { network } = config;
-      const { subnet } = lease;
+      const { network } = ipv4Network(config);
+      const subnet = ipv4Subnet(lease);
       const plane = new DataPlane(network, this.#port);
       this.#fill(plane, peers);
       const link: WantedLink = {
@@ -189,18 +197,21 @@ export class UdpBackend implements Backend {
   }
 
   /** Comes last: it shortens the way of packets that have one already. */
-  async #kernelPath({ subnet }: Lease, { leases }: PeerSet): Promise<KernelPathKeeper> {
+  async #kernelPath(lease: Lease, { leases }: PeerSet): Promise<KernelPathKeeper> {
     const { log, config, underlay } = this.#context;
     const { kernelPath: wanted, checkSenders, deviceName: name } = this.#options;
     const tun = { name, index: wanted === 'off' ? 0 : await interfaceIndex(name).catch(() => 0) };
-    const path = { underlay, tun, network: config.network, subnet, port: this.#port };
+    const { network } = ipv4Network(config);
+    const path = { underlay, tun, network, subnet: ipv4Subnet(lease), port: this.#port };
     const keeper = new KernelPathKeeper({ wanted, checkSenders, log, path, underlayMtu: underlay.mtu });
     await keeper.keep(leases);
     return keeper;
   }
 
   #fill({ table, control }: DataPlane, { leases, complete }: PeerSet): void {
-    table.replaceAll(leases.map(({ subnet, attributes }) => ({ subnet, publicIp: attributes.publicIp })));
+    table.replaceAll(
+      leases.filter(hasIpv4).map(({ subnet, attributes }) => ({ subnet, publicIp: attributes.publicIp })),
+    );
     control.peersComplete = complete;
   }
 
@@ -256,7 +267,9 @@ function peerStatus(
   const latest = Math.max(...heard.map((time) => time ?? 0));
   return {
     subnet: formatPrefix(subnet),
+    subnetV6: null,
     publicIp: formatIpv4(publicIp),
+    publicIpv6: null,
     txPackets: counted.txPackets + txPackets,
     txBytes: counted.txBytes + txBytes,
     rxPackets: counted.rxPackets + rxPackets,

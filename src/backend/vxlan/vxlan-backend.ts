@@ -22,8 +22,8 @@ import {
   routeDifference,
   type WantedRoute,
 } from '../../routes/route-table.js';
-import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
-import type { Backend, BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
+import { hasIpv4, type Lease, type LeaseAttributes, type PeerSet } from '../../subnet/lease.js';
+import { type Backend, type BackendContext, type BackendStatus, type FeatureStatus, ipv4Subnet } from '../backend.js';
 import { type Ownership, ownershipOf, removeFormerDevices } from '../kernel/former-life.js';
 import { hostKernel, type Kernel } from '../kernel/kernel.js';
 import { KernelPeers } from '../kernel/kernel-peers.js';
@@ -118,7 +118,7 @@ export class VxlanBackend implements Backend {
     const announced = readAnnouncement(lease.attributes.backendData, this.#options.vni);
     const mac = this.#mac ?? ('mac' in announced ? announced.mac : await this.#formerMac());
     this.#mac = mac;
-    const device = { ...this.#plan, mac, address: { address: lease.subnet.address, length: 32 } };
+    const device = { ...this.#plan, mac, address: { address: ipv4Subnet(lease).address, length: 32 } };
     const before = await readLink(device.name, ip);
     this.#device = device;
     try {
@@ -185,7 +185,7 @@ export class VxlanBackend implements Backend {
     troubles: Map<string, string>,
   ): Promise<{ readonly tunnelled: readonly TunnelPeer[]; readonly direct: readonly WantedRoute[] }> {
     const candidates: TunnelPeer[] = [];
-    for (const { subnet, attributes } of leases) {
+    for (const { subnet, attributes } of leases.filter(hasIpv4)) {
       const announced = readAnnouncement(attributes.backendData, this.#options.vni);
       if ('refusal' in announced) troubles.set(formatPrefix(subnet), announced.refusal);
       else if (announced.mac === ownMac) {

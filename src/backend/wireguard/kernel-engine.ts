@@ -156,7 +156,9 @@ export class KernelEngine implements Engine {
         const seen = this.#observed.get(name);
         return {
           subnet: formatPrefix(subnet),
+          subnetV6: null,
           publicIp: formatIpv4(publicIp),
+          publicIpv6: null,
           txPackets: null,
           txBytes: seen?.txBytes ?? 0,
           rxPackets: null,

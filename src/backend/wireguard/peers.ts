@@ -1,5 +1,5 @@
 import { formatPrefix, type Prefix } from '../../base/ipv4.js';
-import type { Lease } from '../../subnet/lease.js';
+import { hasIpv4, type Lease } from '../../subnet/lease.js';
 import { formatKey } from '../../wireguard/keys.js';
 import { readAnnouncement } from './announcement.js';
 
@@ -28,7 +28,7 @@ export function wireguardPeers(
 ): { readonly peers: readonly WireguardPeer[]; readonly refused: ReadonlyMap<string, string> } {
   const refused = new Map<string, string>();
   const byKey = new Map<string, WireguardPeer>();
-  for (const { subnet, attributes } of leases) {
+  for (const { subnet, attributes } of leases.filter(hasIpv4)) {
     const announced = readAnnouncement(attributes.backendData, ownPort);
     if ('refusal' in announced) {
       refused.set(formatPrefix(subnet), announced.refusal);

@@ -23,7 +23,7 @@ import type { PrivateKey } from '../../wireguard/keys.js';
 import { OPEN_DROPS, readTransportDrops, SEAL_DROPS } from '../../wireguard/transport-drops.js';
 import { planTransport } from '../../wireguard/transport-layout.js';
 import type { UserApiDevice } from '../../wireguard/user-api.js';
-import type { BackendContext, BackendStatus, FeatureStatus } from '../backend.js';
+import { type BackendContext, type BackendStatus, type FeatureStatus, ipv4Network } from '../backend.js';
 import { hostKernel } from '../kernel/kernel.js';
 import { Descriptors } from '../udp/descriptors.js';
 import { featuresOf } from '../udp/features.js';
@@ -82,7 +82,7 @@ export class UserEngine implements Engine {
 
   async start(subnet: Prefix, { peers, complete }: EnginePeers): Promise<EngineRefusals> {
     const { backend, context, udp, privateKey } = this.#options;
-    const { network } = backend.config;
+    const { network } = ipv4Network(backend.config);
     await removeKernelDevice();
     const descriptors = openDescriptors(this.#options);
     let sessions: SessionControl | null = null;
@@ -240,7 +240,9 @@ export class UserEngine implements Engine {
       const session = statuses.get(table.numberOf(subnet) ?? -1);
       return {
         subnet: formatPrefix(subnet),
+        subnetV6: null,
         publicIp: formatIpv4(publicIp),
+        publicIpv6: null,
         ...counted,
         endpoint: session?.endpoint === undefined ? null : formatEndpoint(session.endpoint),
         lastHandshake: session === undefined || session.lastHandshake === 0 ? null : session.lastHandshake,

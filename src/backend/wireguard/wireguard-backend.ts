@@ -2,10 +2,19 @@
  * The `wireguard` backend: flannel's, so that hosts of both kinds share an overlay. What the lease says, who the peers are,
  * and which engine carries their packets; the rest is the engine's.
  */
-import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
+import { isIpv4Prefix } from '../../base/address.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
 import { formatKey, type PrivateKey } from '../../wireguard/keys.js';
-import type { Backend, BackendContext, BackendStatus, FeatureStatus, RefusedPeer } from '../backend.js';
+import {
+  type Backend,
+  type BackendContext,
+  type BackendStatus,
+  type FeatureStatus,
+  ipv4Network,
+  ipv4Subnet,
+  peerNames,
+  type RefusedPeer,
+} from '../backend.js';
 import { removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
 import type { UdpBackendOptions } from '../udp/options.js';
@@ -76,7 +85,7 @@ export class WireguardBackend implements Backend {
     await this.#removeFormerLife();
     const sorted = this.#sort(peers);
     const started = async (engine: Engine): Promise<void> => {
-      this.#note(peers, sorted.refused, await engine.start(lease.subnet, { ...sorted, complete: peers.complete }));
+      this.#note(peers, sorted.refused, await engine.start(ipv4Subnet(lease), { ...sorted, complete: peers.complete }));
       this.#engine = engine;
       engine.failed.then(this.#fail);
     };
@@ -94,7 +103,7 @@ export class WireguardBackend implements Backend {
   }
 
   #kernelEngine(privateKey: PrivateKey): Engine {
-    const { network } = this.#context.config;
+    const { network } = ipv4Network(this.#context.config);
     const { txQueueLength } = this.#udp;
     return new KernelEngine({ network, context: this.#engineContext, privateKey, txQueueLength });
   }
@@ -112,12 +121,13 @@ export class WireguardBackend implements Backend {
   /** A route to a peer that another backend left behind would win over ours, and its packets would travel in the clear. */
   async #removeFormerLife(): Promise<void> {
     const { config, underlay, log, formerNetworks = [] } = this.#context;
-    const networks = [config.network, ...formerNetworks];
+    const { network, subnetLength } = ipv4Network(config);
+    const networks = [network, ...formerNetworks.filter(isIpv4Prefix)];
     const ownership = {
       networks,
       ownDevice: WIREGUARD_DEVICE,
       underlay: underlay.name,
-      subnetLength: config.subnetLength,
+      subnetLength,
     };
     for (const line of await removeFormerDevices(ownership, hostKernel)) log.info(line);
     for (const line of await removeFormerRoutes({ ...ownership, ownDevice: null }, hostKernel)) log.info(line);
@@ -137,11 +147,10 @@ export class WireguardBackend implements Backend {
 
   #note({ leases }: PeerSet, ...refusals: EngineRefusals[]): void {
     const reasons = new Map(refusals.flatMap((one) => [...one]));
-    this.#refused = leases.flatMap(({ subnet, attributes }) => {
-      const reason = reasons.get(formatPrefix(subnet));
-      return reason === undefined
-        ? []
-        : [{ subnet: formatPrefix(subnet), publicIp: formatIpv4(attributes.publicIp), reason }];
+    this.#refused = leases.flatMap((lease) => {
+      const { subnet, publicIp } = peerNames(lease);
+      const reason = reasons.get(subnet);
+      return reason === undefined ? [] : [{ subnet, publicIp, reason }];
     });
   }
 

@@ -5,7 +5,7 @@ import { checkBackendConfig } from '../../backend/select.js';
 import { FileError, TweedError } from '../../base/errors.js';
 import { plural } from '../../base/plural.js';
 import { printable, printableLines } from '../../base/printable.js';
-import { describeRange } from '../../subnet/network-config/config.js';
+import { describeRanges } from '../../subnet/network-config/config.js';
 import {
   checkNetwork,
   effectiveConfig,
@@ -94,6 +94,6 @@ async function readSource(source: string): Promise<string> {
 
 function printReport({ config, warnings }: NetworkReport, verdict: string): void {
   for (const warning of warnings) process.stderr.write(`warning: ${printable(warning)}\n`);
-  const room = `room for ${plural(subnetCount(config), 'host')} in ${describeRange(config)}`;
+  const room = `room for ${plural(subnetCount(config), 'host')} in ${describeRanges(config)}`;
   printText(`${verdict}: ${room}, backend ${config.backend.type}\n`);
 }

@@ -1,11 +1,11 @@
 import { backendKind, checkBackendConfig } from '../../backend/select.js';
 import { messageOf } from '../../base/errors.js';
-import { formatPrefix, parsePrefix } from '../../base/ipv4.js';
+import { parsePrefix } from '../../base/ipv4.js';
 import { printable } from '../../base/printable.js';
 import type { DaemonOptions } from '../../daemon/options.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { findUnderlay, type Underlay, type UnderlayOptions } from '../../routes/underlay.js';
-import type { BackendConfig, NetworkConfig } from '../../subnet/network-config/config.js';
+import { type BackendConfig, type NetworkConfig, networkName } from '../../subnet/network-config/config.js';
 import { fetchStatuses } from '../status-client.js';
 import { type Checks, type Finding, fail, ok, runChecks, warn } from './finding.js';
 import { hostChecks } from './host-checks.js';
@@ -56,7 +56,7 @@ export async function examineHost(
     underlayOrReason(options.underlay),
     gatherRegistryFacts(options.registry),
   ]);
-  const network = registry.config === null ? null : formatPrefix(registry.config.network);
+  const network = registry.config === null ? null : networkName(registry.config);
   // One alone may serve a network that was another's in the registry until now.
   const status = daemons.find((one) => one.network === network) ?? (daemons.length === 1 ? daemons[0] : null) ?? null;
   const host = await gatherHostFacts(question(options.udp, status, underlay, registry.config));
@@ -92,7 +92,7 @@ function question(
     port: kind.port(usable.options),
     device: ownDevice ?? found?.name ?? '',
     ownDevices: [ownDevice, served].filter((name) => name !== null && name !== '' && name !== found?.name) as string[],
-    network: config?.network ?? parsePrefix(status?.network ?? ''),
+    network: config?.ipv4?.network ?? parsePrefix(status?.network ?? ''),
     subnet: parsePrefix(status?.lease?.subnet ?? ''),
     underlay: found,
     rulesMode: config?.enableNftables ? 'nftables' : 'iptables',

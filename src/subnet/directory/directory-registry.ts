@@ -3,7 +3,6 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectory } from '../../base/atomic-file.js';
 import { messageOf, TweedError } from '../../base/errors.js';
-import type { Prefix } from '../../base/ipv4.js';
 import { parseJson } from '../../base/json.js';
 import type { Logger } from '../../base/log.js';
 import {
@@ -15,7 +14,7 @@ import {
   RegistryError,
 } from '../errors.js';
 import { encodeLeaseValue, formatSubnetKey } from '../keys.js';
-import type { LeaseAttributes } from '../lease.js';
+import type { LeaseAttributes, Subnets } from '../lease.js';
 import {
   interpret,
   type MalformedEntry,
@@ -118,10 +117,10 @@ export class DirectoryRegistry implements Registry {
     });
   }
 
-  create(subnet: Prefix, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
+  create(subnets: Subnets, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
     return this.#guard(async () => {
       await this.#prepare();
-      const key = formatSubnetKey(subnet);
+      const key = formatSubnetKey(subnets);
       const present = (await readGenerations(this.#subnets)).get(key) ?? null;
       if (present !== null && this.#read(present) !== null) throw new LeaseExistsError(key);
       const written = await this.#write(key, present, attributes, Date.now() + ttlSeconds * 1000);
@@ -212,10 +211,18 @@ export class DirectoryRegistry implements Registry {
     const meaning = interpret(key, text);
     if (meaning === null) return null;
     if (meaning.kind === 'malformed') return { kind: 'malformed', entry: meaning.entry };
-    const { subnet, attributes } = meaning;
+    const { subnet, subnetV6, attributes } = meaning;
     return {
       kind: 'put',
-      lease: { key, subnet, attributes, reservation: expiresAt === null, version: versionOf(generation), expiresAt },
+      lease: {
+        key,
+        subnet,
+        subnetV6,
+        attributes,
+        reservation: expiresAt === null,
+        version: versionOf(generation),
+        expiresAt,
+      },
     };
   }
 

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { posix } from 'node:path';
 import { GRPCResourceExhastedError, type IEvent, type IKeyValue, type KVClient } from 'etcd3';
-import type { Prefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
 import {
   ConfigChangedError,
@@ -11,7 +10,7 @@ import {
   MalformedLeaseError,
 } from '../errors.js';
 import { DEFAULT_ETCD_PREFIX, decodeLeaseValue, encodeLeaseValue, formatSubnetKey } from '../keys.js';
-import type { LeaseAttributes } from '../lease.js';
+import type { LeaseAttributes, Subnets } from '../lease.js';
 import {
   interpret,
   type MalformedEntry,
@@ -116,8 +115,8 @@ export class EtcdRegistry implements Registry {
     });
   }
 
-  create(subnet: Prefix, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
-    const name = formatSubnetKey(subnet);
+  create(subnets: Subnets, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
+    const name = formatSubnetKey(subnets);
     const key = Buffer.from(this.#subnets + name);
     return this.#connection.request(async (clients) => {
       const version = await this.#putWithNewLease(clients, key, attributes, ttlSeconds, {
@@ -127,7 +126,8 @@ export class EtcdRegistry implements Registry {
         version: '0',
       });
       if (version === null) throw new LeaseExistsError(name);
-      return { key: name, subnet, attributes, reservation: false, version, expiresAt: Date.now() + ttlSeconds * 1000 };
+      const expiresAt = Date.now() + ttlSeconds * 1000;
+      return { key: name, ...subnets, attributes, reservation: false, version, expiresAt };
     });
   }
 
@@ -238,11 +238,11 @@ export class EtcdRegistry implements Registry {
     const meaning = interpret(key, stored.value.toString());
     if (meaning === null) return null;
     if (meaning.kind === 'malformed') return { kind: 'malformed', entry: meaning.entry };
-    const { subnet, attributes } = meaning;
+    const { subnet, subnetV6, attributes } = meaning;
     const reservation = stored.lease === NO_LEASE;
     return {
       kind: 'put',
-      lease: { key, subnet, attributes, reservation, version: stored.mod_revision, expiresAt: null },
+      lease: { key, subnet, subnetV6, attributes, reservation, version: stored.mod_revision, expiresAt: null },
     };
   }
 

@@ -1,10 +1,16 @@
 import type { Clock } from '../../base/clock.js';
 import { TweedError } from '../../base/errors.js';
-import { formatIpv4, formatPrefix, overlaps, type Prefix, samePrefix } from '../../base/ipv4.js';
+import { formatIpv4, formatPrefix, type Prefix, samePrefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
-import { ForeignOwnerError, LeaseExistsError, LeaseGoneError } from '../errors.js';
-import type { LeaseAttributes } from '../lease.js';
-import { fitsConfig, type NetworkConfig } from '../network-config/config.js';
+import { ForeignOwnerError, LeaseExistsError, LeaseGoneError, OutOfSubnetsError } from '../errors.js';
+import { type LeaseAttributes, type Subnets, subnetsOverlap } from '../lease.js';
+import {
+  describeRanges,
+  fitsConfig,
+  fitsRange,
+  type Ipv4Network,
+  type NetworkConfig,
+} from '../network-config/config.js';
 import type { Registry, Snapshot, StoredLease } from '../registry.js';
 import { freeSubnets, pickSubnet } from './allocate.js';
 
@@ -55,10 +61,11 @@ export async function acquireLease(context: AcquireContext): Promise<Acquired> {
 async function reuseOwn(context: AcquireContext, snapshot: Snapshot): Promise<StoredLease | null> {
   const { registry, config, attributes, previousSubnet, log } = context;
   const own = snapshot.leases.filter((lease) => lease.attributes.publicIp === attributes.publicIp);
-  const fitting = own.filter((lease) => fitsConfig(lease.subnet, config));
-  const isPrevious = (lease: StoredLease) => previousSubnet !== null && samePrefix(lease.subnet, previousSubnet);
+  const fitting = own.filter((lease) => fitsConfig(lease, config));
+  const isPrevious = (lease: StoredLease) =>
+    previousSubnet !== null && lease.subnet !== null && samePrefix(lease.subnet, previousSubnet);
   const best = fitting.find((lease) => lease.reservation) ?? fitting.find(isPrevious) ?? fitting[0];
-  for (const stale of own.filter((lease) => !fitsConfig(lease.subnet, config))) {
+  for (const stale of own.filter((lease) => !fitsConfig(lease, config))) {
     if (stale.reservation) {
       log.warn({ key: stale.key }, 'a reservation for this host does not fit the network config; it is left alone');
       continue;
@@ -76,19 +83,24 @@ async function reuseOwn(context: AcquireContext, snapshot: Snapshot): Promise<St
 
 async function takeFree(context: AcquireContext, snapshot: Snapshot): Promise<StoredLease | null> {
   const { registry, config, attributes, previousSubnet, random, log } = context;
+  const range = config.ipv4;
+  if (range === null) throw new OutOfSubnetsError(describeRanges(config));
   const foreign = foreignSubnets(snapshot, attributes);
+  const foreignV4 = foreign.map((other) => other.subnet).filter((other) => other !== null);
   const subnet =
-    previousSubnet !== null && isUsable(previousSubnet, config, foreign)
+    previousSubnet !== null && isUsable(previousSubnet, range, foreignV4)
       ? previousSubnet
-      : pickSubnet(config, foreign, random);
-  const created = await registry.create(subnet, attributes, context.ttlSeconds).catch(tolerateLostRace);
+      : pickSubnet(range, foreignV4, random);
+  const created = await registry
+    .create({ subnet, subnetV6: null }, attributes, context.ttlSeconds)
+    .catch(tolerateLostRace);
   if (created === null) {
     log.info({ subnet: formatPrefix(subnet) }, 'another host took this subnet first; trying another');
     return null;
   }
   // The registry compares whole keys, so a subnet of another length may have come between list and create.
   const rival = (await registry.list()).leases.find(
-    (lease) => lease.attributes.publicIp !== attributes.publicIp && overlaps(lease.subnet, subnet),
+    (lease) => lease.attributes.publicIp !== attributes.publicIp && subnetsOverlap(lease, { subnet, subnetV6: null }),
   );
   if (rival === undefined) return created;
   log.info(
@@ -101,18 +113,14 @@ async function takeFree(context: AcquireContext, snapshot: Snapshot): Promise<St
 }
 
 /** The subnets that are not ours to take, those of unreadable leases included. */
-export function foreignSubnets(snapshot: Snapshot, attributes: LeaseAttributes): Prefix[] {
-  return [
-    ...snapshot.leases
-      .filter((lease) => lease.attributes.publicIp !== attributes.publicIp)
-      .map((lease) => lease.subnet),
-    ...snapshot.malformed.map((entry) => entry.subnet).filter((subnet) => subnet !== null),
-  ];
+export function foreignSubnets(snapshot: Snapshot, attributes: LeaseAttributes): Subnets[] {
+  const others = snapshot.leases.filter((lease) => lease.attributes.publicIp !== attributes.publicIp);
+  return [...others, ...snapshot.malformed];
 }
 
-function isUsable(subnet: Prefix, config: NetworkConfig, foreign: readonly Prefix[]): boolean {
-  if (!fitsConfig(subnet, config)) return false;
-  const only = { ...config, subnetMin: subnet.address, subnetMax: subnet.address };
+function isUsable(subnet: Prefix, range: Ipv4Network, foreign: readonly Prefix[]): boolean {
+  if (!fitsRange(subnet, range)) return false;
+  const only = { ...range, subnetMin: subnet.address, subnetMax: subnet.address };
   return freeSubnets(only, foreign, 1).length === 1;
 }
 

@@ -1,6 +1,6 @@
 import { netmask, type Prefix, prefixSize } from '../../base/ipv4.js';
 import { OutOfSubnetsError } from '../errors.js';
-import { describeRange, type NetworkConfig } from '../network-config/config.js';
+import { describeRange, type Ipv4Network } from '../network-config/config.js';
 
 /** As flannel does, one of so many free subnets is drawn: few enough to find fast, enough that two hosts rarely collide. */
 export const CANDIDATES = 100;
@@ -10,8 +10,8 @@ export const CANDIDATES = 100;
  *
  * @param taken Prefixes in use, of any length and in any order; they may overlap each other.
  */
-export function freeSubnets(config: NetworkConfig, taken: readonly Prefix[], limit = CANDIDATES): Prefix[] {
-  const size = prefixSize(config.subnetLength);
+export function freeSubnets(range: Ipv4Network, taken: readonly Prefix[], limit = CANDIDATES): Prefix[] {
+  const size = prefixSize(range.subnetLength);
   const used = taken
     .map(({ address, length }) => {
       const start = (address & netmask(length)) >>> 0;
@@ -19,16 +19,16 @@ export function freeSubnets(config: NetworkConfig, taken: readonly Prefix[], lim
     })
     .sort((a, b) => a.start - b.start);
   const free: Prefix[] = [];
-  let address = config.subnetMin;
+  let address = range.subnetMin;
   let next = 0;
-  while (address <= config.subnetMax && free.length < limit) {
-    const range = used[next];
-    if (range !== undefined && range.start < address + size) {
+  while (address <= range.subnetMax && free.length < limit) {
+    const taken = used[next];
+    if (taken !== undefined && taken.start < address + size) {
       // What ends before this address is behind us for good; anything else pushes us to the first subnet after its end.
-      if (range.end > address) address = Math.ceil(range.end / size) * size;
+      if (taken.end > address) address = Math.ceil(taken.end / size) * size;
       next++;
     } else {
-      free.push({ address, length: config.subnetLength });
+      free.push({ address, length: range.subnetLength });
       address += size;
     }
   }
@@ -41,9 +41,9 @@ export function freeSubnets(config: NetworkConfig, taken: readonly Prefix[], lim
  * @param random Gives a number from 0 up to, but not including, 1.
  * @throws OutOfSubnetsError
  */
-export function pickSubnet(config: NetworkConfig, taken: readonly Prefix[], random: () => number): Prefix {
-  const free = freeSubnets(config, taken);
+export function pickSubnet(range: Ipv4Network, taken: readonly Prefix[], random: () => number): Prefix {
+  const free = freeSubnets(range, taken);
   const chosen = free[Math.floor(random() * free.length)];
-  if (chosen === undefined) throw new OutOfSubnetsError(describeRange(config));
+  if (chosen === undefined) throw new OutOfSubnetsError(describeRange(range));
   return chosen;
 }

@@ -1,7 +1,6 @@
-import { formatPrefix } from '../../base/ipv4.js';
 import { unforeseen } from '../../base/unforeseen.js';
 import { encodeLeaseValue } from '../keys.js';
-import type { Lease } from '../lease.js';
+import { type Lease, subnetName } from '../lease.js';
 
 /** A lease of another host and the registry key it stands under. */
 export interface KeyedLease extends Lease {
@@ -27,10 +26,10 @@ export class Claims {
   /** @returns whether another lease, or one with other attributes, is in force now */
   set(lease: KeyedLease): boolean {
     const former = this.#byKey.get(lease.key);
-    const moved = former !== undefined && formatPrefix(former.subnet) !== formatPrefix(lease.subnet);
+    const moved = former !== undefined && subnetName(former) !== subnetName(lease);
     const elsewhere = moved && this.delete(lease.key);
     this.#byKey.set(lease.key, lease);
-    const subnet = formatPrefix(lease.subnet);
+    const subnet = subnetName(lease);
     const claims = this.#bySubnet.get(subnet) ?? new Map<string, KeyedLease>();
     const before = lastOf(claims);
     claims.delete(lease.key);
@@ -46,7 +45,7 @@ export class Claims {
     const lease = this.#byKey.get(key);
     if (lease === undefined) return false;
     this.#byKey.delete(key);
-    const subnet = formatPrefix(lease.subnet);
+    const subnet = subnetName(lease);
     const claims = this.#bySubnet.get(subnet) as Map<string, KeyedLease>;
     const before = lastOf(claims) as KeyedLease;
     claims.delete(key);

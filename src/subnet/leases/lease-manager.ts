@@ -1,12 +1,12 @@
 import { EventEmitter } from 'node:events';
 import { Backoff, type Clock, systemClock } from '../../base/clock.js';
 import { messageOf, TweedError } from '../../base/errors.js';
-import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
+import { formatIpv4, type Prefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
 import { Standing } from '../../base/standing.js';
 import { unforeseen } from '../../base/unforeseen.js';
 import { ConfigError, ForeignOwnerError, LeaseLostError, RegistryError, StateOutdatedError } from '../errors.js';
-import type { Lease, LeaseAttributes, PeerSet } from '../lease.js';
+import { type Lease, type LeaseAttributes, type PeerSet, subnetName } from '../lease.js';
 import { checkNetworkConfig, fitsConfig, type NetworkConfig } from '../network-config/config.js';
 import { DEFAULT_TTL_SECONDS, type Registry, type StoredLease } from '../registry.js';
 import { acquireLease } from './acquire.js';
@@ -352,9 +352,9 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     const state = (await this.#options.cache?.load()) ?? null;
     if (state === null) return null;
     const owner = state.own.attributes.publicIp;
-    if (owner === this.#options.publicIp && fitsConfig(state.own.subnet, state.config)) return state;
+    if (owner === this.#options.publicIp && fitsConfig(state.own, state.config)) return state;
     this.#log.warn(
-      { savedFor: formatIpv4(owner), subnet: formatPrefix(state.own.subnet) },
+      { savedFor: formatIpv4(owner), subnet: subnetName(state.own) },
       'the saved last known state is of another address or network; not using it',
     );
     return null;
@@ -374,7 +374,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
     if (this.#cached === null) return;
     const { own, configJson } = this.#cached;
     const present = this.#seenConfig;
-    if (present !== null && present !== configJson && isConfig(present)) throw new StateOutdatedError(own.subnet);
+    if (present !== null && present !== configJson && isConfig(present)) throw new StateOutdatedError(own);
     this.#log.info('comparing the last known state with the registry');
     this.#cached = null;
   }

@@ -10,12 +10,12 @@
  */
 import { Backoff, type Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
-import { formatIpv4, formatPrefix, overlaps } from '../../base/ipv4.js';
+import { formatIpv4 } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
 import { Standing } from '../../base/standing.js';
 import { ForeignOwnerError, LeaseExistsError, LeaseGoneError, LeaseLostError } from '../errors.js';
 import { encodeLeaseValue } from '../keys.js';
-import type { LeaseAttributes } from '../lease.js';
+import { type LeaseAttributes, subnetName, subnetsOverlap } from '../lease.js';
 import type { Registry, Snapshot, StoredLease, WatchEvent } from '../registry.js';
 import { foreignSubnets } from './acquire.js';
 
@@ -180,7 +180,7 @@ export class OwnLease {
   /** Looks at what stands in the registry, and makes it what it should be. */
   async #settle(): Promise<void> {
     const { registry, ttlSeconds, log, onLease } = this.#context;
-    const { key, subnet } = this.#lease;
+    const { key } = this.#lease;
     this.#doubt = false; // whatever raises one from here on is newer than the list
     try {
       const snapshot = await registry.list();
@@ -196,13 +196,13 @@ export class OwnLease {
         this.#noteRestore();
         return await this.#renew('restored'); // nobody's name stands in it: ours is written over it
       }
-      const rival = foreignSubnets(snapshot, this.#wanted).find((other) => overlaps(other, subnet));
+      const rival = foreignSubnets(snapshot, this.#wanted).find((other) => subnetsOverlap(other, this.#lease));
       if (rival !== undefined) {
-        throw new LeaseLostError(subnet, `it is gone, and another host holds ${formatPrefix(rival)}`);
+        throw new LeaseLostError(this.#lease, `it is gone, and another host holds ${subnetName(rival)}`);
       }
       if (!this.#absenceNoted) log.warn({ key }, 'the own lease has disappeared; taking it again');
       this.#absenceNoted = true;
-      this.#wrote(await registry.create(subnet, this.#wanted, ttlSeconds));
+      this.#wrote(await registry.create(this.#lease, this.#wanted, ttlSeconds));
       this.#absenceNoted = false;
       log.info({ key }, 'took the own subnet again');
       onLease(this.#lease, 're-acquired');
@@ -269,7 +269,7 @@ export class OwnLease {
   }
 
   #lostTo(owner: number): LeaseLostError {
-    return new LeaseLostError(this.#lease.subnet, `host ${formatIpv4(owner)} holds it now`);
+    return new LeaseLostError(this.#lease, `host ${formatIpv4(owner)} holds it now`);
   }
 
   #renewNow(): void {

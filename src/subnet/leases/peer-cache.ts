@@ -2,13 +2,14 @@ import { rm } from 'node:fs/promises';
 import { replaceFile } from '../../base/atomic-file.js';
 import type { Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
-import { formatPrefix, parsePrefix } from '../../base/ipv4.js';
+import { parsePrefix } from '../../base/ipv4.js';
 import { type JsonLimits, parseJson } from '../../base/json.js';
 import type { Logger } from '../../base/log.js';
 import { shown } from '../../base/printable.js';
 import { Standing } from '../../base/standing.js';
 import { readTextFile } from '../../base/text-file.js';
 import { decodeLeaseValue, encodeLeaseValue } from '../keys.js';
+import { subnetName } from '../lease.js';
 import { type NetworkConfig, parseNetworkConfig } from '../network-config/config.js';
 import type { StoredLease } from '../registry.js';
 import type { KeyedLease } from './claims.js';
@@ -51,7 +52,7 @@ export function isCurrent({ own: { expiresAt }, savedAt, ofThisRegistry }: Cache
 
 /** For the log. */
 export function describeState({ own, peers, savedAt }: CachedState): Record<string, unknown> {
-  return { subnet: formatPrefix(own.subnet), peers: peers.length, savedAt: new Date(savedAt).toISOString() };
+  return { subnet: subnetName(own), peers: peers.length, savedAt: new Date(savedAt).toISOString() };
 }
 
 /** The last known state on disk: one JSON file, replaced atomically. */
@@ -158,7 +159,7 @@ function formatState(state: StateToSave, registry: string): object {
 }
 
 function formatLease(lease: KeyedLease): Record<string, unknown> {
-  return { key: lease.key, subnet: formatPrefix(lease.subnet), value: encodeLeaseValue(lease.attributes) };
+  return { key: lease.key, subnet: subnetName(lease), value: encodeLeaseValue(lease.attributes) };
 }
 
 function parseState(value: unknown, registry: string): CachedState {
@@ -187,7 +188,7 @@ function parseLease(value: Record<string, unknown>): KeyedLease {
   }
   const prefix = parsePrefix(subnet, { maskHostBits: true });
   if (prefix === null) throw new Error(`${shown(subnet)} is no subnet`);
-  return { key, subnet: prefix, attributes: decodeLeaseValue(key, encoded), expiresAt: null };
+  return { key, subnet: prefix, subnetV6: null, attributes: decodeLeaseValue(key, encoded), expiresAt: null };
 }
 
 function object(value: unknown, what: string): Record<string, unknown> {

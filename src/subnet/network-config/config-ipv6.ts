@@ -11,12 +11,13 @@ import { shown } from '../../base/printable.js';
 import { ConfigError } from '../errors.js';
 import type { Members } from './members.js';
 
-/** The IPv6 half of a dual-stack configuration, in text form: nothing is computed with it after the check. */
+/** The IPv6 part of a configuration. */
 export interface Ipv6Network {
-  readonly network: string;
+  readonly network: Ipv6Prefix;
   readonly subnetLength: number;
-  readonly subnetMin: string;
-  readonly subnetMax: string;
+  /** Addresses of the first and the last subnet that may be leased. */
+  readonly subnetMin: bigint;
+  readonly subnetMax: bigint;
 }
 
 /**
@@ -44,12 +45,7 @@ export function readIpv6Network(members: Members, enabled: boolean): Ipv6Network
       'IPv6SubnetMin must not be greater than IPv6SubnetMax',
     );
   }
-  return {
-    network: formatIpv6Prefix(network),
-    subnetLength,
-    subnetMin: formatIpv6(subnetMin),
-    subnetMax: formatIpv6(subnetMax),
-  };
+  return { network, subnetLength, subnetMin, subnetMax };
 }
 
 function readPrefix(members: Members): Ipv6Prefix | null {

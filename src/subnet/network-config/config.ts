@@ -1,30 +1,22 @@
-import {
-  contains,
-  formatIpv4,
-  formatPrefix,
-  netmask,
-  type Prefix,
-  parseIpv4,
-  parsePrefix,
-  prefixSize,
-} from '../../base/ipv4.js';
+import { type AnyPrefix, formatAddress, formatAnyPrefix } from '../../base/address.js';
+import { netmask } from '../../base/ipv4.js';
+import { netmaskV6 } from '../../base/ipv6.js';
 import { JsonError, parseJson } from '../../base/json.js';
 import { membersOf } from '../../base/members.js';
 import { shown } from '../../base/printable.js';
 import { ConfigError } from '../errors.js';
+import type { Subnets } from '../lease.js';
+import { type Ipv4Network, readIpv4Network } from './config-ipv4.js';
 import { type Ipv6Network, readIpv6Network } from './config-ipv6.js';
 import { Members } from './members.js';
 
+export type { Ipv4Network, Ipv6Network };
+
 /** The cluster's network configuration, checked, with every default filled in. */
 export interface NetworkConfig {
-  readonly network: Prefix;
-  readonly subnetLength: number;
-  /** Addresses of the first and the last subnet that may be leased, in host order. */
-  readonly subnetMin: number;
-  readonly subnetMax: number;
-  readonly enableIpv4: boolean;
-  readonly enableIpv6: boolean;
-  /** Null unless `enableIpv6`. Checked and shown, but the overlay carries IPv4 only. */
+  /** Null with `EnableIPv4: false`; then there is an IPv6 part. */
+  readonly ipv4: Ipv4Network | null;
+  /** Null without `EnableIPv6: true`. */
   readonly ipv6: Ipv6Network | null;
   readonly enableNftables: boolean;
   readonly backend: BackendConfig;
@@ -72,52 +64,53 @@ export function checkNetworkConfig(json: string): { config: NetworkConfig; warni
       'leave it out or set it to true',
     );
   }
-  const network = readNetwork(members);
-  const subnetLength = readSubnetLength(members, network);
-  const step = prefixSize(subnetLength);
-  const subnetMin = readBound(members, 'SubnetMin', network, subnetLength) ?? network.address + step;
-  const subnetMax =
-    readBound(members, 'SubnetMax', network, subnetLength) ?? network.address + prefixSize(network.length) - step;
-  if (subnetMin > subnetMax) {
-    throw new ConfigError(
-      'SubnetMin',
-      `${formatIpv4(subnetMin)} is above SubnetMax ${formatIpv4(subnetMax)}`,
-      'SubnetMin must not be greater than SubnetMax',
-    );
-  }
-  const enableIpv6 = members.boolean('EnableIPv6', false);
-  const ipv6 = readIpv6Network(members, enableIpv6);
+  const ipv4 = readIpv4Network(members);
+  const ipv6 = readIpv6Network(members, members.boolean('EnableIPv6', false));
   const config: NetworkConfig = {
-    network,
-    subnetLength,
-    subnetMin,
-    subnetMax,
-    enableIpv4: true,
-    enableIpv6,
+    ipv4,
     ipv6,
     enableNftables: members.boolean('EnableNFTables', false),
     backend: readBackend(members),
   };
   const warnings = members.unknown(KEYS).map((key) => `unknown key ${shown(key)} is ignored`);
-  if (enableIpv6) {
+  if (ipv6 !== null) {
     warnings.push('EnableIPv6 is true, but only IPv4 is carried (flannel’s udp backend ignores IPv6 too)');
   }
   return { config, warnings };
 }
 
 /** Is this a subnet that the configuration would hand out? */
-export function fitsConfig(subnet: Prefix, config: NetworkConfig): boolean {
-  return (
-    subnet.length === config.subnetLength &&
-    subnet.address >= config.subnetMin &&
-    subnet.address <= config.subnetMax &&
-    (subnet.address & netmask(subnet.length)) >>> 0 === subnet.address
-  );
+export function fitsConfig({ subnet }: Subnets, { ipv4 }: NetworkConfig): boolean {
+  return subnet !== null && ipv4 !== null && fitsRange(subnet, ipv4);
+}
+
+/** The same of one half. False for a prefix of the other family. */
+export function fitsRange({ address, length }: AnyPrefix, range: Ipv4Network | Ipv6Network): boolean {
+  if (typeof address !== typeof range.subnetMin || length !== range.subnetLength) return false;
+  if (address < range.subnetMin || address > range.subnetMax) return false;
+  return typeof address === 'number'
+    ? (address & netmask(length)) >>> 0 === address
+    : (address & netmaskV6(length)) === address;
+}
+
+/** What the overlay is called: by its IPv4 network, and only where there is none, by the other one. */
+export function networkName({ ipv4, ipv6 }: NetworkConfig): string {
+  const network = ipv4?.network ?? ipv6?.network;
+  return network === undefined ? '' : formatAnyPrefix(network);
 }
 
 /** First to last leasable subnet in words, for messages. */
-export function describeRange(config: NetworkConfig): string {
-  return `${formatIpv4(config.subnetMin)}-${formatIpv4(config.subnetMax)} (/${config.subnetLength} subnets of ${formatPrefix(config.network)})`;
+export function describeRange({ network, subnetLength, subnetMin, subnetMax }: Ipv4Network | Ipv6Network): string {
+  const range = `${formatAddress(subnetMin)}-${formatAddress(subnetMax)}`;
+  return `${range} (/${subnetLength} subnets of ${formatAnyPrefix(network)})`;
+}
+
+/** The same of all that the configuration has. */
+export function describeRanges({ ipv4, ipv6 }: NetworkConfig): string {
+  return [ipv4, ipv6]
+    .filter((range) => range !== null)
+    .map(describeRange)
+    .join(' and ');
 }
 
 function parseObject(json: string): unknown {
@@ -127,59 +120,6 @@ function parseObject(json: string): unknown {
     if (!(error instanceof JsonError)) throw error;
     throw new ConfigError('', error.problem, 'write a JSON object such as {"Network":"10.5.0.0/16"}');
   }
-}
-
-function readNetwork(members: Members): Prefix {
-  const text = members.string('Network');
-  if (text === undefined || text === '') {
-    throw new ConfigError('Network', 'is missing', 'give the overlay’s IPv4 network, such as "10.5.0.0/16"');
-  }
-  const network = parsePrefix(text, { maskHostBits: true });
-  if (network === null) {
-    throw new ConfigError('Network', `${shown(text)} is no IPv4 network`, 'write it as "a.b.c.d/length"');
-  }
-  return network;
-}
-
-function readSubnetLength(members: Members, network: Prefix): number {
-  const given = members.count('SubnetLen');
-  if (given === undefined || given === 0) {
-    if (network.length > 28) {
-      throw new ConfigError('Network', `${formatPrefix(network)} is too small`, 'the smallest useful network is a /28');
-    }
-    return network.length <= 22 ? 24 : network.length + 2;
-  }
-  if (given > 30) throw new ConfigError('SubnetLen', `${given} is too long`, 'it must be 30 or less');
-  if (given < network.length + 2) {
-    throw new ConfigError(
-      'SubnetLen',
-      `${given} leaves fewer than four subnets in ${formatPrefix(network)}`,
-      `it must be at least the network’s length + 2, here ${network.length + 2}`,
-    );
-  }
-  return given;
-}
-
-function readBound(members: Members, key: string, network: Prefix, subnetLength: number): number | null {
-  const text = members.string(key);
-  if (text === undefined) return null;
-  const address = parseIpv4(text);
-  if (address === null) {
-    throw new ConfigError(key, `${shown(text)} is no IPv4 address`, 'write it as "a.b.c.d"');
-  }
-  if (address === 0) return null; // flannel takes 0.0.0.0 as "not given"
-  if (!contains(network, address)) {
-    throw new ConfigError(key, `${text} is outside ${formatPrefix(network)}`, 'it must lie inside Network');
-  }
-  const aligned = (address & netmask(subnetLength)) >>> 0;
-  if (aligned !== address) {
-    throw new ConfigError(
-      key,
-      `${text} is not the first address of a /${subnetLength}`,
-      `it must be aligned to SubnetLen, for example ${formatIpv4(aligned)}`,
-    );
-  }
-  return address;
 }
 
 function readBackend(members: Members): BackendConfig {

@@ -1,6 +1,8 @@
 import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
+import { formatIpv6, formatIpv6Prefix } from '../../base/ipv6.js';
+import { hasIpv4, subnetName } from '../lease.js';
 import type { Registry, Snapshot, StoredLease } from '../registry.js';
-import { checkNetworkConfig, describeRange, fitsConfig, type NetworkConfig } from './config.js';
+import { checkNetworkConfig, describeRanges, fitsConfig, type NetworkConfig } from './config.js';
 import { Relations } from './relations.js';
 
 /** What `tweed network check` has to say about a configuration that is valid. */
@@ -25,7 +27,9 @@ export interface LeaseRow {
 
 /** How many leases a configuration has room for. */
 export function subnetCount(config: NetworkConfig): number {
-  return (config.subnetMax - config.subnetMin) / 2 ** (32 - config.subnetLength) + 1;
+  if (config.ipv4 === null) return 0;
+  const { subnetMin, subnetMax, subnetLength } = config.ipv4;
+  return (subnetMax - subnetMin) / 2 ** (32 - subnetLength) + 1;
 }
 
 /**
@@ -35,10 +39,10 @@ export function subnetCount(config: NetworkConfig): number {
  */
 export function checkNetwork(json: string, snapshot: Snapshot | null): NetworkReport {
   const { config, warnings } = checkNetworkConfig(json);
-  const misfits = (snapshot?.leases ?? []).filter((lease) => !fitsConfig(lease.subnet, config));
+  const misfits = (snapshot?.leases ?? []).filter((lease) => !fitsConfig(lease, config));
   const all = [...warnings];
   if (misfits.length > 0) {
-    const some = misfits.slice(0, 3).map((lease) => formatPrefix(lease.subnet));
+    const some = misfits.slice(0, 3).map(subnetName);
     const more = misfits.length > some.length ? ` and ${misfits.length - some.length} more` : '';
     all.push(
       `existing leases do not fit, and their hosts will get other subnets at their next start: ${some.join(', ')}${more}`,
@@ -46,7 +50,7 @@ export function checkNetwork(json: string, snapshot: Snapshot | null): NetworkRe
   }
   if (snapshot !== null && snapshot.leases.length > subnetCount(config)) {
     all.push(
-      `${snapshot.leases.length} leases exist, but there is room for ${subnetCount(config)} in ${describeRange(config)}`,
+      `${snapshot.leases.length} leases exist, but there is room for ${subnetCount(config)} in ${describeRanges(config)}`,
     );
   }
   return { config, warnings: all };
@@ -55,19 +59,23 @@ export function checkNetwork(json: string, snapshot: Snapshot | null): NetworkRe
 /** The configuration with its defaults filled in, under flannel's names: what `tweed network get` shows. */
 export function effectiveConfig(config: NetworkConfig): Record<string, unknown> {
   return {
-    Network: formatPrefix(config.network),
-    SubnetLen: config.subnetLength,
-    SubnetMin: formatIpv4(config.subnetMin),
-    SubnetMax: formatIpv4(config.subnetMax),
-    EnableIPv4: config.enableIpv4,
-    EnableIPv6: config.enableIpv6,
+    ...(config.ipv4 === null
+      ? {}
+      : {
+          Network: formatPrefix(config.ipv4.network),
+          SubnetLen: config.ipv4.subnetLength,
+          SubnetMin: formatIpv4(config.ipv4.subnetMin),
+          SubnetMax: formatIpv4(config.ipv4.subnetMax),
+        }),
+    EnableIPv4: config.ipv4 !== null,
+    EnableIPv6: config.ipv6 !== null,
     ...(config.ipv6 === null
       ? {}
       : {
-          IPv6Network: config.ipv6.network,
+          IPv6Network: formatIpv6Prefix(config.ipv6.network),
           IPv6SubnetLen: config.ipv6.subnetLength,
-          IPv6SubnetMin: config.ipv6.subnetMin,
-          IPv6SubnetMax: config.ipv6.subnetMax,
+          IPv6SubnetMin: formatIpv6(config.ipv6.subnetMin),
+          IPv6SubnetMax: formatIpv6(config.ipv6.subnetMax),
         }),
     EnableNFTables: config.enableNftables,
     Backend: { Type: config.backend.type, ...config.backend.options },
@@ -95,7 +103,9 @@ export async function leaseRows(
   const stored = await registry.getConfig();
   const { leases, malformed } = await registry.list({ expirations: true });
   const config = tryConfig(stored.json);
-  const sorted = [...leases].sort((a, b) => a.subnet.address - b.subnet.address || a.subnet.length - b.subnet.length);
+  const sorted = leases
+    .filter(hasIpv4)
+    .sort((a, b) => a.subnet.address - b.subnet.address || a.subnet.length - b.subnet.length);
   const remarks = new Relations(sorted);
   return {
     rows: sorted.map((lease) => toRow(lease, remarks.of(lease), config, now)),
@@ -106,13 +116,13 @@ export async function leaseRows(
 function toRow(lease: StoredLease, related: readonly string[], config: NetworkConfig | null, now: number): LeaseRow {
   const { attributes, expiresAt } = lease;
   const remarks: string[] = [];
-  if (config !== null && !fitsConfig(lease.subnet, config)) remarks.push('does not fit the network config');
+  if (config !== null && !fitsConfig(lease, config)) remarks.push('does not fit the network config');
   remarks.push(...related);
   return {
     key: lease.key,
-    subnet: formatPrefix(lease.subnet),
+    subnet: subnetName(lease),
     publicIp: formatIpv4(attributes.publicIp),
-    publicIpv6: attributes.publicIpv6,
+    publicIpv6: attributes.publicIpv6 === null ? null : formatIpv6(attributes.publicIpv6),
     backend: attributes.backendType ?? 'udp',
     reservation: lease.reservation,
     secondsLeft: expiresAt === null ? null : Math.max(0, Math.round((expiresAt - now) / 1000)),

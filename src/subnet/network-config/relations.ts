@@ -1,14 +1,16 @@
 import { contains, formatPrefix, overlaps, type Prefix, samePrefix } from '../../base/ipv4.js';
 import type { StoredLease } from '../registry.js';
 
+type KeyedIpv4Lease = StoredLease & { readonly subnet: Prefix };
+
 /** So many others are named; how many more there are would take as long to find out as to read. */
 const NAMED = 3;
 
 /** The leases of one subnet, and some of those of subnets inside it or around it. */
 interface Group {
   readonly subnet: Prefix;
-  readonly leases: StoredLease[];
-  readonly others: StoredLease[];
+  readonly leases: KeyedIpv4Lease[];
+  readonly others: KeyedIpv4Lease[];
 }
 
 /**
@@ -17,10 +19,10 @@ interface Group {
  */
 export class Relations {
   readonly #bySubnet = new Map<string, Group>();
-  readonly #byHost = new Map<number, StoredLease[]>();
+  readonly #byHost = new Map<number, KeyedIpv4Lease[]>();
 
   /** @param sorted by address, the shorter prefix first */
-  constructor(sorted: readonly StoredLease[]) {
+  constructor(sorted: readonly KeyedIpv4Lease[]) {
     const around: Group[] = [];
     for (const lease of sorted) {
       const { subnet } = lease;
@@ -40,7 +42,7 @@ export class Relations {
     }
   }
 
-  of(lease: StoredLease): string[] {
+  of(lease: KeyedIpv4Lease): string[] {
     const { leases = [], others = [] } = this.#bySubnet.get(formatPrefix(lease.subnet)) ?? {};
     const some = leases.slice(0, NAMED + 2).filter((other) => other !== lease);
     const ofHost = (this.#byHost.get(lease.attributes.publicIp) ?? []).slice(0, 2 * NAMED + 2);
@@ -49,7 +51,7 @@ export class Relations {
   }
 }
 
-function named(relation: string, leases: readonly StoredLease[]): string[] {
+function named(relation: string, leases: readonly KeyedIpv4Lease[]): string[] {
   const remarks = leases.slice(0, NAMED).map(({ key }) => `${relation} ${key}`);
   return leases.length > NAMED ? [...remarks, `${relation} others too`] : remarks;
 }

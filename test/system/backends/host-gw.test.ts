@@ -124,6 +124,7 @@ describe('three hosts', () => {
     const attributes = { publicIpv6: null, backendType: 'host-gw' };
     const far: Lease = {
       subnet: prefix('10.5.9.0/24'),
+      subnetV6: null,
       attributes: { ...attributes, publicIp: address('203.0.113.9') },
       expiresAt: null,
     };

@@ -94,8 +94,9 @@ export class Host {
   context(backend: BackendMember, others: Partial<BackendContext> = {}): BackendContext {
     return {
       log: this.log,
-      underlay: { name: 'eth0', index: 2, address: address(this.address), prefixLength: 24, mtu: 1500 },
+      underlay: { name: 'eth0', index: 2, address: address(this.address), prefixLength: 24, ipv6: null, mtu: 1500 },
       publicIp: address(this.address),
+      publicIpv6: null,
       config: parseNetworkConfig(JSON.stringify({ Network: '10.5.0.0/16', Backend: backend })),
       ...others,
     };
@@ -120,7 +121,7 @@ export class Host {
   ): Promise<Backend> {
     const backend = this.make(member, others);
     const attributes = await backend.attributes();
-    this.lease = { subnet: prefix(this.subnet), attributes, expiresAt: null };
+    this.lease = { subnet: prefix(this.subnet), subnetV6: null, attributes, expiresAt: null };
     await backend.start(this.lease, peers);
     this.backend = backend;
     return backend;
@@ -181,6 +182,7 @@ export function remembered(leases: readonly Lease[]): PeerSet {
 export function inventedPeers(count: number, attributes: (index: number) => Partial<Lease['attributes']>): Lease[] {
   return Array.from({ length: count }, (_, index) => ({
     subnet: { address: address('10.5.10.0') + 16 * index, length: 28 },
+    subnetV6: null,
     attributes: { publicIp: address('192.0.2.10') + (index % 200), publicIpv6: null, ...attributes(index) },
     expiresAt: null,
   }));

@@ -1,6 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { formatPrefix } from '../../../src/base/ipv4.js';
-import type { Lease } from '../../../src/subnet/lease.js';
+import { type Lease, subnetName } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import {
   address,
@@ -164,6 +163,7 @@ describe('three hosts', () => {
     const rival = first.make(vxlan, other);
     const lease: Lease = {
       subnet: { address: address('10.6.1.0'), length: 24 },
+      subnetV6: null,
       attributes: await rival.attributes(),
       expiresAt: null,
     };
@@ -195,7 +195,14 @@ describe('three hosts', () => {
       ...old,
       attributes: { ...old.attributes, publicIp: address('192.0.2.77'), backendData: data },
     };
-    const underlay = { name: 'eth0', index: 2, address: address('192.0.2.77'), prefixLength: 24, mtu: 1500 };
+    const underlay = {
+      name: 'eth0',
+      index: 2,
+      address: address('192.0.2.77'),
+      prefixLength: 24,
+      ipv6: null,
+      mtu: 1500,
+    };
     second.backend = second.make(vxlan, { underlay, publicIp: underlay.address });
     // a lease that goes on, as from the cache: the MAC in it is kept
     await second.backend.start(fresh, remembered(leasesOf([first])));
@@ -397,7 +404,7 @@ describe('two thousand peers', () => {
     expect(await counts()).toEqual([2000, 2000, 2000]);
     await tell(first, peers.slice(0, 1));
     expect(await counts()).toEqual([1, 1, 1]);
-    expect(await first.routes()).toEqual([expect.stringContaining(formatPrefix((peers[0] as Lease).subnet))]);
+    expect(await first.routes()).toEqual([expect.stringContaining(subnetName(peers[0] as Lease))]);
     expect(first.warnings).toEqual([]);
   });
 });

@@ -188,7 +188,7 @@ describe('a daemon whose subnet is lost', () => {
     const subnet = parsePrefix(status.lease?.subnet ?? '')!;
     // The daemon takes its subnet again as soon as it sees that it is gone; the other host has to be faster once.
     await network.registry
-      .create(subnet, { publicIp: parseIpv4('192.168.77.99')!, publicIpv6: null }, 60)
+      .create({ subnet, subnetV6: null }, { publicIp: parseIpv4('192.168.77.99')!, publicIpv6: null }, 60)
       .catch(async () => {
         const [again] = (await network.registry.list()).leases;
         await fs.writeFile(

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
 import { EtcdConnection } from '../../../src/subnet/etcd/etcd-connection.js';
 import { EtcdRegistry } from '../../../src/subnet/etcd/etcd-registry.js';
-import { host, subnet } from '../../support/registry-suite.js';
+import { host, subnets } from '../../support/registry-suite.js';
 import { type EtcdServer, makeEtcd, whyNoEtcd } from '../support/etcd.js';
 
 const reason = whyNoEtcd();
@@ -25,10 +25,10 @@ describe.skipIf(reason !== '')(`what somebody else keeps in etcd ${reason}`, () 
 
   it('does not keep a daemon from its list: seventy leases of a megabyte among good ones', async () => {
     const registry = new EtcdRegistry({ endpoints: [server.endpoint], prefix: '/large' }, silentLogger());
-    await registry.create(subnet('10.5.1.0/24'), host('192.0.2.1'), 100);
+    await registry.create(subnets('10.5.1.0/24'), host('192.0.2.1'), 100);
     const large = JSON.stringify({ PublicIP: '192.0.2.9', PublicIPv6: null, BackendData: 'x'.repeat(MEGABYTE) });
     for (let count = 0; count < 70; count++) await put(`/large/subnets/10.5.${100 + count}.0-24`, large);
-    await registry.create(subnet('10.5.250.0/24'), host('192.0.2.2'), 100);
+    await registry.create(subnets('10.5.250.0/24'), host('192.0.2.2'), 100);
     const { leases, malformed } = await registry.list();
     expect(leases.map(({ key }) => key)).toEqual(['10.5.1.0-24', '10.5.250.0-24']);
     expect(malformed).toHaveLength(70);
@@ -66,7 +66,7 @@ describe.skipIf(reason !== '')(`what somebody else keeps in etcd ${reason}`, () 
     await put('kube-centos/network/config', '{"Network":"10.7.0.0/16"}');
     const registry = new EtcdRegistry({ endpoints: [server.endpoint], prefix: 'kube-centos/network' }, silentLogger());
     expect((await registry.getConfig()).json).toBe('{"Network":"10.7.0.0/16"}');
-    await registry.create(subnet('10.7.1.0/24'), host('192.0.2.1'), 100);
+    await registry.create(subnets('10.7.1.0/24'), host('192.0.2.1'), 100);
     expect(server.control(['get', '--prefix', '--keys-only', 'kube-centos/network/subnets']).trim()).toBe(
       'kube-centos/network/subnets/10.7.1.0-24',
     );

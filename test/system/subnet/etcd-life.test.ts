@@ -208,7 +208,7 @@ describe.skipIf(reason !== '')(`a lease manager lives with a real etcd ${reason}
       const created: Promise<{ key: string }>[] = [];
       for (let i = 0; i < 2_000; i++) {
         const prefix = subnet(`10.${100 + (i >> 8)}.${i & 255}.0/24`);
-        created.push(other.create(prefix, host(`198.51.${i >> 8}.${i & 255}`), 600));
+        created.push(other.create({ subnet: prefix, subnetV6: null }, host(`198.51.${i >> 8}.${i & 255}`), 600));
         if (created.length % 100 === 0) await Promise.all(created.slice(-100));
       }
       await Promise.all(created);

@@ -7,7 +7,7 @@ import { patient } from '../../../src/lab/patience.js';
 import { RegistryDeniedError, RegistryError } from '../../../src/subnet/errors.js';
 import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd/etcd-registry.js';
 import { recordingLogger } from '../../support/manager-harness.js';
-import { host, subnet } from '../../support/registry-suite.js';
+import { host, subnets } from '../../support/registry-suite.js';
 import { type EtcdServer, makeEtcd, whyNoEtcd } from '../support/etcd.js';
 import { ManagedHost } from '../support/managed-host.js';
 
@@ -116,7 +116,7 @@ describe.skipIf(reason !== '')(`a guarded etcd ${reason}`, () => {
       const { registry } = connect({ endpoints: [etcd.endpoint], caFile: file('ca.pem') });
       await registry.setConfig(CONFIG, null);
       const one = await follow({ endpoints: [etcd.endpoint], caFile: file('ca.pem') });
-      await registry.create(subnet('10.5.250.0/24'), host('192.0.2.50'), 60);
+      await registry.create(subnets('10.5.250.0/24'), host('192.0.2.50'), 60);
       await vi.waitFor(() => expect(one.peers.has('10.5.250.0/24')).toBe(true), PATIENCE);
     });
 

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { silentLogger } from '../../../src/base/log.js';
 import { patient } from '../../../src/lab/patience.js';
 import { EtcdRegistry } from '../../../src/subnet/etcd/etcd-registry.js';
-import { host, subnet } from '../../support/registry-suite.js';
+import { host, subnets } from '../../support/registry-suite.js';
 import { type EtcdServer, makeEtcd, whyNoEtcd } from '../support/etcd.js';
 import { ManagedHost } from '../support/managed-host.js';
 
@@ -111,7 +111,7 @@ describe.skipIf(reason !== '')(`what is around a real etcd ${reason}`, () => {
       const registry = new EtcdRegistry({ endpoints: [etcd.endpoint] }, silentLogger());
       open.push(registry);
       fill();
-      await expect(registry.create(subnet('10.5.3.0/24'), host('192.0.2.3'), 60)).rejects.toThrow(
+      await expect(registry.create(subnets('10.5.3.0/24'), host('192.0.2.3'), 60)).rejects.toThrow(
         /database space exceeded; where its space is exceeded, compact and defragment it, then "etcdctl alarm disarm"$/,
       );
     });

@@ -1,6 +1,7 @@
-import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
+import { parseIpv4 } from '../../../src/base/ipv4.js';
 import type { LeaseLostError } from '../../../src/subnet/errors.js';
 import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd/etcd-registry.js';
+import { subnetName } from '../../../src/subnet/lease.js';
 import { LeaseManager, type LeaseManagerOptions } from '../../../src/subnet/leases/lease-manager.js';
 import { type LogLine, peersOf, recordingLogger } from '../../support/manager-harness.js';
 import { host } from '../../support/registry-suite.js';
@@ -46,7 +47,7 @@ export class ManagedHost {
   async start(): Promise<this> {
     const lease = await this.manager.acquire(await this.manager.waitForConfig(), host(this.address));
     this.manager.follow();
-    this.subnet = formatPrefix(lease.subnet);
+    this.subnet = subnetName(lease);
     return this;
   }
 

@@ -9,7 +9,7 @@ const prefix = (text: string) => parsePrefix(text) as Prefix;
 
 const rules: PeerRules = {
   config: parseNetworkConfig('{"Network":"100.96.0.0/16"}'),
-  own: prefix('100.96.42.0/24'),
+  own: { subnet: prefix('100.96.42.0/24'), subnetV6: null },
   publicIp: address('203.0.113.1'),
   underlay: prefix('192.0.2.1/24'),
   backendType: 'udp',
@@ -17,6 +17,7 @@ const rules: PeerRules = {
 
 const lease = (subnet: string, publicIp: string, attributes: Partial<LeaseAttributes> = {}): Lease => ({
   subnet: prefix(subnet),
+  subnetV6: null,
   attributes: { publicIp: address(publicIp), publicIpv6: null, ...attributes },
   expiresAt: null,
 });
@@ -55,7 +56,7 @@ it('takes hosts on the own link although the overlay covers it', () => {
   const covering: PeerRules = {
     ...rules,
     config: parseNetworkConfig('{"Network":"10.0.0.0/8"}'),
-    own: prefix('10.5.0.0/24'),
+    own: { subnet: prefix('10.5.0.0/24'), subnetV6: null },
     publicIp: address('10.43.1.1'),
     underlay: prefix('10.43.1.1/24'),
   };

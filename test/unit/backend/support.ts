@@ -10,8 +10,9 @@ export const address = (text: string): number => parseIpv4(text) as number;
 export function contextOf(backend: Readonly<Record<string, unknown>>, others: Partial<BackendContext> = {}) {
   const context: BackendContext = {
     log: silentLogger(),
-    underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, mtu: 1500 },
+    underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, ipv6: null, mtu: 1500 },
     publicIp: address('192.0.2.1'),
+    publicIpv6: null,
     config: parseNetworkConfig(JSON.stringify({ Network: '10.5.0.0/16', Backend: backend })),
     ...others,
   };
@@ -21,6 +22,7 @@ export function contextOf(backend: Readonly<Record<string, unknown>>, others: Pa
 export function leaseOf(subnet: string, publicIp: string, attributes: Partial<LeaseAttributes> = {}): Lease {
   return {
     subnet: prefix(subnet),
+    subnetV6: null,
     attributes: { publicIp: address(publicIp), publicIpv6: null, ...attributes },
     expiresAt: null,
   };

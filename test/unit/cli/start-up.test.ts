@@ -15,9 +15,9 @@ function loaded(name: string, ...argv: string[]) {
   });
   const urls = stderr.split('\n').flatMap((line) => /^loads (.*)$/.exec(line)?.[1] ?? []);
   const bundled = urls.filter((url) => url.startsWith('file:') && url.includes('/dist/'));
-  // the bundler says before each module where it came from
+  // the bundler says before each module where it came from; the packages may lie elsewhere, behind a link
   const origins = bundled.flatMap(
-    (url) => readFileSync(fileURLToPath(url), 'utf8').match(/^\/\/ (src|node_modules)\/\S+$/gm) ?? [],
+    (url) => readFileSync(fileURLToPath(url), 'utf8').match(/^\/\/ (?:src|(?:\.\.\/\S*)?node_modules)\/\S+$/gm) ?? [],
   );
   const names = [...urls, ...origins].flatMap(
     (text) => /node_modules\/((?:@[^/]+\/)?[^/]+)|^\/\/ src\/(\w+)/.exec(text)?.slice(1) ?? [],

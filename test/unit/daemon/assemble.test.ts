@@ -24,7 +24,13 @@ it('breaks off a check of the rules, and ends the program that it waits for', as
   const { options } = readRunRequest([], {});
   const past = { network: null, subnet: null, warnings: [] };
   const ending = new AbortController();
-  const rules = realParts.createRules(options, config, prefix('10.5.7.0/24'), past, ending.signal);
+  const rules = realParts.createRules(
+    options,
+    config,
+    { subnet: prefix('10.5.7.0/24'), subnetV6: null },
+    past,
+    ending.signal,
+  );
   const check = rules.check();
   check.catch(() => {});
   const pid = await vi.waitFor(async () => {

@@ -2,7 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
 import { coverageWarnings } from '../../../src/daemon/coverage.js';
 
-const underlay = { name: 'eth0', index: 2, address: parseIpv4('10.43.1.1') as number, prefixLength: 24, mtu: 1500 };
+const underlay = {
+  name: 'eth0',
+  index: 2,
+  address: parseIpv4('10.43.1.1') as number,
+  prefixLength: 24,
+  ipv6: null,
+  mtu: 1500,
+};
 const warnings = (network: string, ...endpoints: string[]) =>
   coverageWarnings(parsePrefix(network) as Prefix, underlay, endpoints);
 

@@ -55,7 +55,7 @@ describe('the life of a daemon', () => {
   it('begins anew when it was begun with a configuration that is overtaken', async () => {
     await whileReady([], async () => {
       world.events.length = 0;
-      world.leases[0]?.emit('lost', new StateOutdatedError(prefix('10.5.7.0/24')));
+      world.leases[0]?.emit('lost', new StateOutdatedError({ subnet: prefix('10.5.7.0/24'), subnetV6: null }));
       await happened('rules applied');
     });
     expect(world.events.slice(0, 5)).toEqual([
@@ -308,7 +308,14 @@ describe('reconciling', () => {
     await whileReady([], (daemon) => vi.waitFor(() => expect(daemon.status().repairs).toBe(2), { timeout: 5000 }));
   });
 
-  const anotherInterface = { name: 'eth1', index: 3, address: address('198.51.100.1'), prefixLength: 24, mtu: 1400 };
+  const anotherInterface = {
+    name: 'eth1',
+    index: 3,
+    address: address('198.51.100.1'),
+    prefixLength: 24,
+    ipv6: null,
+    mtu: 1400,
+  };
 
   it('moves to another interface behind the same public address without asking the registry', async () => {
     world.peers = [peer('10.5.8.0/24', '192.0.2.2')];
@@ -343,7 +350,7 @@ describe('reconciling', () => {
     world.former = prefix('10.5.70.0/24');
     await whileReady([], async (daemon) => {
       world.events.length = 0;
-      world.moved = { underlay: anotherInterface, publicIp: address('198.51.100.1'), reason: 'test' };
+      world.moved = { underlay: anotherInterface, publicIp: address('198.51.100.1'), publicIpv6: null, reason: 'test' };
       await happened('subnet file 10.5.70.0/24 1372');
       expect(world.events).toEqual([
         'announce 198.51.100.1',

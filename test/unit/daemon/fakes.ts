@@ -12,7 +12,7 @@ import { ServiceManager } from '../../../src/daemon/notify.js';
 import type { DaemonParts, HostRules, RegistryHandle, UnderlayChoice } from '../../../src/daemon/parts.js';
 import { Inheritance } from '../../../src/linux/inheritance.js';
 import { LeaseLostError } from '../../../src/subnet/errors.js';
-import type { Lease, LeaseAttributes, PeerSet } from '../../../src/subnet/lease.js';
+import { type Lease, type LeaseAttributes, type PeerSet, subnetName } from '../../../src/subnet/lease.js';
 import type { LeaseManagerEvents, LeaseManagerStatus } from '../../../src/subnet/leases/lease-manager.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import type { StoredLease } from '../../../src/subnet/registry.js';
@@ -22,6 +22,7 @@ export const prefix = (text: string) => parsePrefix(text) as Prefix;
 
 export const lease = (subnet: string, publicIp: string, extra: Partial<Lease> = {}): Lease => ({
   subnet: prefix(subnet),
+  subnetV6: null,
   attributes: { publicIp: address(publicIp), publicIpv6: null },
   expiresAt: Date.now() + 86_400_000,
   ...extra,
@@ -40,7 +41,7 @@ export function deferred<Value>() {
   return { promise, resolve };
 }
 
-const subnetsOf = ({ leases }: PeerSet) => leases.map(({ subnet }) => formatPrefix(subnet)).join(' ') || 'none';
+const subnetsOf = ({ leases }: PeerSet) => leases.map(subnetName).join(' ') || 'none';
 
 /** Does to the host of the world what a backend does: device, address, peers; compares, and mends the difference. */
 export class FakeBackend implements Backend {
@@ -67,10 +68,10 @@ export class FakeBackend implements Backend {
 
   async start(own: Lease, peers: PeerSet): Promise<void> {
     this.#peers = subnetsOf(peers);
-    this.world.events.push(`backend start ${formatPrefix(own.subnet)}, peers ${this.#peers}`);
+    this.world.events.push(`backend start ${subnetName(own)}, peers ${this.#peers}`);
     if (this.world.backendStartFails) throw new Error(this.world.backendStartFails);
     if (this.world.host.device !== null) throw new Error('flannel0 is there already');
-    this.world.host.device = { underlay: this.context.underlay.name, subnet: formatPrefix(own.subnet), mtu: this.mtu };
+    this.world.host.device = { underlay: this.context.underlay.name, subnet: subnetName(own), mtu: this.mtu };
     this.world.host.peers = this.#peers;
   }
 
@@ -114,7 +115,7 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
   }
 
   lose(reason: string): void {
-    this.emit('lost', new LeaseLostError((this.#lease as Lease).subnet, reason));
+    this.emit('lost', new LeaseLostError(this.#lease as Lease, reason));
   }
 
   get peers(): PeerSet {
@@ -206,8 +207,9 @@ export class World {
   subnetFileFails = '';
   former: Prefix | null = null;
   underlay: UnderlayChoice = {
-    underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, mtu: 1500 },
+    underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, ipv6: null, mtu: 1500 },
     publicIp: address('192.0.2.1'),
+    publicIpv6: null,
     reason: 'the test says so',
   };
   moved: UnderlayChoice | null = null;

@@ -20,9 +20,9 @@ const DAY_S = 86_400;
 const LONG_MS = 90_000;
 
 const underlays = [
-  { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, mtu: 1500 },
-  { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, mtu: 9000 },
-  { name: 'eth1', index: 3, address: address('198.51.100.1'), prefixLength: 24, mtu: 1400 },
+  { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, ipv6: null, mtu: 1500 },
+  { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, ipv6: null, mtu: 9000 },
+  { name: 'eth1', index: 3, address: address('198.51.100.1'), prefixLength: 24, ipv6: null, mtu: 1400 },
 ] as const;
 const ownAddresses = ['192.0.2.1', '192.0.2.1', '198.51.100.1'] as const;
 
@@ -118,7 +118,7 @@ class Life {
       case 'underlay': {
         this.underlay = event.to;
         const underlay = underlays[event.to] as (typeof underlays)[number];
-        world.moved = { underlay, publicIp: underlay.address, reason: 'the test says so' };
+        world.moved = { underlay, publicIp: underlay.address, publicIpv6: null, reason: 'the test says so' };
         break;
       }
       case 'registry goes':

@@ -6,8 +6,16 @@ import type { UnderlayChoice, UnderlayOptions } from '../../../src/routes/underl
 
 /** No machine has interfaces of these names, so the kernel that runs the tests is never asked for more. */
 const current: UnderlayChoice = {
-  underlay: { name: 'tw-none0', index: 2, address: parseIpv4('192.0.2.10') as number, prefixLength: 24, mtu: 1500 },
+  underlay: {
+    name: 'tw-none0',
+    index: 2,
+    address: parseIpv4('192.0.2.10') as number,
+    prefixLength: 24,
+    ipv6: null,
+    mtu: 1500,
+  },
   publicIp: parseIpv4('192.0.2.10') as number,
+  publicIpv6: null,
   reason: 'the interface of the IPv4 default route',
 };
 

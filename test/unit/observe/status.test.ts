@@ -50,7 +50,9 @@ const running: DaemonStatus = {
     peers: [
       {
         subnet: '100.96.100.0/24',
+        subnetV6: null,
         publicIp: '192.168.77.3',
+        publicIpv6: null,
         txPackets: 0,
         txBytes: 0,
         rxPackets: 0,
@@ -59,7 +61,9 @@ const running: DaemonStatus = {
       },
       {
         subnet: '100.96.96.0/24',
+        subnetV6: null,
         publicIp: '192.168.77.2',
+        publicIpv6: null,
         txPackets: 1200,
         txBytes: 1_500_000,
         rxPackets: 3,
@@ -148,7 +152,9 @@ const uncounted: DaemonStatus = {
     peers: [
       {
         subnet: '100.96.96.0/24',
+        subnetV6: null,
         publicIp: '192.168.77.2',
+        publicIpv6: null,
         txPackets: null,
         txBytes: null,
         rxPackets: null,

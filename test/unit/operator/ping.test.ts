@@ -6,6 +6,8 @@ import { endOf, findTarget, parseEcho } from '../../../src/operator/probe.js';
 const peer = (subnet: string, publicIp: string) => ({
   subnet,
   publicIp,
+  subnetV6: null,
+  publicIpv6: null,
   txPackets: 0,
   txBytes: 0,
   rxPackets: 0,

@@ -3,13 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { formatPrefix, netmask, overlaps, type Prefix } from '../../../src/base/ipv4.js';
 import { OutOfSubnetsError } from '../../../src/subnet/errors.js';
 import { CANDIDATES, freeSubnets, pickSubnet } from '../../../src/subnet/leases/allocate.js';
-import { fitsConfig, parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
+import { fitsRange, type Ipv4Network, parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import { subnet } from '../../support/registry-suite.js';
 
-const wide = parseNetworkConfig('{"Network":"10.5.0.0/16"}');
-const narrow = parseNetworkConfig(
-  '{"Network":"10.5.0.0/22","SubnetLen":28,"SubnetMin":"10.5.0.64","SubnetMax":"10.5.2.0"}',
-);
+const range = (json: string) => parseNetworkConfig(json).ipv4 as Ipv4Network;
+const wide = range('{"Network":"10.5.0.0/16"}');
+const narrow = range('{"Network":"10.5.0.0/22","SubnetLen":28,"SubnetMin":"10.5.0.64","SubnetMax":"10.5.2.0"}');
 
 /** Prefixes of any length in and around the network. */
 const taken = fc.array(
@@ -45,7 +44,7 @@ describe('free subnets', () => {
   });
 
   it('are found at the top of the address space too', () => {
-    const config = parseNetworkConfig('{"Network":"255.255.255.240/28"}');
+    const config = range('{"Network":"255.255.255.240/28"}');
     expect(freeSubnets(config, [subnet('255.255.255.248/30')]).map(formatPrefix)).toEqual([
       '255.255.255.244/30',
       '255.255.255.252/30',
@@ -63,7 +62,7 @@ describe('picking', () => {
           return;
         }
         const picked = pickSubnet(narrow, used, () => random);
-        expect(fitsConfig(picked, narrow)).toBe(true);
+        expect(fitsRange(picked, narrow)).toBe(true);
         expect(used.some((other) => overlaps(picked, other))).toBe(false);
       }),
     );

@@ -1,15 +1,22 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { formatIpv4, formatPrefix } from '../../../src/base/ipv4.js';
+import { formatIpv4 } from '../../../src/base/ipv4.js';
+import { subnetName } from '../../../src/subnet/lease.js';
 import { Claims, type KeyedLease } from '../../../src/subnet/leases/claims.js';
 import { host, subnet } from '../../support/registry-suite.js';
 
 function lease(index: number, address: number, key = `10.5.${index}.0-24`): KeyedLease {
-  return { key, subnet: subnet(`10.5.${index}.0/24`), attributes: host(`192.0.2.${address}`), expiresAt: null };
+  return {
+    key,
+    subnet: subnet(`10.5.${index}.0/24`),
+    subnetV6: null,
+    attributes: host(`192.0.2.${address}`),
+    expiresAt: null,
+  };
 }
 
 const view = (leases: readonly KeyedLease[]) =>
-  new Map(leases.map((entry) => [formatPrefix(entry.subnet), formatIpv4(entry.attributes.publicIp)]));
+  new Map(leases.map((entry) => [subnetName(entry), formatIpv4(entry.attributes.publicIp)]));
 
 /** The keys of a subnet's claims: the IPv4 half decides, so that two keys claim the same subnet. */
 const keys = (index: number) => [`10.5.${index}.0-24`, `10.5.${index}.0-24&fd00::-64`] as const;

@@ -1,13 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { contains, formatIpv4, formatPrefix, netmask } from '../../../src/base/ipv4.js';
+import { contains, formatIpv4, netmask } from '../../../src/base/ipv4.js';
 import { ConfigError } from '../../../src/subnet/errors.js';
 import {
   checkNetworkConfig,
-  describeRange,
-  fitsConfig,
+  describeRanges,
+  fitsRange,
+  type Ipv4Network,
+  networkName,
   parseNetworkConfig,
 } from '../../../src/subnet/network-config/config.js';
+import { effectiveConfig } from '../../../src/subnet/network-config/network.js';
 
 const parse = (value: unknown) => parseNetworkConfig(JSON.stringify(value));
 
@@ -33,14 +36,13 @@ describe('defaults', () => {
     ['255.0.0.0/8', 24, '255.0.1.0', '255.255.255.0'],
   ])('of %s are /%i subnets from %s to %s', (network, length, min, max) => {
     const config = parse({ Network: network });
-    expect(config.subnetLength).toBe(length);
-    expect([formatIpv4(config.subnetMin), formatIpv4(config.subnetMax)]).toEqual([min, max]);
+    const { subnetLength, subnetMin, subnetMax } = config.ipv4 as Ipv4Network;
+    expect(subnetLength).toBe(length);
+    expect([formatIpv4(subnetMin), formatIpv4(subnetMax)]).toEqual([min, max]);
   });
 
   it('fills in everything else', () => {
     expect(parse({ Network: '10.5.0.0/16' })).toMatchObject({
-      enableIpv4: true,
-      enableIpv6: false,
       ipv6: null,
       enableNftables: false,
       backend: { type: 'udp', options: {} },
@@ -55,7 +57,7 @@ describe('defaults', () => {
       SubnetMax: null,
       EnableIPv4: null,
     });
-    expect(describeRange(config)).toBe('10.5.1.0-10.5.255.0 (/24 subnets of 10.5.0.0/16)');
+    expect(describeRanges(config)).toBe('10.5.1.0-10.5.255.0 (/24 subnets of 10.5.0.0/16)');
   });
 });
 
@@ -64,8 +66,8 @@ describe('keys', () => {
     const config = parseNetworkConfig(
       '{"network":"10.1.0.0/16","NETWORK":"10.5.0.0/16","subnetlen":26,"ENABLENFTABLES":true,"backend":{"TYPE":"UDP","port":7890,"VNI":3}}',
     );
-    expect(formatPrefix(config.network)).toBe('10.5.0.0/16');
-    expect(config.subnetLength).toBe(26);
+    expect(networkName(config)).toBe('10.5.0.0/16');
+    expect(config.ipv4?.subnetLength).toBe(26);
     expect(config.enableNftables).toBe(true);
     expect(config.backend).toEqual({ type: 'udp', options: { port: 7890, vni: 3 } });
   });
@@ -174,11 +176,11 @@ describe('a wrong config names the key, the fault and the rule', () => {
 it('reads the IPv6 half, and warns that it is not carried', () => {
   const json = '{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"2001:cafe:42::1/56"}';
   const { config, warnings } = checkNetworkConfig(json);
-  expect(config.ipv6).toEqual({
-    network: '2001:cafe:42::/56',
-    subnetLength: 64,
-    subnetMin: '2001:cafe:42:1::',
-    subnetMax: '2001:cafe:42:ff::',
+  expect(effectiveConfig(config)).toMatchObject({
+    IPv6Network: '2001:cafe:42::/56',
+    IPv6SubnetLen: 64,
+    IPv6SubnetMin: '2001:cafe:42:1::',
+    IPv6SubnetMax: '2001:cafe:42:ff::',
   });
   expect(warnings).toEqual([expect.stringMatching(/only IPv4 is carried/)]);
 });
@@ -193,17 +195,17 @@ it('any legal config has a range inside its network, in which the bounds fit and
   );
   fc.assert(
     fc.property(legal, ({ address, length, subnetLength }) => {
-      const config = parse({ Network: `${formatIpv4(address)}/${length}`, SubnetLen: subnetLength });
+      const range = parse({ Network: `${formatIpv4(address)}/${length}`, SubnetLen: subnetLength }).ipv4 as Ipv4Network;
       const step = 2 ** (32 - subnetLength);
-      expect(config.network.address).toBe((address & netmask(length)) >>> 0);
-      for (const bound of [config.subnetMin, config.subnetMax]) {
-        expect(contains(config.network, bound)).toBe(true);
-        expect(fitsConfig({ address: bound, length: subnetLength }, config)).toBe(true);
-        expect(fitsConfig({ address: bound, length: subnetLength - 1 }, config)).toBe(false);
+      expect(range.network.address).toBe((address & netmask(length)) >>> 0);
+      for (const bound of [range.subnetMin, range.subnetMax]) {
+        expect(contains(range.network, bound)).toBe(true);
+        expect(fitsRange({ address: bound, length: subnetLength }, range)).toBe(true);
+        expect(fitsRange({ address: bound, length: subnetLength - 1 }, range)).toBe(false);
       }
-      expect(fitsConfig({ address: config.subnetMin - step, length: subnetLength }, config)).toBe(false);
-      expect(fitsConfig({ address: config.subnetMax + step, length: subnetLength }, config)).toBe(false);
-      expect(fitsConfig({ address: config.subnetMin + 1, length: subnetLength }, config)).toBe(false);
+      expect(fitsRange({ address: range.subnetMin - step, length: subnetLength }, range)).toBe(false);
+      expect(fitsRange({ address: range.subnetMax + step, length: subnetLength }, range)).toBe(false);
+      expect(fitsRange({ address: range.subnetMin + 1, length: subnetLength }, range)).toBe(false);
     }),
   );
 });

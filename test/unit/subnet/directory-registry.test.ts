@@ -9,7 +9,7 @@ import { DirectoryRegistry } from '../../../src/subnet/directory/directory-regis
 import { readGenerations, writeGeneration } from '../../../src/subnet/directory/generations.js';
 import { RegistryError } from '../../../src/subnet/errors.js';
 import { assertBuilt } from '../../support/built.js';
-import { host, type RegistryFixture, registrySuite, subnet } from '../../support/registry-suite.js';
+import { host, type RegistryFixture, registrySuite, subnets } from '../../support/registry-suite.js';
 
 async function directoryFixture(): Promise<RegistryFixture> {
   const directory = await mkdtemp(join(tmpdir(), 'tweed-registry-'));
@@ -79,7 +79,7 @@ it('keeps one file for each lease and leaves no temporary ones', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'tweed-registry-'));
   try {
     const registry = new DirectoryRegistry({ directory }, silentLogger());
-    let lease = await registry.create(subnet('10.5.1.0/24'), host('192.0.2.1'), 60);
+    let lease = await registry.create(subnets('10.5.1.0/24'), host('192.0.2.1'), 60);
     for (let i = 0; i < 5; i++) lease = await registry.renew(lease, host('192.0.2.1'), 60);
     expect(await readdir(join(directory, 'subnets'))).toEqual(['10.5.1.0-24@6']);
     const text = await readFile(join(directory, 'subnets', '10.5.1.0-24@6'), 'utf8');

@@ -2,9 +2,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
+import { parseIpv4 } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
 import { StateOutdatedError } from '../../../src/subnet/errors.js';
+import { subnetName } from '../../../src/subnet/lease.js';
 import type { LeaseManagerOptions } from '../../../src/subnet/leases/lease-manager.js';
 import { PeerCache } from '../../../src/subnet/leases/peer-cache.js';
 import type { NetworkConfig } from '../../../src/subnet/network-config/config.js';
@@ -67,7 +68,7 @@ describe('the last known state on disk', () => {
     store.calls.length = 0;
     const manager = harness.manage({ cache });
     const lease = await manager.acquire(await manager.waitForConfig(), host(SELF));
-    expect(formatPrefix(lease.subnet)).toBe('10.5.1.0/24');
+    expect(subnetName(lease)).toBe('10.5.1.0/24');
     expect(manager.peers).toMatchObject({ complete: false, leases: [{ attributes: host('192.0.2.7') }] });
     expect(store.calls).toEqual([]);
     manager.follow();
@@ -130,7 +131,7 @@ describe('the last known state on disk', () => {
   it('lets a daemon start while the registry is down, and is compared when it is back', async () => {
     await firstRun();
     const second = await startFromCache();
-    expect(formatPrefix(second.lease.subnet)).toBe('10.5.1.0/24');
+    expect(subnetName(second.lease)).toBe('10.5.1.0/24');
     expect([...second.peers]).toEqual([['10.5.7.0/24', '192.0.2.7']]);
     expect(second.manager.status()).toMatchObject({ fromCache: true, phase: 'following' });
     harness.putPeer('10.5.8.0/24', '192.0.2.8');

@@ -2,10 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { formatPrefix, parseIpv4 } from '../../../src/base/ipv4.js';
+import { parseIpv4 } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
 import { DirectoryRegistry } from '../../../src/subnet/directory/directory-registry.js';
+import { subnetName } from '../../../src/subnet/lease.js';
 import { LeaseManager } from '../../../src/subnet/leases/lease-manager.js';
+import { networkName } from '../../../src/subnet/network-config/config.js';
 import type { Registry } from '../../../src/subnet/registry.js';
 import { peersOf } from '../../support/manager-harness.js';
 import { host } from '../../support/registry-suite.js';
@@ -39,14 +41,14 @@ function manage(address: string): LeaseManager {
 it('three hosts on one directory get different subnets and see each other come and go', async () => {
   const waiting = manage('192.0.2.1').waitForConfig();
   await open().setConfig('{"Network":"10.5.0.0/16"}', null);
-  expect(formatPrefix((await waiting).network)).toBe('10.5.0.0/16');
+  expect(networkName(await waiting)).toBe('10.5.0.0/16');
 
   const hosts = await Promise.all(
     ['192.0.2.1', '192.0.2.2', '192.0.2.3'].map(async (address) => {
       const manager = manage(address);
       const lease = await manager.acquire(await manager.waitForConfig(), host(address));
       manager.follow();
-      return { manager, subnet: formatPrefix(lease.subnet) };
+      return { manager, subnet: subnetName(lease) };
     }),
   );
   const subnets = hosts.map(({ subnet }) => subnet);

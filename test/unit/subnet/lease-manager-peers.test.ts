@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { formatPrefix, type Prefix } from '../../../src/base/ipv4.js';
 import { CompactedError } from '../../../src/subnet/errors.js';
+import { type NetworkConfig, networkName } from '../../../src/subnet/network-config/config.js';
 import { type FakeClock, settle } from '../../support/fake-clock.js';
 import { HOUR, ManagerHarness, MINUTE } from '../../support/manager-harness.js';
 import type { MemoryStore } from '../../support/memory-registry.js';
@@ -145,7 +145,7 @@ describe('a changed config', () => {
   it('is announced, and the one in force stays', async () => {
     const { manager } = await harness.running();
     const seen: string[] = [];
-    manager.on('config', (config) => seen.push(formatPrefix(config.network)));
+    manager.on('config', (config) => seen.push(networkName(config)));
     store.setConfig('{"Network":"10.9.0.0/16"}');
     await settle();
     store.setConfig('{"Network":"10.9.0.0/31"}');
@@ -153,7 +153,7 @@ describe('a changed config', () => {
     store.disconnect('again');
     await clock.advance(10_000);
     expect(seen).toEqual(['10.9.0.0/16']);
-    expect(formatPrefix(manager.status().config?.network as Prefix)).toBe('10.5.0.0/16');
+    expect(networkName(manager.status().config as NetworkConfig)).toBe('10.5.0.0/16');
     expect(harness.warnings.filter((line) => line.message.includes('config was changed'))).toHaveLength(2);
   });
 });

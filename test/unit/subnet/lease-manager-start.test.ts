@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { formatPrefix, type Prefix } from '../../../src/base/ipv4.js';
+import { type Subnets, subnetName } from '../../../src/subnet/lease.js';
+import { networkName } from '../../../src/subnet/network-config/config.js';
 import { type FakeClock, settle } from '../../support/fake-clock.js';
 import { CONFIG, HOUR, ManagerHarness, SELF } from '../../support/manager-harness.js';
 import { MemoryRegistry, type MemoryStore } from '../../support/memory-registry.js';
@@ -25,7 +26,7 @@ describe('waiting for the config', () => {
     expect(harness.warnings[1]?.message).toMatch(/^still: waiting for the network config/);
     store.setConfig(CONFIG);
     await clock.advance(6_000);
-    expect(formatPrefix((await waiting).network)).toBe('10.5.0.0/16');
+    expect(networkName(await waiting)).toBe('10.5.0.0/16');
     expect(harness.lines.at(-1)?.message).toBe('the network config is there');
   });
 
@@ -83,7 +84,7 @@ describe('acquiring', () => {
   it('takes the first of the free subnets that the random source picks', async () => {
     harness.putPeer('10.5.1.0/24', '192.0.2.2');
     const { lease } = await harness.running();
-    expect(formatPrefix(lease.subnet)).toBe('10.5.2.0/24');
+    expect(subnetName(lease)).toBe('10.5.2.0/24');
     expect(store.entries.get('10.5.2.0-24')?.value).toBe('{"PublicIP":"192.0.2.1","PublicIPv6":null}');
     expect(store.entries.get('10.5.2.0-24')?.expiresAt).toBe(clock.now() + 24 * HOUR);
   });
@@ -91,14 +92,14 @@ describe('acquiring', () => {
   it('reuses the lease that stands under its address', async () => {
     harness.putPeer('10.5.77.0/24', SELF, 100);
     const { lease } = await harness.running();
-    expect(formatPrefix(lease.subnet)).toBe('10.5.77.0/24');
+    expect(subnetName(lease)).toBe('10.5.77.0/24');
     expect(store.entries.get('10.5.77.0-24')?.expiresAt).toBe(clock.now() + 24 * HOUR);
   });
 
   it('deletes its lease of another length and takes its previous subnet', async () => {
     harness.putPeer('10.5.64.0/20', SELF);
     const { lease } = await harness.running({ previousSubnet: subnet('10.5.66.0/24') });
-    expect(formatPrefix(lease.subnet)).toBe('10.5.66.0/24');
+    expect(subnetName(lease)).toBe('10.5.66.0/24');
     expect([...store.entries.keys()]).toEqual(['10.5.66.0-24']);
   });
 
@@ -106,7 +107,7 @@ describe('acquiring', () => {
     harness.putPeer('10.5.70.0/24', SELF);
     harness.putPeer('10.5.77.0/24', SELF);
     const { lease } = await harness.running({ previousSubnet: subnet('10.5.77.0/24') });
-    expect(formatPrefix(lease.subnet)).toBe('10.5.77.0/24');
+    expect(subnetName(lease)).toBe('10.5.77.0/24');
     expect([...store.entries.keys()].sort()).toEqual(['10.5.70.0-24', '10.5.77.0-24']);
     expect(harness.warnings.map((line) => line.message)).toContainEqual(expect.stringContaining('one more lease'));
   });
@@ -114,7 +115,7 @@ describe('acquiring', () => {
   it('leaves a reservation alone that does not fit the config', async () => {
     harness.putPeer('10.5.64.0/20', SELF, null);
     const { lease } = await harness.running();
-    expect(formatPrefix(lease.subnet)).toBe('10.5.1.0/24');
+    expect(subnetName(lease)).toBe('10.5.1.0/24');
     expect(store.entries.has('10.5.64.0-20')).toBe(true);
     expect(harness.warnings.map((line) => line.message)).toContainEqual(expect.stringContaining('does not fit'));
   });
@@ -125,18 +126,18 @@ describe('acquiring', () => {
   ])('passes over a previous subnet that is %s', async (_, taken) => {
     harness.putPeer(taken, '192.0.2.2');
     const { lease } = await harness.running({ previousSubnet: subnet('10.5.66.0/24') });
-    expect(formatPrefix(lease.subnet)).toBe('10.5.1.0/24');
+    expect(subnetName(lease)).toBe('10.5.1.0/24');
   });
 
   it('passes over a previous subnet of another network', async () => {
     const { lease } = await harness.running({ previousSubnet: subnet('10.6.66.0/24') });
-    expect(formatPrefix(lease.subnet)).toBe('10.5.1.0/24');
+    expect(subnetName(lease)).toBe('10.5.1.0/24');
   });
 
   it('keeps a reservation without a time to live', async () => {
     harness.putPeer('10.5.9.0/24', SELF, null);
     const { lease, manager } = await harness.running();
-    expect(formatPrefix(lease.subnet)).toBe('10.5.9.0/24');
+    expect(subnetName(lease)).toBe('10.5.9.0/24');
     expect(lease.expiresAt).toBeNull();
     await clock.advance(48 * HOUR);
     expect(store.entries.get('10.5.9.0-24')?.expiresAt).toBeNull();
@@ -147,31 +148,31 @@ describe('acquiring', () => {
   it('does not take a subnet whose lease cannot be read', async () => {
     store.put('10.5.1.0-24', 'garbage');
     const { lease } = await harness.running();
-    expect(formatPrefix(lease.subnet)).toBe('10.5.2.0/24');
+    expect(subnetName(lease)).toBe('10.5.2.0/24');
   });
 
   it('tries another subnet when it loses the race', async () => {
     const registry = new MemoryRegistry(store);
     const create = registry.create.bind(registry);
-    vi.spyOn(registry, 'create').mockImplementationOnce((prefix: Prefix, attributes, ttl) => {
-      harness.putPeer(formatPrefix(prefix), '192.0.2.2');
-      return create(prefix, attributes, ttl);
+    vi.spyOn(registry, 'create').mockImplementationOnce((subnets: Subnets, attributes, ttl) => {
+      harness.putPeer(subnetName(subnets), '192.0.2.2');
+      return create(subnets, attributes, ttl);
     });
     const { lease } = await harness.running({ registry });
-    expect(formatPrefix(lease.subnet)).toBe('10.5.2.0/24');
+    expect(subnetName(lease)).toBe('10.5.2.0/24');
   });
 
   it('gives a subnet back when one of another length that overlaps came at the same moment', async () => {
     const registry = new MemoryRegistry(store);
     const create = registry.create.bind(registry);
-    vi.spyOn(registry, 'create').mockImplementationOnce(async (prefix: Prefix, attributes, ttl) => {
-      const created = await create(prefix, attributes, ttl);
+    vi.spyOn(registry, 'create').mockImplementationOnce(async (subnets: Subnets, attributes, ttl) => {
+      const created = await create(subnets, attributes, ttl);
       harness.putPeer('10.5.0.0/22', '192.0.2.2');
       return created;
     });
     const starting = harness.running({ registry });
     await clock.advance(1_000);
-    expect(formatPrefix((await starting).lease.subnet)).toBe('10.5.4.0/24');
+    expect(subnetName((await starting).lease)).toBe('10.5.4.0/24');
     expect(store.entries.has('10.5.1.0-24')).toBe(false);
   });
 
@@ -183,6 +184,6 @@ describe('acquiring', () => {
     expect(harness.warnings.at(-1)?.fields.reason).toMatch(/no free subnet left/);
     store.delete('10.5.0.8-30');
     await clock.advance(10_000);
-    expect(formatPrefix((await starting).lease.subnet)).toBe('10.5.0.8/30');
+    expect(subnetName((await starting).lease)).toBe('10.5.0.8/30');
   });
 });

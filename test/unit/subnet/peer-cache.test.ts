@@ -16,16 +16,24 @@ const state: CachedState = {
   own: {
     key: '10.5.1.0-24',
     subnet: subnet('10.5.1.0/24'),
+    subnetV6: null,
     attributes: host('192.0.2.1'),
     reservation: false,
     version: '',
     expiresAt: 1_700_000_000_000,
   },
   peers: [
-    { key: '10.5.2.0-24', subnet: subnet('10.5.2.0/24'), attributes: host('192.0.2.2'), expiresAt: null },
+    {
+      key: '10.5.2.0-24',
+      subnet: subnet('10.5.2.0/24'),
+      subnetV6: null,
+      attributes: host('192.0.2.2'),
+      expiresAt: null,
+    },
     {
       key: '10.5.3.0-24&fd00::-64',
       subnet: subnet('10.5.3.0/24'),
+      subnetV6: null,
       attributes: { ...host('192.0.2.3'), backendType: 'vxlan', backendData: { VNI: 1 } },
       expiresAt: null,
     },

@@ -1,15 +1,18 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatPrefix, netmask, overlaps } from '../../../src/base/ipv4.js';
+import { formatPrefix, netmask, overlaps, type Prefix } from '../../../src/base/ipv4.js';
 import { Relations } from '../../../src/subnet/network-config/relations.js';
 import type { StoredLease } from '../../../src/subnet/registry.js';
 
-function lease(address: number, length: number, publicIp: number, number: number): StoredLease {
+type Ipv4Lease = StoredLease & { readonly subnet: Prefix };
+
+function lease(address: number, length: number, publicIp: number, number: number): Ipv4Lease {
   const subnet = { address: (address & netmask(length)) >>> 0, length };
   const attributes = { publicIp, publicIpv6: null };
   return {
     key: `${formatPrefix(subnet)}#${number}`,
     subnet,
+    subnetV6: null,
     attributes,
     reservation: false,
     version: '',
@@ -17,7 +20,7 @@ function lease(address: number, length: number, publicIp: number, number: number
   };
 }
 
-const byAddress = (a: StoredLease, b: StoredLease) =>
+const byAddress = (a: Ipv4Lease, b: Ipv4Lease) =>
   a.subnet.address - b.subnet.address || a.subnet.length - b.subnet.length;
 
 describe('leases that have to do with each other', () => {
@@ -60,7 +63,7 @@ describe('leases that have to do with each other', () => {
     let remarks = 0;
     for (const one of all) remarks += relations.of(one).length;
     expect(remarks).toBeLessThan(all.length * 8);
-    expect(relations.of(ofOneHost[10_000] as StoredLease)).toEqual([
+    expect(relations.of(ofOneHost[10_000] as Ipv4Lease)).toEqual([
       'same host as 10.0.0.0/24#0',
       'same host as 10.0.1.0/24#1',
       'same host as 10.0.2.0/24#2',

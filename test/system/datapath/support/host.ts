@@ -45,6 +45,7 @@ function network(text: string) {
 export function leaseOf(number: number, publicIp: number, kernelPath: KernelPathWish = 'off'): Lease {
   return {
     subnet: network(`10.5.${number}.0/24`),
+    subnetV6: null,
     attributes: { publicIp, publicIpv6: null, ...(kernelPath !== 'off' && { backendData: unfinishedData }) },
     expiresAt: null,
   };

@@ -18,7 +18,9 @@ const backendOf = (config: Readonly<Record<string, unknown>>) =>
 describe('the udp backend before it is started', () => {
   it('leaves room for the outer IPv4 and UDP headers', () => {
     expect(backendOf({}).mtu).toBe(1472);
-    const jumbo = { underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, mtu: 9000 } };
+    const jumbo = {
+      underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, ipv6: null, mtu: 9000 },
+    };
     expect(new UdpBackend(contextOf({ Type: 'udp' }, jumbo), options).mtu).toBe(8972);
   });
 

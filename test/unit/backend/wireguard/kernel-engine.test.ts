@@ -157,7 +157,9 @@ describe('the engine in the kernel', () => {
     expect(engine.status().peers).toEqual([
       {
         subnet: '10.5.2.0/24',
+        subnetV6: null,
         publicIp: '192.0.2.2',
+        publicIpv6: null,
         txPackets: null,
         txBytes: 22,
         rxPackets: null,

@@ -92,6 +92,7 @@ describe('what a lease says', () => {
 describe('peers', () => {
   const lease = (n: number, PublicKey: string, Port?: number): Lease => ({
     subnet: parsePrefix(`10.5.${n}.0/24`)!,
+    subnetV6: null,
     attributes: {
       publicIp: parseIpv4(`192.0.2.${n}`)!,
       publicIpv6: null,
