@@ -71,3 +71,10 @@ export function prefixesOverlap(a: AnyPrefix, b: AnyPrefix): boolean {
 export function sameAnyPrefix(a: AnyPrefix, b: AnyPrefix): boolean {
   return a.address === b.address && a.length === b.length;
 }
+
+/** IPv4 first, then by address, then the shorter prefix first. */
+export function comparePrefixes(a: AnyPrefix, b: AnyPrefix): number {
+  const families = familyOf(a.address) - familyOf(b.address);
+  if (families !== 0 || a.address === b.address) return families || a.length - b.length;
+  return a.address < b.address ? -1 : 1;
+}

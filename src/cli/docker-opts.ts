@@ -1,3 +1,4 @@
+import { formatIpv6Prefix, parseIpv6Prefix } from '../base/ipv6.js';
 import { OptionError } from './flags.js';
 
 /** Docker's options for this host's subnet, in the words of flannel's mk-docker-opts.sh. */
@@ -22,7 +23,7 @@ type Variables = Readonly<Record<string, string | undefined>>;
  * what the combined variable held before stays in front: so a script's users add options of their own.
  *
  * @param subnetFile the variables of subnet.env
- * @throws OptionError where the overlay's masquerading is neither true nor false
+ * @throws OptionError where the overlay's masquerading is neither true nor false, or its IPv6 subnet is none
  */
 export function dockerOptions(subnetFile: Variables, environment: Variables, choices: DockerOptionChoices): string {
   const inherited: Variables = { ...environment, ...subnetFile };
@@ -31,7 +32,12 @@ export function dockerOptions(subnetFile: Variables, environment: Variables, cho
     if (name.startsWith('DOCKER_OPT_') && value !== undefined) options.set(name, value);
   }
   const { FLANNEL_SUBNET: subnet, FLANNEL_MTU: mtu, FLANNEL_IPMASQ: masquerade } = inherited;
+  const { FLANNEL_IPV6_SUBNET: subnetV6 } = inherited;
   if (subnet) options.set('DOCKER_OPT_BIP', `--bip=${subnet}`);
+  if (subnetV6) {
+    options.set('DOCKER_OPT_IPV6', '--ipv6');
+    options.set('DOCKER_OPT_FIXED_CIDR_V6', `--fixed-cidr-v6=${networkOf(subnetV6)}`);
+  }
   if (mtu) options.set('DOCKER_OPT_MTU', `--mtu=${mtu}`);
   // One of the two masquerades: Docker where the overlay does not.
   if (masquerade && choices.masquerade) {
@@ -55,4 +61,11 @@ export function dockerOptions(subnetFile: Variables, environment: Variables, cho
 /** As an unquoted word of the shell is read: runs of white space are one blank, none at the ends. */
 function fold(value: string): string {
   return value.trim().replace(/\s+/g, ' ');
+}
+
+/** Docker wants the first address of the network, and gives the bridge the one after it: the one that the file has. */
+function networkOf(subnet: string): string {
+  const prefix = parseIpv6Prefix(subnet);
+  if (prefix === null) throw new OptionError(`FLANNEL_IPV6_SUBNET=${subnet}: the value must be an IPv6 prefix`);
+  return formatIpv6Prefix(prefix);
 }

@@ -138,7 +138,7 @@ const flannelFlags: readonly Row[] = [
   text('public-ip', 'IP', '', "address under which other hosts reach this one (default: the interface's)", {
     rule: ipv4Address,
   }),
-  text('public-ipv6', 'IP', '', 'accepted for compatibility; the udp backend carries no IPv6', { rule: ipv6Address }),
+  text('public-ipv6', 'IP', '', 'the same for IPv6, where the network has it', { rule: ipv6Address }),
   integer('subnet-lease-renew-margin', 'MINUTES', 60, 'renew the lease this long before it ends', {
     rule: within(1, 1439),
   }),

@@ -55,6 +55,7 @@ export function underlayOptions(flags: ResolvedFlags): DaemonOptions['underlay']
     patterns: value('iface-regex') as readonly string[],
     canReach: value('iface-can-reach') as string,
     publicIp: value('public-ip') as string,
+    publicIpv6: value('public-ipv6') as string,
   };
 }
 

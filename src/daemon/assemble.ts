@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { backendKind, createBackend } from '../backend/select.js';
+import { isIpv4Prefix } from '../base/address.js';
 import { systemClock } from '../base/clock.js';
 import { exec } from '../base/exec.js';
 import { type Prefix, samePrefix } from '../base/ipv4.js';
@@ -50,12 +51,12 @@ function openHostRegistry(options: DaemonOptions, log: Logger): RegistryHandle {
   const { ttlSeconds, renewMarginSeconds, startFromCache } = options.lease;
   const cache = new PeerCache(peerCacheFile(options), log, registryName(options));
   return {
-    createLeases: (publicIp, previousSubnet) =>
+    createLeases: (host, previous) =>
       new LeaseManager({
         registry,
         log,
-        publicIp,
-        previousSubnet,
+        host,
+        previous,
         ttlSeconds,
         renewMarginMs: renewMarginSeconds * 1000,
         cache,
@@ -96,7 +97,7 @@ function createHostRules(
     masquerade: rules.masquerade,
     randomFully: rules.fullyRandom,
     forward: rules.forward,
-    formerNetworks: formerNetworks(past, ipv4.network),
+    formerNetworks: formerNetworks(past, [ipv4.network]).filter(isIpv4Prefix),
   };
   const run: Run = (argv, options) => exec(argv, { ...options, signal });
   const traffic = createTrafficRules(mode, wanted, { run });

@@ -12,19 +12,19 @@
  */
 import { abortable } from '../base/abortable.js';
 import { TweedError } from '../base/errors.js';
-import { formatIpv4 } from '../base/ipv4.js';
 import { Standing } from '../base/standing.js';
 import { unforeseen } from '../base/unforeseen.js';
 import type { FileLock } from '../linux/file-lock.js';
 import type { Inheritance } from '../linux/inheritance.js';
-import { type Lease, type LeaseAttributes, subnetName } from '../subnet/lease.js';
-import { type NetworkConfig, networkName } from '../subnet/network-config/config.js';
+import { type Lease, type LeaseAttributes, publicNames, subnetName } from '../subnet/lease.js';
+import { type NetworkConfig, networkName, networksOf } from '../subnet/network-config/config.js';
 import { coverageWarnings } from './coverage.js';
 import { DesiredState } from './desired.js';
 import { type HandOver, TakenOverError } from './hand-over.js';
 import { AlreadyRunningError } from './instance-lock.js';
 import { Overlay, type OverlayContext, summaryOf } from './overlay.js';
 import type { Leases, UnderlayChoice } from './parts.js';
+import { withoutIpv6 } from './underlay-watch.js';
 
 /** How often a configuration that the backend refused is looked at again. */
 const CONFIG_RETRY_MS = 1000;
@@ -166,6 +166,7 @@ export class ControlLoop {
     for (;;) {
       const config = await abortable(this.#context.leases.waitForConfig(), signal);
       try {
+        if (config.ipv6 === null) this.#choice = withoutIpv6(this.#choice);
         const attributes = await this.overlay.attributes(config, this.#choice);
         this.#complaints.solved('the network config is good now');
         return { config, attributes };
@@ -210,10 +211,11 @@ export class ControlLoop {
   }
 
   /** Once the overlay has its routes it may be too late to hear of it from the registry. */
-  #lookAtCoverage({ ipv4 }: NetworkConfig): void {
+  #lookAtCoverage(config: NetworkConfig): void {
     const { options, log } = this.#context;
-    if (ipv4 === null) return;
-    this.#coverage = coverageWarnings(ipv4.network, this.#choice.underlay, options.registry.endpoints);
+    this.#coverage = networksOf(config).flatMap((network) =>
+      coverageWarnings(network, this.#choice.underlay, options.registry.endpoints),
+    );
     for (const warning of this.#coverage) log.warn(warning);
   }
 
@@ -223,15 +225,13 @@ export class ControlLoop {
    */
   async #followUnderlay(config: NetworkConfig, lease: Lease): Promise<void> {
     const { parts, options, leases, log } = this.#context;
-    const choice = await parts.recheckUnderlay(this.#choice, options.underlay);
+    const choice = await parts.recheckUnderlay(this.#choice, options.underlay, config.ipv6 !== null);
     if (choice === null) return;
     const attributes = await this.overlay.attributes(config, choice);
-    const { underlay, publicIp, reason } = choice;
+    const { underlay, reason } = choice;
     log.info({ interface: underlay.name, mtu: underlay.mtu, reason }, 'the underlay has moved');
-    if (publicIp !== this.#choice.publicIp) {
-      const from = formatIpv4(this.#choice.publicIp);
-      log.warn({ from, to: formatIpv4(publicIp) }, `the public address has changed; ${subnetName(lease)} stays`);
-    }
+    const [from, to] = [this.#choice, choice].map(publicNames);
+    if (from !== to) log.warn({ from, to }, `the public address has changed; ${subnetName(lease)} stays`);
     this.#choice = choice;
     this.#lookAtCoverage(config);
     leases.announce(attributes);

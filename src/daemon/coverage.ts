@@ -1,5 +1,14 @@
 import type { Underlay } from '../backend/backend.js';
-import { contains, formatIpv4, formatPrefix, netmask, type Prefix, parseIpv4 } from '../base/ipv4.js';
+import {
+  type Address,
+  type AnyPrefix,
+  familyOf,
+  formatAddress,
+  formatAnyPrefix,
+  parseAddress,
+  parseAnyPrefix,
+  prefixContains,
+} from '../base/address.js';
 
 /**
  * Where the overlay's network covers the hosts' own: what lies in it and is not on the underlay's link cannot be reached
@@ -8,20 +17,23 @@ import { contains, formatIpv4, formatPrefix, netmask, type Prefix, parseIpv4 } f
  * @param endpoints of the registry; those with a name for a host are not judged
  */
 export function coverageWarnings(
-  network: Prefix,
-  { name, address, prefixLength }: Underlay,
+  network: AnyPrefix,
+  { name, address: v4, prefixLength, ipv6 }: Underlay,
   endpoints: readonly string[],
 ): readonly string[] {
   const advice = 'choose a network that holds no host ("tweed network set"), and restart every daemon';
-  const text = formatPrefix(network);
-  const isCovered = (host: number) => contains(network, host) && ((host ^ address) & netmask(prefixLength)) !== 0;
+  const text = formatAnyPrefix(network);
+  const own = familyOf(network.address) === 4 ? { address: v4, prefixLength } : ipv6;
+  const link = own === null ? null : parseAnyPrefix(`${formatAddress(own.address)}/${own.prefixLength}`);
+  const isCovered = (host: Address) => prefixContains(network, host) && (link === null || !prefixContains(link, host));
   const lost = endpoints.filter((endpoint) => {
-    const host = parseIpv4(/^(?:https?:\/\/)?([\d.]+)(?::\d+)?\/?$/.exec(endpoint)?.[1] ?? '');
+    const [, plain, bracketed] = /^(?:https?:\/\/)?(?:([\d.]+)|\[([\da-fA-F:]+)\])(?::\d+)?\/?$/.exec(endpoint) ?? [];
+    const host = parseAddress(plain ?? bracketed ?? '');
     return host !== null && isCovered(host);
   });
   const warnings: string[] = [];
-  if (contains(network, address)) {
-    const what = `the overlay’s network ${text} covers ${formatIpv4(address)} of ${name}`;
+  if (own !== null && prefixContains(network, own.address)) {
+    const what = `the overlay’s network ${text} covers ${formatAddress(own.address)} of ${name}`;
     warnings.push(`${what}: hosts of that network beyond the link are out of reach; ${advice}`);
   }
   if (lost.length > 0) {

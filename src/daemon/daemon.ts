@@ -125,7 +125,7 @@ export class Daemon {
     const options = this.#options;
     const parts = this.#parts;
     const log = this.#log;
-    const leases = registry.createLeases(choice.publicIp, past.subnet);
+    const leases = registry.createLeases(choice, past);
     this.#leases = leases;
     this.#phase = 'waiting';
     const onProgress = (detail: string) => {

@@ -1,5 +1,6 @@
 import type { RefusedPeer } from '../backend/backend.js';
 import { choosePeers } from '../backend/choose-peers.js';
+import { carriesIpv6 } from '../backend/select.js';
 import type { Lease, PeerSet } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { UnderlayChoice } from './parts.js';
@@ -23,12 +24,18 @@ export class DesiredState {
     if (former?.all === all && former.desired.choice === choice && former.desired.config === config) {
       return former.desired;
     }
-    const { underlay, publicIp } = choice;
+    const { underlay, publicIp, publicIpv6 } = choice;
+    const { ipv6 } = underlay;
     const { peers, refused } = choosePeers(all.leases, {
       config,
       own: lease,
       publicIp,
-      underlay: { address: underlay.address, length: underlay.prefixLength },
+      publicIpv6,
+      underlay: [
+        ...(underlay.address === 0 ? [] : [{ address: underlay.address, length: underlay.prefixLength }]),
+        ...(ipv6 === null ? [] : [{ address: ipv6.address, length: ipv6.prefixLength }]),
+      ],
+      carriesIpv6: carriesIpv6(config.backend.type),
       backendType: config.backend.type,
     });
     const desired = { config, choice, lease, peers: { leases: peers, complete: all.complete }, refused };

@@ -1,11 +1,13 @@
 import type { Backend, BackendStatus, StopOptions } from '../backend/backend.js';
+import { carriesIpv6 } from '../backend/select.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { plural } from '../base/plural.js';
 import { Standing } from '../base/standing.js';
 import type { Inheritance } from '../linux/inheritance.js';
+import { UnderlayError } from '../routes/underlay.js';
 import { type LeaseAttributes, type PeerSet, subnetName } from '../subnet/lease.js';
-import { type NetworkConfig, networkName } from '../subnet/network-config/config.js';
+import { type NetworkConfig, networkName, networksOf } from '../subnet/network-config/config.js';
 import { formerNetworks, type PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import type { Desired } from './desired.js';
 import type { DaemonOptions } from './options.js';
@@ -201,11 +203,18 @@ export class Overlay {
     if (running !== null) await this.#complaints.once('stopping the backend', () => running.backend.stop(options));
   }
 
+  /** @throws UnderlayError when the host has no address that the network has a use for, or what the backend objects to */
   #make(config: NetworkConfig, { underlay, publicIp, publicIpv6 }: UnderlayChoice): Backend {
+    if (publicIp === 0 && (publicIpv6 === null || !carriesIpv6(config.backend.type))) {
+      const advice = 'give it one, or name another interface with --iface';
+      throw new UnderlayError(
+        `${underlay.name} has no address that the overlay ${networkName(config)} can use; ${advice}`,
+      );
+    }
     const { options, parts, past, inheritance: inherited } = this.#context;
     const { type } = config.backend;
     const log = this.#context.log.child({ backend: type });
-    const former = config.ipv4 === null ? [] : formerNetworks(past, config.ipv4.network);
+    const former = formerNetworks(past, networksOf(config));
     const context = { log, underlay, publicIp, publicIpv6, config, formerNetworks: former, inherited };
     return parts.createBackend(type, context, options);
   }
@@ -227,11 +236,14 @@ export class Overlay {
     }
     await attempt('looking at the firewall', () => this.#lookAtFirewall(rules));
     const mtu = this.#running?.backend.mtu ?? null;
-    const { ipv4 } = config;
-    const { subnet } = lease;
     if (this.#ending.signal.aborted || mtu === null || this.#writtenMtu === mtu) return;
-    if (ipv4 === null || subnet === null) return;
-    const content = { network: ipv4.network, subnet, mtu, ipMasq: options.rules.masquerade };
+    const { subnet, subnetV6 } = lease;
+    const content = {
+      ipv4: config.ipv4 && subnet && { network: config.ipv4.network, subnet },
+      ipv6: config.ipv6 && subnetV6 && { network: config.ipv6.network, subnet: subnetV6 },
+      mtu,
+      ipMasq: options.rules.masquerade,
+    };
     const file = options.subnetFile;
     if (await attempt(`writing ${file}`, () => parts.writeSubnetFile(file, content))) this.#writtenMtu = mtu;
   }

@@ -1,13 +1,12 @@
 import type { Backend, BackendContext } from '../backend/backend.js';
 import type { Clock } from '../base/clock.js';
-import type { Prefix } from '../base/ipv4.js';
 import type { Logger } from '../base/log.js';
 import type { FileLock } from '../linux/file-lock.js';
 import type { Inheritance } from '../linux/inheritance.js';
 import type { TrafficRules } from '../routes/rules/rules.js';
 import type { UnderlayChoice, UnderlayOptions } from '../routes/underlay.js';
 import type { LeaseLostError } from '../subnet/errors.js';
-import type { Subnets } from '../subnet/lease.js';
+import type { HostAddresses, Subnets } from '../subnet/lease.js';
 import type { LeaseManager } from '../subnet/leases/lease-manager.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { PreviousSubnetEnv, SubnetEnv } from '../subnet/subnet-env.js';
@@ -28,8 +27,8 @@ export interface Leases
 
 /** The registry, open. */
 export interface RegistryHandle {
-  /** This host's dealings with it. @param publicIp whose saved state may be used */
-  createLeases(publicIp: number, previousSubnet: Prefix | null): Leases;
+  /** This host's dealings with it. @param host whose saved state may be used @param previous from an earlier run */
+  createLeases(host: HostAddresses, previous: Subnets): Leases;
   close(): Promise<void>;
 }
 
@@ -64,7 +63,7 @@ export interface DaemonParts {
   offerHandOver(statusSocket: string, giver: Giver, log: Logger): Promise<HandOverServer>;
   findUnderlay(options: UnderlayOptions): Promise<UnderlayChoice>;
   /** Another choice when the host has lost the one in use, or its MTU changed; null when all is as it was. */
-  recheckUnderlay(current: UnderlayChoice, options: UnderlayOptions): Promise<UnderlayChoice | null>;
+  recheckUnderlay(current: UnderlayChoice, options: UnderlayOptions, ipv6: boolean): Promise<UnderlayChoice | null>;
   openRegistry(options: DaemonOptions, log: Logger): Promise<RegistryHandle>;
   createBackend(type: string, context: BackendContext, options: DaemonOptions): Backend;
   /** The device that a backend makes for itself; null when it makes none. */

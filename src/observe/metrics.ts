@@ -94,7 +94,17 @@ function renderFamilies(status: DaemonStatus): Promise<string> {
   const { lease, underlay, backend } = status;
   if (lease !== null) {
     gauge('tweed_lease_info', 'The subnet of this host; always 1.', [
-      [{ subnet: lease.subnet, public_ip: lease.publicIp, network: status.network ?? '' }, 1],
+      [
+        {
+          subnet: lease.subnet,
+          subnet_v6: lease.subnetV6 ?? '',
+          public_ip: lease.publicIp,
+          public_ipv6: lease.publicIpv6 ?? '',
+          network: status.network ?? '',
+          network_v6: status.networkV6 ?? '',
+        },
+        1,
+      ],
     ]);
     const expiry = lease.expiresAt === null ? null : Date.parse(lease.expiresAt) / 1000;
     gauge(

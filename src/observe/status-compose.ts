@@ -1,8 +1,8 @@
-import type { Underlay } from '../backend/backend.js';
-import { formatIpv4 } from '../base/ipv4.js';
+import { peerNames, type Underlay } from '../backend/backend.js';
+import { formatIpv6, formatIpv6Prefix } from '../base/ipv6.js';
 import { redactUrls } from '../base/redact.js';
 import { version } from '../base/version.js';
-import { subnetName } from '../subnet/lease.js';
+import { publicName } from '../subnet/lease.js';
 import type { LeaseManagerStatus } from '../subnet/leases/lease-manager.js';
 import { networkName } from '../subnet/network-config/config.js';
 import type { DaemonStatus, LeaseStatus, RegistryStatus } from './status.js';
@@ -31,10 +31,20 @@ export function composeStatus({ startedAt, underlay, endpoints, leases, ...told 
     startedAt: new Date(startedAt).toISOString(),
     ...told,
     network: config === null ? null : networkName(config),
+    networkV6: config === null || config.ipv6 === null ? null : formatIpv6Prefix(config.ipv6.network),
     lease: leases === null ? null : composeLease(leases),
-    underlay:
-      underlay === null ? null : { interface: underlay.name, address: formatIpv4(underlay.address), mtu: underlay.mtu },
+    underlay: underlay === null ? null : composeUnderlay(underlay),
     registry: composeRegistry(endpoints, leases),
+  };
+}
+
+function composeUnderlay({ name, address, ipv6, mtu }: Underlay): DaemonStatus['underlay'] {
+  const publicIpv6 = ipv6?.address ?? null;
+  return {
+    interface: name,
+    address: publicName({ publicIp: address, publicIpv6 }),
+    addressV6: publicIpv6 === null ? null : formatIpv6(publicIpv6),
+    mtu,
   };
 }
 
@@ -52,8 +62,7 @@ function composeLease({ lease, fromCache }: LeaseManagerStatus): LeaseStatus | n
   if (lease === null) return null;
   const { expiresAt } = lease;
   return {
-    subnet: subnetName(lease),
-    publicIp: formatIpv4(lease.attributes.publicIp),
+    ...peerNames(lease),
     expiresAt: expiresAt === null ? null : new Date(expiresAt).toISOString(),
     secondsLeft: expiresAt === null ? null : Math.max(0, Math.round((expiresAt - Date.now()) / 1000)),
     fromCache,

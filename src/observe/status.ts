@@ -14,8 +14,11 @@ export interface RegistryStatus {
 }
 
 export interface LeaseStatus {
+  /** The IPv4 subnet, and only where there is none, the other one; so with the address. */
   readonly subnet: string;
+  readonly subnetV6: string | null;
   readonly publicIp: string;
+  readonly publicIpv6: string | null;
   /** ISO 8601; null for a reservation, which does not expire. */
   readonly expiresAt: string | null;
   readonly secondsLeft: number | null;
@@ -39,9 +42,17 @@ export interface DaemonStatus {
   readonly detail: string;
   readonly ready: boolean;
   readonly logLevel: string;
+  /** The IPv4 network, and only where there is none, the other one. */
   readonly network: string | null;
+  readonly networkV6: string | null;
   readonly lease: LeaseStatus | null;
-  readonly underlay: { readonly interface: string; readonly address: string; readonly mtu: number } | null;
+  readonly underlay: {
+    readonly interface: string;
+    /** As `publicIp`. */
+    readonly address: string;
+    readonly addressV6: string | null;
+    readonly mtu: number;
+  } | null;
   readonly registry: RegistryStatus;
   readonly backend: BackendStatus | null;
   /** What is amiss though the daemon runs, in words, each with what to do about it. */

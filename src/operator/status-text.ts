@@ -1,5 +1,5 @@
 import type { BackendStatus, PeerStatus } from '../backend/backend.js';
-import { parsePrefix } from '../base/ipv4.js';
+import { comparePrefixes, parseAnyPrefix } from '../base/address.js';
 import { type Histogram, splitTotals } from '../observe/histograms.js';
 import type { DaemonStatus, LeaseStatus } from '../observe/status.js';
 import { alignColumns, formatBytes, formatCount, formatDuration } from './format.js';
@@ -21,13 +21,18 @@ function facts(status: DaemonStatus): string[] {
   const rows: [string, string][] = [];
   const { lease, underlay, registry, backend } = status;
   if (lease !== null) {
-    const network = status.network === null ? '' : ` of ${status.network}`;
-    rows.push(['lease', `${lease.subnet}${network}, ${timeLeft(lease)}${lease.fromCache ? ', from the cache' : ''}`]);
+    const network = status.network === null ? '' : ` of ${both(status.network, status.networkV6)}`;
+    rows.push([
+      'lease',
+      `${both(lease.subnet, lease.subnetV6)}${network}, ${timeLeft(lease)}${lease.fromCache ? ', from the cache' : ''}`,
+    ]);
   }
   if (backend !== null) rows.push(['interface', `${backend.device}, ${backend.type}, MTU ${backend.mtu}`]);
   if (underlay !== null) {
-    const behind = lease !== null && lease.publicIp !== underlay.address ? `, public address ${lease.publicIp}` : '';
-    rows.push(['underlay', `${underlay.interface}, ${underlay.address}, MTU ${underlay.mtu}${behind}`]);
+    const address = both(underlay.address, underlay.addressV6);
+    const known = lease === null ? address : both(lease.publicIp, lease.publicIpv6);
+    const behind = known === address ? '' : `, public address ${known}`;
+    rows.push(['underlay', `${underlay.interface}, ${address}, MTU ${underlay.mtu}${behind}`]);
   }
   const state = registry.connected ? 'connected' : `NOT connected: ${registry.error}`;
   rows.push(['registry', `${registry.kind} ${registry.endpoints.join(', ')}, ${state}`]);
@@ -52,7 +57,7 @@ function timeLeft({ secondsLeft }: LeaseStatus): string {
 function backendLines(backend: BackendStatus, now: number): string[] {
   const lines = ['', `peers: ${backend.peers.length}`];
   if (backend.peers.length > 0) {
-    const sorted = [...backend.peers].sort((a, b) => subnetNumber(a) - subnetNumber(b));
+    const sorted = [...backend.peers].sort(bySubnet);
     lines.push(
       ...alignColumns([
         ['  subnet', 'public address', 'received', '', 'sent', '', 'last packet', ...sessionTitles(sorted)],
@@ -94,14 +99,22 @@ function histogramLines(histograms: readonly Histogram[]): string[] {
     });
 }
 
-function subnetNumber(peer: PeerStatus): number {
-  return parsePrefix(peer.subnet)?.address ?? 0;
+/** IPv4 first, then by address. */
+function bySubnet(a: PeerStatus, b: PeerStatus): number {
+  const [one, other] = [parseAnyPrefix(a.subnet), parseAnyPrefix(b.subnet)];
+  if (one === null || other === null) return Number(one === null) - Number(other === null);
+  return comparePrefixes(one, other);
+}
+
+/** What has two families is shown as one; a daemon of an earlier version has no second. */
+function both(name: string, nameV6: string | null | undefined): string {
+  return nameV6 === null || nameV6 === undefined || nameV6 === name ? name : `${name} ${nameV6}`;
 }
 
 function peerRow(peer: PeerStatus, now: number): string[] {
   return [
-    `  ${peer.subnet}`,
-    peer.publicIp,
+    `  ${both(peer.subnet, peer.subnetV6)}`,
+    both(peer.publicIp, peer.publicIpv6),
     ...countCells(peer.rxPackets, peer.rxBytes),
     ...countCells(peer.txPackets, peer.txBytes),
     lastPacket(peer, now),

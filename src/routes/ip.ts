@@ -103,6 +103,9 @@ export interface AddressJson {
   /** Has a lifetime, that is, IFA_F_PERMANENT is not set. */
   readonly dynamic?: boolean;
   readonly deprecated?: boolean;
+  /** It is not known yet, or known not, to be the only one on its link. */
+  readonly tentative?: boolean;
+  readonly dadfailed?: boolean;
   /** IFA_F_TEMPORARY of IPv6, which is IFA_F_SECONDARY of IPv4: the same bit. */
   readonly temporary?: boolean;
   readonly secondary?: boolean;

@@ -1,7 +1,6 @@
 import { TweedError } from '../base/errors.js';
-import { formatIpv4 } from '../base/ipv4.js';
 import { shown } from '../base/printable.js';
-import { type Subnets, subnetName } from './lease.js';
+import { type HostAddresses, publicName, type Subnets, subnetName } from './lease.js';
 
 /** The network configuration breaks a rule. */
 export class ConfigError extends TweedError {
@@ -68,9 +67,9 @@ export class LeaseGoneError extends TweedError {
 export class ForeignOwnerError extends TweedError {
   constructor(
     readonly key: string,
-    readonly owner: number,
+    readonly owner: HostAddresses,
   ) {
-    super('LEASE_FOREIGN', `the lease ${key} belongs to ${formatIpv4(owner)} now; take another subnet`);
+    super('LEASE_FOREIGN', `the lease ${key} belongs to ${publicName(owner)} now; take another subnet`);
   }
 }
 

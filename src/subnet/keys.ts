@@ -11,23 +11,33 @@ export const DEFAULT_ETCD_PREFIX = '/coreos.com/network';
 /** flannel's longest, tencent-vpc, has eleven characters. */
 const LONGEST_TYPE = 64;
 
-/** `10.5.34.0-24`, or `10.5.34.0-24&fd00:5:0:22::-64` for a dual-stack lease. */
+/**
+ * `10.5.34.0-24`; `10.5.34.0-24&fd00:5:0:22::-64` with both halves; `fd00:5:0:22::-64` without an IPv4 one. The last is our
+ * own: flannel's `0.0.0.0-0&…` means every IPv4 address to a flanneld that has IPv4.
+ */
 export function formatSubnetKey({ subnet, subnetV6 }: Subnets): string {
-  if (subnet === null) return '';
-  const first = `${formatIpv4(subnet.address)}-${subnet.length}`;
-  return subnetV6 === null ? first : `${first}&${formatIpv6(subnetV6.address)}-${subnetV6.length}`;
+  const second = subnetV6 === null ? [] : [`${formatIpv6(subnetV6.address)}-${subnetV6.length}`];
+  const first = subnet === null ? [] : [`${formatIpv4(subnet.address)}-${subnet.length}`];
+  return [...first, ...second].join('&');
+}
+
+/** Is this the key of a lease without an IPv4 half, in the form that flannel does not have? */
+export function isIpv6OnlyKey(key: string): boolean {
+  return /^[\da-fA-F]*:[\da-fA-F:]*-\d+$/.test(key);
 }
 
 /**
- * Reads a key as flannel writes it. flannel's own reader is an expression anchored at the end only, which takes any
- * prefix and any character in place of two of the dots; here the whole key must be right, host bits included.
+ * Reads a key as flannel writes it, or in our own form for a lease without IPv4. flannel's own reader is an expression
+ * anchored at the end only, which takes any prefix and any character in place of two of the dots; here the whole key must
+ * be right, host bits included.
  *
  * @throws MalformedLeaseError
  */
 export function parseSubnetKey(key: string): Subnets {
+  if (isIpv6OnlyKey(key)) return { subnet: null, subnetV6: parseV6Half(key, key, '') };
   const [first = '', second, ...rest] = key.split('&');
   if (rest.length > 0) throw new MalformedLeaseError(key, 'has more than one "&"');
-  const subnetV6 = second === undefined ? null : parseV6Half(key, second);
+  const subnetV6 = second === undefined ? null : parseV6Half(key, second, 'has a second half that ');
   const match = /^([\d.]+)-(\d{1,2})$/.exec(first);
   const address = match === null ? null : parseIpv4(match[1] as string);
   const length = match === null ? 0 : Number(match[2]);
@@ -42,15 +52,16 @@ export function parseSubnetKey(key: string): Subnets {
   return { subnet: { address, length }, subnetV6 };
 }
 
-function parseV6Half(key: string, half: string): Ipv6Prefix {
+function parseV6Half(key: string, half: string, which: string): Ipv6Prefix {
   const match = /^([\da-fA-F:]+)-(\d{1,3})$/.exec(half);
   const address = match === null ? null : parseIpv6(match[1] as string);
   const length = match === null ? 0 : Number(match[2]);
   if (address === null || length > 128 || String(length) !== match?.[2]) {
-    throw new MalformedLeaseError(key, 'has a second half that is not of the form IPv6-length');
+    throw new MalformedLeaseError(key, `${which}is not of the form IPv6-length`);
   }
+  if (length === 0) throw new MalformedLeaseError(key, `${which}claims every address there is`);
   if ((address & netmaskV6(length)) !== address) {
-    throw new MalformedLeaseError(key, `has a second half that is not the first address of a /${length}`);
+    throw new MalformedLeaseError(key, `${which}is not the first address of a /${length}`);
   }
   return { address, length };
 }

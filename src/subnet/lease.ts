@@ -30,7 +30,7 @@ export interface Lease extends Subnets {
 
 /** Other hosts' leases at one moment. The own lease is never among them. */
 export interface PeerSet {
-  /** For each subnet one; where several claim it, the newest. The newest last. */
+  /** Each half of a subnet in one of them; where several claim it, in the newest. The newest last. */
   readonly leases: readonly Lease[];
   /**
    * False while they are remembered from an earlier run and the registry has not answered yet: there may be others, so
@@ -46,7 +46,7 @@ export function subnetName({ subnet, subnetV6 }: Subnets): string {
 }
 
 /** What a host is called by its addresses: the IPv4 one, and only where there is none, the other one. */
-export function publicName({ publicIp, publicIpv6 }: Pick<LeaseAttributes, 'publicIp' | 'publicIpv6'>): string {
+export function publicName({ publicIp, publicIpv6 }: HostAddresses): string {
   return publicIp === 0 && publicIpv6 !== null ? formatIpv6(publicIpv6) : formatIpv4(publicIp);
 }
 
@@ -57,6 +57,23 @@ export function hasIpv4<Held extends Subnets>(lease: Held): lease is Held & { re
 /** The halves that are there. */
 export function halvesOf({ subnet, subnetV6 }: Subnets): AnyPrefix[] {
   return [subnet, subnetV6].filter((half) => half !== null);
+}
+
+/** Both of a host's addresses, for the log. */
+export function publicNames(addresses: HostAddresses): string {
+  const { publicIp, publicIpv6 } = addresses;
+  return publicIp === 0 || publicIpv6 === null
+    ? publicName(addresses)
+    : `${publicName(addresses)}, ${formatIpv6(publicIpv6)}`;
+}
+
+/** What a host is reached by. */
+export type HostAddresses = Pick<LeaseAttributes, 'publicIp' | 'publicIpv6'>;
+
+/** Are the two one host's? Where both have an IPv4 address, that decides, as with flannel; else the other one does. */
+export function sameHost(a: HostAddresses, b: HostAddresses): boolean {
+  if (a.publicIp !== 0 && b.publicIp !== 0) return a.publicIp === b.publicIp;
+  return a.publicIpv6 !== null && a.publicIpv6 === b.publicIpv6;
 }
 
 /** Do the two share an address of either family? */

@@ -1,6 +1,4 @@
 import { messageOf } from '../base/errors.js';
-import type { Prefix } from '../base/ipv4.js';
-import type { Ipv6Prefix } from '../base/ipv6.js';
 import { shown } from '../base/printable.js';
 import { unforeseen } from '../base/unforeseen.js';
 import { MalformedLeaseError } from './errors.js';
@@ -12,7 +10,7 @@ export const DEFAULT_TTL_SECONDS = 86_400;
 
 /** A lease as it stands in the registry. */
 export interface StoredLease extends Lease {
-  /** The last part of its key, as stored: `10.5.34.0-24`. */
+  /** The last part of its key, as stored: `10.5.34.0-24`. See `formatSubnetKey`. */
   readonly key: string;
   /** A key without a time to live, made by an operator for one host. */
   readonly reservation: boolean;
@@ -118,25 +116,17 @@ export interface Registry {
   close(): Promise<void>;
 }
 
-/** What a key and its value mean; null for a lease without an IPv4 subnet, which is nothing to us. */
+/** What a key and its value mean. */
 export type Interpretation =
-  | {
-      readonly kind: 'lease';
-      readonly subnet: Prefix;
-      readonly subnetV6: Ipv6Prefix | null;
-      readonly attributes: LeaseAttributes;
-    }
-  | { readonly kind: 'malformed'; readonly entry: MalformedEntry }
-  | null;
+  | (Subnets & { readonly kind: 'lease'; readonly attributes: LeaseAttributes })
+  | { readonly kind: 'malformed'; readonly entry: MalformedEntry };
 
 /** Reads one key and its value, turning every fault into an entry to be logged. */
 export function interpret(key: string, value: string): Interpretation {
   let subnets: Subnets = { subnet: null, subnetV6: null };
   try {
     subnets = parseSubnetKey(key);
-    const { subnet, subnetV6 } = subnets;
-    if (subnet === null) return null;
-    return { kind: 'lease', subnet, subnetV6, attributes: decodeLeaseValue(key, value) };
+    return { kind: 'lease', ...subnets, attributes: decodeLeaseValue(key, value) };
   } catch (error) {
     if (error instanceof MalformedLeaseError) return { kind: 'malformed', entry: { key, ...subnets, error } };
     unforeseen.note(`reading the lease ${shown(key)}`, error); // it costs this key, not the list that it stands in

@@ -1,15 +1,22 @@
+import { type AnyPrefix, sameAnyPrefix } from '../base/address.js';
 import { replaceFile } from '../base/atomic-file.js';
 import { parseEnvFile } from '../base/env-file.js';
 import { messageOf, TweedError } from '../base/errors.js';
-import { formatIpv4, formatPrefix, netmask, type Prefix, parsePrefix, samePrefix } from '../base/ipv4.js';
+import { formatIpv4, formatPrefix, type Prefix, parsePrefix } from '../base/ipv4.js';
+import { formatIpv6, formatIpv6Prefix, type Ipv6Prefix, parseIpv6Prefix } from '../base/ipv6.js';
 import { shown } from '../base/printable.js';
 import { readTextFile } from '../base/text-file.js';
 
+/** A network of the overlay and this host's part of it; the file shows that part's first usable address. */
+export interface SubnetEnvHalf<P extends AnyPrefix> {
+  readonly network: P;
+  readonly subnet: P;
+}
+
 /** What flannel tells the container runtime, by a file of shell variables. */
 export interface SubnetEnv {
-  readonly network: Prefix;
-  /** The leased subnet; the file shows its first usable address. */
-  readonly subnet: Prefix;
+  readonly ipv4: SubnetEnvHalf<Prefix> | null;
+  readonly ipv6: SubnetEnvHalf<Ipv6Prefix> | null;
   readonly mtu: number;
   readonly ipMasq: boolean;
 }
@@ -18,26 +25,35 @@ export interface SubnetEnv {
 export interface PreviousSubnetEnv {
   readonly subnet: Prefix | null;
   readonly network: Prefix | null;
+  readonly subnetV6: Ipv6Prefix | null;
+  readonly networkV6: Ipv6Prefix | null;
   /** What could not be used, in words. */
   readonly warnings: readonly string[];
 }
 
 /** The networks of the overlay before the present one: what is left of them on this host is ours to remove. */
-export function formerNetworks({ network }: PreviousSubnetEnv, present: Prefix): readonly Prefix[] {
-  return network === null || samePrefix(network, present) ? [] : [network];
+export function formerNetworks(
+  { network, networkV6 }: PreviousSubnetEnv,
+  present: readonly AnyPrefix[],
+): readonly AnyPrefix[] {
+  return [network, networkV6].filter(
+    (former) => former !== null && !present.some((one) => sameAnyPrefix(one, former)),
+  ) as AnyPrefix[];
 }
 
 export const DEFAULT_SUBNET_FILE = '/run/flannel/subnet.env';
 
-/** The exact bytes that flannel writes for IPv4. */
-export function formatSubnetEnv({ network, subnet, mtu, ipMasq }: SubnetEnv): string {
-  return [
-    `FLANNEL_NETWORK=${formatPrefix(network)}`,
-    `FLANNEL_SUBNET=${formatIpv4(subnet.address + 1)}/${subnet.length}`,
-    `FLANNEL_MTU=${mtu}`,
-    `FLANNEL_IPMASQ=${ipMasq}`,
-    '',
-  ].join('\n');
+/** The exact bytes that flannel writes. */
+export function formatSubnetEnv({ ipv4, ipv6, mtu, ipMasq }: SubnetEnv): string {
+  const v4 = ipv4 && [
+    `FLANNEL_NETWORK=${formatPrefix(ipv4.network)}`,
+    `FLANNEL_SUBNET=${formatIpv4(ipv4.subnet.address + 1)}/${ipv4.subnet.length}`,
+  ];
+  const v6 = ipv6 && [
+    `FLANNEL_IPV6_NETWORK=${formatIpv6Prefix(ipv6.network)}`,
+    `FLANNEL_IPV6_SUBNET=${formatIpv6(ipv6.subnet.address + 1n)}/${ipv6.subnet.length}`,
+  ];
+  return [...(v4 ?? []), ...(v6 ?? []), `FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${ipMasq}`, ''].join('\n');
 }
 
 /**
@@ -63,7 +79,8 @@ export async function readSubnetEnv(path: string): Promise<PreviousSubnetEnv> {
     return parseSubnetEnv(await readTextFile(path));
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    return { subnet: null, network: null, warnings: missing ? [] : [`cannot read ${path}: ${messageOf(error)}`] };
+    const nothing = { subnet: null, network: null, subnetV6: null, networkV6: null };
+    return { ...nothing, warnings: missing ? [] : [`cannot read ${path}: ${messageOf(error)}`] };
   }
 }
 
@@ -71,7 +88,7 @@ export async function readSubnetEnv(path: string): Promise<PreviousSubnetEnv> {
 export function parseSubnetEnv(text: string): PreviousSubnetEnv {
   const warnings: string[] = [];
   const values = parseEnvFile(text);
-  const read = (name: string): Prefix | null => {
+  const read = <P extends AnyPrefix>(name: string, family: string, parse: (text: string) => P | null): P | null => {
     const text = values.get(name) ?? '';
     if (text === '') return null;
     const entries = text.split(',');
@@ -79,13 +96,17 @@ export function parseSubnetEnv(text: string): PreviousSubnetEnv {
       warnings.push(`${name} lists ${entries.length} values; ignoring it`);
       return null;
     }
-    const prefix = parsePrefix(text.trim());
-    if (prefix === null) {
-      warnings.push(`${name}=${shown(text)} is no IPv4 prefix; ignoring it`);
-      return null;
-    }
-    return { address: (prefix.address & netmask(prefix.length)) >>> 0, length: prefix.length };
+    const prefix = parse(text.trim());
+    if (prefix === null) warnings.push(`${name}=${shown(text)} is no ${family} prefix; ignoring it`);
+    return prefix;
   };
-  const subnet = read('FLANNEL_SUBNET');
-  return { subnet, network: read('FLANNEL_NETWORK'), warnings };
+  const readV4 = (name: string) => read(name, 'IPv4', (text) => parsePrefix(text, { maskHostBits: true }));
+  const readV6 = (name: string) => read(name, 'IPv6', parseIpv6Prefix);
+  return {
+    subnet: readV4('FLANNEL_SUBNET'),
+    network: readV4('FLANNEL_NETWORK'),
+    subnetV6: readV6('FLANNEL_IPV6_SUBNET'),
+    networkV6: readV6('FLANNEL_IPV6_NETWORK'),
+    warnings,
+  };
 }

@@ -3,11 +3,14 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { choosePeers } from '../../src/backend/choose-peers.js';
 import { checkBackendConfig } from '../../src/backend/select.js';
 import { readAnnouncement } from '../../src/backend/vxlan/announcement.js';
-import { formatIpv4, parseIpv4, parsePrefix } from '../../src/base/ipv4.js';
+import { formatAnyPrefix, parseAnyPrefix } from '../../src/base/address.js';
+import { parseIpv4, parsePrefix } from '../../src/base/ipv4.js';
+import { parseIpv6Prefix } from '../../src/base/ipv6.js';
 import { VALUE_LIMITS } from '../../src/base/json.js';
 import { printable } from '../../src/base/printable.js';
 import { renderLeases } from '../../src/cli/commands/leases.js';
-import { decodeLeaseValue, encodeLeaseValue, formatSubnetKey } from '../../src/subnet/keys.js';
+import { decodeLeaseValue, encodeLeaseValue, formatSubnetKey, parseSubnetKey } from '../../src/subnet/keys.js';
+import { halvesOf } from '../../src/subnet/lease.js';
 import { checkNetworkConfig, parseNetworkConfig } from '../../src/subnet/network-config/config.js';
 import { checkNetwork, effectiveConfig, leaseRows } from '../../src/subnet/network-config/network.js';
 import { interpret } from '../../src/subnet/registry.js';
@@ -59,19 +62,33 @@ const networks = fc.oneof(
 describe('a fuzz of the registry', () => {
   fuzz('one key and value is a lease, nothing, or malformed', fc.tuple(keys, values), 3000, ([key, value]) => {
     const meaning = interpret(key, value);
-    if (meaning === null || meaning.kind === 'malformed') {
-      expect(meaning?.entry.error.message.length ?? 0).toBeLessThan(2000);
+    if (meaning.kind === 'malformed') {
+      expect(meaning.entry.error.message.length).toBeLessThan(2000);
       return;
     }
-    const { subnet, attributes } = meaning;
-    expect(parsePrefix(`${formatIpv4(subnet.address)}/${subnet.length}`, { maskHostBits: true })).toEqual(subnet);
+    const { subnet, subnetV6, attributes } = meaning;
+    const halves = halvesOf(meaning);
+    expect(halves.length).toBeGreaterThan(0);
+    for (const half of halves) expect(parseAnyPrefix(formatAnyPrefix(half))).toEqual(half);
+    expect(parseSubnetKey(formatSubnetKey(meaning))).toEqual({ subnet, subnetV6 });
     expect(encodeLeaseValue(decodeLeaseValue(key, encodeLeaseValue(attributes)))).toBe(encodeLeaseValue(attributes));
     readAnnouncement(attributes.backendData, 1);
-    const own = { subnet: parsePrefix('10.5.1.0/24'), subnetV6: null };
-    const underlay = { address: parseIpv4('192.0.2.1') as number, length: 24 };
-    const config = parseNetworkConfig('{"Network":"10.5.0.0/16"}');
-    const rules = { config, own, publicIp: underlay.address, underlay, backendType: 'vxlan' };
-    choosePeers([{ subnet, subnetV6: null, attributes, expiresAt: null }], rules);
+    const own = { subnet: parsePrefix('10.5.1.0/24'), subnetV6: parseIpv6Prefix('fd00:5:0:1::/64') };
+    const underlay = [{ address: parseIpv4('192.0.2.1') as number, length: 24 }];
+    const config = parseNetworkConfig('{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/56"}');
+    const rules = {
+      config,
+      own,
+      publicIp: 0xc0000201,
+      publicIpv6: 1n << 125n,
+      underlay,
+      backendType: 'vxlan',
+      carriesIpv6: true,
+    };
+    for (const { subnet, subnetV6, attributes } of choosePeers([{ ...meaning, expiresAt: null }], rules).peers) {
+      expect(subnet !== null || subnetV6 !== null).toBe(true);
+      expect(attributes.publicIp !== 0 || attributes.publicIpv6 !== null).toBe(true);
+    }
   });
 
   fuzz('a network configuration is taken whole or refused by a rule', networks, 3000, (json) => {
@@ -79,7 +96,7 @@ describe('a fuzz of the registry', () => {
     if (checked === null) return;
     const { config } = checked;
     expect(config.ipv4?.subnetMin).toBeLessThanOrEqual(config.ipv4?.subnetMax as number);
-    taken(() => checkBackendConfig(config.backend));
+    taken(() => checkBackendConfig(config));
     // What is shown of it means the same again.
     const shownAs = JSON.stringify(effectiveConfig(config));
     if (shownAs.length > VALUE_LIMITS.length) return;

@@ -1,4 +1,4 @@
-import { formatIpv4, parseIpv4 } from '../../src/base/ipv4.js';
+import { formatIpv4 } from '../../src/base/ipv4.js';
 import type { Logger } from '../../src/base/log.js';
 import type { LeaseLostError } from '../../src/subnet/errors.js';
 import { encodeLeaseValue, formatSubnetKey } from '../../src/subnet/keys.js';
@@ -71,7 +71,7 @@ export class ManagerHarness {
     const manager = new LeaseManager({
       registry: new MemoryRegistry(this.store),
       log: this.#recorded.log,
-      publicIp: parseIpv4(SELF) as number,
+      host: host(SELF),
       clock: this.clock,
       random: () => 0,
       ...options,

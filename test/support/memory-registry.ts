@@ -8,7 +8,7 @@ import {
   RegistryError,
 } from '../../src/subnet/errors.js';
 import { encodeLeaseValue, formatSubnetKey } from '../../src/subnet/keys.js';
-import type { LeaseAttributes, Subnets } from '../../src/subnet/lease.js';
+import { type HostAddresses, type LeaseAttributes, type Subnets, sameHost } from '../../src/subnet/lease.js';
 import {
   interpret,
   type Registry,
@@ -217,7 +217,7 @@ export class MemoryRegistry implements Registry {
 
   async renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
     this.#enter(`renew ${lease.key}`);
-    const entry = this.#own(lease.key, [lease.attributes.publicIp, attributes.publicIp]);
+    const entry = this.#own(lease.key, [lease.attributes, attributes]);
     if (entry === undefined) throw new LeaseGoneError(lease.key);
     if (entry.expiresAt !== null) return this.#write(lease.key, lease, attributes, ttlSeconds);
     if (entry.value !== encodeLeaseValue(attributes)) this.store.put(lease.key, encodeLeaseValue(attributes));
@@ -226,7 +226,7 @@ export class MemoryRegistry implements Registry {
 
   async remove(lease: StoredLease): Promise<void> {
     this.#enter(`remove ${lease.key}`);
-    if (this.#own(lease.key, [lease.attributes.publicIp]) !== undefined) this.store.delete(lease.key);
+    if (this.#own(lease.key, [lease.attributes]) !== undefined) this.store.delete(lease.key);
   }
 
   async watch(options: WatchOptions<WatchEvent>): Promise<void> {
@@ -241,10 +241,10 @@ export class MemoryRegistry implements Registry {
     if (this.store.downBecause !== '') throw new RegistryError(this.store.downBecause);
   }
 
-  #own(key: string, owners: readonly number[]): Entry | undefined {
+  #own(key: string, owners: readonly HostAddresses[]): Entry | undefined {
     const event = this.store.read(key);
-    if (event?.kind === 'put' && !owners.includes(event.lease.attributes.publicIp)) {
-      throw new ForeignOwnerError(key, event.lease.attributes.publicIp);
+    if (event?.kind === 'put' && !owners.some((owner) => sameHost(owner, event.lease.attributes))) {
+      throw new ForeignOwnerError(key, event.lease.attributes);
     }
     return this.store.entries.get(key);
   }

@@ -27,8 +27,8 @@ export interface RegistryFixture {
 }
 
 /** A host's subnet, in one half or two. */
-export function subnets(v4: string, v6: string | null = null): Subnets {
-  return { subnet: subnet(v4), subnetV6: v6 === null ? null : parseIpv6Prefix(v6) };
+export function subnets(v4: string | null, v6: string | null = null): Subnets {
+  return { subnet: v4 === null ? null : subnet(v4), subnetV6: v6 === null ? null : parseIpv6Prefix(v6) };
 }
 
 export function subnet(text: string): Prefix {
@@ -221,11 +221,38 @@ export function registrySuite(name: string, makeFixture: () => Promise<RegistryF
       await fixture.writeRaw('10.5.35.0-24', 'not json');
       await fixture.writeRaw('0.0.0.0-0&fd00:1::-64', '{"PublicIP":"0.0.0.0","PublicIPv6":"fd00::1"}');
       const { leases, malformed } = await registry.list();
-      expect(leases.map((lease) => lease.key)).toEqual(['10.5.34.0-24']);
+      expect(leases.map((lease) => lease.key).sort()).toEqual(['0.0.0.0-0&fd00:1::-64', '10.5.34.0-24']);
       expect(malformed.map((entry) => [entry.key, entry.subnet && formatPrefix(entry.subnet)]).sort()).toEqual([
         ['10.5.34.1-24', null],
         ['10.5.35.0-24', '10.5.35.0/24'],
       ]);
+    });
+
+    it.each([
+      ['IPv4', subnets('10.5.34.0/24'), '10.5.34.0-24', host('192.0.2.1')],
+      [
+        'both families',
+        subnets('10.5.34.0/24', 'fd00:5:0:34::/64'),
+        '10.5.34.0-24&fd00:5:0:34::-64',
+        host('192.0.2.1'),
+      ],
+      ['IPv6', subnets(null, 'fd00:5:0:34::/64'), 'fd00:5:0:34::-64', { publicIp: 0, publicIpv6: 0xfd01n << 112n }],
+    ])('keeps a lease of %s, and tells of it', async (_, halves, key, attributes) => {
+      const { revision } = await registry.list();
+      const watch = await follow(registry, revision);
+      const created = await registry.create(halves, attributes, 60);
+      expect(created).toMatchObject({ key, ...halves, attributes });
+      expect((await rival.list()).leases).toMatchObject([{ key, ...halves, attributes }]);
+      await expect(rival.create(halves, host('192.0.2.2'), 60)).rejects.toThrow(LeaseExistsError);
+      const gained = { ...attributes, publicIpv6: 0xfd02n << 112n };
+      const renewed = await registry.renew(created, gained, 60);
+      expect((await rival.list()).leases).toMatchObject([{ key, attributes: gained }]);
+      await expect(rival.remove({ ...renewed, attributes: host('192.0.2.2') })).rejects.toThrow(ForeignOwnerError);
+      await vi.waitFor(() => expect(watch.events.map(keyOf)).toContain(key), patient(5000)); // before it goes again
+      await registry.remove(renewed);
+      expect((await rival.list()).leases).toEqual([]);
+      await vi.waitFor(() => expect(watch.events.at(-1)).toMatchObject({ kind: 'delete', key }), patient(5000));
+      watch.abort();
     });
 
     it('expires a lease that nobody renews, and tells', async () => {

@@ -24,10 +24,20 @@ export function renderLeases(
 ): string {
   const lines = alignColumns([
     ['subnet', 'public address', 'backend', 'time left', ''],
-    ...rows.map((row) => [row.subnet, row.publicIp, row.backend, timeLeft(row), row.remarks.join('; ')]),
+    ...rows.map((row) => [
+      both(row.subnet, row.subnetV6),
+      both(row.publicIp, row.publicIpv6),
+      row.backend,
+      timeLeft(row),
+      row.remarks.join('; '),
+    ]),
   ]);
   const unreadable = malformed.map(({ key, problem }) => `unreadable: ${printable(key)}: ${printable(problem)}`);
   return `${[...(rows.length === 0 ? ['no leases'] : lines), ...unreadable].join('\n')}\n`;
+}
+
+function both(...parts: readonly (string | null)[]): string {
+  return parts.filter((part) => part !== null).join(' ');
 }
 
 function timeLeft({ reservation, secondsLeft }: LeaseRow): string {

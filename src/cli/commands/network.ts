@@ -1,7 +1,7 @@
 import fs from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import type { Argv, CommandModule } from 'yargs';
-import { checkBackendConfig } from '../../backend/select.js';
+import { backendWarnings, checkBackendConfig } from '../../backend/select.js';
 import { FileError, TweedError } from '../../base/errors.js';
 import { plural } from '../../base/plural.js';
 import { printable, printableLines } from '../../base/printable.js';
@@ -43,7 +43,7 @@ const set: CommandModule<object, NetworkArguments> = {
   builder: (args) => args.positional('config', { type: 'string', demandOption: true, describe: sourceHelp }),
   handler: async (args) => {
     const json = await readSource(args.config as string);
-    checkBackendConfig(checkNetwork(json, null).config.backend);
+    checkBackendConfig(checkNetwork(json, null).config);
     const report = await withRegistry(args, (registry) => setNetwork(registry, json, null));
     printReport(report, 'stored');
   },
@@ -58,7 +58,7 @@ const check: CommandModule<object, NetworkArguments> = {
       const json = args.config === undefined ? await storedConfig(registry) : await readSource(args.config);
       return checkNetwork(json, await registry.list());
     });
-    checkBackendConfig(report.config.backend);
+    checkBackendConfig(report.config);
     printReport(report, 'the configuration is right');
   },
 };
@@ -93,7 +93,8 @@ async function readSource(source: string): Promise<string> {
 }
 
 function printReport({ config, warnings }: NetworkReport, verdict: string): void {
-  for (const warning of warnings) process.stderr.write(`warning: ${printable(warning)}\n`);
+  for (const warning of [...warnings, ...backendWarnings(config)])
+    process.stderr.write(`warning: ${printable(warning)}\n`);
   const room = `room for ${plural(subnetCount(config), 'host')} in ${describeRanges(config)}`;
   printText(`${verdict}: ${room}, backend ${config.backend.type}\n`);
 }

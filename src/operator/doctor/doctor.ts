@@ -1,4 +1,4 @@
-import { backendKind, checkBackendConfig } from '../../backend/select.js';
+import { backendKind } from '../../backend/select.js';
 import { messageOf } from '../../base/errors.js';
 import { parsePrefix } from '../../base/ipv4.js';
 import { printable } from '../../base/printable.js';
@@ -104,7 +104,7 @@ function question(
 /** What is wrong with a configuration is another check's question. */
 function isUsable(backend: BackendConfig): boolean {
   try {
-    checkBackendConfig(backend);
+    backendKind(backend.type).checkOptions(backend.options);
     return true;
   } catch {
     return false;

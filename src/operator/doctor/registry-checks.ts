@@ -42,7 +42,7 @@ const configuration: Judge<RegistryFacts> = ({ error, config, configProblem }) =
   if (config === null)
     return fail(configProblem, `tweed network set '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}'`);
   try {
-    checkBackendConfig(config.backend);
+    checkBackendConfig(config);
   } catch (error) {
     return fail(messageOf(error), 'tweed network set (with the Backend corrected)');
   }

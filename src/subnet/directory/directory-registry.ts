@@ -14,7 +14,7 @@ import {
   RegistryError,
 } from '../errors.js';
 import { encodeLeaseValue, formatSubnetKey } from '../keys.js';
-import type { LeaseAttributes, Subnets } from '../lease.js';
+import { type HostAddresses, type LeaseAttributes, type Subnets, sameHost } from '../lease.js';
 import {
   interpret,
   type MalformedEntry,
@@ -132,7 +132,7 @@ export class DirectoryRegistry implements Registry {
   renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
     return this.#guard(async () => {
       for (;;) {
-        const present = await this.#readOwn(lease.key, [lease.attributes.publicIp, attributes.publicIp]);
+        const present = await this.#readOwn(lease.key, [lease.attributes, attributes]);
         if (present === null) throw new LeaseGoneError(lease.key);
         const { generation, reservation } = present;
         if (reservation && generation.text === fileText(attributes, null))
@@ -147,7 +147,7 @@ export class DirectoryRegistry implements Registry {
   remove(lease: StoredLease): Promise<void> {
     return this.#guard(async () => {
       for (;;) {
-        const present = await this.#readOwn(lease.key, [lease.attributes.publicIp]);
+        const present = await this.#readOwn(lease.key, [lease.attributes]);
         if (present === null) return;
         if ((await writeGeneration(this.#subnets, lease.key, present.generation, null)) !== null) return;
       }
@@ -202,14 +202,13 @@ export class DirectoryRegistry implements Registry {
     return seen;
   }
 
-  /** Null for what is deleted, expired or without an IPv4 subnet. */
+  /** Null for what is deleted or expired. */
   #read(generation: Generation): WatchEvent | null {
     const { name: key, text } = generation;
     if (text === null) return null;
     const expiresAt = expiryOf(text);
     if (expiresAt !== null && expiresAt <= Date.now()) return null;
     const meaning = interpret(key, text);
-    if (meaning === null) return null;
     if (meaning.kind === 'malformed') return { kind: 'malformed', entry: meaning.entry };
     const { subnet, subnetV6, attributes } = meaning;
     return {
@@ -232,14 +231,14 @@ export class DirectoryRegistry implements Registry {
    */
   async #readOwn(
     key: string,
-    owners: readonly number[],
+    owners: readonly HostAddresses[],
   ): Promise<{ generation: Generation; reservation: boolean } | null> {
     const generation = (await readGenerations(this.#subnets)).get(key);
     const event = generation === undefined ? null : this.#read(generation);
     if (generation === undefined || event === null) return null;
     if (event.kind !== 'put') return { generation, reservation: false };
-    const { publicIp } = event.lease.attributes;
-    if (!owners.includes(publicIp)) throw new ForeignOwnerError(key, publicIp);
+    const { attributes } = event.lease;
+    if (!owners.some((owner) => sameHost(owner, attributes))) throw new ForeignOwnerError(key, attributes);
     return { generation, reservation: event.lease.reservation };
   }
 

@@ -9,8 +9,9 @@ import {
   LeaseGoneError,
   MalformedLeaseError,
 } from '../errors.js';
-import { DEFAULT_ETCD_PREFIX, decodeLeaseValue, encodeLeaseValue, formatSubnetKey } from '../keys.js';
-import type { LeaseAttributes, Subnets } from '../lease.js';
+import { DEFAULT_ETCD_PREFIX, decodeLeaseValue, encodeLeaseValue, formatSubnetKey, isIpv6OnlyKey } from '../keys.js';
+import { type HostAddresses, type LeaseAttributes, type Subnets, sameHost } from '../lease.js';
+import { parseNetworkConfig } from '../network-config/config.js';
 import {
   interpret,
   type MalformedEntry,
@@ -46,24 +47,40 @@ const NO_LEASE = '0';
  * Where things are below a prefix, joined as flannel joins them (Go's path.Join): slashes at the end and doubled ones do
  * not count, but one at the front does, so `a/b` is another place than `/a/b`.
  */
-export function etcdKeys(prefix: string): { readonly configKey: string; readonly subnets: string } {
-  return { configKey: posix.join(prefix, 'config'), subnets: `${posix.join(prefix, 'subnets')}/` };
+export function etcdKeys(prefix: string): {
+  readonly configKey: string;
+  readonly subnets: string;
+  /** Of leases without an IPv4 half: our own place, which flannel does not look at (it lists all that begins with `subnets`). */
+  readonly ipv6Subnets: string;
+} {
+  return {
+    configKey: posix.join(prefix, 'config'),
+    subnets: `${posix.join(prefix, 'subnets')}/`,
+    ipv6Subnets: `${posix.join(prefix, 'ipv6', 'subnets')}/`,
+  };
 }
 
-/** flannel's layout in etcd v3: `<prefix>/config` and `<prefix>/subnets/<key>`. */
+/**
+ * flannel's layout in etcd v3: `<prefix>/config` and `<prefix>/subnets/<key>`. Leases without an IPv4 half stand in
+ * `<prefix>/ipv6/subnets/<key>`, which is looked at only when the configuration last read has IPv6.
+ */
 export class EtcdRegistry implements Registry {
   readonly description: string;
   readonly #connection: EtcdConnection;
   readonly #configKey: Buffer;
   readonly #subnets: string;
+  readonly #ipv6Subnets: string;
   readonly #probeIntervalMs: number;
   readonly #log: Logger;
+  /** Until a configuration was read, there may be. */
+  #hasIpv6 = true;
 
   constructor(options: EtcdRegistryOptions, log: Logger) {
     this.#connection = new EtcdConnection(options, log);
-    const { configKey, subnets } = etcdKeys(options.prefix ?? DEFAULT_ETCD_PREFIX);
+    const { configKey, subnets, ipv6Subnets } = etcdKeys(options.prefix ?? DEFAULT_ETCD_PREFIX);
     this.#configKey = Buffer.from(configKey);
     this.#subnets = subnets;
+    this.#ipv6Subnets = ipv6Subnets;
     this.#probeIntervalMs = options.probeIntervalMs ?? 10_000;
     this.#log = log;
     this.description = `${this.#connection.description}, prefix ${posix.dirname(configKey)}`;
@@ -73,8 +90,10 @@ export class EtcdRegistry implements Registry {
     return this.#connection.request(async ({ kv }) => {
       const response = await kv.range({ key: this.#configKey });
       const stored = response.kvs[0];
+      const json = stored === undefined ? null : stored.value.toString();
+      this.#hasIpv6 = json !== null && enablesIpv6(json);
       return {
-        json: stored === undefined ? null : stored.value.toString(),
+        json,
         version: stored?.mod_revision ?? '0',
         revision: response.header.revision,
       };
@@ -105,10 +124,10 @@ export class EtcdRegistry implements Registry {
       const etcdLeases = new Map<string, string>();
       const revision = await this.#readAll(clients.kv, (stored) => {
         const event = this.#read(stored);
-        if (event?.kind === 'put') {
+        if (event.kind === 'put') {
           leases.push(event.lease);
           etcdLeases.set(event.lease.key, stored.lease);
-        } else if (event?.kind === 'malformed') malformed.push(event.entry);
+        } else if (event.kind === 'malformed') malformed.push(event.entry);
       });
       if (!expirations) return { leases, malformed, revision };
       return { leases: await withExpirations(clients, leases, etcdLeases), malformed, revision };
@@ -117,7 +136,7 @@ export class EtcdRegistry implements Registry {
 
   create(subnets: Subnets, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
     const name = formatSubnetKey(subnets);
-    const key = Buffer.from(this.#subnets + name);
+    const key = this.#keyOf(name);
     return this.#connection.request(async (clients) => {
       const version = await this.#putWithNewLease(clients, key, attributes, ttlSeconds, {
         key,
@@ -132,10 +151,10 @@ export class EtcdRegistry implements Registry {
   }
 
   renew(lease: StoredLease, attributes: LeaseAttributes, ttlSeconds: number): Promise<StoredLease> {
-    const key = Buffer.from(this.#subnets + lease.key);
+    const key = this.#keyOf(lease.key);
     return this.#connection.request(async (clients) => {
       for (;;) {
-        const stored = await this.#readOwn(clients, lease.key, [lease.attributes.publicIp, attributes.publicIp]);
+        const stored = await this.#readOwn(clients, lease.key, [lease.attributes, attributes]);
         if (stored === null) throw new LeaseGoneError(lease.key);
         const unchanged = { key, target: 'Mod', result: 'Equal', mod_revision: stored.mod_revision } as const;
         if (stored.lease === NO_LEASE) {
@@ -152,10 +171,10 @@ export class EtcdRegistry implements Registry {
   }
 
   remove(lease: StoredLease): Promise<void> {
-    const key = Buffer.from(this.#subnets + lease.key);
+    const key = this.#keyOf(lease.key);
     return this.#connection.request(async (clients) => {
       for (;;) {
-        const stored = await this.#readOwn(clients, lease.key, [lease.attributes.publicIp]);
+        const stored = await this.#readOwn(clients, lease.key, [lease.attributes]);
         if (stored === null) return;
         const response = await clients.kv.txn({
           compare: [{ key, target: 'Mod', result: 'Equal', mod_revision: stored.mod_revision }],
@@ -169,12 +188,23 @@ export class EtcdRegistry implements Registry {
   }
 
   watch(options: WatchOptions<WatchEvent>): Promise<void> {
-    return this.#watch(this.#range(), options, (events) => {
-      const read = events.map((event) =>
-        isDelete(event) ? ({ kind: 'delete', key: this.#nameOf(event.kv) } as const) : this.#read(event.kv),
-      );
-      options.onEvents(read.filter((event) => event !== null));
-    });
+    const ranges = this.#ranges();
+    let unconfirmed = ranges.length;
+    const watched = {
+      ...options,
+      onEstablished: () => {
+        if (--unconfirmed === 0) options.onEstablished?.();
+      },
+    };
+    const watches = ranges.map((range) =>
+      this.#watch(range, watched, (events) => {
+        const read = events.map((event) =>
+          isDelete(event) ? ({ kind: 'delete', key: this.#nameOf(event.kv) } as const) : this.#read(event.kv),
+        );
+        options.onEvents(read);
+      }),
+    );
+    return Promise.race(watches);
   }
 
   async close(): Promise<void> {
@@ -196,9 +226,14 @@ export class EtcdRegistry implements Registry {
     });
   }
 
-  /** All keys below `<prefix>/subnets/`: up to, but not including, the same text with `0`, the character after `/`. */
-  #range(): { key: Buffer; range_end: Buffer } {
-    return { key: Buffer.from(this.#subnets), range_end: Buffer.from(`${this.#subnets.slice(0, -1)}0`) };
+  /** All keys below each place of leases: up to, but not including, the same text with `0`, the character after `/`. */
+  #ranges(): { key: Buffer; range_end: Buffer }[] {
+    const places = this.#hasIpv6 ? [this.#subnets, this.#ipv6Subnets] : [this.#subnets];
+    return places.map((place) => ({ key: Buffer.from(place), range_end: Buffer.from(`${place.slice(0, -1)}0`) }));
+  }
+
+  #keyOf(name: string): Buffer {
+    return Buffer.from((isIpv6OnlyKey(name) ? this.#ipv6Subnets : this.#subnets) + name);
   }
 
   /**
@@ -208,9 +243,21 @@ export class EtcdRegistry implements Registry {
    * @returns the revision
    */
   async #readAll(kv: KVClient, take: (stored: IKeyValue) => void): Promise<string> {
-    let { key, range_end } = this.#range();
-    let limit = PAGE_KEYS;
     let revision: string | null = null;
+    for (const range of this.#ranges()) revision = await this.#readRange(kv, range, revision, take);
+    return revision as string;
+  }
+
+  async #readRange(
+    kv: KVClient,
+    range: { readonly key: Buffer; readonly range_end: Buffer },
+    at: string | null,
+    take: (stored: IKeyValue) => void,
+  ): Promise<string> {
+    const { range_end } = range;
+    let { key } = range;
+    let limit = PAGE_KEYS;
+    let revision = at;
     for (;;) {
       try {
         const page = await kv.range({ key, range_end, limit, ...(revision === null ? {} : { revision }) });
@@ -228,15 +275,18 @@ export class EtcdRegistry implements Registry {
 
   /** A name that is longer than any of flannel's gets a short one, as unlike a lease's as before. */
   #nameOf(stored: IKeyValue): string {
-    const name = stored.key.toString().slice(this.#subnets.length);
+    const key = stored.key.toString();
+    const ofIpv6 = key.startsWith(this.#ipv6Subnets);
+    const last = key.slice(ofIpv6 ? this.#ipv6Subnets.length : this.#subnets.length);
+    // so that the name tells the place: what stands in the wrong one has none of a lease's
+    const name = isIpv6OnlyKey(last) === ofIpv6 ? last : `${ofIpv6 ? 'ipv6/subnets' : 'subnets'}/${last}`;
     if (name.length <= LONGEST_NAME) return name;
     return `${name.slice(0, LONGEST_NAME)}…${createHash('sha256').update(stored.key).digest('hex').slice(0, 16)}`;
   }
 
-  #read(stored: IKeyValue): WatchEvent | null {
+  #read(stored: IKeyValue): WatchEvent {
     const key = this.#nameOf(stored);
     const meaning = interpret(key, stored.value.toString());
-    if (meaning === null) return null;
     if (meaning.kind === 'malformed') return { kind: 'malformed', entry: meaning.entry };
     const { subnet, subnetV6, attributes } = meaning;
     const reservation = stored.lease === NO_LEASE;
@@ -250,12 +300,12 @@ export class EtcdRegistry implements Registry {
    * What stands under our key now; null when nothing does. A value that cannot be read has no owner and counts as ours.
    * @throws ForeignOwnerError
    */
-  async #readOwn({ kv }: EtcdClients, key: string, owners: readonly number[]): Promise<IKeyValue | null> {
-    const stored = (await kv.range({ key: Buffer.from(this.#subnets + key) })).kvs[0];
+  async #readOwn({ kv }: EtcdClients, key: string, owners: readonly HostAddresses[]): Promise<IKeyValue | null> {
+    const stored = (await kv.range({ key: this.#keyOf(key) })).kvs[0];
     if (stored === undefined) return null;
     try {
-      const { publicIp } = decodeLeaseValue(key, stored.value.toString());
-      if (!owners.includes(publicIp)) throw new ForeignOwnerError(key, publicIp);
+      const present = decodeLeaseValue(key, stored.value.toString());
+      if (!owners.some((owner) => sameHost(owner, present))) throw new ForeignOwnerError(key, present);
     } catch (error) {
       if (!(error instanceof MalformedLeaseError)) throw error;
     }
@@ -309,6 +359,15 @@ export class EtcdRegistry implements Registry {
     } catch (error) {
       this.#log.debug({ err: error, etcdLease: id }, 'cannot revoke a replaced etcd lease; it will expire by itself');
     }
+  }
+}
+
+/** What cannot be read may have it. */
+function enablesIpv6(json: string): boolean {
+  try {
+    return parseNetworkConfig(json).ipv6 !== null;
+  } catch {
+    return true;
   }
 }
 

@@ -1,6 +1,7 @@
+import { formatAnyPrefix } from '../../base/address.js';
 import { unforeseen } from '../../base/unforeseen.js';
 import { encodeLeaseValue } from '../keys.js';
-import { type Lease, subnetName } from '../lease.js';
+import { halvesOf, type Lease } from '../lease.js';
 
 /** A lease of another host and the registry key it stands under. */
 export interface KeyedLease extends Lease {
@@ -8,50 +9,62 @@ export interface KeyedLease extends Lease {
 }
 
 /**
- * Which lease of other hosts is in force for each subnet.
+ * Which lease of other hosts is in force for each half of a subnet.
  *
- * Keys and subnets are nearly the same thing, but `10.5.1.0-24` and `10.5.1.0-24&fd00::-64` can stand side by side: the one
- * written last counts, and when it goes the other one is in force again.
+ * Keys and subnets are nearly the same thing, but `10.5.1.0-24` and `10.5.1.0-24&fd00::-64` can stand side by side, and so
+ * can two leases with one IPv6 half: for each half the lease written last counts, and when it goes, the other one is in
+ * force again. A lease of which only one half counts is in force without the other.
  */
 export class Claims {
+  /** In the order of their last change. */
   readonly #byKey = new Map<string, KeyedLease>();
-  /** For each subnet the leases that claim it, by key; the last one counts. Subnets in the order of their last change. */
-  readonly #bySubnet = new Map<string, Map<string, KeyedLease>>();
+  /** For each half the leases that claim it, by key; the last one counts. */
+  readonly #byHalf = new Map<string, Map<string, KeyedLease>>();
 
   /** The leases in force, the one that changed last at the end. */
   get inForce(): KeyedLease[] {
-    return [...this.#bySubnet.values()].map((claims) => lastOf(claims) as KeyedLease);
+    return [...this.#byKey.values()].flatMap((lease) => {
+      const subnet = lease.subnet !== null && this.#counts(lease, lease.subnet) ? lease.subnet : null;
+      const subnetV6 = lease.subnetV6 !== null && this.#counts(lease, lease.subnetV6) ? lease.subnetV6 : null;
+      if (subnet === lease.subnet && subnetV6 === lease.subnetV6) return [lease];
+      return subnet === null && subnetV6 === null ? [] : [{ ...lease, subnet, subnetV6 }];
+    });
   }
 
   /** @returns whether another lease, or one with other attributes, is in force now */
   set(lease: KeyedLease): boolean {
     const former = this.#byKey.get(lease.key);
-    const moved = former !== undefined && subnetName(former) !== subnetName(lease);
+    const moved = former !== undefined && textOf(former) !== textOf(lease);
     const elsewhere = moved && this.delete(lease.key);
+    let changed = false;
+    for (const half of halvesOf(lease).map(formatAnyPrefix)) {
+      const claims = this.#byHalf.get(half) ?? new Map<string, KeyedLease>();
+      const before = lastOf(claims);
+      changed ||= before === undefined || !sameAttributes(before, lease);
+      claims.delete(lease.key);
+      claims.set(lease.key, lease);
+      this.#byHalf.set(half, claims);
+    }
+    if (changed) this.#byKey.delete(lease.key);
     this.#byKey.set(lease.key, lease);
-    const subnet = subnetName(lease);
-    const claims = this.#bySubnet.get(subnet) ?? new Map<string, KeyedLease>();
-    const before = lastOf(claims);
-    claims.delete(lease.key);
-    claims.set(lease.key, lease);
-    if (before !== undefined && sameAttributes(before, lease)) return elsewhere;
-    this.#bySubnet.delete(subnet);
-    this.#bySubnet.set(subnet, claims);
-    return true;
+    return changed || elsewhere;
   }
 
-  /** @returns whether another lease, or none, is in force for its subnet now */
+  /** @returns whether another lease, or none, is in force for one of its halves now */
   delete(key: string): boolean {
     const lease = this.#byKey.get(key);
     if (lease === undefined) return false;
     this.#byKey.delete(key);
-    const subnet = subnetName(lease);
-    const claims = this.#bySubnet.get(subnet) as Map<string, KeyedLease>;
-    const before = lastOf(claims) as KeyedLease;
-    claims.delete(key);
-    const after = lastOf(claims);
-    if (after === undefined) this.#bySubnet.delete(subnet);
-    return after === undefined || !sameAttributes(before, after);
+    let changed = false;
+    for (const half of halvesOf(lease).map(formatAnyPrefix)) {
+      const claims = this.#byHalf.get(half) as Map<string, KeyedLease>;
+      const before = lastOf(claims) as KeyedLease;
+      claims.delete(key);
+      const after = lastOf(claims);
+      if (after === undefined) this.#byHalf.delete(half);
+      changed ||= after === undefined || !sameAttributes(before, after);
+    }
+    return changed;
   }
 
   /**
@@ -69,12 +82,22 @@ export class Claims {
     }
     return changed;
   }
+
+  #counts(lease: KeyedLease, half: Parameters<typeof formatAnyPrefix>[0]): boolean {
+    return lastOf(this.#byHalf.get(formatAnyPrefix(half)))?.key === lease.key;
+  }
 }
 
 export function sameAttributes(a: Lease, b: Lease): boolean {
   return encodeLeaseValue(a.attributes) === encodeLeaseValue(b.attributes);
 }
 
-function lastOf(claims: ReadonlyMap<string, KeyedLease>): KeyedLease | undefined {
-  return [...claims.values()].at(-1);
+function textOf(lease: Lease): string {
+  return halvesOf(lease).map(formatAnyPrefix).join();
+}
+
+function lastOf(claims: ReadonlyMap<string, KeyedLease> = new Map()): KeyedLease | undefined {
+  let last: KeyedLease | undefined;
+  for (const lease of claims.values()) last = lease;
+  return last;
 }

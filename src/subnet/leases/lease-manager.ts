@@ -1,12 +1,20 @@
 import { EventEmitter } from 'node:events';
 import { Backoff, type Clock, systemClock } from '../../base/clock.js';
 import { messageOf, TweedError } from '../../base/errors.js';
-import { formatIpv4, type Prefix } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
 import { Standing } from '../../base/standing.js';
 import { unforeseen } from '../../base/unforeseen.js';
 import { ConfigError, ForeignOwnerError, LeaseLostError, RegistryError, StateOutdatedError } from '../errors.js';
-import { type Lease, type LeaseAttributes, type PeerSet, subnetName } from '../lease.js';
+import {
+  type HostAddresses,
+  type Lease,
+  type LeaseAttributes,
+  type PeerSet,
+  publicName,
+  type Subnets,
+  sameHost,
+  subnetName,
+} from '../lease.js';
 import { checkNetworkConfig, fitsConfig, type NetworkConfig } from '../network-config/config.js';
 import { DEFAULT_TTL_SECONDS, type Registry, type StoredLease } from '../registry.js';
 import { acquireLease } from './acquire.js';
@@ -24,10 +32,10 @@ import { PeerFollower } from './peer-follower.js';
 export interface LeaseManagerOptions {
   readonly registry: Registry;
   readonly log: Logger;
-  /** Whose saved state may be used. Host order. */
-  readonly publicIp: number;
+  /** Whose saved state may be used. */
+  readonly host: HostAddresses;
   /** From subnet.env. */
-  readonly previousSubnet?: Prefix | null;
+  readonly previous?: Subnets;
   readonly ttlSeconds?: number;
   /** A lease is renewed this long before its end. Default 60 minutes. */
   readonly renewMarginMs?: number;
@@ -306,7 +314,7 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
           registry: this.#options.registry,
           config,
           attributes,
-          previousSubnet: this.#options.previousSubnet ?? null,
+          previous: this.#options.previous ?? { subnet: null, subnetV6: null },
           ttlSeconds: this.#ttlSeconds,
           random: this.#options.random ?? Math.random,
           clock: this.#clock,
@@ -351,10 +359,10 @@ export class LeaseManager extends EventEmitter<LeaseManagerEvents> {
   async #loadCache(): Promise<CachedState | null> {
     const state = (await this.#options.cache?.load()) ?? null;
     if (state === null) return null;
-    const owner = state.own.attributes.publicIp;
-    if (owner === this.#options.publicIp && fitsConfig(state.own, state.config)) return state;
+    const owner = state.own.attributes;
+    if (sameHost(owner, this.#options.host) && fitsConfig(state.own, state.config)) return state;
     this.#log.warn(
-      { savedFor: formatIpv4(owner), subnet: subnetName(state.own) },
+      { savedFor: publicName(owner), subnet: subnetName(state.own) },
       'the saved last known state is of another address or network; not using it',
     );
     return null;

@@ -10,12 +10,18 @@
  */
 import { Backoff, type Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
-import { formatIpv4 } from '../../base/ipv4.js';
 import type { Logger } from '../../base/log.js';
 import { Standing } from '../../base/standing.js';
 import { ForeignOwnerError, LeaseExistsError, LeaseGoneError, LeaseLostError } from '../errors.js';
 import { encodeLeaseValue } from '../keys.js';
-import { type LeaseAttributes, subnetName, subnetsOverlap } from '../lease.js';
+import {
+  type HostAddresses,
+  type LeaseAttributes,
+  publicName,
+  sameHost,
+  subnetName,
+  subnetsOverlap,
+} from '../lease.js';
 import type { Registry, Snapshot, StoredLease, WatchEvent } from '../registry.js';
 import { foreignSubnets } from './acquire.js';
 
@@ -186,7 +192,7 @@ export class OwnLease {
       const snapshot = await registry.list();
       const stored = snapshot.leases.find((lease) => lease.key === key);
       if (stored !== undefined) {
-        if (!this.#isOurs(stored)) throw this.#lostTo(stored.attributes.publicIp);
+        if (!this.#isOurs(stored)) throw this.#lostTo(stored.attributes);
         if (this.#says(stored)) return this.#agree(stored);
         const announced = encodeLeaseValue(stored.attributes) === encodeLeaseValue(this.#lease.attributes);
         if (!announced) this.#noteRestore();
@@ -213,8 +219,8 @@ export class OwnLease {
   }
 
   /** Another host that had our address before us, or has it as well, may have written it: then it is no longer ours alone. */
-  #isOurs({ attributes: { publicIp } }: StoredLease): boolean {
-    return publicIp === this.#wanted.publicIp || publicIp === this.#lease.attributes.publicIp;
+  #isOurs({ attributes }: StoredLease): boolean {
+    return sameHost(attributes, this.#wanted) || sameHost(attributes, this.#lease.attributes);
   }
 
   #says(stored: StoredLease): boolean {
@@ -244,7 +250,7 @@ export class OwnLease {
     if (this.#hasTwin) return;
     this.#hasTwin = true;
     const { key, attributes } = this.#lease;
-    this.#context.log.warn({ key, publicIp: formatIpv4(attributes.publicIp) }, TWIN_WARNING);
+    this.#context.log.warn({ key, publicIp: publicName(attributes) }, TWIN_WARNING);
     this.#renewNow(); // so that the other one hears of us
   }
 
@@ -268,8 +274,8 @@ export class OwnLease {
     this.#context.onLost(error);
   }
 
-  #lostTo(owner: number): LeaseLostError {
-    return new LeaseLostError(this.#lease, `host ${formatIpv4(owner)} holds it now`);
+  #lostTo(owner: HostAddresses): LeaseLostError {
+    return new LeaseLostError(this.#lease, `host ${publicName(owner)} holds it now`);
   }
 
   #renewNow(): void {

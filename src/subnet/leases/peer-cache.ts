@@ -2,14 +2,15 @@ import { rm } from 'node:fs/promises';
 import { replaceFile } from '../../base/atomic-file.js';
 import type { Clock } from '../../base/clock.js';
 import { messageOf } from '../../base/errors.js';
-import { parsePrefix } from '../../base/ipv4.js';
+import { formatPrefix, parsePrefix } from '../../base/ipv4.js';
+import { formatIpv6Prefix, parseIpv6Prefix } from '../../base/ipv6.js';
 import { type JsonLimits, parseJson } from '../../base/json.js';
 import type { Logger } from '../../base/log.js';
 import { shown } from '../../base/printable.js';
 import { Standing } from '../../base/standing.js';
 import { readTextFile } from '../../base/text-file.js';
 import { decodeLeaseValue, encodeLeaseValue } from '../keys.js';
-import { subnetName } from '../lease.js';
+import { halvesOf, subnetName } from '../lease.js';
 import { type NetworkConfig, parseNetworkConfig } from '../network-config/config.js';
 import type { StoredLease } from '../registry.js';
 import type { KeyedLease } from './claims.js';
@@ -159,7 +160,13 @@ function formatState(state: StateToSave, registry: string): object {
 }
 
 function formatLease(lease: KeyedLease): Record<string, unknown> {
-  return { key: lease.key, subnet: subnetName(lease), value: encodeLeaseValue(lease.attributes) };
+  const { key, subnet, subnetV6 } = lease;
+  return {
+    key,
+    subnet: subnet === null ? null : formatPrefix(subnet),
+    ...(subnetV6 !== null && { subnetV6: formatIpv6Prefix(subnetV6) }),
+    value: encodeLeaseValue(lease.attributes),
+  };
 }
 
 function parseState(value: unknown, registry: string): CachedState {
@@ -182,13 +189,21 @@ function parseState(value: unknown, registry: string): CachedState {
 }
 
 function parseLease(value: Record<string, unknown>): KeyedLease {
-  const { key, subnet, value: encoded } = value;
-  if (typeof key !== 'string' || typeof subnet !== 'string' || typeof encoded !== 'string') {
-    throw new Error('a lease lacks key, subnet or value');
-  }
-  const prefix = parsePrefix(subnet, { maskHostBits: true });
-  if (prefix === null) throw new Error(`${shown(subnet)} is no subnet`);
-  return { key, subnet: prefix, subnetV6: null, attributes: decodeLeaseValue(key, encoded), expiresAt: null };
+  const { key, subnet, subnetV6 = null, value: encoded } = value;
+  if (typeof key !== 'string' || typeof encoded !== 'string') throw new Error('a lease lacks key or value');
+  const halves = {
+    subnet: parseHalf(subnet, (text) => parsePrefix(text, { maskHostBits: true })),
+    subnetV6: parseHalf(subnetV6, parseIpv6Prefix),
+  };
+  if (halvesOf(halves).length === 0) throw new Error('a lease lacks its subnet');
+  return { key, ...halves, attributes: decodeLeaseValue(key, encoded), expiresAt: null };
+}
+
+function parseHalf<Half>(text: unknown, parse: (text: string) => Half | null): Half | null {
+  if (text === null) return null;
+  const half = typeof text === 'string' ? parse(text) : null;
+  if (half === null) throw new Error(`${shown(text)} is no subnet`);
+  return half;
 }
 
 function object(value: unknown, what: string): Record<string, unknown> {

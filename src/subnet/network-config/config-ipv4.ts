@@ -21,14 +21,26 @@ export interface Ipv4Network {
   readonly subnetMax: number;
 }
 
-/** Checks the IPv4 keys. @throws ConfigError */
-export function readIpv4Network(members: Members): Ipv4Network {
+/**
+ * Checks the IPv4 keys. A malformed one is refused even when IPv4 is off, as flannel does; the rules among them count only
+ * when it is on.
+ *
+ * @throws ConfigError
+ */
+export function readIpv4Network(members: Members, enabled: boolean): Ipv4Network | null {
   const network = readNetwork(members);
-  const subnetLength = readSubnetLength(members, network);
+  const givenLength = members.count('SubnetLen');
+  const givenMin = readAddress(members, 'SubnetMin');
+  const givenMax = readAddress(members, 'SubnetMax');
+  if (!enabled) return null;
+  if (network === null) {
+    throw new ConfigError('Network', 'is missing', 'give the overlay’s IPv4 network, such as "10.5.0.0/16"');
+  }
+  const subnetLength = readLength(givenLength, network);
   const step = prefixSize(subnetLength);
-  const subnetMin = readBound(members, 'SubnetMin', network, subnetLength) ?? network.address + step;
+  const subnetMin = checkBound('SubnetMin', givenMin, network, subnetLength) ?? network.address + step;
   const subnetMax =
-    readBound(members, 'SubnetMax', network, subnetLength) ?? network.address + prefixSize(network.length) - step;
+    checkBound('SubnetMax', givenMax, network, subnetLength) ?? network.address + prefixSize(network.length) - step;
   if (subnetMin > subnetMax) {
     throw new ConfigError(
       'SubnetMin',
@@ -39,11 +51,9 @@ export function readIpv4Network(members: Members): Ipv4Network {
   return { network, subnetLength, subnetMin, subnetMax };
 }
 
-function readNetwork(members: Members): Prefix {
+function readNetwork(members: Members): Prefix | null {
   const text = members.string('Network');
-  if (text === undefined || text === '') {
-    throw new ConfigError('Network', 'is missing', 'give the overlay’s IPv4 network, such as "10.5.0.0/16"');
-  }
+  if (text === undefined || text === '') return null;
   const network = parsePrefix(text, { maskHostBits: true });
   if (network === null) {
     throw new ConfigError('Network', `${shown(text)} is no IPv4 network`, 'write it as "a.b.c.d/length"');
@@ -51,8 +61,7 @@ function readNetwork(members: Members): Prefix {
   return network;
 }
 
-function readSubnetLength(members: Members, network: Prefix): number {
-  const given = members.count('SubnetLen');
+function readLength(given: number | undefined, network: Prefix): number {
   if (given === undefined || given === 0) {
     if (network.length > 28) {
       throw new ConfigError('Network', `${formatPrefix(network)} is too small`, 'the smallest useful network is a /28');
@@ -70,14 +79,19 @@ function readSubnetLength(members: Members, network: Prefix): number {
   return given;
 }
 
-function readBound(members: Members, key: string, network: Prefix, subnetLength: number): number | null {
+function readAddress(members: Members, key: string): number | null {
   const text = members.string(key);
   if (text === undefined) return null;
   const address = parseIpv4(text);
   if (address === null) {
     throw new ConfigError(key, `${shown(text)} is no IPv4 address`, 'write it as "a.b.c.d"');
   }
-  if (address === 0) return null; // flannel takes 0.0.0.0 as "not given"
+  return address === 0 ? null : address; // flannel takes 0.0.0.0 as "not given"
+}
+
+function checkBound(key: string, address: number | null, network: Prefix, subnetLength: number): number | null {
+  if (address === null) return null;
+  const text = formatIpv4(address);
   if (!contains(network, address)) {
     throw new ConfigError(key, `${text} is outside ${formatPrefix(network)}`, 'it must lie inside Network');
   }

@@ -47,7 +47,7 @@ const KEYS = [
 /**
  * Reads the JSON that stands under `<prefix>/config`, by flannel's rules.
  *
- * Two differences, both stricter: a SubnetMin above SubnetMax is refused, and so is `EnableIPv4: false`.
+ * Two differences, both stricter: a SubnetMin above SubnetMax is refused, and so is a configuration of neither family.
  * @throws ConfigError naming the key, what is wrong with it, and the rule.
  */
 export function parseNetworkConfig(json: string): NetworkConfig {
@@ -57,15 +57,12 @@ export function parseNetworkConfig(json: string): NetworkConfig {
 /** As {@link parseNetworkConfig}, with what deserves a warning though it is legal. */
 export function checkNetworkConfig(json: string): { config: NetworkConfig; warnings: string[] } {
   const members = new Members(parseObject(json));
-  if (!members.boolean('EnableIPv4', true)) {
-    throw new ConfigError(
-      'EnableIPv4',
-      'is false, but the overlay carries IPv4 only',
-      'leave it out or set it to true',
-    );
-  }
-  const ipv4 = readIpv4Network(members);
+  const ipv4 = readIpv4Network(members, members.boolean('EnableIPv4', true));
   const ipv6 = readIpv6Network(members, members.boolean('EnableIPv6', false));
+  if (ipv4 === null && ipv6 === null) {
+    const rule = 'set one of them to true; without either, EnableIPv4 is';
+    throw new ConfigError('EnableIPv4', 'is false, and EnableIPv6 is not true', rule);
+  }
   const config: NetworkConfig = {
     ipv4,
     ipv6,
@@ -73,15 +70,16 @@ export function checkNetworkConfig(json: string): { config: NetworkConfig; warni
     backend: readBackend(members),
   };
   const warnings = members.unknown(KEYS).map((key) => `unknown key ${shown(key)} is ignored`);
-  if (ipv6 !== null) {
-    warnings.push('EnableIPv6 is true, but only IPv4 is carried (flannel’s udp backend ignores IPv6 too)');
-  }
   return { config, warnings };
 }
 
-/** Is this a subnet that the configuration would hand out? */
-export function fitsConfig({ subnet }: Subnets, { ipv4 }: NetworkConfig): boolean {
-  return subnet !== null && ipv4 !== null && fitsRange(subnet, ipv4);
+/** Is this a subnet that the configuration would hand out: all halves that it has, and no other? */
+export function fitsConfig({ subnet, subnetV6 }: Subnets, { ipv4, ipv6 }: NetworkConfig): boolean {
+  return fitsHalf(subnet, ipv4) && fitsHalf(subnetV6, ipv6);
+}
+
+function fitsHalf(half: AnyPrefix | null, range: Ipv4Network | Ipv6Network | null): boolean {
+  return half === null || range === null ? half === range : fitsRange(half, range);
 }
 
 /** The same of one half. False for a prefix of the other family. */
@@ -91,6 +89,11 @@ export function fitsRange({ address, length }: AnyPrefix, range: Ipv4Network | I
   return typeof address === 'number'
     ? (address & netmask(length)) >>> 0 === address
     : (address & netmaskV6(length)) === address;
+}
+
+/** The networks that the overlay has, the IPv4 one first. */
+export function networksOf({ ipv4, ipv6 }: Pick<NetworkConfig, 'ipv4' | 'ipv6'>): AnyPrefix[] {
+  return [ipv4, ipv6].flatMap((range) => range?.network ?? []);
 }
 
 /** What the overlay is called: by its IPv4 network, and only where there is none, by the other one. */

@@ -1,6 +1,7 @@
+import { type AnyPrefix, addressBits, comparePrefixes, familyOf } from '../../base/address.js';
 import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
 import { formatIpv6, formatIpv6Prefix } from '../../base/ipv6.js';
-import { hasIpv4, subnetName } from '../lease.js';
+import { halvesOf, subnetName } from '../lease.js';
 import type { Registry, Snapshot, StoredLease } from '../registry.js';
 import { checkNetworkConfig, describeRanges, fitsConfig, type NetworkConfig } from './config.js';
 import { Relations } from './relations.js';
@@ -14,8 +15,11 @@ export interface NetworkReport {
 /** One line of `tweed leases`. */
 export interface LeaseRow {
   readonly key: string;
-  readonly subnet: string;
-  readonly publicIp: string;
+  /** Null for a host without that half. */
+  readonly subnet: string | null;
+  readonly subnetV6: string | null;
+  /** Null for a host without an IPv4 address. */
+  readonly publicIp: string | null;
   readonly publicIpv6: string | null;
   readonly backend: string;
   readonly reservation: boolean;
@@ -25,11 +29,14 @@ export interface LeaseRow {
   readonly remarks: readonly string[];
 }
 
-/** How many leases a configuration has room for. */
-export function subnetCount(config: NetworkConfig): number {
-  if (config.ipv4 === null) return 0;
-  const { subnetMin, subnetMax, subnetLength } = config.ipv4;
-  return (subnetMax - subnetMin) / 2 ** (32 - subnetLength) + 1;
+/** How many leases a configuration has room for: each takes one subnet of each family. Not exact above 2^53. */
+export function subnetCount({ ipv4, ipv6 }: NetworkConfig): number {
+  const counts = [ipv4, ipv6].flatMap((range) => {
+    if (range === null) return [];
+    const step = 1n << BigInt(addressBits(familyOf(range.subnetMin)) - range.subnetLength);
+    return [Number((BigInt(range.subnetMax) - BigInt(range.subnetMin)) / step + 1n)];
+  });
+  return Math.min(...counts);
 }
 
 /**
@@ -103,9 +110,8 @@ export async function leaseRows(
   const stored = await registry.getConfig();
   const { leases, malformed } = await registry.list({ expirations: true });
   const config = tryConfig(stored.json);
-  const sorted = leases
-    .filter(hasIpv4)
-    .sort((a, b) => a.subnet.address - b.subnet.address || a.subnet.length - b.subnet.length);
+  const nameOf = (lease: StoredLease) => halvesOf(lease)[0] as AnyPrefix;
+  const sorted = [...leases].sort((a, b) => comparePrefixes(nameOf(a), nameOf(b)));
   const remarks = new Relations(sorted);
   return {
     rows: sorted.map((lease) => toRow(lease, remarks.of(lease), config, now)),
@@ -120,8 +126,9 @@ function toRow(lease: StoredLease, related: readonly string[], config: NetworkCo
   remarks.push(...related);
   return {
     key: lease.key,
-    subnet: subnetName(lease),
-    publicIp: formatIpv4(attributes.publicIp),
+    subnet: lease.subnet === null ? null : formatPrefix(lease.subnet),
+    subnetV6: lease.subnetV6 === null ? null : formatIpv6Prefix(lease.subnetV6),
+    publicIp: attributes.publicIp === 0 ? null : formatIpv4(attributes.publicIp),
     publicIpv6: attributes.publicIpv6 === null ? null : formatIpv6(attributes.publicIpv6),
     backend: attributes.backendType ?? 'udp',
     reservation: lease.reservation,

@@ -1,16 +1,15 @@
-import { contains, formatPrefix, overlaps, type Prefix, samePrefix } from '../../base/ipv4.js';
+import { type AnyPrefix, comparePrefixes, formatAnyPrefix, prefixContains, sameAnyPrefix } from '../../base/address.js';
+import { halvesOf, publicName, subnetsOverlap } from '../lease.js';
 import type { StoredLease } from '../registry.js';
-
-type KeyedIpv4Lease = StoredLease & { readonly subnet: Prefix };
 
 /** So many others are named; how many more there are would take as long to find out as to read. */
 const NAMED = 3;
 
-/** The leases of one subnet, and some of those of subnets inside it or around it. */
+/** The leases of one prefix, and some of those of prefixes inside it or around it. */
 interface Group {
-  readonly subnet: Prefix;
-  readonly leases: KeyedIpv4Lease[];
-  readonly others: KeyedIpv4Lease[];
+  readonly prefix: AnyPrefix;
+  readonly leases: StoredLease[];
+  readonly others: StoredLease[];
 }
 
 /**
@@ -18,23 +17,24 @@ interface Group {
  * the order of their addresses those around each of them are a stack, at most one of each length.
  */
 export class Relations {
-  readonly #bySubnet = new Map<string, Group>();
-  readonly #byHost = new Map<number, KeyedIpv4Lease[]>();
+  readonly #byPrefix = new Map<string, Group>();
+  readonly #byHost = new Map<string, StoredLease[]>();
 
-  /** @param sorted by address, the shorter prefix first */
-  constructor(sorted: readonly KeyedIpv4Lease[]) {
-    const around: Group[] = [];
-    for (const lease of sorted) {
-      const { subnet } = lease;
-      const { publicIp } = lease.attributes;
-      const ofHost = this.#byHost.get(publicIp);
-      if (ofHost === undefined) this.#byHost.set(publicIp, [lease]);
+  constructor(leases: readonly StoredLease[]) {
+    for (const lease of leases) {
+      const host = publicName(lease.attributes);
+      const ofHost = this.#byHost.get(host);
+      if (ofHost === undefined) this.#byHost.set(host, [lease]);
       else ofHost.push(lease);
-      while (around.length > 0 && !contains((around.at(-1) as Group).subnet, subnet.address)) around.pop();
+    }
+    const around: Group[] = [];
+    const halves = leases.flatMap((lease) => halvesOf(lease).map((prefix) => ({ prefix, lease })));
+    for (const { prefix, lease } of halves.sort((a, b) => comparePrefixes(a.prefix, b.prefix))) {
+      while (around.length > 0 && !prefixContains((around.at(-1) as Group).prefix, prefix.address)) around.pop();
       const last = around.at(-1);
-      if (last === undefined || !samePrefix(last.subnet, subnet)) {
-        const group: Group = { subnet, leases: [], others: around.flatMap(({ leases }) => leases.slice(0, NAMED + 1)) };
-        this.#bySubnet.set(formatPrefix(subnet), group);
+      if (last === undefined || !sameAnyPrefix(last.prefix, prefix)) {
+        const group: Group = { prefix, leases: [], others: around.flatMap(({ leases }) => leases.slice(0, NAMED + 1)) };
+        this.#byPrefix.set(formatAnyPrefix(prefix), group);
         around.push(group);
       }
       around.at(-1)?.leases.push(lease);
@@ -42,16 +42,19 @@ export class Relations {
     }
   }
 
-  of(lease: KeyedIpv4Lease): string[] {
-    const { leases = [], others = [] } = this.#bySubnet.get(formatPrefix(lease.subnet)) ?? {};
-    const some = leases.slice(0, NAMED + 2).filter((other) => other !== lease);
-    const ofHost = (this.#byHost.get(lease.attributes.publicIp) ?? []).slice(0, 2 * NAMED + 2);
-    const elsewhere = ofHost.filter((other) => !overlaps(other.subnet, lease.subnet));
-    return [...named('overlaps', [...some, ...others]), ...named('same host as', elsewhere)];
+  of(lease: StoredLease): string[] {
+    const overlapping = new Set<StoredLease>();
+    for (const prefix of halvesOf(lease)) {
+      const { leases = [], others = [] } = this.#byPrefix.get(formatAnyPrefix(prefix)) ?? {};
+      for (const other of [...leases.slice(0, NAMED + 2), ...others]) if (other !== lease) overlapping.add(other);
+    }
+    const ofHost = (this.#byHost.get(publicName(lease.attributes)) ?? []).slice(0, 2 * NAMED + 2);
+    const elsewhere = ofHost.filter((other) => other !== lease && !subnetsOverlap(other, lease));
+    return [...named('overlaps', [...overlapping]), ...named('same host as', elsewhere)];
   }
 }
 
-function named(relation: string, leases: readonly KeyedIpv4Lease[]): string[] {
+function named(relation: string, leases: readonly StoredLease[]): string[] {
   const remarks = leases.slice(0, NAMED).map(({ key }) => `${relation} ${key}`);
   return leases.length > NAMED ? [...remarks, `${relation} others too`] : remarks;
 }

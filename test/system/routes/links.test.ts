@@ -128,7 +128,7 @@ describe('the underlay', () => {
       'route add default via 192.0.2.1 metric 100',
       'route add default via 198.51.100.1 metric 50',
     ]);
-    const nothing = { interfaces: [], patterns: [], canReach: '', publicIp: '' };
+    const nothing = { interfaces: [], patterns: [], canReach: '', publicIp: '', publicIpv6: '' };
     expect((await findUnderlay(nothing, ip)).underlay).toMatchObject({ name: 'eth1', mtu: 1400 });
     expect((await findUnderlay({ ...nothing, canReach: '192.0.2.77' }, ip)).underlay.name).toBe('eth0');
     expect((await findUnderlay({ ...nothing, interfaces: ['198.51.100.11'] }, ip)).reason).toContain('198.51.100.11');

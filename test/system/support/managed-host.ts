@@ -1,4 +1,3 @@
-import { parseIpv4 } from '../../../src/base/ipv4.js';
 import type { LeaseLostError } from '../../../src/subnet/errors.js';
 import { EtcdRegistry, type EtcdRegistryOptions } from '../../../src/subnet/etcd/etcd-registry.js';
 import { subnetName } from '../../../src/subnet/lease.js';
@@ -26,7 +25,7 @@ export class ManagedHost {
     this.manager = new LeaseManager({
       registry: this.registry,
       log,
-      publicIp: parseIpv4(address) as number,
+      host: host(address),
       ...options,
     });
     this.manager.on('peers', () => this.announcements.push(this.manager.peers.leases.length));

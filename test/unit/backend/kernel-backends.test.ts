@@ -8,6 +8,7 @@ import { deviceTotals, udpTotals } from '../../../src/routes/device-statistics.j
 import { ipTool } from '../../../src/routes/ip.js';
 import { offLinkReason, parseReach, readReach } from '../../../src/routes/on-link.js';
 import { encodeLeaseValue } from '../../../src/subnet/keys.js';
+import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import { address, contextOf, leaseOf, peerSet } from './support.js';
 
 describe('host-gw', () => {
@@ -42,6 +43,11 @@ describe('the choice of a backend', () => {
 });
 
 describe('the Backend of a configuration', () => {
+  const configOf = (Type: string, options: object) => {
+    const config = parseNetworkConfig('{"Network":"10.5.0.0/16"}');
+    return { ...config, backend: { type: Type, options: { ...options } } };
+  };
+
   it.each([
     ['udp', {}],
     ['udp', { port: 8285 }],
@@ -49,7 +55,7 @@ describe('the Backend of a configuration', () => {
     ['host-gw', {}],
     ['wireguard', { listenport: 51820 }],
   ])('of type %s with %j is right', (type, options) => {
-    expect(() => checkBackendConfig({ type, options })).not.toThrow();
+    expect(() => checkBackendConfig(configOf(type, options))).not.toThrow();
   });
 
   it.each([
@@ -58,7 +64,7 @@ describe('the Backend of a configuration', () => {
     ['udp', { port: 'x' }, /Backend\.Port/],
     ['vxlan', { vni: -1 }, /Backend\.VNI/],
   ])('of type %s with %j is refused before any host starts', (type, options, message) => {
-    expect(() => checkBackendConfig({ type, options })).toThrow(message);
+    expect(() => checkBackendConfig(configOf(type, options))).toThrow(message);
   });
 });
 

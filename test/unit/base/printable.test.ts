@@ -49,6 +49,7 @@ describe('text from outside', () => {
     const row = {
       key: evil,
       subnet: '10.5.1.0/24',
+      subnetV6: null,
       publicIp: '192.0.2.1',
       publicIpv6: null,
       backend: evil,

@@ -22,6 +22,14 @@ DOCKER_OPTS=" --bip=10.5.72.1/24 --ip-masq=false --mtu=1472"
 `);
   });
 
+  it('have the IPv6 subnet as a network of the bridge', () => {
+    const both = { ...subnetFile, FLANNEL_IPV6_NETWORK: 'fd00:5::/56', FLANNEL_IPV6_SUBNET: 'fd00:5:0:7::1/64' };
+    expect(dockerOptions(both, {}, { ...standard, combined: true })).toBe(
+      'DOCKER_OPTS=" --bip=10.5.72.1/24 --fixed-cidr-v6=fd00:5:0:7::/64 --ip-masq=false --ipv6 --mtu=1472"\n',
+    );
+    expect(() => dockerOptions({ FLANNEL_IPV6_SUBNET: '10.5.7.1/24' }, {}, standard)).toThrow(/must be an IPv6 prefix/);
+  });
+
   it('are written one by one with -i', () => {
     expect(dockerOptions(subnetFile, {}, { ...standard, individual: true })).toBe(`\
 DOCKER_OPT_BIP="--bip=10.5.72.1/24"

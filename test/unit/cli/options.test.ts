@@ -15,7 +15,7 @@ describe('options of the daemon', () => {
         endpoints: ['http://127.0.0.1:4001', 'http://127.0.0.1:2379'],
         prefix: '/coreos.com/network',
       },
-      underlay: { interfaces: [], patterns: [], canReach: '', publicIp: '' },
+      underlay: { interfaces: [], patterns: [], canReach: '', publicIp: '', publicIpv6: '' },
       lease: { ttlSeconds: 86_400, renewMarginSeconds: 3600, releaseOnExit: false, startFromCache: false },
       rules: { masquerade: false, fullyRandom: true, forward: true, blackhole: false, resyncSeconds: 5 },
       udp: {

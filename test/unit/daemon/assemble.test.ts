@@ -22,7 +22,7 @@ afterEach(async () => {
 
 it('breaks off a check of the rules, and ends the program that it waits for', async () => {
   const { options } = readRunRequest([], {});
-  const past = { network: null, subnet: null, warnings: [] };
+  const past = { network: null, subnet: null, networkV6: null, subnetV6: null, warnings: [] };
   const ending = new AbortController();
   const rules = realParts.createRules(
     options,

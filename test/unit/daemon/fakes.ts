@@ -12,7 +12,14 @@ import { ServiceManager } from '../../../src/daemon/notify.js';
 import type { DaemonParts, HostRules, RegistryHandle, UnderlayChoice } from '../../../src/daemon/parts.js';
 import { Inheritance } from '../../../src/linux/inheritance.js';
 import { LeaseLostError } from '../../../src/subnet/errors.js';
-import { type Lease, type LeaseAttributes, type PeerSet, subnetName } from '../../../src/subnet/lease.js';
+import {
+  type HostAddresses,
+  type Lease,
+  type LeaseAttributes,
+  type PeerSet,
+  type Subnets,
+  subnetName,
+} from '../../../src/subnet/lease.js';
 import type { LeaseManagerEvents, LeaseManagerStatus } from '../../../src/subnet/leases/lease-manager.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import type { StoredLease } from '../../../src/subnet/registry.js';
@@ -107,8 +114,8 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
 
   constructor(
     private readonly world: World,
-    readonly publicIp: number,
-    private readonly previousSubnet: Prefix | null,
+    readonly host: HostAddresses,
+    private readonly previous: Subnets,
   ) {
     super();
     this.#peers = { leases: world.peers, complete: true };
@@ -152,7 +159,7 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
 
   async acquire(_config: typeof config, attributes: LeaseAttributes): Promise<Lease> {
     this.world.events.push('acquire lease');
-    const subnet = formatPrefix(this.previousSubnet ?? prefix('10.5.7.0/24'));
+    const subnet = formatPrefix(this.previous.subnet ?? prefix('10.5.7.0/24'));
     const expiresAt = Date.now() + this.world.leaseMs;
     this.#lease = { ...lease(subnet, '0.0.0.0'), attributes, key: subnet, reservation: false, version: '1', expiresAt };
     return this.#lease;
@@ -172,7 +179,7 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
   }
 
   async release(): Promise<void> {
-    this.world.events.push(`lease of ${formatIpv4(this.publicIp)} released`);
+    this.world.events.push(`lease of ${formatIpv4(this.host.publicIp)} released`);
   }
 }
 
@@ -291,8 +298,8 @@ export class World {
       clock: this.clock,
       openRegistry: async () =>
         this.registry ?? {
-          createLeases: (publicIp, previousSubnet) => {
-            const leases = new FakeLeases(this, publicIp, previousSubnet);
+          createLeases: (host, previous) => {
+            const leases = new FakeLeases(this, host, previous);
             this.leases.push(leases);
             return leases;
           },
@@ -305,10 +312,16 @@ export class World {
         return backend;
       },
       createRules: (_options, _config, _subnet, _past, signal) => rules(signal),
-      readSubnetFile: async () => ({ network: null, subnet: this.former, warnings: [] }),
-      writeSubnetFile: async (_, { subnet, mtu }) => {
+      readSubnetFile: async () => ({
+        network: null,
+        subnet: this.former,
+        networkV6: null,
+        subnetV6: null,
+        warnings: [],
+      }),
+      writeSubnetFile: async (_, { ipv4, mtu }) => {
         if (this.subnetFileFails) throw new Error(this.subnetFileFails);
-        this.host.file = `${formatPrefix(subnet)} ${mtu}`;
+        this.host.file = `${formatPrefix(ipv4?.subnet as Prefix)} ${mtu}`;
         events.push(`subnet file ${this.host.file}`);
       },
     };

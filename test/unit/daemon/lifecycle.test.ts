@@ -80,12 +80,12 @@ class Life {
     store.setConfig(CONFIG);
     world.clock = clock;
     world.registry = {
-      createLeases: (publicIp, previousSubnet) =>
+      createLeases: (host, previous) =>
         new LeaseManager({
           registry: new MemoryRegistry(store),
           log: silentLogger(),
-          publicIp,
-          previousSubnet,
+          host,
+          previous,
           clock,
           random: () => 0,
         }),

@@ -28,8 +28,8 @@ async function recheck(links: LinkJson[], given: Partial<UnderlayOptions> = {}):
   const routes: RouteJson[] = links.slice(-1).map(({ ifname }) => ({ dst: 'default', dev: ifname }));
   const json = async (...words: string[]) => (words[0] === 'address' ? links : routes);
   const ip = { json } as unknown as IpTool;
-  const options = { interfaces: [], patterns: [], canReach: '', publicIp: '', ...given };
-  const choice = await recheckUnderlay(current, options, ip);
+  const options = { interfaces: [], patterns: [], canReach: '', publicIp: '', publicIpv6: '', ...given };
+  const choice = await recheckUnderlay(current, options, false, ip);
   if (choice === null) return null;
   const { name, index, address, mtu } = choice.underlay;
   return `${name} ${index} ${formatIpv4(address)} mtu ${mtu} public ${formatIpv4(choice.publicIp)}`;

@@ -22,6 +22,7 @@ const status: DaemonStatus = {
   ready: false,
   logLevel: 'info',
   network: null,
+  networkV6: null,
   lease: null,
   underlay: null,
   registry: { kind: 'etcd', endpoints: [], connected: true, error: '' },

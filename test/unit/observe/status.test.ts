@@ -17,6 +17,7 @@ const waiting: DaemonStatus = {
   ready: false,
   logLevel: 'info',
   network: null,
+  networkV6: null,
   lease: null,
   underlay: null,
   registry: { kind: 'etcd', endpoints: ['http://10.0.0.9:2379'], connected: false, error: 'connection refused' },
@@ -34,14 +35,17 @@ const running: DaemonStatus = {
   detail: '',
   ready: true,
   network: '100.96.0.0/16',
+  networkV6: null,
   lease: {
     subnet: '100.96.42.0/24',
+    subnetV6: null,
     publicIp: '203.0.113.7',
+    publicIpv6: null,
     expiresAt: '2026-03-02T11:00:00Z',
     secondsLeft: 82_800,
     fromCache: false,
   },
-  underlay: { interface: 'eth0', address: '192.168.77.1', mtu: 1500 },
+  underlay: { interface: 'eth0', address: '192.168.77.1', addressV6: null, mtu: 1500 },
   registry: { kind: 'etcd', endpoints: ['http://10.0.0.9:2379'], connected: true, error: '' },
   backend: {
     type: 'udp',
@@ -200,7 +204,7 @@ describe('the metrics', () => {
       'tweed_repairs_total 2',
       'tweed_warnings 0',
       'tweed_unforeseen_errors_total 1',
-      'tweed_lease_info{subnet="100.96.42.0/24",public_ip="203.0.113.7",network="100.96.0.0/16"} 1',
+      'tweed_lease_info{subnet="100.96.42.0/24",subnet_v6="",public_ip="203.0.113.7",public_ipv6="",network="100.96.0.0/16",network_v6=""} 1',
       `tweed_lease_expiry_time_seconds ${Date.parse('2026-03-02T11:00:00Z') / 1000}`,
       'tweed_device_mtu_bytes{device="flannel0",backend="udp"} 1472',
       'tweed_tx_packets_total 1200',
@@ -232,7 +236,8 @@ describe('the metrics', () => {
       const types = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => [name, type]));
       for (const line of text.split('\n')) {
         if (line === '' || line.startsWith('#')) continue;
-        const [, name = ''] = /^([a-z][a-z0-9_]*)(?:\{(?:[a-z_]+="(?:[^"\\]|\\.)*",?)*\})? \S+$/.exec(line) ?? [];
+        const [, name = ''] =
+          /^([a-z][a-z0-9_]*)(?:\{(?:[a-z][a-z0-9_]*="(?:[^"\\]|\\.)*",?)*\})? \S+$/.exec(line) ?? [];
         const type = types.get(name) ?? types.get(name.replace(/_(bucket|count)$/, ''));
         expect([line, type]).toEqual([line, expect.any(String)]);
         expect(name.endsWith('_total')).toBe(type === 'counter');

@@ -64,7 +64,11 @@ describe('facts about the registry', () => {
     expect((await gatherRegistryFacts(options)).error).not.toBe('');
     const registry = await openRegistry(options, silentLogger());
     await registry.setConfig('{"Network":"10.5.0.0/16"}', null);
-    expect(await gatherRegistryFacts(options)).toMatchObject({ error: '', leases: 0, config: { ipv4: { subnetLength: 24 } } });
+    expect(await gatherRegistryFacts(options)).toMatchObject({
+      error: '',
+      leases: 0,
+      config: { ipv4: { subnetLength: 24 } },
+    });
     await registry.setConfig('{"Network":"10.5.0.0"}', null);
     expect(await gatherRegistryFacts(options)).toMatchObject({
       config: null,

@@ -25,7 +25,16 @@ const status: DaemonStatus = {
   ready: true,
   logLevel: 'info',
   network: '10.5.0.0/16',
-  lease: { subnet: '10.5.1.0/24', publicIp: '192.0.2.1', expiresAt: null, secondsLeft: null, fromCache: false },
+  networkV6: null,
+  lease: {
+    subnet: '10.5.1.0/24',
+    subnetV6: null,
+    publicIp: '192.0.2.1',
+    publicIpv6: null,
+    expiresAt: null,
+    secondsLeft: null,
+    fromCache: false,
+  },
   underlay: null,
   registry: { kind: 'etcd', endpoints: [], connected: true, error: '' },
   backend: {

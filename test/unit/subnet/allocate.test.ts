@@ -1,9 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { prefixesOverlap } from '../../../src/base/address.js';
 import { formatPrefix, netmask, overlaps, type Prefix } from '../../../src/base/ipv4.js';
+import { type Ipv6Prefix, netmaskV6 } from '../../../src/base/ipv6.js';
 import { OutOfSubnetsError } from '../../../src/subnet/errors.js';
 import { CANDIDATES, freeSubnets, pickSubnet } from '../../../src/subnet/leases/allocate.js';
-import { fitsRange, type Ipv4Network, parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
+import {
+  fitsRange,
+  type Ipv4Network,
+  type Ipv6Network,
+  parseNetworkConfig,
+} from '../../../src/subnet/network-config/config.js';
 import { subnet } from '../../support/registry-suite.js';
 
 const range = (json: string) => parseNetworkConfig(json).ipv4 as Ipv4Network;
@@ -83,5 +90,43 @@ describe('picking', () => {
     expect(() => pickSubnet(wide, [subnet('10.5.0.0/16')], () => 0)).toThrow(
       /10\.5\.1\.0-10\.5\.255\.0 .*delete leases of hosts that are gone/,
     );
+  });
+});
+
+describe('IPv6 subnets', () => {
+  const six = parseNetworkConfig(
+    '{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:5::/56","IPv6SubnetLen":60,"IPv6SubnetMin":"fd00:5:0:20::","IPv6SubnetMax":"fd00:5:0:80::"}',
+  ).ipv6 as Ipv6Network;
+  const takenV6 = fc.array(
+    fc.record({ offset: fc.integer({ min: -64, max: 320 }), length: fc.integer({ min: 55, max: 66 }) }).map(
+      ({ offset, length }): Ipv6Prefix => ({
+        address: ((0xfd000005n << 96n) + (BigInt(offset) << 64n)) & netmaskV6(length),
+        length,
+      }),
+    ),
+    { maxLength: 10 },
+  );
+
+  it('that are free are those that a look at every pair finds, whatever of IPv4 is taken', () => {
+    fc.assert(
+      fc.property(takenV6, fc.integer({ min: 1, max: 10 }), (used, limit) => {
+        const slow: Ipv6Prefix[] = [];
+        for (let address = six.subnetMin; address <= six.subnetMax; address += 1n << 68n) {
+          const candidate = { address, length: 60 };
+          if (!used.some((other) => prefixesOverlap(candidate, other))) slow.push(candidate);
+        }
+        expect(freeSubnets(six, [...used, subnet('0.0.0.0/1')], limit)).toEqual(slow.slice(0, limit));
+      }),
+    );
+  });
+
+  it('end at the top of the address space', () => {
+    const top = parseNetworkConfig(
+      '{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/124"}',
+    );
+    expect(freeSubnets(top.ipv6 as Ipv6Network, [])).toHaveLength(3);
+    const wide = parseNetworkConfig('{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/8"}')
+      .ipv6 as Ipv6Network;
+    expect(freeSubnets(wide, [])).toHaveLength(CANDIDATES);
   });
 });

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { formatIpv4 } from '../../../src/base/ipv4.js';
-import { subnetName } from '../../../src/subnet/lease.js';
+import { formatSubnetKey } from '../../../src/subnet/keys.js';
+import { type Subnets, subnetName } from '../../../src/subnet/lease.js';
 import { Claims, type KeyedLease } from '../../../src/subnet/leases/claims.js';
-import { host, subnet } from '../../support/registry-suite.js';
+import { host, subnet, subnets } from '../../support/registry-suite.js';
 
 function lease(index: number, address: number, key = `10.5.${index}.0-24`): KeyedLease {
   return {
@@ -106,4 +107,30 @@ it('keeps what it knew under keys that exist but cannot be read', () => {
   claims.replaceAll([lease(1, 1), lease(2, 2)]);
   expect(claims.replaceAll([lease(2, 2)], ['10.5.1.0-24'])).toBe(false);
   expect(claims.inForce).toHaveLength(2);
+});
+
+it('each half counts in the lease written last, and the rest of the other one stays', () => {
+  const claims = new Claims();
+  const of = (number: number, halves: Subnets): KeyedLease => ({
+    key: formatSubnetKey(halves),
+    ...halves,
+    attributes: host(`192.0.2.${number}`),
+    expiresAt: null,
+  });
+  const inForce = () =>
+    claims.inForce.map(({ attributes, ...halves }) => `${attributes.publicIp & 255}: ${formatSubnetKey(halves)}`);
+  const first = of(1, subnets('10.5.1.0/24', 'fd00:0:0:1::/64'));
+  const second = of(2, subnets('10.5.2.0/24', 'fd00:0:0:1::/64'));
+  const third = of(3, subnets(null, 'fd00:0:0:1::/64'));
+  expect(claims.set(first)).toBe(true);
+  expect(claims.set(second)).toBe(true);
+  expect(inForce()).toEqual(['1: 10.5.1.0-24', '2: 10.5.2.0-24&fd00:0:0:1::-64']);
+  expect(claims.set(third)).toBe(true);
+  expect(inForce()).toEqual(['1: 10.5.1.0-24', '2: 10.5.2.0-24', '3: fd00:0:0:1::-64']);
+  expect(claims.delete(second.key)).toBe(true);
+  expect(inForce()).toEqual(['1: 10.5.1.0-24', '3: fd00:0:0:1::-64']);
+  expect(claims.delete(third.key)).toBe(true);
+  expect(inForce()).toEqual(['1: 10.5.1.0-24&fd00:0:0:1::-64']);
+  expect(claims.set(of(4, subnets('10.5.1.0/24')))).toBe(true);
+  expect(inForce()).toEqual(['1: fd00:0:0:1::-64', '4: 10.5.1.0-24']);
 });

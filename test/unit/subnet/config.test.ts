@@ -1,16 +1,21 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { contains, formatIpv4, netmask } from '../../../src/base/ipv4.js';
+import { contains, formatIpv4, netmask, parsePrefix } from '../../../src/base/ipv4.js';
+import { parseIpv6Prefix } from '../../../src/base/ipv6.js';
 import { ConfigError } from '../../../src/subnet/errors.js';
 import {
   checkNetworkConfig,
   describeRanges,
+  fitsConfig,
   fitsRange,
   type Ipv4Network,
   networkName,
   parseNetworkConfig,
 } from '../../../src/subnet/network-config/config.js';
 import { effectiveConfig } from '../../../src/subnet/network-config/network.js';
+
+/** A network without IPv4. */
+const SIX = { EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00:5::/56' };
 
 const parse = (value: unknown) => parseNetworkConfig(JSON.stringify(value));
 
@@ -106,7 +111,14 @@ describe('a wrong config names the key, the fault and the rule', () => {
       'SubnetMin',
       /must not be greater/,
     ],
-    ['no IPv4', { Network: '10.5.0.0/16', EnableIPv4: false }, 'EnableIPv4', /carries IPv4 only/],
+    [
+      'neither family',
+      { Network: '10.5.0.0/16', EnableIPv4: false },
+      'EnableIPv4',
+      /EnableIPv6 is not true; .*set one/,
+    ],
+    ['a bad network though IPv4 is off', { ...SIX, Network: '10.5' }, 'Network', /no IPv4 network/],
+    ['IPv6 without its network', { ...SIX, IPv6Network: '' }, 'IPv6Network', /is missing/],
     ['a quoted boolean', { Network: '10.5.0.0/16', EnableNFTables: 'true' }, 'EnableNFTables', /no quotes/],
     ['a backend without a type', { Network: '10.5.0.0/16', Backend: {} }, 'Backend', /has no Type/],
     ['a backend with an empty type', { Network: '10.5.0.0/16', Backend: { Type: '' } }, 'Backend', /the Type ""/],
@@ -173,7 +185,7 @@ describe('a wrong config names the key, the fault and the rule', () => {
   });
 });
 
-it('reads the IPv6 half, and warns that it is not carried', () => {
+it('reads the IPv6 half', () => {
   const json = '{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"2001:cafe:42::1/56"}';
   const { config, warnings } = checkNetworkConfig(json);
   expect(effectiveConfig(config)).toMatchObject({
@@ -182,7 +194,7 @@ it('reads the IPv6 half, and warns that it is not carried', () => {
     IPv6SubnetMin: '2001:cafe:42:1::',
     IPv6SubnetMax: '2001:cafe:42:ff::',
   });
-  expect(warnings).toEqual([expect.stringMatching(/only IPv4 is carried/)]);
+  expect(warnings).toEqual([]);
 });
 
 it('any legal config has a range inside its network, in which the bounds fit and their neighbours do not', () => {
@@ -231,4 +243,31 @@ it('never throws anything but a ConfigError', () => {
       }
     }),
   );
+});
+
+it('goes without an IPv4 half where IPv4 is off', () => {
+  const config = parse({ ...SIX, Network: '10.5.0.0/16', SubnetMin: '10.9.0.0' });
+  expect(config.ipv4).toBeNull();
+  expect(networkName(config)).toBe('fd00:5::/56');
+  expect(describeRanges(config)).toBe('fd00:5:0:1::-fd00:5:0:ff:: (/64 subnets of fd00:5::/56)');
+});
+
+const v4 = parsePrefix('10.5.7.0/24');
+const v6 = parseIpv6Prefix('fd00:5:0:7::/64');
+
+it.each([
+  ['IPv4', { Network: '10.5.0.0/16' }, { subnet: v4, subnetV6: null }],
+  ['both', { ...SIX, EnableIPv4: true, Network: '10.5.0.0/16' }, { subnet: v4, subnetV6: v6 }],
+  ['IPv6', SIX, { subnet: null, subnetV6: v6 }],
+])('a lease fits a network of %s with all of its halves and no other', (_, json, fitting) => {
+  const config = parse(json);
+  for (const subnets of [
+    { subnet: v4, subnetV6: null },
+    { subnet: v4, subnetV6: v6 },
+    { subnet: null, subnetV6: v6 },
+    { subnet: parsePrefix('10.6.7.0/24'), subnetV6: parseIpv6Prefix('fd00:6:0:7::/64') },
+  ]) {
+    const same = subnets.subnet === fitting.subnet && subnets.subnetV6 === fitting.subnetV6;
+    expect(fitsConfig(subnets, config)).toBe(same);
+  }
 });

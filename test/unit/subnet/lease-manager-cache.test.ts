@@ -2,7 +2,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseIpv4 } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
 import { StateOutdatedError } from '../../../src/subnet/errors.js';
 import { subnetName } from '../../../src/subnet/lease.js';
@@ -167,8 +166,8 @@ describe('the last known state on disk', () => {
 
   it('is not used by a host with another address', async () => {
     await firstRun();
-    const publicIp = parseIpv4('192.0.2.99') as number;
-    expect(await configWithoutRegistry({ startFromCacheAfterMs: 5_000, publicIp })).toBeNull();
+    const stranger = host('192.0.2.99');
+    expect(await configWithoutRegistry({ startFromCacheAfterMs: 5_000, host: stranger })).toBeNull();
     expect(harness.warnings.map((line) => line.message)).toContainEqual(expect.stringContaining('another address'));
   });
 });

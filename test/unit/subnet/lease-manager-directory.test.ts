@@ -2,7 +2,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { parseIpv4 } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
 import { DirectoryRegistry } from '../../../src/subnet/directory/directory-registry.js';
 import { subnetName } from '../../../src/subnet/lease.js';
@@ -33,7 +32,7 @@ function open(): Registry {
 }
 
 function manage(address: string): LeaseManager {
-  const manager = new LeaseManager({ registry: open(), log: silentLogger(), publicIp: parseIpv4(address) as number });
+  const manager = new LeaseManager({ registry: open(), log: silentLogger(), host: host(address) });
   managers.push(manager);
   return manager;
 }

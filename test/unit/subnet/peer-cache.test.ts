@@ -7,7 +7,7 @@ import { type CachedState, CacheWriter, PeerCache } from '../../../src/subnet/le
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import { FakeClock } from '../../support/fake-clock.js';
 import { recordingLogger } from '../../support/manager-harness.js';
-import { host, subnet } from '../../support/registry-suite.js';
+import { host, subnet, subnets } from '../../support/registry-suite.js';
 
 const CONFIG = '{"Network":"10.5.0.0/16"}';
 const state: CachedState = {
@@ -32,9 +32,14 @@ const state: CachedState = {
     },
     {
       key: '10.5.3.0-24&fd00::-64',
-      subnet: subnet('10.5.3.0/24'),
-      subnetV6: null,
-      attributes: { ...host('192.0.2.3'), backendType: 'vxlan', backendData: { VNI: 1 } },
+      ...subnets('10.5.3.0/24', 'fd00::/64'),
+      attributes: { ...host('192.0.2.3'), publicIpv6: 5n, backendType: 'vxlan', backendData: { VNI: 1 } },
+      expiresAt: null,
+    },
+    {
+      key: 'fd00:0:0:1::-64',
+      ...subnets(null, 'fd00:0:0:1::/64'),
+      attributes: { publicIp: 0, publicIpv6: 7n },
       expiresAt: null,
     },
   ],

@@ -3,10 +3,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { formatPrefix } from '../../../src/base/ipv4.js';
+import { type Ipv6Prefix, parseIpv6Prefix } from '../../../src/base/ipv6.js';
 import { formatSubnetEnv, parseSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../../../src/subnet/subnet-env.js';
 import { subnet } from '../../support/registry-suite.js';
 
-const env = { network: subnet('100.96.0.0/16'), subnet: subnet('100.96.42.0/24'), mtu: 1472, ipMasq: true };
+const env = {
+  ipv4: { network: subnet('100.96.0.0/16'), subnet: subnet('100.96.42.0/24') },
+  ipv6: null,
+  mtu: 1472,
+  ipMasq: true,
+};
+const nothing = { subnet: null, network: null, subnetV6: null, networkV6: null };
 const BYTES = 'FLANNEL_NETWORK=100.96.0.0/16\nFLANNEL_SUBNET=100.96.42.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n';
 
 let directory: string;
@@ -20,6 +27,44 @@ afterEach(() => rm(directory, { recursive: true }));
 it('has flannel’s exact bytes', () => {
   expect(formatSubnetEnv(env)).toBe(BYTES);
   expect(formatSubnetEnv({ ...env, ipMasq: false })).toContain('FLANNEL_IPMASQ=false\n');
+});
+
+const six = {
+  network: parseIpv6Prefix('2001:cafe:42::/56') as Ipv6Prefix,
+  subnet: parseIpv6Prefix('2001:cafe:42:7::/64') as Ipv6Prefix,
+};
+
+it.each([
+  [
+    'both families',
+    { ...env, ipv6: six },
+    BYTES.replace(
+      'FLANNEL_MTU',
+      'FLANNEL_IPV6_NETWORK=2001:cafe:42::/56\nFLANNEL_IPV6_SUBNET=2001:cafe:42:7::1/64\nFLANNEL_MTU',
+    ),
+  ],
+  [
+    'IPv6',
+    { ...env, ipv4: null, ipv6: six },
+    'FLANNEL_IPV6_NETWORK=2001:cafe:42::/56\nFLANNEL_IPV6_SUBNET=2001:cafe:42:7::1/64\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n',
+  ],
+])('has flannel’s lines of %s in their order, and they are read back', (_, content, bytes) => {
+  expect(formatSubnetEnv(content)).toBe(bytes);
+  expect(parseSubnetEnv(bytes)).toEqual({
+    subnet: content.ipv4?.subnet ?? null,
+    network: content.ipv4?.network ?? null,
+    subnetV6: content.ipv6?.subnet ?? null,
+    networkV6: content.ipv6?.network ?? null,
+    warnings: [],
+  });
+});
+
+it('tells of an IPv6 value that is none', () => {
+  const { subnetV6, warnings } = parseSubnetEnv(
+    'FLANNEL_IPV6_SUBNET=10.5.0.1/24\nFLANNEL_IPV6_NETWORK=fd00::/48,fd01::/48\n',
+  );
+  expect(subnetV6).toBeNull();
+  expect(warnings).toEqual([expect.stringContaining('is no IPv6 prefix'), expect.stringContaining('lists 2 values')]);
 });
 
 describe('writing', () => {
@@ -63,7 +108,7 @@ describe('reading back', () => {
   });
 
   it('finds nothing in a missing file, without a warning', async () => {
-    expect(await readSubnetEnv(join(directory, 'none'))).toEqual({ subnet: null, network: null, warnings: [] });
+    expect(await readSubnetEnv(join(directory, 'none'))).toEqual({ ...nothing, warnings: [] });
   });
 
   it('warns about a file that cannot be read', async () => {
@@ -93,6 +138,6 @@ describe('reading back', () => {
   });
 
   it('finds nothing in garbage', () => {
-    expect(parseSubnetEnv('\0\u0001=\n===\nFLANNEL_SUBNET\n')).toEqual({ subnet: null, network: null, warnings: [] });
+    expect(parseSubnetEnv('\0\u0001=\n===\nFLANNEL_SUBNET\n')).toEqual({ ...nothing, warnings: [] });
   });
 });
