@@ -111,7 +111,7 @@ export interface AddressJson {
   readonly secondary?: boolean;
 }
 
-/** A line of `ip -json -4 route show`. `dst` is `default`, an address, or a prefix. */
+/** A line of `ip -json route show`, of either family. `dst` is `default`, an address, or a prefix. */
 export interface RouteJson {
   readonly type?: string;
   readonly dst: string;

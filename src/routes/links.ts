@@ -5,9 +5,16 @@
  * and return one line of text for each repair, so that a daemon can call them every few seconds and log what they say.
  */
 
+import {
+  type AnyPrefix,
+  formatAnyPrefix,
+  isIpv4Prefix,
+  parseAddress,
+  prefixContains,
+  sameAnyPrefix,
+} from '../base/address.js';
 import { TweedError } from '../base/errors.js';
 import { ExecError } from '../base/exec.js';
-import { contains, formatPrefix, type Prefix, parseIpv4, samePrefix } from '../base/ipv4.js';
 import { applyChanges, type Change } from './changes.js';
 import { type IpTool, ipTool, type LinkJson } from './ip.js';
 import { type InstalledRoute, type Route, readNetworkRoutes, routeDifference } from './route-table.js';
@@ -42,8 +49,8 @@ export interface LinkState {
   readonly data: Readonly<Record<string, unknown>>;
   /** Its hardware address; empty when it has none. */
   readonly hardwareAddress: string;
-  /** IPv4 addresses; each keeps its host bits. */
-  readonly addresses: readonly Prefix[];
+  /** Its addresses of both families; each keeps its host bits. */
+  readonly addresses: readonly AnyPrefix[];
 }
 
 /** What a device of the overlay is to look like. */
@@ -51,13 +58,13 @@ export interface WantedDevice {
   readonly name: string;
   readonly mtu: number;
   readonly txQueueLength?: number;
-  /** Usually the subnet's own address with length 32. */
-  readonly address: Prefix;
+  /** One for each family that it carries: usually the subnet's own address, as a prefix of this address alone. */
+  readonly addresses: readonly AnyPrefix[];
   /**
    * Networks of the overlay, today's and former ones: addresses and routes in them that are not wanted are leftovers of
    * an earlier life and are removed from this device; everything else on it is somebody else's and stays.
    */
-  readonly networks: readonly Prefix[];
+  readonly networks: readonly AnyPrefix[];
 }
 
 /** The same with all routes into `networks` that shall lead through it. */
@@ -91,9 +98,9 @@ export function linkState(link: LinkJson): LinkState {
     kind: link.linkinfo?.info_kind ?? '',
     data: link.linkinfo?.info_data ?? {},
     hardwareAddress: link.address ?? '',
-    addresses: link.addr_info.flatMap(({ family, local, prefixlen }) => {
-      const address = family === 'inet' ? parseIpv4(local) : null;
-      return address === null ? [] : [{ address, length: prefixlen }];
+    addresses: link.addr_info.flatMap(({ local, prefixlen }) => {
+      const address = parseAddress(local);
+      return address === null ? [] : [{ address, length: prefixlen } as AnyPrefix];
     }),
   };
 }
@@ -120,24 +127,29 @@ export async function ensureLink(wanted: WantedLink, ip: IpTool = ipTool()): Pro
 
 /** What it takes to make the device look as wanted, routes aside. */
 export function linkChanges(wanted: WantedDevice, state: LinkState): readonly Change[] {
-  const { name, mtu, txQueueLength, address, networks } = wanted;
+  const { name, mtu, txQueueLength, addresses, networks } = wanted;
   const changes: Change[] = [];
   const add = (command: string, text: string) => changes.push({ subject: name, command, text });
-  for (const present of state.addresses) {
-    if (samePrefix(present, address) || !networks.some((network) => contains(network, present.address))) continue;
-    const text = formatPrefix(present);
-    add(`address del ${text} dev ${name}`, `removed the former address ${text} from ${name}`);
-  }
-  if (!state.addresses.some((present) => samePrefix(present, address))) {
-    const text = formatPrefix(address);
-    add(`address add ${text} scope global dev ${name}`, `added the address ${text} to ${name}`);
-  }
+  // The MTU first: below 1280 a device has no IPv6, and takes no address of it.
   if (state.mtu !== mtu) {
     add(`link set dev ${name} mtu ${mtu}`, `set the MTU of ${name} from ${state.mtu} to ${mtu}`);
   }
   if (txQueueLength !== undefined && state.txQueueLength !== txQueueLength) {
     const text = `set the transmit queue of ${name} from ${state.txQueueLength} to ${txQueueLength} packets`;
     add(`link set dev ${name} txqueuelen ${txQueueLength}`, text);
+  }
+  const has = (list: readonly AnyPrefix[], one: AnyPrefix) => list.some((other) => sameAnyPrefix(other, one));
+  for (const present of state.addresses) {
+    if (has(addresses, present) || !networks.some((network) => prefixContains(network, present.address))) continue;
+    const text = formatAnyPrefix(present);
+    add(`address del ${text} dev ${name}`, `removed the former address ${text} from ${name}`);
+  }
+  for (const address of addresses) {
+    if (has(state.addresses, address)) continue;
+    const text = formatAnyPrefix(address);
+    // Nobody else has it, and until the kernel had asked whether somebody does, it could not be used.
+    const flags = isIpv4Prefix(address) ? '' : ' nodad';
+    add(`address add ${text} scope global dev ${name}${flags}`, `added the address ${text} to ${name}`);
   }
   if (!state.up) add(`link set dev ${name} up`, `set ${name} up`);
   return changes;
@@ -150,8 +162,8 @@ export function linkChanges(wanted: WantedDevice, state: LinkState): readonly Ch
 const lastMetric = 0xffff_ffff;
 
 /** `--ip-blackhole-route`: packets for addresses of the own subnet that no container has end here. */
-export async function ensureBlackhole(subnet: Prefix, ip: IpTool = ipTool()): Promise<readonly string[]> {
-  const text = formatPrefix(subnet);
+export async function ensureBlackhole(subnet: AnyPrefix, ip: IpTool = ipTool()): Promise<readonly string[]> {
+  const text = formatAnyPrefix(subnet);
   const present = await readBlackholes(subnet, ip);
   const stale = present.filter(({ metric }) => metric !== lastMetric);
   const changes = stale.map((route) => blackholeRemoval(route, ` with metric ${route.metric}`));
@@ -163,7 +175,7 @@ export async function ensureBlackhole(subnet: Prefix, ip: IpTool = ipTool()): Pr
 }
 
 /** Removes the blackhole routes of a subnet that is no longer ours. */
-export async function removeBlackhole(subnet: Prefix, ip: IpTool = ipTool()): Promise<readonly string[]> {
+export async function removeBlackhole(subnet: AnyPrefix, ip: IpTool = ipTool()): Promise<readonly string[]> {
   return applyBlackholes(
     (await readBlackholes(subnet, ip)).map((route) => blackholeRemoval(route)),
     ip,
@@ -171,7 +183,7 @@ export async function removeBlackhole(subnet: Prefix, ip: IpTool = ipTool()): Pr
 }
 
 function blackholeRemoval({ destination, metric }: InstalledRoute, which = ''): Change {
-  const subject = formatPrefix(destination);
+  const subject = formatAnyPrefix(destination);
   const command = `route del blackhole ${subject} metric ${metric}`;
   return { subject, command, text: `removed the blackhole route for ${subject}${which}` };
 }
@@ -191,7 +203,7 @@ export class BlackholeError extends TweedError {
   }
 }
 
-async function readBlackholes(subnet: Prefix, ip: IpTool): Promise<readonly InstalledRoute[]> {
+async function readBlackholes(subnet: AnyPrefix, ip: IpTool): Promise<readonly InstalledRoute[]> {
   const routes = await readNetworkRoutes([subnet], ip);
-  return routes.filter(({ type, destination }) => type === 'blackhole' && samePrefix(destination, subnet));
+  return routes.filter(({ type, destination }) => type === 'blackhole' && sameAnyPrefix(destination, subnet));
 }

@@ -6,7 +6,19 @@
  * are recognised by their shape, and only once.
  */
 
-import { contains, formatIpv4, formatPrefix, type Prefix, parseIpv4, parsePrefix } from '../base/ipv4.js';
+import {
+  type Address,
+  type AnyPrefix,
+  type Family,
+  familyOf,
+  formatAddress,
+  formatAnyPrefix,
+  hostPrefix,
+  parseAddress,
+  parseAnyPrefix,
+  prefixContains,
+  prefixCovers,
+} from '../base/address.js';
 import type { Change } from './changes.js';
 import { type IpTool, ipTool, type RouteJson } from './ip.js';
 
@@ -16,15 +28,15 @@ import { type IpTool, ipTool, type RouteJson } from './ip.js';
  */
 export const ROUTE_PROTOCOL = '84';
 
-/** An IPv4 route. */
+/** A route of either family: that of its destination, which the other addresses share. */
 export interface Route {
-  readonly destination: Prefix;
-  /** The next hop, host order; none when the destination is on the link. */
-  readonly gateway?: number;
+  readonly destination: AnyPrefix;
+  /** The next hop; none when the destination is on the link. */
+  readonly gateway?: Address;
   /** Take the gateway for reachable through the device, whatever the addresses say. */
   readonly onlink?: boolean;
-  /** Preferred source address, host order. */
-  readonly source?: number;
+  /** Preferred source address. */
+  readonly source?: Address;
   /** Who made it: `kernel`, `boot`, `static`, …; of a wanted one: left to `ip`, and not looked at. */
   readonly protocol?: string;
 }
@@ -42,10 +54,10 @@ export interface InstalledRoute extends WantedRoute {
   readonly metric: number;
 }
 
-/** Whose route is it? */
+/** Whose route is it? Asked for each family on its own. */
 export interface RouteOwnership {
-  /** Today's and former networks of the overlay; nothing outside them is ours. */
-  readonly networks: readonly Prefix[];
+  /** Today's and former networks of the overlay, all of one family; nothing outside them is ours. */
+  readonly networks: readonly AnyPrefix[];
   /** The overlay's own device, where every route into the overlay is ours; null when it has none. */
   readonly ownDevice: string | null;
   /** Where the peers are. */
@@ -54,38 +66,47 @@ export interface RouteOwnership {
   readonly subnetLength: number;
 }
 
-/** The IPv4 routes of the main table. */
-export function readRoutes(ip: IpTool = ipTool()): Promise<readonly InstalledRoute[]> {
-  return show(ip);
+/** The routes of one family in the main table. */
+export function readRoutes(ip: IpTool = ipTool(), family: Family = 4): Promise<readonly InstalledRoute[]> {
+  return show(ip, family);
 }
 
-/** Those inside the networks. */
+/**
+ * The metric that a route gets which was made without one: none for IPv4, but for IPv6 the kernel puts in one of its own
+ * (IP6_RT_PRIO_USER).
+ */
+export function usualMetric({ address }: AnyPrefix): number {
+  return familyOf(address) === 4 ? 0 : 1024;
+}
+
+/** Those inside the networks, which may be of both families. */
 export async function readNetworkRoutes(
-  networks: readonly Prefix[],
+  networks: readonly AnyPrefix[],
   ip: IpTool = ipTool(),
 ): Promise<readonly InstalledRoute[]> {
   const found = new Map<string, InstalledRoute>();
   for (const network of networks) {
-    for (const route of await show(ip, 'root', formatPrefix(network))) found.set(keyOf(route), route);
+    const routes = await show(ip, familyOf(network.address), 'root', formatAnyPrefix(network));
+    for (const route of routes) found.set(keyOf(route), route);
   }
   return [...found.values()];
 }
 
-async function show(ip: IpTool, ...words: string[]): Promise<readonly InstalledRoute[]> {
-  const routes = await ip.json<RouteJson[]>('-4', '-details', 'route', 'show', 'table', 'main', ...words);
-  return routes.flatMap(installedRoute);
+async function show(ip: IpTool, family: Family, ...words: string[]): Promise<readonly InstalledRoute[]> {
+  const routes = await ip.json<RouteJson[]>(`-${family}`, '-details', 'route', 'show', 'table', 'main', ...words);
+  return routes.flatMap((route) => installedRoute(route, family));
 }
 
 function keyOf({ destination, device, gateway, metric, type }: InstalledRoute): string {
-  return [formatPrefix(destination), device, gateway, metric, type].join(' ');
+  return [formatAnyPrefix(destination), device, gateway, metric, type].join(' ');
 }
 
 /** Multipath routes have no device of their own and are left out: tweed makes none and touches none. */
-export function installedRoute(route: RouteJson): readonly InstalledRoute[] {
-  const destination = parseDestination(route.dst);
+export function installedRoute(route: RouteJson, family: Family = 4): readonly InstalledRoute[] {
+  const destination = parseDestination(route.dst, family);
   if (destination === null || route.nexthops !== undefined) return [];
-  const gateway = parseIpv4(route.gateway ?? '');
-  const source = parseIpv4(route.prefsrc ?? '');
+  const gateway = parseAddress(route.gateway ?? '');
+  const source = parseAddress(route.prefsrc ?? '');
   return [
     {
       destination,
@@ -100,9 +121,10 @@ export function installedRoute(route: RouteJson): readonly InstalledRoute[] {
   ];
 }
 
-function parseDestination(text: string): Prefix | null {
-  if (text === 'default') return { address: 0, length: 0 };
-  return parsePrefix(text.includes('/') ? text : `${text}/32`);
+function parseDestination(text: string, family: Family): AnyPrefix | null {
+  if (text === 'default') return family === 4 ? { address: 0, length: 0 } : { address: 0n, length: 0 };
+  const address = parseAddress(text);
+  return address === null ? parseAnyPrefix(text) : hostPrefix(address);
 }
 
 /** Did this program make it? */
@@ -113,9 +135,7 @@ export function isOurs(
   return (
     route.type === 'unicast' &&
     route.protocol !== 'kernel' &&
-    networks.some(
-      (network) => route.destination.length >= network.length && contains(network, route.destination.address),
-    ) &&
+    networks.some((network) => prefixCovers(network, route.destination)) &&
     (route.protocol === ROUTE_PROTOCOL || (ownDevice !== null && route.device === ownDevice))
   );
 }
@@ -127,14 +147,15 @@ export function isOurs(
 export function looksLikeFlannels(route: InstalledRoute, ownership: RouteOwnership): boolean {
   const { networks, underlay, subnetLength } = ownership;
   const { destination, gateway } = route;
-  const plain = route.type === 'unicast' && route.protocol === 'boot' && route.metric === 0 && !route.onlink;
+  const isUsual = route.metric === usualMetric(destination);
+  const plain = route.type === 'unicast' && route.protocol === 'boot' && isUsual && !route.onlink;
   return (
     plain &&
     route.device === underlay &&
     gateway !== undefined &&
     route.source === undefined &&
     destination.length === subnetLength &&
-    networks.some((network) => contains(network, destination.address) && !contains(network, gateway))
+    networks.some((network) => prefixContains(network, destination.address) && !prefixContains(network, gateway))
   );
 }
 
@@ -160,11 +181,13 @@ export function routeDifference(
   const changes: Change[] = [];
   const obstacles = new Map<string, string>();
   const candidates = new Map(
-    present.filter(({ metric }) => metric === 0).map((route) => [formatPrefix(route.destination), route]),
+    present
+      .filter(({ metric, destination }) => metric === usualMetric(destination))
+      .map((route) => [formatAnyPrefix(route.destination), route]),
   );
-  const wantedTexts = new Set(wanted.map(({ destination }) => formatPrefix(destination)));
+  const wantedTexts = new Set(wanted.map(({ destination }) => formatAnyPrefix(destination)));
   for (const route of wanted) {
-    const text = formatPrefix(route.destination);
+    const text = formatAnyPrefix(route.destination);
     const installed = candidates.get(text);
     const words = routeWords(route);
     if (installed === undefined) {
@@ -179,7 +202,7 @@ export function routeDifference(
     }
   }
   for (const route of leftovers === 'none' ? [] : present) {
-    const text = formatPrefix(route.destination);
+    const text = formatAnyPrefix(route.destination);
     const stale = isOurs(route, ownership) || (leftovers === 'any' && looksLikeFlannels(route, ownership));
     if (!stale || (wantedTexts.has(text) && candidates.get(text) === route)) continue;
     changes.push({ subject: text, command: deletion(route), text: `removed the route to ${text}${way(route)}` });
@@ -200,11 +223,11 @@ function isSame(installed: InstalledRoute, wanted: WantedRoute): boolean {
 /** A route in the words of `ip route add`. */
 function routeWords({ destination, gateway, device, onlink, source, protocol }: WantedRoute): string {
   return [
-    formatPrefix(destination),
-    ...(gateway === undefined ? [] : [`via ${formatIpv4(gateway)}`]),
+    formatAnyPrefix(destination),
+    ...(gateway === undefined ? [] : [`via ${formatAddress(gateway)}`]),
     `dev ${device}`,
     ...(onlink ? ['onlink'] : []),
-    ...(source === undefined ? [] : [`src ${formatIpv4(source)}`]),
+    ...(source === undefined ? [] : [`src ${formatAddress(source)}`]),
     ...(protocol === undefined ? [] : [`proto ${protocol}`]),
   ].join(' ');
 }
@@ -212,15 +235,15 @@ function routeWords({ destination, gateway, device, onlink, source, protocol }: 
 /** Takes away this very route and no other. */
 export function deletion({ destination, gateway, device, protocol, metric }: InstalledRoute): string {
   return [
-    `route del ${formatPrefix(destination)}`,
-    ...(gateway === undefined ? [] : [`via ${formatIpv4(gateway)}`]),
+    `route del ${formatAnyPrefix(destination)}`,
+    ...(gateway === undefined ? [] : [`via ${formatAddress(gateway)}`]),
     `dev ${device} proto ${protocol}`,
     ...(metric === 0 ? [] : [`metric ${metric}`]),
   ].join(' ');
 }
 
-function way({ gateway, device }: { readonly gateway?: number; readonly device: string }): string {
-  return `${gateway === undefined ? '' : ` via ${formatIpv4(gateway)}`} through ${device}`;
+function way({ gateway, device }: { readonly gateway?: Address; readonly device: string }): string {
+  return `${gateway === undefined ? '' : ` via ${formatAddress(gateway)}`} through ${device}`;
 }
 
 function describe(route: InstalledRoute): string {

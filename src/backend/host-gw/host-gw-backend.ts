@@ -3,6 +3,7 @@
  * link, and packets keep their size.
  */
 
+import { formatAnyPrefix } from '../../base/address.js';
 import { TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
 import { applyChanges } from '../../routes/changes.js';
@@ -96,7 +97,7 @@ export class HostGwBackend implements Backend {
     const routes = await readNetworkRoutes(this.#ownership.today.networks, this.#kernel.ip);
     const changes = routes
       .filter((route) => isOurs(route, this.#ownership.today))
-      .map((route) => ({ subject: formatPrefix(route.destination), command: deletion(route), text: '' }));
+      .map((route) => ({ subject: formatAnyPrefix(route.destination), command: deletion(route), text: '' }));
     const { failed } = await applyChanges(changes, this.#kernel.ip);
     for (const [subnet, text] of failed) this.#context.log.warn({ subnet }, `route not removed: ${text}`);
   }

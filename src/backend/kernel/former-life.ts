@@ -3,8 +3,7 @@
  * now. `flannel0` goes with its process; VXLAN devices and routes through gateways stay.
  */
 
-import { isIpv4Prefix } from '../../base/address.js';
-import { contains, type Prefix } from '../../base/ipv4.js';
+import { type AnyPrefix, isIpv4Prefix, prefixContains } from '../../base/address.js';
 import { applyChanges, type Change } from '../../routes/changes.js';
 import { type LinkState, readLinks } from '../../routes/links.js';
 import {
@@ -33,7 +32,7 @@ export function ownershipOf(context: BackendContext, ownDevice: string | null): 
 
 /** Named and made as flannel's vxlan does, and ours: whose overlay it serves, its addresses and routes tell. */
 export function isFlannelVxlan({ name, kind }: Pick<LinkState, 'name' | 'kind'>): boolean {
-  return kind === 'vxlan' && /^flannel\.\d+$/.test(name);
+  return kind === 'vxlan' && /^flannel(-v6)?\.\d+$/.test(name);
 }
 
 /** The kernel's WireGuard device, named as flannel's. */
@@ -56,7 +55,7 @@ export async function removeFormerDevices(
   );
   if (others.length === 0) return [];
   const routes = await readNetworkRoutes(networks, ip);
-  const inside = ({ address }: Prefix) => networks.some((network) => contains(network, address));
+  const inside = ({ address }: AnyPrefix) => networks.some((network) => prefixContains(network, address));
   const former = others.filter(
     ({ name, addresses }) =>
       addresses.some(inside) || routes.some(({ device, destination }) => device === name && inside(destination)),

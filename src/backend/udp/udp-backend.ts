@@ -5,6 +5,7 @@
  * with the forwarding table and the threads. It is never on a packet's way: it may block for as long as it likes.
  */
 import os from 'node:os';
+import { hostPrefix } from '../../base/address.js';
 import { messageOf, TweedError } from '../../base/errors.js';
 import { exec } from '../../base/exec.js';
 import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
@@ -114,7 +115,7 @@ export class UdpBackend implements Backend {
         name: device,
         mtu: this.mtu,
         txQueueLength,
-        address: { address: subnet.address, length: 32 },
+        addresses: [hostPrefix(subnet.address)],
         networks: [network],
         routes: [{ destination: network }],
       };

@@ -1,8 +1,8 @@
 /** The VXLAN device: what it is to be, what it is, and how the one becomes the other. */
 
+import { type Address, formatAddress } from '../../base/address.js';
 import { TweedError } from '../../base/errors.js';
 import { ExecError } from '../../base/exec.js';
-import { formatIpv4 } from '../../base/ipv4.js';
 import { applyChanges, type Change } from '../../routes/changes.js';
 import type { IpTool } from '../../routes/ip.js';
 import { type LinkState, linkChanges, readLink, type WantedDevice } from '../../routes/links.js';
@@ -13,8 +13,8 @@ export interface WantedVtep extends WantedDevice {
   readonly vni: number;
   /** Name of the interface that carries its datagrams. */
   readonly underlay: string;
-  /** Their source, host order. */
-  readonly local: number;
+  /** Their source. */
+  readonly local: Address;
   readonly port: number;
   readonly gbp: boolean;
   readonly learning: boolean;
@@ -28,14 +28,14 @@ export class VtepError extends TweedError {
 }
 
 /** Why the present device cannot become the wanted one, in words; empty when it can, or is it already. */
-export function incompatibility({ data }: LinkState, wanted: Omit<WantedVtep, 'mac' | 'address'>): string {
+export function incompatibility({ data }: LinkState, wanted: Omit<WantedVtep, 'mac' | 'addresses'>): string {
   const differences: [string, unknown, unknown][] = [
     ['VNI', data.id, wanted.vni],
     ['interface', data.link, wanted.underlay],
-    ['local address', data.local, formatIpv4(wanted.local)],
+    ['local address', data.local ?? data.local6, formatAddress(wanted.local)],
     ['port', data.port, wanted.port],
     ['GBP', data.gbp ?? false, wanted.gbp],
-    ['multicast group', data.group, undefined],
+    ['multicast group', data.group ?? data.group6, undefined],
     ['l2miss', data.l2miss ?? false, false],
     ['external', data.external ?? false, false],
   ];
@@ -52,7 +52,7 @@ export function incompatibility({ data }: LinkState, wanted: Omit<WantedVtep, 'm
 export function creation({ name, vni, underlay, local, port, gbp, learning, mac }: WantedVtep): readonly string[] {
   return [
     ...['link', 'add', name, 'address', mac, 'type', 'vxlan', 'id', String(vni), 'dev', underlay],
-    ...['local', formatIpv4(local), 'dstport', String(port), learning ? 'learning' : 'nolearning'],
+    ...['local', formatAddress(local), 'dstport', String(port), learning ? 'learning' : 'nolearning'],
     ...(gbp ? ['gbp'] : []),
   ];
 }

@@ -3,14 +3,22 @@
  * to which host frames for that MAC go (forwarding database). All pure; entries that are not ours stay.
  */
 
-import { contains, formatIpv4, formatPrefix, type Prefix, parseIpv4 } from '../../base/ipv4.js';
+import {
+  type Address,
+  type AnyPrefix,
+  formatAddress,
+  formatAnyPrefix,
+  parseAddress,
+  prefixContains,
+} from '../../base/address.js';
 import type { Change } from '../../routes/changes.js';
 import { parseMac } from './mac.js';
 
 /** A peer whose packets are encapsulated. */
 export interface TunnelPeer {
-  readonly subnet: Prefix;
-  readonly publicIp: number;
+  /** All of one family, with the underlay's: each family has a device of its own. */
+  readonly subnet: AnyPrefix;
+  readonly publicIp: Address;
   readonly mac: string;
 }
 
@@ -46,18 +54,18 @@ export interface Settled {
  */
 export function settleClaims(peers: readonly TunnelPeer[]): Settled {
   const byMac = new Map<string, TunnelPeer>();
-  const byGateway = new Map<number, TunnelPeer>();
+  const byGateway = new Map<Address, TunnelPeer>();
   const kept: TunnelPeer[] = [];
   const refused = new Map<string, string>();
   for (const peer of [...peers].reverse()) {
     const sameMac = byMac.get(peer.mac);
     const sameGateway = byGateway.get(peer.subnet.address);
     if (sameMac !== undefined && sameMac.publicIp !== peer.publicIp) {
-      const other = formatIpv4(sameMac.publicIp);
-      refused.set(formatPrefix(peer.subnet), `the newer lease of ${other} has its VtepMAC ${peer.mac}`);
+      const other = formatAddress(sameMac.publicIp);
+      refused.set(formatAnyPrefix(peer.subnet), `the newer lease of ${other} has its VtepMAC ${peer.mac}`);
     } else if (sameGateway !== undefined && sameGateway.mac !== peer.mac) {
-      const other = formatPrefix(sameGateway.subnet);
-      refused.set(formatPrefix(peer.subnet), `the newer lease of ${other} begins at the same address`);
+      const other = formatAnyPrefix(sameGateway.subnet);
+      refused.set(formatAnyPrefix(peer.subnet), `the newer lease of ${other} begins at the same address`);
     } else {
       byMac.set(peer.mac, peer);
       byGateway.set(peer.subnet.address, peer);
@@ -75,17 +83,17 @@ export function neighbourChanges(
   device: string,
   peers: readonly TunnelPeer[],
   present: readonly NeighbourJson[],
-  networks: readonly Prefix[],
+  networks: readonly AnyPrefix[],
 ): { readonly set: readonly Change[]; readonly remove: readonly Change[] } {
   const entries = new Map(present.map(({ dst, lladdr = '' }) => [dst, parseMac(lladdr)]));
   const set: Change[] = [];
   const wanted = new Set<string>();
   for (const { subnet, mac } of peers) {
-    const address = formatIpv4(subnet.address);
+    const address = formatAddress(subnet.address);
     wanted.add(address);
     if (entries.get(address) === mac) continue;
     set.push({
-      subject: formatPrefix(subnet),
+      subject: formatAnyPrefix(subnet),
       command: `neigh replace ${address} lladdr ${mac} dev ${device} nud permanent`,
       text: `set the neighbour ${address} of ${device} to ${mac}`,
     });
@@ -100,15 +108,15 @@ export function neighbourChanges(
 }
 
 /** The MACs of the device's permanent neighbours inside the overlay: forwarding entries for them are ours. */
-export function neighbourMacs(present: readonly NeighbourJson[], networks: readonly Prefix[]): ReadonlySet<string> {
+export function neighbourMacs(present: readonly NeighbourJson[], networks: readonly AnyPrefix[]): ReadonlySet<string> {
   return new Set(
     present.filter(({ dst }) => isInside(dst, networks)).flatMap(({ lladdr = '' }) => parseMac(lladdr) ?? []),
   );
 }
 
-function isInside(text: string, networks: readonly Prefix[]): boolean {
-  const address = parseIpv4(text);
-  return address !== null && networks.some((network) => contains(network, address));
+function isInside(text: string, networks: readonly AnyPrefix[]): boolean {
+  const address = parseAddress(text);
+  return address !== null && networks.some((network) => prefixContains(network, address));
 }
 
 /**
@@ -128,10 +136,10 @@ export function forwardingChanges(
   for (const { subnet, publicIp, mac } of peers) {
     if (wanted.has(mac)) continue; // a host may hold two subnets for a while
     wanted.add(mac);
-    const address = formatIpv4(publicIp);
+    const address = formatAddress(publicIp);
     if (leadsTo(entries.get(mac), address)) continue;
     changes.push({
-      subject: formatPrefix(subnet),
+      subject: formatAnyPrefix(subnet),
       command: `fdb replace ${mac} dev ${device} dst ${address} self permanent`,
       text: `set the forwarding entry for ${mac} of ${device} to ${address}`,
     });

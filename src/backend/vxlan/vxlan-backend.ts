@@ -6,6 +6,7 @@
  */
 
 import path from 'node:path';
+import { formatAnyPrefix, hostPrefix } from '../../base/address.js';
 import { replaceFile } from '../../base/atomic-file.js';
 import { formatPrefix } from '../../base/ipv4.js';
 import { Standing } from '../../base/standing.js';
@@ -49,7 +50,7 @@ export class VxlanBackend implements Backend {
   readonly #context: BackendContext;
   readonly #kernel: Kernel;
   readonly #options: VxlanOptions;
-  readonly #plan: Omit<WantedVtep, 'mac' | 'address'>;
+  readonly #plan: Omit<WantedVtep, 'mac' | 'addresses'>;
   readonly #macFile: string;
   readonly #ownership: Ownership;
   readonly #peers: KernelPeers;
@@ -118,7 +119,7 @@ export class VxlanBackend implements Backend {
     const announced = readAnnouncement(lease.attributes.backendData, this.#options.vni);
     const mac = this.#mac ?? ('mac' in announced ? announced.mac : await this.#formerMac());
     this.#mac = mac;
-    const device = { ...this.#plan, mac, address: { address: ipv4Subnet(lease).address, length: 32 } };
+    const device = { ...this.#plan, mac, addresses: [hostPrefix(ipv4Subnet(lease).address)] };
     const before = await readLink(device.name, ip);
     this.#device = device;
     try {
@@ -243,7 +244,7 @@ export class VxlanBackend implements Backend {
     const routes = await readNetworkRoutes(this.#ownership.today.networks, ip);
     const direct = routes.filter((route) => route.device !== device.name && isOurs(route, this.#ownership.today));
     const changes = [
-      ...direct.map((route) => ({ subject: formatPrefix(route.destination), command: deletion(route), text: '' })),
+      ...direct.map((route) => ({ subject: formatAnyPrefix(route.destination), command: deletion(route), text: '' })),
       { subject: device.name, command: `link del ${device.name}`, text: '' },
     ];
     for (const [subject, text] of (await applyChanges(changes, ip)).failed) {

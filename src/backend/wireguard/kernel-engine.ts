@@ -5,6 +5,7 @@
  * The kernel forwards and follows peers that roam; what is left to do is compare the peers that it has with those that it
  * should have, and write them anew where they differ.
  */
+import { hostPrefix } from '../../base/address.js';
 import { messageOf, TweedError } from '../../base/errors.js';
 import { type ExecResult, exec } from '../../base/exec.js';
 import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
@@ -71,7 +72,7 @@ export class KernelEngine implements Engine {
       name: WIREGUARD_DEVICE,
       mtu: context.mtu,
       txQueueLength,
-      address: { address: subnet.address, length: 32 },
+      addresses: [hostPrefix(subnet.address)],
       networks: [network],
       routes: [{ destination: network }],
     };

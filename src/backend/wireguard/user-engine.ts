@@ -3,6 +3,7 @@
  * `SessionControl` beside them.
  */
 import os from 'node:os';
+import { hostPrefix } from '../../base/address.js';
 import { messageOf, TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
 import { Standing } from '../../base/standing.js';
@@ -103,7 +104,7 @@ export class UserEngine implements Engine {
         name: WIREGUARD_DEVICE,
         mtu: context.mtu,
         txQueueLength: udp.txQueueLength,
-        address: { address: subnet.address, length: 32 },
+        addresses: [hostPrefix(subnet.address)],
         networks: [network],
         routes: [{ destination: network }],
       };

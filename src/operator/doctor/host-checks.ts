@@ -4,7 +4,8 @@
  */
 
 import { isFlannelVxlan } from '../../backend/kernel/former-life.js';
-import { contains, formatIpv4, formatPrefix, overlaps, type Prefix, parsePrefix } from '../../base/ipv4.js';
+import { type AnyPrefix, formatAnyPrefix, prefixContains, prefixCovers, prefixesOverlap } from '../../base/address.js';
+import { formatIpv4, formatPrefix, type Prefix, parsePrefix } from '../../base/ipv4.js';
 import { quirksOf } from '../../linux/kernel-quirks.js';
 import type { LinkState } from '../../routes/links.js';
 import type { InstalledRoute } from '../../routes/route-table.js';
@@ -109,15 +110,15 @@ const overlap: Judge<HostFacts> = ({ question, links, routes }) => {
       link.name === underlay?.name
         ? ': hosts of that network beyond the link, such as the registry or a gateway, are cut off as soon as tweed runs'
         : '';
-    const what = `the overlay's network ${text} overlaps the address ${formatPrefix(address)} of ${link.name}`;
+    const what = `the overlay's network ${text} overlaps the address ${formatAnyPrefix(address)} of ${link.name}`;
     findings.push(fail(`${what}${danger}`, elsewhere));
   }
   for (const { destination, device, type } of clashingRoutes(routes, links, question, network)) {
-    const what = `the overlay's network ${text} overlaps the route ${formatPrefix(destination)}`;
+    const what = `the overlay's network ${text} overlaps the route ${formatAnyPrefix(destination)}`;
     // One that leads nowhere can go; behind any other somebody may be.
     findings.push(
       device === ''
-        ? fail(`${what} ${type}`, `ip route del ${type} ${formatPrefix(destination)}`)
+        ? fail(`${what} ${type}`, `ip route del ${type} ${formatAnyPrefix(destination)}`)
         : fail(`${what} dev ${device}`, elsewhere),
     );
   }
@@ -135,7 +136,7 @@ function freeConfiguration(
   const taken = [...links.flatMap(({ addresses }) => addresses), ...routes.map(({ destination }) => destination)];
   const free = spareNetworks.find((text) => {
     const spare = parsePrefix(text) as Prefix;
-    return !taken.some((one) => one.length > 0 && overlaps(one, spare));
+    return !taken.some((one) => one.length > 0 && prefixesOverlap(one, spare));
   });
   return JSON.stringify({ Network: free ?? 'a.b.c.d/16', Backend: { Type: backend.type } });
 }
@@ -144,11 +145,11 @@ function clashingAddresses(
   links: readonly LinkState[],
   { ownDevices, subnet }: HostFacts['question'],
   network: Prefix,
-): readonly { link: LinkState; address: Prefix }[] {
+): readonly { link: LinkState; address: AnyPrefix }[] {
   return links
     .filter((link) => !isOwn(link, ownDevices) && !(subnet === null && link.kind === 'bridge'))
     .flatMap((link) => link.addresses.map((address) => ({ link, address })))
-    .filter(({ address }) => overlaps(address, network) && !(subnet !== null && inside(address, subnet)));
+    .filter(({ address }) => prefixesOverlap(address, network) && !(subnet !== null && prefixCovers(subnet, address)));
 }
 
 /** Routes of the kernel's own follow from addresses, which are judged themselves. */
@@ -162,21 +163,18 @@ function clashingRoutes(
   return routes.filter(({ destination, device, protocol, gateway, type }) => {
     if (destination.length === 0 || protocol === 'kernel' || own.has(device)) return false;
     // Inside the own subnet stand the containers' bridge and the blackhole route.
-    if (subnet === null ? type === 'blackhole' : inside(destination, subnet)) return false;
+    if (subnet === null ? type === 'blackhole' : prefixCovers(subnet, destination)) return false;
     // host-gw, and vxlan with DirectRouting, lead a peer's subnet straight to the peer.
-    if (!FORWARDS_ALL.includes(backend.type) && gateway !== undefined && inside(destination, network)) return false;
+    if (!FORWARDS_ALL.includes(backend.type) && gateway !== undefined && prefixCovers(network, destination))
+      return false;
     // A shorter route, such as 10.0.0.0/8, loses to the overlay's own and does no harm.
-    return overlaps(destination, network) && destination.length >= network.length;
+    return prefixesOverlap(destination, network) && destination.length >= network.length;
   });
 }
 
 /** Also a VXLAN device that a start of another backend removes. */
 function isOwn(link: LinkState, ownDevices: readonly string[]): boolean {
   return ownDevices.includes(link.name) || isFlannelVxlan(link);
-}
-
-function inside(inner: Prefix, outer: Prefix): boolean {
-  return inner.length >= outer.length && contains(outer, inner.address);
 }
 
 const mtu: Judge<HostFacts> = ({ question, links }) => {
@@ -197,7 +195,7 @@ const mtu: Judge<HostFacts> = ({ question, links }) => {
   if (limit === null) return findings;
   for (const { name, kind, mtu: size, addresses } of links) {
     const forContainers =
-      kind === 'bridge' && (subnet === null ? false : addresses.some(({ address }) => contains(subnet, address)));
+      kind === 'bridge' && (subnet === null ? false : addresses.some(({ address }) => prefixContains(subnet, address)));
     if (!forContainers || size <= limit) continue;
     findings.push(
       warn(

@@ -2,13 +2,18 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   type Address,
+  type AnyPrefix,
   familyOf,
   formatAddress,
   formatAnyPrefix,
   formatEndpoint,
+  hostPrefix,
   parseAddress,
   parseAnyPrefix,
   prefixContains,
+  prefixCovers,
+  prefixesOverlap,
+  sameAnyPrefix,
 } from '../../../src/base/address.js';
 
 const addresses: fc.Arbitrary<Address> = fc.oneof(
@@ -30,6 +35,11 @@ describe('an address of either family', () => {
         expect(parseAnyPrefix(formatAnyPrefix(prefix))).toEqual(prefix);
         expect(prefixContains(prefix, address)).toBe(true);
         expect(prefixContains(prefix, other)).toBe(false);
+        expect(prefixCovers(prefix, hostPrefix(address))).toBe(true);
+        expect(prefixesOverlap(hostPrefix(address), prefix)).toBe(true);
+        expect(prefixesOverlap(prefix, hostPrefix(other))).toBe(false);
+        expect(sameAnyPrefix(prefix, { ...prefix } as AnyPrefix)).toBe(true);
+        expect(sameAnyPrefix(hostPrefix(address), hostPrefix(other))).toBe(false);
       }),
     );
   });

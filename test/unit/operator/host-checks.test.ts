@@ -63,7 +63,7 @@ const link = (name: string, mtu: number, kind: string, ...addresses: string[]): 
   addresses: addresses.map(prefix),
 });
 
-const routes = (...list: RouteJson[]) => list.flatMap(installedRoute);
+const routes = (...list: RouteJson[]) => list.flatMap((route) => installedRoute(route));
 
 const healthy: HostFacts = {
   question,

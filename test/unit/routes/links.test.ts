@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { type AnyPrefix, hostPrefix, parseAddress } from '../../../src/base/address.js';
 import { type Prefix, parsePrefix } from '../../../src/base/ipv4.js';
 import { ipTool, type LinkJson, parseBatchErrors, type RouteJson, type Run } from '../../../src/routes/ip.js';
 import { ensureLink, type LinkState, linkChanges, linkState, type WantedLink } from '../../../src/routes/links.js';
@@ -12,7 +13,7 @@ const wanted: WantedLink = {
   name: 'flannel0',
   mtu: 1472,
   txQueueLength: 1000,
-  address: prefix('10.5.8.0/32'),
+  addresses: [prefix('10.5.8.0/32')],
   networks: [network, former],
   routes: [{ destination: network }],
 };
@@ -70,9 +71,9 @@ describe('a link', () => {
 
   it('that is bare gets everything, the route last', async () => {
     expect(await commands({ flags: [], mtu: 1500, txqlen: 500, addr_info: [] }, [])).toEqual([
-      'address add 10.5.8.0/32 scope global dev flannel0',
       'link set dev flannel0 mtu 1472',
       'link set dev flannel0 txqueuelen 1000',
+      'address add 10.5.8.0/32 scope global dev flannel0',
       'link set dev flannel0 up',
       'route add 10.5.0.0/16 dev flannel0',
     ]);
@@ -106,7 +107,8 @@ describe('a link', () => {
   });
 
   it('is read from ip -json', () => {
-    expect(linkState(printed)).toEqual(right);
+    const linkLocal = { ...hostPrefix(parseAddress('fe80::1') ?? 0n), length: 64 } as AnyPrefix;
+    expect(linkState(printed)).toEqual({ ...right, addresses: [...right.addresses, linkLocal] });
   });
 });
 
