@@ -35,13 +35,18 @@ function familyOf(family: Family, text: (ipv4: string) => string): TestFamily {
 function asIpv6(text: string): string {
   return text
     .replaceAll('224.0.0.0/4', 'ff00::/8')
+    .replaceAll(/\bip (?=[sd]addr|flannel|marks|nat|filter)/g, 'ip6 ')
+    .replaceAll(/\biptables\b/g, 'ip6tables')
+    .replaceAll('icmp-host-prohibited', 'icmp6-adm-prohibited')
+    .replaceAll('flannel-ipv4', 'flannel-ipv6')
     .replaceAll('inet ', 'inet6 ')
     .replaceAll(/\bflannel\.(\d+)/g, 'flannel-v6.$1')
     .replaceAll(/\b(\d+)\.(\d+)\.(\d+)\.(\d+)(?:\/(\d+))?/g, (_all, a, b, c, d, length?: string) => {
       const host = d === '0' ? '' : d;
+      if (Number(a) >= 224) return `ff02::${host}`;
       const net = c === '0' ? '' : `:0:${c}`;
-      const address = a === '10' ? `fd00:${b}${net}::${host}` : `2001:db8:${a}:${c}::${host}`;
-      const longer: Readonly<Record<string, number>> = { 8: 16, 16: 32, 32: 128 };
+      const address = a === '10' ? `fd00:${b}${net}::${host}` : `2001:db8:${a}${c === '0' ? '' : `:${c}`}::${host}`;
+      const longer: Readonly<Record<string, number>> = { 8: 16, 16: a === '10' ? 32 : 48, 32: 128 };
       return length === undefined ? address : `${address}/${longer[length] ?? Number(length) + 40}`;
     });
 }

@@ -1,6 +1,6 @@
-/** What `iptables-save` prints, as data. */
+/** What `iptables-save` and `ip6tables-save` print, as data. */
 
-import { type Prefix, parsePrefix } from '../../base/ipv4.js';
+import { type AnyPrefix, parseAnyPrefix } from '../../base/address.js';
 
 export interface SavedTable {
   /** Chain → its policy; `-` for a chain that a user made. */
@@ -82,10 +82,10 @@ export function ruleTarget(rule: string): string | null {
 }
 
 /** The prefixes after `-s` and `-d`, negated or not. */
-export function ruleAddresses(rule: string): readonly Prefix[] {
+export function ruleAddresses(rule: string): readonly AnyPrefix[] {
   const words = ruleWords(rule);
   return words.flatMap((word, at) => {
-    const prefix = word === '-s' || word === '-d' ? parsePrefix(words[at + 1] ?? '') : null;
+    const prefix = word === '-s' || word === '-d' ? parseAnyPrefix(words[at + 1] ?? '') : null;
     return prefix === null ? [] : [prefix];
   });
 }

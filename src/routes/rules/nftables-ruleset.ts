@@ -1,5 +1,6 @@
 /** The firewall part of `nft -j list ruleset`, as far as doctor judges it. */
 
+import { formatAnyPrefix, hostPrefix, parseAddress } from '../../base/address.js';
 import { isObject, nftObjects } from './nftables-json.js';
 
 export interface NftablesBaseChain {
@@ -102,7 +103,10 @@ function portRange(value: unknown): readonly (readonly [number, number])[] {
 }
 
 function prefixText(value: unknown): readonly string[] {
-  if (typeof value === 'string') return [value.includes('/') ? value : `${value}/32`];
+  if (typeof value === 'string') {
+    const address = parseAddress(value);
+    return [address === null ? value : formatAnyPrefix(hostPrefix(address))];
+  }
   const prefix = (value as { prefix?: { addr: string; len: number } } | null)?.prefix;
   return prefix === undefined ? [] : [`${prefix.addr}/${prefix.len}`];
 }

@@ -45,7 +45,7 @@ const iptablesExplanations: readonly Explanation[] = [
     code: 'RULES_KERNEL_FEATURE_MISSING',
     advice:
       'run with CAP_NET_ADMIN and CAP_NET_RAW; if it has them, the kernel lacks this table: modprobe -a iptable_filter ' +
-      'iptable_nat (iptables-legacy) or nf_tables nft_compat (iptables-nft); small cloud kernels keep them in linux-modules-extra-$(uname -r) or kernel-modules-extra',
+      'iptable_nat, for IPv6 ip6table_filter ip6table_nat (iptables-legacy), or nf_tables nft_compat (iptables-nft); small cloud kernels keep them in linux-modules-extra-$(uname -r) or kernel-modules-extra',
   },
   {
     pattern:

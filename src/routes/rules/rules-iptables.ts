@@ -1,5 +1,5 @@
+import { type AnyPrefix, type Family, familyOf, formatAnyPrefix } from '../../base/address.js';
 import { exec } from '../../base/exec.js';
-import { formatPrefix, type Prefix } from '../../base/ipv4.js';
 import type { Run } from '../ip.js';
 import {
   canonicalRule,
@@ -67,7 +67,7 @@ export function wantedChains(options: RulesOptions): readonly WantedChain[] {
 /** A rule as `iptables-save` prints it. */
 function ruleText(chain: string, rule: Rule, comment: string): string {
   const address = (flag: string, match: AddressMatch | undefined) =>
-    match === undefined ? [] : [...(match.negated ? ['!'] : []), flag, formatPrefix(match.prefix)];
+    match === undefined ? [] : [...(match.negated ? ['!'] : []), flag, formatAnyPrefix(match.prefix)];
   const mark = rule.mark === undefined ? [] : ['-m mark --mark', hexOf(rule.mark)];
   return [
     `-A ${chain}`,
@@ -77,6 +77,16 @@ function ruleText(chain: string, rule: Rule, comment: string): string {
     `-m comment --comment "${comment}"`,
     `-j ${targets[rule.verdict]}`,
   ].join(' ');
+}
+
+/** nft's word for the family of the networks. */
+function ipWord([network]: readonly AnyPrefix[]): 'ip' | 'ip6' {
+  return network !== undefined && familyOf(network.address) === 6 ? 'ip6' : 'ip';
+}
+
+/** The program that serves a family: `ip6tables-legacy` for `iptables-legacy`. */
+export function iptablesProgram(family: Family, iptables: string): string {
+  return family === 4 ? iptables : iptables.replace(/^iptables/, 'ip6tables');
 }
 
 function hexOf(mark: number): string {
@@ -102,7 +112,7 @@ function jumpText({ parent, chain, comment }: WantedChain): string {
 export function repairScript(
   wanted: readonly WantedChain[],
   saved: SavedRules,
-  networks: readonly Prefix[],
+  networks: readonly AnyPrefix[],
 ): IptablesRepair {
   const script: string[] = [];
   const changes: string[] = [];
@@ -110,7 +120,7 @@ export function repairScript(
     if (chain.own.length > 0 && saved.incompatible.includes(chain.table)) {
       throw new RulesError(
         'RULES_TABLE_FOREIGN',
-        `the table ip ${chain.table} holds rules that iptables cannot show; move them to a table of their own with nft, ` +
+        `the table ${ipWord(networks)} ${chain.table} holds rules that iptables cannot show; move them to a table of their own with nft, ` +
           'or set "EnableNFTables": true in the network configuration',
       );
     }
@@ -127,7 +137,7 @@ interface TableRepair {
   readonly texts: readonly string[];
 }
 
-function tableRepair(wanted: WantedChain, table: SavedTable, networks: readonly Prefix[]): TableRepair {
+function tableRepair(wanted: WantedChain, table: SavedTable, networks: readonly AnyPrefix[]): TableRepair {
   const { chain, shared, own } = wanted;
   const place = `${wanted.table} ${chain}`;
   const present = table.rules.get(chain);
@@ -154,7 +164,7 @@ function standing(rule: string): StandingRule {
 }
 
 /** One jump to the chain, where it takes effect, and nothing of before there were chains. */
-function parentRepair(wanted: WantedChain, table: SavedTable, networks: readonly Prefix[]): TableRepair {
+function parentRepair(wanted: WantedChain, table: SavedTable, networks: readonly AnyPrefix[]): TableRepair {
   const { chain, parent } = wanted;
   const place = `${wanted.table} ${chain}`;
   const jump = jumpText(wanted);
@@ -179,13 +189,13 @@ function parentRepair(wanted: WantedChain, table: SavedTable, networks: readonly
 }
 
 /** A rule that flannel left in the kernel's chain before it had its own; one that names no address is nobody's in particular. */
-function isLeftover(text: string, { comment }: WantedChain, networks: readonly Prefix[]): boolean {
+function isLeftover(text: string, { comment }: WantedChain, networks: readonly AnyPrefix[]): boolean {
   const rule = standing(text);
   return ruleComment(text) === comment && (rule.addresses.length === 0 || belongsTo(rule, networks));
 }
 
 /** Nobody has rules in the chain any more: it goes with every jump to it. */
-function chainRemoval(unwanted: WantedChain, table: SavedTable, networks: readonly Prefix[]): TableRepair {
+function chainRemoval(unwanted: WantedChain, table: SavedTable, networks: readonly AnyPrefix[]): TableRepair {
   const lines: string[] = [];
   const texts: string[] = [];
   for (const [chain, rules] of table.rules) {
@@ -236,7 +246,7 @@ export interface IptablesContext {
   /** What is wanted; with neither masquerading nor forwarding, all of this overlay's is to be removed. */
   readonly options: RulesOptions;
   readonly run?: Run;
-  /** `iptables`, or a variant such as `iptables-legacy`. */
+  /** `iptables`, or a variant such as `iptables-legacy`; for IPv6 the program of the same variant is taken. */
   readonly program?: string;
 }
 
@@ -250,7 +260,7 @@ export class IptablesRules {
   constructor({ options, run = exec, program = 'iptables' }: IptablesContext) {
     this.#options = options;
     this.#run = run;
-    this.#program = program;
+    this.#program = iptablesProgram(familyOf(options.network.address), program);
   }
 
   /** Asks the program once what it is. */
@@ -282,7 +292,7 @@ export class IptablesRules {
     return this.#sync([this.#options.network]);
   }
 
-  async #sync(networks: readonly Prefix[]): Promise<readonly string[]> {
+  async #sync(networks: readonly AnyPrefix[]): Promise<readonly string[]> {
     const { modern } = await this.identify();
     // One process for all tables: naming one with -t would need a process for each, and make legacy load it.
     const { stdout } = await this.#attempt([`${this.#program}-save`]);

@@ -1,5 +1,12 @@
+import {
+  type AnyPrefix,
+  familyOf,
+  formatAddress,
+  formatAnyPrefix,
+  hostPrefix,
+  parseAddress,
+} from '../../base/address.js';
 import { ExecError, exec } from '../../base/exec.js';
-import { formatIpv4, formatPrefix, type Prefix, parseIpv4 } from '../../base/ipv4.js';
 import type { Run } from '../ip.js';
 import { nftObjects } from './nftables-json.js';
 import {
@@ -17,12 +24,15 @@ import {
 } from './rules.js';
 import { nftablesError, RulesError } from './rules-errors.js';
 
-/** flannel's table. Chains in it that we do not know are left in peace. */
-export const nftablesTable = 'flannel-ipv4';
-const table = `ip ${nftablesTable}`;
+/** flannel's table for the family of a network, as nft names it. Chains in it that we do not know are left in peace. */
+export function nftablesTable({ address }: AnyPrefix): string {
+  return familyOf(address) === 4 ? 'ip flannel-ipv4' : 'ip6 flannel-ipv6';
+}
 
 /** A base chain with our rules in it. */
 export interface NftablesChain extends ChainRules {
+  /** With its family, as nft names it: that of all chains of one overlay's family. */
+  readonly table: string;
   readonly name: string;
   readonly type: string;
   readonly hook: string;
@@ -30,9 +40,10 @@ export interface NftablesChain extends ChainRules {
 }
 
 export function wantedNftablesChains(options: RulesOptions): readonly NftablesChain[] {
+  const table = nftablesTable(options.network);
   return [
-    { name: 'forward', type: 'filter', hook: 'forward', priority: 0, ...forwardRules(options) },
-    { name: 'postrtg', type: 'nat', hook: 'postrouting', priority: 100, ...masqueradeRules(options) },
+    { table, name: 'forward', type: 'filter', hook: 'forward', priority: 0, ...forwardRules(options) },
+    { table, name: 'postrtg', type: 'nat', hook: 'postrouting', priority: 100, ...masqueradeRules(options) },
   ];
 }
 
@@ -46,7 +57,9 @@ const verdictTexts: Readonly<Record<Verdict, string>> = {
 /** A rule in nft's language. */
 export function nftablesRuleText(rule: Rule): string {
   const address = (field: string, match: AddressMatch | undefined) =>
-    match === undefined ? [] : [`ip ${field} ${match.negated ? '!= ' : ''}${formatPrefix(match.prefix)}`];
+    match === undefined
+      ? []
+      : [`${protocolOf(match.prefix)} ${field} ${match.negated ? '!= ' : ''}${formatAnyPrefix(match.prefix)}`];
   return [
     ...(rule.mark === undefined ? [] : [`meta mark & ${rule.mark} == ${rule.mark}`]),
     ...address('saddr', rule.source),
@@ -55,14 +68,24 @@ export function nftablesRuleText(rule: Rule): string {
   ].join(' ');
 }
 
+function protocolOf({ address }: AnyPrefix): 'ip' | 'ip6' {
+  return familyOf(address) === 4 ? 'ip' : 'ip6';
+}
+
 /** The expressions of a rule as `nft -j` prints them. */
 export function nftablesRuleJson(rule: Rule): readonly unknown[] {
   const address = (field: string, match: AddressMatch | undefined) => {
     if (match === undefined) return [];
     const { address: value, length } = match.prefix;
-    const left = { payload: { protocol: 'ip', field } };
+    const left = { payload: { protocol: protocolOf(match.prefix), field } };
     return [
-      { match: { op: match.negated ? '!=' : '==', left, right: { prefix: { addr: formatIpv4(value), len: length } } } },
+      {
+        match: {
+          op: match.negated ? '!=' : '==',
+          left,
+          right: { prefix: { addr: formatAddress(value), len: length } },
+        },
+      },
     ];
   };
   const marked = { '&': [{ meta: { key: 'mark' } }, rule.mark] };
@@ -110,15 +133,15 @@ export function parseNftablesTable(json: string): ReadonlyMap<string, ListedChai
 }
 
 /** Every prefix and single address in the expressions of a rule. */
-function addressesIn(value: unknown): readonly Prefix[] {
+function addressesIn(value: unknown): readonly AnyPrefix[] {
   if (typeof value === 'string') {
-    const address = parseIpv4(value);
-    return address === null ? [] : [{ address, length: 32 }];
+    const address = parseAddress(value);
+    return address === null ? [] : [hostPrefix(address)];
   }
   if (typeof value !== 'object' || value === null) return [];
   const { addr, len } = value as { addr?: unknown; len?: unknown };
   if (typeof addr !== 'string' || typeof len !== 'number') return Object.values(value).flatMap(addressesIn);
-  return addressesIn(addr).map(({ address }) => ({ address, length: len }));
+  return addressesIn(addr).map((one) => ({ ...one, length: len }));
 }
 
 /** Members in a fixed order, and flags always a list: versions of nft print a single flag bare, or in a list. */
@@ -154,16 +177,17 @@ export interface NftablesRepair {
 export function nftablesRepair(
   wanted: readonly NftablesChain[],
   listed: ReadonlyMap<string, ListedChain> | null,
-  networks: readonly Prefix[],
+  networks: readonly AnyPrefix[],
   known: KnownPrints = new Map(),
 ): NftablesRepair {
   const lines: string[] = [];
   const changes: string[] = [];
   const written: string[] = [];
   const removed = new Set<string>();
+  const table = wanted[0]?.table ?? '';
   for (const chain of wanted) {
     const { name, type, hook, priority, shared, own } = chain;
-    const place = `${table} ${name}`;
+    const place = `${chain.table} ${name}`;
     const base = `add chain ${place} { type ${type} hook ${hook} priority ${priority}; policy accept; }`;
     const add = (rule: Rule) => `add rule ${place} ${nftablesRuleText(rule)}`;
     const present = listed?.get(name);
@@ -222,11 +246,13 @@ export class NftablesRules {
   readonly #wanted: readonly NftablesChain[];
   readonly #options: RulesOptions;
   readonly #run: Run;
+  readonly #table: string;
   readonly #known = new Map<string, string>();
 
   constructor({ options, run = exec }: NftablesContext) {
     this.#options = options;
     this.#wanted = wantedNftablesChains(options);
+    this.#table = nftablesTable(options.network);
     this.#run = run;
   }
 
@@ -242,8 +268,8 @@ export class NftablesRules {
     return (await this.#sync([this.#options.network])).changes;
   }
 
-  async #sync(networks: readonly Prefix[]): Promise<NftablesRepair> {
-    const repair = nftablesRepair(this.#wanted, await listTable(this.#run), networks, this.#known);
+  async #sync(networks: readonly AnyPrefix[]): Promise<NftablesRepair> {
+    const repair = nftablesRepair(this.#wanted, await listTable(this.#run, this.#table), networks, this.#known);
     if (repair.script !== '') await nft(this.#run, ['-f', '-'], repair.script);
     return { ...repair, changes: repair.changes.map((change) => `nft: ${change}`) };
   }
@@ -253,7 +279,7 @@ export class NftablesRules {
    * one tweed was made with does not make every later check rewrite it.
    */
   async #learn(written: readonly string[]): Promise<void> {
-    const listed = await listTable(this.#run);
+    const listed = await listTable(this.#run, this.#table);
     for (const { name, own, shared } of this.#wanted) {
       if (!written.includes(name)) continue;
       const rules = listed?.get(name)?.rules ?? [];
@@ -261,7 +287,7 @@ export class NftablesRules {
       if (ours.length !== own.length) {
         throw new RulesError(
           'RULES_NOT_KEPT',
-          `the rules written to the chain ${name} of the table ${table} do not stay as written; ` +
+          `the rules written to the chain ${name} of the table ${this.#table} do not stay as written; ` +
             'find the program that changes them with nft monitor',
         );
       }
@@ -272,9 +298,9 @@ export class NftablesRules {
   }
 }
 
-async function listTable(run: Run): Promise<ReadonlyMap<string, ListedChain> | null> {
+async function listTable(run: Run, table: string): Promise<ReadonlyMap<string, ListedChain> | null> {
   try {
-    return parseNftablesTable((await run(['nft', '-j', 'list', 'table', 'ip', nftablesTable])).stdout);
+    return parseNftablesTable((await run(['nft', '-j', 'list', 'table', ...table.split(' ')])).stdout);
   } catch (thrown) {
     // nft points at the table's name when it is that which does not exist, and not the kernel's nftables.
     if (thrown instanceof ExecError && /No such file or directory\s+list table/.test(thrown.result?.stderr ?? '')) {

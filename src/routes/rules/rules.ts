@@ -9,21 +9,40 @@
  * another network is another daemon's; what names none is wanted by all of them, or was put there by somebody who has no
  * business in these chains.
  */
-import { contains, type Prefix, parsePrefix } from '../../base/ipv4.js';
+import {
+  type AnyPrefix,
+  type Family,
+  familyOf,
+  parseAnyPrefix,
+  prefixCovers,
+  sameAnyPrefix,
+} from '../../base/address.js';
 
-export interface RulesOptions {
-  /** The overlay's network. */
-  readonly network: Prefix;
-  /** This host's own subnet. */
-  readonly subnet: Prefix;
+export interface RulesOptions extends RulesSwitches {
+  /** The overlay's network of one family, which is that of all these rules. */
+  readonly network: AnyPrefix;
+  /** This host's own subnet in it. */
+  readonly subnet: AnyPrefix;
+  /** Networks of this overlay in an earlier life: rules for them go when `apply` is called. */
+  readonly formerNetworks?: readonly AnyPrefix[];
+}
+
+/** What is wanted of the rules of either family. */
+export interface RulesSwitches {
   /** `--ip-masq`. */
   readonly masquerade: boolean;
   /** Let the kernel pick source ports wholly at random; off with `--ip-masq-fully-random-disable`. */
   readonly randomFully: boolean;
   /** `--iptables-forward-rules`. */
   readonly forward: boolean;
-  /** Networks of this overlay in an earlier life: rules for them go when `apply` is called. */
-  readonly formerNetworks?: readonly Prefix[];
+}
+
+/** What is wanted of both families. */
+export interface OverlayRulesOptions extends RulesSwitches {
+  /** The overlay's network of each family that it has, with this host's own subnet in it. */
+  readonly networks: readonly Pick<RulesOptions, 'network' | 'subnet'>[];
+  /** Of either family. */
+  readonly formerNetworks: readonly AnyPrefix[];
 }
 
 /** Rules in force on one host, by one tool. */
@@ -40,7 +59,7 @@ export interface TrafficRules {
 }
 
 export interface AddressMatch {
-  readonly prefix: Prefix;
+  readonly prefix: AnyPrefix;
   readonly negated: boolean;
 }
 
@@ -65,7 +84,7 @@ export interface StandingRule {
   /** Canonical: what means the same has the same text. */
   readonly text: string;
   /** Sources and destinations that it names. */
-  readonly addresses: readonly Prefix[];
+  readonly addresses: readonly AnyPrefix[];
 }
 
 /** What makes a chain right. */
@@ -90,7 +109,7 @@ export interface ChainPlan {
 export function planChain(
   present: readonly StandingRule[],
   wanted: { readonly shared: readonly string[]; readonly own: readonly string[] },
-  networks: readonly Prefix[],
+  networks: readonly AnyPrefix[],
 ): ChainPlan {
   const isOurs = (rule: StandingRule) => belongsTo(rule, networks);
   const isWanted = wanted.own.length > 0;
@@ -112,23 +131,24 @@ export function planChain(
 }
 
 /** Does the rule name addresses of one of these networks? */
-export function belongsTo({ addresses }: StandingRule, networks: readonly Prefix[]): boolean {
-  return addresses.some((one) =>
-    networks.some((network) => one.length >= network.length && contains(network, one.address)),
-  );
+export function belongsTo({ addresses }: StandingRule, networks: readonly AnyPrefix[]): boolean {
+  return addresses.some((one) => networks.some((network) => prefixCovers(network, one)));
 }
 
 /** Every overlay has it in its rules, so it is nobody's address. */
-export function isMulticast({ address, length }: Prefix): boolean {
-  return address === multicast.address && length === multicast.length;
+export function isMulticast(prefix: AnyPrefix): boolean {
+  return sameAnyPrefix(prefix, multicast[familyOf(prefix.address)]);
 }
 
 /** Set by Kubernetes (kube-proxy) on packets that it masquerades itself. */
 const masqueradedElsewhere = 0x4000;
-const multicast = parsePrefix('224.0.0.0/4') as Prefix;
+const multicast: Readonly<Record<Family, AnyPrefix>> = {
+  4: parseAnyPrefix('224.0.0.0/4') as AnyPrefix,
+  6: parseAnyPrefix('ff00::/8') as AnyPrefix,
+};
 
-const within = (prefix: Prefix): AddressMatch => ({ prefix, negated: false });
-const outside = (prefix: Prefix): AddressMatch => ({ prefix, negated: true });
+const within = (prefix: AnyPrefix): AddressMatch => ({ prefix, negated: false });
+const outside = (prefix: AnyPrefix): AddressMatch => ({ prefix, negated: true });
 
 /**
  * What leaves a container for the world gets the host's address, and so does what the world sends into the overlay
@@ -141,7 +161,7 @@ export function masqueradeRules({ network, subnet, masquerade, randomFully }: Ru
     { source: within(subnet), destination: within(network), verdict: 'return' },
     { source: within(network), destination: within(subnet), verdict: 'return' },
     { source: outside(network), destination: within(subnet), verdict: 'return' },
-    { source: within(network), destination: outside(multicast), verdict },
+    { source: within(network), destination: outside(multicast[familyOf(network.address)]), verdict },
     { source: outside(network), destination: within(network), verdict },
   ];
   return { shared: [{ mark: masqueradedElsewhere, verdict: 'return' }], own: masquerade ? own : [] };
@@ -154,4 +174,21 @@ export function forwardRules({ network, forward }: RulesOptions): ChainRules {
     { destination: within(network), verdict: 'accept' },
   ];
   return { shared: [], own: forward ? own : [] };
+}
+
+/**
+ * The rules of each family on its own. A family that the overlay had formerly, and has no more, gets options that want
+ * nothing, so that its rules go.
+ */
+export function rulesByFamily({ networks, formerNetworks, ...switches }: OverlayRulesOptions): readonly RulesOptions[] {
+  return ([4, 6] as const).flatMap((family): readonly RulesOptions[] => {
+    const former = formerNetworks.filter(({ address }) => familyOf(address) === family);
+    const today = networks.find(({ network }) => familyOf(network.address) === family);
+    if (today !== undefined) return [{ ...switches, ...today, formerNetworks: former }];
+    const [network, ...others] = former;
+    if (network === undefined) return [];
+    return [
+      { network, subnet: network, formerNetworks: others, masquerade: false, randomFully: false, forward: false },
+    ];
+  });
 }

@@ -1,8 +1,10 @@
+import { familyOf } from '../../base/address.js';
+import { messageOf } from '../../base/errors.js';
 import { exec } from '../../base/exec.js';
 import type { Run } from '../ip.js';
-import type { RulesOptions, TrafficRules } from './rules.js';
+import { type OverlayRulesOptions, type RulesOptions, rulesByFamily, type TrafficRules } from './rules.js';
 import { RulesError } from './rules-errors.js';
-import { IptablesRules } from './rules-iptables.js';
+import { IptablesRules, iptablesProgram } from './rules-iptables.js';
 import { NftablesRules } from './rules-nftables.js';
 
 /** `nftables` when the network configuration says `EnableNFTables`. */
@@ -11,11 +13,43 @@ export type RulesMode = 'iptables' | 'nftables';
 export interface TrafficRulesSettings {
   /** Starts the tools; a test puts `ip netns exec NAME` in front. */
   readonly run?: Run;
-  /** `iptables`, or a variant such as `iptables-legacy`. */
+  /** `iptables`, or a variant such as `iptables-legacy`; for IPv6 the program of the same variant is taken. */
   readonly iptables?: string;
 }
 
-/** The masquerade and forward rules of this host in one of the two modes; `apply` and `cleanUp` also clear the other. */
+/**
+ * The rules of every family that the overlay has, or had. One family after the other, since both wait for the same lock;
+ * what fails for one is told when the other is done.
+ */
+export function createOverlayRules(
+  mode: RulesMode,
+  options: OverlayRulesOptions,
+  settings: TrafficRulesSettings = {},
+): TrafficRules {
+  const families = rulesByFamily(options).map((one) => createTrafficRules(mode, one, settings));
+  const each = async (call: (rules: TrafficRules) => Promise<readonly string[]>) => {
+    const changes: string[] = [];
+    const failures: unknown[] = [];
+    for (const rules of families) {
+      try {
+        changes.push(...(await call(rules)));
+      } catch (thrown) {
+        failures.push(thrown);
+      }
+    }
+    const [first, second] = failures;
+    if (first === undefined) return changes;
+    if (second === undefined || messageOf(second) === messageOf(first)) throw first;
+    throw new RulesError('RULES_FAILED', `${messageOf(first)}; and for IPv6: ${messageOf(second)}`, { cause: first });
+  };
+  return {
+    apply: () => each((rules) => rules.apply()),
+    check: () => each((rules) => rules.check()),
+    cleanUp: () => each((rules) => rules.cleanUp()),
+  };
+}
+
+/** The masquerade and forward rules of one family in one of the two modes; `apply` and `cleanUp` also clear the other. */
 export function createTrafficRules(
   mode: RulesMode,
   options: RulesOptions,
@@ -27,7 +61,9 @@ export function createTrafficRules(
     const changes: string[] = [];
     for (const program of programs) {
       const rules = new IptablesRules({ options: nothing, run, program });
-      changes.push(...(await tolerant(program, () => rules.apply())));
+      changes.push(
+        ...(await tolerant(iptablesProgram(familyOf(options.network.address), program), () => rules.apply())),
+      );
     }
     return changes;
   };
