@@ -33,6 +33,21 @@ export function deviceTotals(device: string, table: string): DeviceTotals {
   };
 }
 
+/** Those of several devices together. */
+export function sumOf(devices: readonly DeviceTotals[]): DeviceTotals {
+  const sum = (key: keyof DeviceTotals) => devices.reduce((total, device) => total + device[key], 0);
+  return {
+    rxBytes: sum('rxBytes'),
+    rxPackets: sum('rxPackets'),
+    rxErrors: sum('rxErrors'),
+    rxDrops: sum('rxDrops'),
+    txBytes: sum('txBytes'),
+    txPackets: sum('txPackets'),
+    txErrors: sum('txErrors'),
+    txDrops: sum('txDrops'),
+  };
+}
+
 /** As `tweed status` and the metrics show them. @param prefix in front of every name */
 export function countsOf(device: DeviceTotals, prefix = '') {
   return {

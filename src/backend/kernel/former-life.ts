@@ -3,7 +3,7 @@
  * now. `flannel0` goes with its process; VXLAN devices and routes through gateways stay.
  */
 
-import { type AnyPrefix, isIpv4Prefix, prefixContains } from '../../base/address.js';
+import { type AnyPrefix, type Family, familyOf, prefixContains } from '../../base/address.js';
 import { applyChanges, type Change } from '../../routes/changes.js';
 import { type LinkState, readLinks } from '../../routes/links.js';
 import {
@@ -22,12 +22,18 @@ export interface Ownership {
   readonly former: RouteOwnership;
 }
 
-export function ownershipOf(context: BackendContext, ownDevice: string | null): Ownership {
+/**
+ * What is ours of one family.
+ *
+ * @throws TweedError when the network has no such part
+ */
+export function ownershipOf(context: BackendContext, ownDevice: string | null, family: Family = 4): Ownership {
   const { config, underlay, formerNetworks = [] } = context;
-  const { network, subnetLength } = ipv4Network(config);
+  const { network, subnetLength } = (family === 6 ? config.ipv6 : null) ?? ipv4Network(config);
   const networks = [network];
   const today = { networks, ownDevice, underlay: underlay.name, subnetLength };
-  return { today, former: { ...today, networks: [...networks, ...formerNetworks.filter(isIpv4Prefix)] } };
+  const former = formerNetworks.filter(({ address }) => familyOf(address) === family);
+  return { today, former: { ...today, networks: [...networks, ...former] } };
 }
 
 /** Named and made as flannel's vxlan does, and ours: whose overlay it serves, its addresses and routes tell. */

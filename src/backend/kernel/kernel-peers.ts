@@ -1,8 +1,9 @@
+import { type AnyPrefix, type Family, familyOf, formatAnyPrefix } from '../../base/address.js';
 import type { Logger } from '../../base/log.js';
 import { Standing } from '../../base/standing.js';
 import { shorten } from '../../routes/changes.js';
 import type { Leftovers } from '../../routes/route-table.js';
-import type { Lease, PeerSet } from '../../subnet/lease.js';
+import { halvesOf, type Lease, type PeerSet, publicName } from '../../subnet/lease.js';
 import { type PeerStatus, peerNames, type RefusedPeer } from '../backend.js';
 
 /** What one look at the kernel led to. */
@@ -25,8 +26,12 @@ export class KernelPeers {
   /** What an earlier life left behind has been cleared away. */
   #cleared = false;
 
-  constructor(log: Logger) {
+  readonly #families: readonly Family[];
+
+  /** @param families that are carried here */
+  constructor(log: Logger, families: readonly Family[] = [4]) {
     this.#log = log;
+    this.#families = families;
     this.#complaints = new Standing(log);
   }
 
@@ -61,17 +66,23 @@ export class KernelPeers {
   /** The peers that packets can be sent to. Nobody counts their packets. */
   get reached(): readonly PeerStatus[] {
     return this.#peers.flatMap((lease) => {
-      const names = peerNames(lease);
-      if (this.#troubles.has(names.subnet)) return [];
+      const isReached = (half: AnyPrefix | null) =>
+        half !== null && this.#families.includes(familyOf(half.address)) && !this.#troubles.has(formatAnyPrefix(half));
+      const subnet = isReached(lease.subnet) ? lease.subnet : null;
+      const subnetV6 = isReached(lease.subnetV6) ? lease.subnetV6 : null;
+      if (subnet === null && subnetV6 === null) return [];
+      const names = peerNames({ ...lease, subnet, subnetV6 });
       return [{ ...names, txPackets: null, txBytes: null, rxPackets: null, rxBytes: null, lastReceived: null }];
     });
   }
 
   get refused(): readonly RefusedPeer[] {
-    return this.#peers.flatMap((lease) => {
-      const { subnet, publicIp } = peerNames(lease);
-      const reason = this.#troubles.get(subnet);
-      return reason === undefined ? [] : [{ subnet, publicIp, reason }];
-    });
+    return this.#peers.flatMap((lease) =>
+      halvesOf(lease).flatMap((half): readonly RefusedPeer[] => {
+        const subnet = formatAnyPrefix(half);
+        const reason = this.#troubles.get(subnet);
+        return reason === undefined ? [] : [{ subnet, publicIp: publicName(lease.attributes), reason }];
+      }),
+    );
   }
 }

@@ -7,12 +7,20 @@ export interface Kernel {
   readonly ip: IpTool;
   /** For the forwarding entries of VXLAN devices. */
   readonly bridge: IpTool;
+  /**
+   * Writes a switch of /proc/sys, such as `net/ipv6/conf/flannel-v6.1/accept_ra`. Where it is not there, or may not be
+   * written, as in most containers, it stays as it is.
+   */
+  setSwitch(path: string, value: string): Promise<void>;
   /** A file of /proc/net, such as `dev`. */
   readStatistics(file: string): string;
 }
 
 export function kernelThrough(run: Run, readStatistics = ownStatistics): Kernel {
-  return { ip: ipTool(run), bridge: ipTool(run, 'bridge'), readStatistics };
+  const setSwitch = async (path: string, value: string) => {
+    await run(['tee', `/proc/sys/${path}`], { input: value, tolerate: true });
+  };
+  return { ip: ipTool(run), bridge: ipTool(run, 'bridge'), setSwitch, readStatistics };
 }
 
 const latest = new Map<string, string>();

@@ -1,11 +1,12 @@
 /** The VXLAN device: what it is to be, what it is, and how the one becomes the other. */
 
-import { type Address, formatAddress } from '../../base/address.js';
+import { type Address, familyOf, formatAddress } from '../../base/address.js';
 import { TweedError } from '../../base/errors.js';
 import { ExecError } from '../../base/exec.js';
 import { applyChanges, type Change } from '../../routes/changes.js';
 import type { IpTool } from '../../routes/ip.js';
 import { type LinkState, linkChanges, readLink, type WantedDevice } from '../../routes/links.js';
+import type { Kernel } from '../kernel/kernel.js';
 import { parseMac } from './mac.js';
 
 /** What the device is to be. */
@@ -86,7 +87,7 @@ export function vtepChanges(wanted: WantedVtep, state: LinkState): readonly Chan
  */
 export async function ensureVtep(
   wanted: WantedVtep,
-  ip: IpTool,
+  { ip, setSwitch }: Pick<Kernel, 'ip' | 'setSwitch'>,
 ): Promise<{ readonly made: boolean; readonly done: readonly string[] }> {
   const { name } = wanted;
   const done: string[] = [];
@@ -106,6 +107,11 @@ export async function ensureVtep(
   if (state === null) {
     await makeVtep(wanted, ip);
     done.push(`made ${name}`);
+    if (familyOf(wanted.local) === 6) {
+      // A router's advertisement through the tunnel could only come from somebody who has no business with routes here.
+      await setSwitch(`net/ipv6/conf/${name}/accept_ra`, '0');
+      await setSwitch(`net/ipv6/conf/${name}/disable_ipv6`, '0'); // whatever is usual for new devices
+    }
     state = await readLink(name, ip);
   }
   // Looked at again after it came up, since a link manager may have changed the MAC just then.
@@ -138,6 +144,8 @@ function setUpError({ name, vni, port, underlay }: WantedVtep, reason: string, o
       ? `another program holds UDP port ${port}; end it or choose another Backend.Port`
       : /Unknown device type|not supported/.test(detail)
         ? 'load the kernel module: modprobe vxlan'
-        : `look at "ip -details link show dev ${underlay}"`;
+        : /Permission denied/.test(detail)
+          ? `IPv6 may be disabled: sysctl net.ipv6.conf.${name}.disable_ipv6; and this needs CAP_NET_ADMIN`
+          : `look at "ip -details link show dev ${underlay}"`;
   return new VtepError(`${name} could not be set up: ${detail}; ${advice}`, options);
 }

@@ -1,14 +1,19 @@
+import type { Family } from '../../base/address.js';
 import { ConfigError } from '../../subnet/errors.js';
 import { Members } from '../../subnet/network-config/members.js';
 
 /** VXLAN header 8, UDP 8, outer IPv4 20, inner Ethernet 14 bytes (RFC 7348). */
 export const VXLAN_OVERHEAD = 50;
+/** The same with the outer header of IPv6. */
+export const VXLAN_OVERHEAD_V6 = 70;
 /** The kernel's own default, older than the 4789 of RFC 7348 (drivers/net/vxlan). */
 export const KERNEL_PORT = 8472;
 /** RFC 791: every link carries this. */
 const SMALLEST_IPV4_MTU = 68;
 /** A VNI has 24 bits, but the name flannel.16777215 would be longer than the 15 characters that Linux allows. */
 const LARGEST_VNI = 9_999_999;
+/** The same for flannel-v6.9999. */
+export const LARGEST_VNI_V6 = 9_999;
 
 /** `Backend` of the network configuration, checked, with every default filled in. */
 export interface VxlanOptions {
@@ -53,7 +58,7 @@ export function readVxlanOptions(options: Readonly<Record<string, unknown>>): {
   };
 }
 
-/** The name of the device, which flannel gives by the VNI and nothing else. */
-export function vxlanDevice({ vni }: Pick<VxlanOptions, 'vni'>): string {
-  return `flannel.${vni}`;
+/** The name of a family's device, which flannel gives by the VNI and nothing else. */
+export function vxlanDevice({ vni }: Pick<VxlanOptions, 'vni'>, family: Family = 4): string {
+  return family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`;
 }
