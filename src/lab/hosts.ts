@@ -1,13 +1,14 @@
+import { isIPv6 } from 'node:net';
 import { containerName, hostName } from './names.js';
 import { createNamespaces, deleteNamespaces, listNamespaces, processesInside } from './namespace.js';
-import { hostAddress, type LabOptions } from './options.js';
+import { hostAddress, hostAddressV6, type LabOptions, ofFamilies } from './options.js';
 import { hostNamespaces, isAttached } from './places.js';
 import { endProcesses } from './process.js';
 import type { HostState, LabFiles } from './state.js';
 import { plugInHost, unplugHost } from './underlay.js';
 
 export interface HostSettings {
-  /** Its address on the underlay; the one of its number without it. */
+  /** An address of it on the underlay, in place of the one of its number. */
   readonly address?: string;
   readonly containers?: number;
   /** In place of the lab's own. */
@@ -16,19 +17,28 @@ export interface HostSettings {
 
 /** What the host of that number will be. */
 export function planHost(options: LabOptions, number: number, settings: HostSettings = {}): HostState {
-  const { address = hostAddress(number), containers = options.containers, daemonArgs } = settings;
+  const { containers = options.containers, daemonArgs } = settings;
+  const usual = ofFamilies(options.underlayFamily, hostAddress(number), hostAddressV6(number));
+  const addresses = settings.address === undefined ? usual : withAddress(usual, settings.address);
+  const [address = ''] = addresses;
   return {
     name: hostName(number),
     address,
+    addresses,
     containers: Array.from({ length: containers }, (_, index) => containerName(index + 1)),
     ...(daemonArgs && { daemonArgs }),
   };
 }
 
+/** The same with this one in place of that of its family. */
+export function withAddress(addresses: readonly string[], address: string): readonly string[] {
+  return addresses.map((one) => (isIPv6(one) === isIPv6(address) ? address : one));
+}
+
 /** Makes the namespaces of a host and of its containers, and plugs the host into the switch. */
 export async function makeHost(options: LabOptions, host: HostState): Promise<void> {
   await createNamespaces(hostNamespaces(options.name, host));
-  await plugInHost(options, host.name, host.address);
+  await plugInHost(options, host.name, host.addresses);
 }
 
 /** Takes a host away, as a power cut would. */

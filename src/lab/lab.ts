@@ -8,7 +8,7 @@ import { readSubnet, startDaemon } from './daemon.js';
 import { takeDown } from './down.js';
 import { forEach } from './each.js';
 import { LabError, LabOptionError, LabPlaceError } from './errors.js';
-import { allExist, type HostSettings, isWhole, makeHost, planHost, removeHost } from './hosts.js';
+import { allExist, type HostSettings, isWhole, makeHost, planHost, removeHost, withAddress } from './hosts.js';
 import { belongsTo, formatPlace, hostName, namespaceOf, type Publication, parsePlace } from './names.js';
 import { createNamespaces, execInside, listNamespaces, readIfThere, spawnInside } from './namespace.js';
 import { completeOptions, firstDifference, type LabOptions, mostHosts } from './options.js';
@@ -221,12 +221,14 @@ export class Lab extends ProbedLab {
     });
   }
 
-  /** Gives a host another address on the underlay. Its daemon is not told. */
+  /** Gives a host another address on the underlay, of the family that the new one has. Its daemon is not told. */
   changeAddress(name: string, address: string): Promise<void> {
     return this.files.locked(async () => {
       const host = this.host(name);
-      await changeHostAddress(this.options, name, host.address, address);
-      await this.#saveHosts(this.hosts.map((other) => (other === host ? { ...host, address } : other)));
+      const addresses = withAddress(host.addresses, address);
+      await changeHostAddress(this.options, name, host.addresses, addresses);
+      const changed = { ...host, address: addresses[0] ?? address, addresses };
+      await this.#saveHosts(this.hosts.map((other) => (other === host ? changed : other)));
     });
   }
 

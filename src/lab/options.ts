@@ -1,8 +1,22 @@
-import { contains, formatIpv4, formatPrefix, overlaps, type Prefix, parseIpv4, parsePrefix } from '../base/ipv4.js';
+import {
+  type AnyPrefix,
+  type Family,
+  familyOf,
+  formatAnyPrefix,
+  isIpv4Prefix,
+  parseAddress,
+  parseAnyPrefix,
+  prefixContains,
+  prefixesOverlap,
+} from '../base/address.js';
+import { formatIpv4, type Prefix, parseIpv4 } from '../base/ipv4.js';
+import { formatIpv6, type Ipv6Prefix, parseIpv6 } from '../base/ipv6.js';
 import { LabError, LabOptionError } from './errors.js';
 import { checkLabName, defaultLabName } from './names.js';
 
 export const registryKinds = ['etcd', 'directory'] as const;
+export const familyChoices = ['ipv4', 'ipv6', 'dual'] as const;
+export type FamilyChoice = (typeof familyChoices)[number];
 export const backendKinds = ['udp', 'vxlan', 'host-gw', 'wireguard'] as const;
 
 /** What a lab is made of, complete and checked. It is kept in the lab's state, so every member survives JSON. */
@@ -12,8 +26,14 @@ export interface LabOptions {
   /** Containers of each host. */
   readonly containers: number;
   readonly registry: (typeof registryKinds)[number];
-  /** The overlay network, `a.b.c.d/len`. */
+  /** Which families the overlay carries. */
+  readonly ipFamilies: FamilyChoice;
+  /** Which families the hosts have addresses of. */
+  readonly underlayFamily: FamilyChoice;
+  /** The overlay's IPv4 network, `a.b.c.d/len`. */
   readonly network: string;
+  /** Its IPv6 network. */
+  readonly networkV6: string;
   readonly backend: (typeof backendKinds)[number];
   /** MTU of the links between hosts and switch, in bytes. */
   readonly underlayMtu: number;
@@ -30,7 +50,10 @@ const defaults: LabOptions = {
   hosts: 3,
   containers: 2,
   registry: 'etcd',
+  ipFamilies: 'ipv4',
+  underlayFamily: 'ipv4',
   network: '100.96.0.0/16',
+  networkV6: 'fd00:100:96::/48',
   backend: 'udp',
   underlayMtu: 1500,
   networkConfig: {},
@@ -40,11 +63,17 @@ const defaults: LabOptions = {
 
 /** The network between the hosts. It exists inside the lab's namespaces only. */
 export const underlayNetwork: Prefix = { address: parseIpv4('192.168.64.0') as number, length: 20 };
+/** The same by IPv6. */
+export const underlayNetworkV6: Ipv6Prefix = { address: parseIpv6('fd00:192:168:64::') as bigint, length: 64 };
 /** The internet's address on the underlay: the hosts' default route. */
 export const internetAddress = formatIpv4(underlayNetwork.address + 1);
+export const internetAddressV6 = formatIpv6(underlayNetworkV6.address + 1n);
 export const etcdAddress = formatIpv4(underlayNetwork.address + 2);
+export const etcdAddressV6 = formatIpv6(underlayNetworkV6.address + 2n);
 /** An address that is reached only by way of the internet namespace (RFC 5737, TEST-NET-3). */
 export const farAddress = '203.0.113.1';
+/** The same by IPv6 (RFC 3849). */
+export const farAddressV6 = '2001:db8:203::1';
 /** Host N gets the address of this offset plus N. */
 const firstHostOffset = 256;
 export const mostHosts = 200;
@@ -53,14 +82,29 @@ export function hostAddress(number: number): string {
   return formatIpv4(underlayNetwork.address + firstHostOffset + number);
 }
 
+export function hostAddressV6(number: number): string {
+  return formatIpv6(underlayNetworkV6.address + BigInt(firstHostOffset + number));
+}
+
+/** The families of a choice, IPv4 first. */
+export function familiesOf(choice: FamilyChoice): readonly Family[] {
+  return choice === 'dual' ? [4, 6] : [choice === 'ipv4' ? 4 : 6];
+}
+
+/** Of an IPv4 and an IPv6 address those that a choice wants. */
+export function ofFamilies(choice: FamilyChoice, ipv4: string, ipv6: string): readonly string[] {
+  return familiesOf(choice).map((family) => (family === 4 ? ipv4 : ipv6));
+}
+
 /** Adds the length of the underlay's prefix to an address of it. */
 export function onUnderlay(address: string): string {
-  const parsed = parseIpv4(address);
-  if (parsed === null || !contains(underlayNetwork, parsed)) {
-    const network = formatPrefix(underlayNetwork);
-    throw new LabError('LAB_ADDRESS', `"${address}" is not on the lab's underlay; choose an address of ${network}`);
+  const parsed = parseAddress(address);
+  const network = parsed === null || familyOf(parsed) === 4 ? underlayNetwork : underlayNetworkV6;
+  if (parsed === null || !prefixContains(network, parsed)) {
+    const text = formatAnyPrefix(network);
+    throw new LabError('LAB_ADDRESS', `"${address}" is not on the lab's underlay; choose an address of ${text}`);
   }
-  return `${address}/${underlayNetwork.length}`;
+  return `${address}/${network.length}`;
 }
 
 /** Fills in the defaults and refuses what cannot work. */
@@ -72,15 +116,40 @@ export function completeOptions(given: Partial<LabOptions>): LabOptions {
   checkNumber('containers', options.containers, 0, 200);
   // Below 576 + 28 a host need not accept a datagram unfragmented (RFC 791); above 65,535 there is no IPv4 packet.
   checkNumber('underlay-mtu', options.underlayMtu, 604, 65_535);
-  const network = parsePrefix(options.network, { maskHostBits: true });
-  if (network === null) {
+  const network = parseAnyPrefix(options.network);
+  if (network === null || !isIpv4Prefix(network)) {
     throw new LabOptionError(`network "${options.network}" is no IPv4 prefix; write a.b.c.d/len`);
   }
-  if (overlaps(network, underlayNetwork)) {
-    const underlay = formatPrefix(underlayNetwork);
-    throw new LabOptionError(`network ${options.network} overlaps the lab's underlay ${underlay}; choose another`);
+  checkOverlap(options.network, network, underlayNetwork);
+  const networkV6 = parseAnyPrefix(options.networkV6);
+  if (networkV6 === null || isIpv4Prefix(networkV6)) {
+    throw new LabOptionError(`network-v6 "${options.networkV6}" is no IPv6 prefix; write it as ${defaults.networkV6}`);
   }
+  checkOverlap(options.networkV6, networkV6, underlayNetworkV6);
+  checkFamilies(options);
   return options;
+}
+
+function checkOverlap(text: string, network: AnyPrefix, underlay: AnyPrefix): void {
+  if (!prefixesOverlap(network, underlay)) return;
+  const taken = formatAnyPrefix(underlay);
+  throw new LabOptionError(`network ${text} overlaps the lab's underlay ${taken}; choose another`);
+}
+
+/** `vxlan` and `host-gw` carry each family by addresses of the same one, as flannel's do. */
+function checkFamilies({ backend, ipFamilies, underlayFamily, underlayMtu }: LabOptions): void {
+  const missing = familiesOf(ipFamilies).filter((family) => !familiesOf(underlayFamily).includes(family));
+  if ((backend === 'vxlan' || backend === 'host-gw') && missing.length > 0) {
+    throw new LabOptionError(
+      `${backend} carries IPv${missing[0]} by IPv${missing[0]} only; give the underlay that family too: --underlay-family`,
+    );
+  }
+  if (backend === 'wireguard' && (ipFamilies !== 'ipv4' || underlayFamily === 'ipv6')) {
+    throw new LabOptionError('wireguard carries IPv4 by IPv4 only; choose another backend');
+  }
+  // RFC 8200, 5: below it a link has no IPv6; the overlay's packets are shorter by 70 bytes at most.
+  if (ipFamilies !== 'ipv4') checkNumber('underlay-mtu', underlayMtu, 1280 + 70, 65_535);
+  else if (underlayFamily !== 'ipv4') checkNumber('underlay-mtu', underlayMtu, 1280, 65_535);
 }
 
 /** The first option of `given` that differs from what a running lab was made with; null when none does. */
@@ -96,7 +165,12 @@ export function firstDifference(running: LabOptions, given: Partial<LabOptions>)
 export function networkConfigOf(options: LabOptions): string {
   const { Backend: backend, ...others } = options.networkConfig;
   const members = typeof backend === 'object' && backend !== null ? backend : {};
-  return JSON.stringify({ Network: options.network, ...others, Backend: { Type: options.backend, ...members } });
+  const families = familiesOf(options.ipFamilies);
+  const networks = {
+    ...(families.includes(4) ? { Network: options.network } : { EnableIPv4: false }),
+    ...(families.includes(6) && { EnableIPv6: true, IPv6Network: options.networkV6 }),
+  };
+  return JSON.stringify({ ...networks, ...others, Backend: { Type: options.backend, ...members } });
 }
 
 function checkNumber(option: string, value: number, least: number, most: number): void {

@@ -1,5 +1,5 @@
+import { type AnyPrefix, formatAddress } from '../base/address.js';
 import { exec } from '../base/exec.js';
-import { formatPrefix } from '../base/ipv4.js';
 import { PROGRAM_LIMITS, parseJson } from '../base/json.js';
 import {
   bridgeName,
@@ -66,17 +66,19 @@ export async function isAttached(options: LabOptions, files: LabFiles, host: Hos
   return (await findBridge(namespace)) === describe(await readSubnet(files, host.name));
 }
 
-function describe({ gateway, mtu }: HostSubnet): string {
-  return `${formatPrefix(gateway)} mtu ${mtu}`;
+function describe({ gateways, mtu }: HostSubnet): string {
+  const text = ({ address, length }: AnyPrefix) => `${formatAddress(address)}/${length}`;
+  return `${gateways.map(text).join(' ')} mtu ${mtu}`;
 }
 
-/** Address and MTU of a host's bridge; null when it has none. */
+/** Addresses and MTU of a host's bridge; null when it has none. */
 async function findBridge(namespace: Namespace): Promise<string | null> {
   const argv = [...ipCommand(namespace), '-json', 'addr', 'show', 'dev', bridgeName];
   const { status, stdout } = await exec(argv, { tolerate: true });
   if (status !== 0) return null;
-  type Link = { mtu: number; addr_info: { family: string; local: string; prefixlen: number }[] };
+  type Link = { mtu: number; addr_info: { family: string; local: string; prefixlen: number; scope: string }[] };
   const [link] = parseJson(stdout, PROGRAM_LIMITS) as [Link];
-  const address = link.addr_info.find(({ family }) => family === 'inet');
-  return `${address?.local}/${address?.prefixlen} mtu ${link.mtu}`;
+  const of = (wanted: string) => link.addr_info.filter(({ family, scope }) => family === wanted && scope === 'global');
+  const addresses = [...of('inet'), ...of('inet6')].map(({ local, prefixlen }) => `${local}/${prefixlen}`);
+  return `${addresses.join(' ')} mtu ${link.mtu}`;
 }

@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
-import { containerAddress, type HostSubnet } from './containers.js';
+import { containerAddresses, type HostSubnet } from './containers.js';
 import { type MatrixPlace, type MatrixResult, type MatrixSettings, runMatrix } from './matrix.js';
 import { Probe } from './probe/client.js';
 
@@ -30,7 +30,7 @@ export abstract class ProbedLab {
     for await (const { host, subnet, containers } of this.layout()) {
       for (const [index, container] of containers.entries()) {
         const name = `${host}/${container}`;
-        places.push({ name, address: containerAddress(subnet, index + 1), probe: this.probe(name) });
+        places.push({ name, addresses: containerAddresses(subnet, index + 1), probe: this.probe(name) });
       }
     }
     return runMatrix(places, settings);

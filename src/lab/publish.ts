@@ -1,3 +1,4 @@
+import { familyOf, formatEndpoint, parseAddress } from '../base/address.js';
 import { containerAddress } from './containers.js';
 import { readSubnet } from './daemon.js';
 import { LabPlaceError } from './errors.js';
@@ -11,7 +12,7 @@ const comment = 'tweed lab publish';
 
 /**
  * Sends what arrives at a port of a host on to a container, by destination NAT as Docker does: for packets from outside
- * and for the host's own, by TCP and UDP.
+ * and for the host's own, by TCP and UDP; by IPv4, and only in a lab without it by IPv6.
  */
 export async function publish(state: LabState, files: LabFiles, publication: Publication): Promise<void> {
   const { host, hostPort, targetHost, targetContainer, targetPort } = publication;
@@ -20,13 +21,15 @@ export async function publish(state: LabState, files: LabFiles, publication: Pub
   if (container === undefined || !state.hosts.some(({ name }) => name === host)) {
     throw new LabPlaceError(`there is no ${host} or no ${targetHost}/${targetContainer}; see \`tweed lab status\``);
   }
-  const destination = `${containerAddress(await readSubnet(files, targetHost), container.number)}:${targetPort}`;
+  const address = parseAddress(containerAddress(await readSubnet(files, targetHost), container.number)) ?? 0;
+  const destination = formatEndpoint(address, targetPort);
+  const program = familyOf(address) === 4 ? 'iptables' : 'ip6tables';
   const namespace = namespaceOf(state.options.name, { kind: 'host', host });
   for (const protocol of ['tcp', 'udp']) {
     for (const chain of ['PREROUTING', 'OUTPUT']) {
       const rule = ['-p', protocol, '--dport', String(hostPort), '-m', 'addrtype', '--dst-type', 'LOCAL'];
       rule.push('-m', 'comment', '--comment', comment, '-j', 'DNAT', '--to-destination', destination);
-      const table = ['iptables', '-w', '-t', 'nat'];
+      const table = [program, '-w', '-t', 'nat'];
       const present = await execInside(namespace, [...table, '-C', chain, ...rule], { tolerate: true });
       if (present.status !== 0) await execInside(namespace, [...table, '-A', chain, ...rule]);
     }

@@ -3,7 +3,7 @@ import { cleanEnvironment } from '../base/exec.js';
 import { LabError } from './errors.js';
 import { namespaceOf } from './names.js';
 import { spawnInside } from './namespace.js';
-import { etcdAddress, type LabOptions, networkConfigOf } from './options.js';
+import { etcdAddress, etcdAddressV6, type LabOptions, networkConfigOf, ofFamilies } from './options.js';
 import { patient } from './patience.js';
 import { Probe, probeCommand } from './probe/client.js';
 import { livePid, startDetached } from './process.js';
@@ -11,16 +11,21 @@ import type { LabFiles } from './state.js';
 
 /** Where the daemons find the registry. */
 export function registryEndpoint(options: LabOptions, files: LabFiles): string {
-  return options.registry === 'etcd' ? `http://${etcdAddress}:2379` : `file://${files.directoryRegistry}`;
+  return options.registry === 'etcd' ? (clientUrls(options)[0] ?? '') : `file://${files.directoryRegistry}`;
+}
+
+/** Where etcd listens on the underlay. */
+function clientUrls({ underlayFamily }: LabOptions): readonly string[] {
+  return ofFamilies(underlayFamily, `http://${etcdAddress}:2379`, `http://[${etcdAddressV6}]:2379`);
 }
 
 /** Starts etcd in its own namespace unless it is running. Its data survives a stop. */
 export async function startEtcd(options: LabOptions, files: LabFiles): Promise<void> {
   if ((await livePid(files.record('etcd'))) !== null) return;
-  const clientUrl = `http://${etcdAddress}:2379`;
+  const urls = clientUrls(options).join(',');
   const peerUrl = 'http://127.0.0.1:2380';
   const argv = ['etcd', '--name', 'lab', '--data-dir', files.etcdData];
-  argv.push('--listen-client-urls', `${clientUrl},http://127.0.0.1:2379`, '--advertise-client-urls', clientUrl);
+  argv.push('--listen-client-urls', `${urls},http://127.0.0.1:2379`, '--advertise-client-urls', urls);
   argv.push('--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl);
   argv.push('--initial-cluster', `lab=${peerUrl}`);
   const namespace = namespaceOf(options.name, { kind: 'etcd' });

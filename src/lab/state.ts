@@ -13,8 +13,10 @@ import type { LabOptions } from './options.js';
 
 export interface HostState {
   readonly name: string;
-  /** Its address on the underlay. */
+  /** Its address on the underlay: the IPv4 one, and only where it has none, the other one. */
   readonly address: string;
+  /** All it has there, one of each family. */
+  readonly addresses: readonly string[];
   readonly containers: readonly string[];
   /** In place of the lab's own, where this host's daemon has others. */
   readonly daemonArgs?: readonly string[];
@@ -132,7 +134,9 @@ export function parseLabState(text: string): LabState {
     const state = membersOf(parseJson(text, PROGRAM_LIMITS));
     const lists = [state?.get('hosts'), state?.get('publications')];
     const whole = lists.every((list) => Array.isArray(list) && list.every((entry) => membersOf(entry) !== null));
-    if (state === null || membersOf(state.get('options')) === null || !whole) {
+    const hosts = (whole ? lists[0] : []) as readonly object[];
+    const addressed = hosts.every((host) => Array.isArray(membersOf(host)?.get('addresses')));
+    if (state === null || membersOf(state.get('options')) === null || !whole || !addressed) {
       throw new JsonError('it lacks options, hosts or publications');
     }
     return Object.fromEntries(state) as unknown as LabState;

@@ -1,11 +1,12 @@
 import { plural } from '../base/plural.js';
+import { ofFamilies } from './options.js';
 import type { LabStatus } from './status.js';
 
 /** The status as people read it. */
 export function formatStatus(status: LabStatus): string {
   const { options, registry } = status;
   const lines = [
-    `lab ${status.name}: ${status.healthy ? 'up' : 'NOT WHOLE'}, ${options.backend} over ${options.network}`,
+    `lab ${status.name}: ${status.healthy ? 'up' : 'NOT WHOLE'}, ${options.backend} over ${ofFamilies(options.ipFamilies, options.network, options.networkV6).join(', ')}`,
     `registry: ${registry.kind}${registry.kind === 'etcd' ? `, ${state(registry.pid)}, log ${registry.log}` : ''}`,
   ];
   for (const place of status.places)
@@ -16,13 +17,15 @@ export function formatStatus(status: LabStatus): string {
     const peers = daemon.peers === null ? '' : `, ${plural(daemon.peers, 'peer')}`;
     lines.push(
       '',
-      `${host.name}  ${host.address}  namespace ${host.namespace}${host.exists ? '' : ' is GONE'}`,
+      `${host.name}  ${host.addresses.join(', ')}  namespace ${host.namespace}${host.exists ? '' : ' is GONE'}`,
       `  daemon ${state(daemon.pid)}${ready}${peers}, log ${daemon.log}`,
-      `  subnet ${host.subnet ?? 'none yet'}${host.mtu === null ? '' : `, MTU ${host.mtu}`}`,
+      `  subnet ${host.subnets.join(', ') || 'none yet'}${host.mtu === null ? '' : `, MTU ${host.mtu}`}`,
     );
     for (const container of host.containers) {
       const gone = container.exists ? '' : ' is GONE';
-      lines.push(`  ${container.name}  ${container.address ?? '-'}  namespace ${container.namespace}${gone}`);
+      lines.push(
+        `  ${container.name}  ${container.addresses.join(', ') || '-'}  namespace ${container.namespace}${gone}`,
+      );
     }
   }
   if (status.publications.length > 0) lines.push('');

@@ -1,5 +1,5 @@
-import { formatPrefix, netmask } from '../base/ipv4.js';
-import { containerAddress, type HostSubnet } from './containers.js';
+import { formatAddress, formatAnyPrefix, parseAnyPrefix } from '../base/address.js';
+import { containerAddress, containerAddresses, type HostSubnet } from './containers.js';
 import { daemonStatus, readSubnet } from './daemon.js';
 import { LabDaemonError, LabError } from './errors.js';
 import { fixedPlaces, namespaceOf, type Publication } from './names.js';
@@ -14,6 +14,8 @@ export interface ContainerStatus {
   readonly name: string;
   /** Null while the host has no subnet. */
   readonly address: string | null;
+  /** One of each family; none while the host has no subnet. */
+  readonly addresses: readonly string[];
   readonly namespace: string;
   readonly exists: boolean;
 }
@@ -21,6 +23,7 @@ export interface ContainerStatus {
 export interface HostStatus {
   readonly name: string;
   readonly address: string;
+  readonly addresses: readonly string[];
   readonly namespace: string;
   readonly exists: boolean;
   readonly daemon: {
@@ -30,7 +33,9 @@ export interface HostStatus {
     readonly peers: number | null;
     readonly log: string;
   };
+  /** The IPv4 one, and only where it has none, the other one. */
   readonly subnet: string | null;
+  readonly subnets: readonly string[];
   readonly mtu: number | null;
   readonly containers: readonly ContainerStatus[];
 }
@@ -63,6 +68,7 @@ export async function statusOf(state: LabState, files: LabFiles): Promise<LabSta
       return {
         name: host.name,
         address: host.address,
+        addresses: host.addresses,
         namespace,
         exists: existing.has(namespace),
         daemon: {
@@ -71,11 +77,13 @@ export async function statusOf(state: LabState, files: LabFiles): Promise<LabSta
           peers: daemon?.backend?.peers.length ?? null,
           log: files.log(host.name),
         },
-        subnet: subnet && subnetText(subnet),
+        subnet: subnet && (subnetTexts(subnet)[0] ?? null),
+        subnets: subnet === null ? [] : subnetTexts(subnet),
         mtu: subnet?.mtu ?? null,
         containers: containersOf(options.name, host).map((container) => ({
           name: container.name,
           address: subnet && containerAddress(subnet, container.number),
+          addresses: subnet === null ? [] : containerAddresses(subnet, container.number),
           namespace: container.namespace,
           exists: existing.has(container.namespace),
         })),
@@ -99,9 +107,9 @@ export async function statusOf(state: LabState, files: LabFiles): Promise<LabSta
 export async function waitForPeers(state: LabState, files: LabFiles, signal?: AbortSignal): Promise<void> {
   if (state.options.daemonCommand.length > 0) return; // another daemon has no status to be asked for
   const wanted = await Promise.all(
-    state.hosts.map(async ({ name, address }) => {
-      const subnet = subnetText(await readSubnet(files, name));
-      return { name, route: `${subnet} ${address}` };
+    state.hosts.map(async ({ name, addresses }) => {
+      const subnets = subnetTexts(await readSubnet(files, name));
+      return { name, addresses, subnets };
     }),
   );
   for (const { name } of wanted) {
@@ -113,17 +121,24 @@ export async function waitForPeers(state: LabState, files: LabFiles, signal?: Ab
           throw new LabDaemonError(name, 'ended', files.log(name));
         }
         const peers = (await daemonStatus(files, name))?.backend?.peers ?? [];
-        const known = new Set(peers.map(({ subnet, publicIp }) => `${subnet} ${publicIp}`));
-        return others.every(({ route }) => known.has(route));
+        return others.every(({ addresses, subnets }) =>
+          peers.some(({ subnet, subnetV6, publicIp, publicIpv6 }) => {
+            const known = [subnet, subnetV6];
+            const reached = [publicIp, publicIpv6];
+            return subnets.every((one) => known.includes(one)) && addresses.some((one) => reached.includes(one));
+          }),
+        );
       },
       { signal },
     );
   }
 }
 
-function subnetText({ gateway }: HostSubnet): string {
-  const address = (gateway.address & netmask(gateway.length)) >>> 0;
-  return formatPrefix({ address, length: gateway.length });
+function subnetTexts({ gateways }: HostSubnet): readonly string[] {
+  return gateways.map(({ address, length }) => {
+    const prefix = parseAnyPrefix(`${formatAddress(address)}/${length}`);
+    return prefix === null ? '' : formatAnyPrefix(prefix);
+  });
 }
 
 async function subnetIfKnown(files: LabFiles, host: string): Promise<HostSubnet | null> {

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Engine, startEngine } from '../../docker/support/engine.mjs';
 import { exec } from '../../src/base/exec.js';
-import { contains, parseIpv4 } from '../../src/base/ipv4.js';
+import { contains, type Prefix, parseIpv4 } from '../../src/base/ipv4.js';
 import { readSubnet } from '../../src/lab/daemon.js';
 import { formatMatrix, type MatrixPlace, runMatrix } from '../../src/lab/matrix.js';
 import { Probe, probeCommand } from '../../src/lab/probe/client.js';
@@ -55,21 +55,20 @@ async function startContainer(engine: Engine, name: string): Promise<MatrixPlace
   const probe = new Probe(name, spawn('docker', words, { stdio: 'pipe', env: engine.env }));
   probes.push(probe);
   await probe.ports();
-  return { name, address: docker(engine, ['inspect', '--format', '{{.NetworkSettings.IPAddress}}', name]), probe };
+  return { name, addresses: [docker(engine, ['inspect', '--format', '{{.NetworkSettings.IPAddress}}', name])], probe };
 }
 
 it("two Docker bridges, set up from two hosts' leases, reach each other", async () => {
   const places: MatrixPlace[] = [];
   for (const [index, { name }] of lab().hosts.entries()) {
     const engine = engines[index] as Engine;
-    const { gateway, mtu } = await readSubnet(lab().files, name);
+    const { gateways, mtu } = await readSubnet(lab().files, name);
     expect(await dockerOptions(name)).toEqual([expect.stringMatching(/^--bip=/), '--ip-masq=false', `--mtu=${mtu}`]);
     docker(engine, ['import', '-', image], '\0'.repeat(10_240)); // an empty tar file
     for (const number of [1, 2]) places.push(await startContainer(engine, `${name}-c${number}`));
-    expect(places.slice(-2).map(({ address }) => contains(gateway, parseIpv4(address) as number))).toEqual([
-      true,
-      true,
-    ]);
+    expect(
+      places.slice(-2).map(({ addresses }) => contains(gateways[0] as Prefix, parseIpv4(addresses[0] ?? '') as number)),
+    ).toEqual([true, true]);
   }
   const result = await runMatrix(places, { transferBytes: 2_000_000 });
   expect(result.ok, formatMatrix(result)).toBe(true);

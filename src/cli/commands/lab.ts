@@ -4,7 +4,7 @@ import { printableLines } from '../../base/printable.js';
 import { Lab } from '../../lab/lab.js';
 import { formatMatrix } from '../../lab/matrix.js';
 import { defaultLabName, parsePublication } from '../../lab/names.js';
-import { backendKinds, type LabOptions, registryKinds } from '../../lab/options.js';
+import { backendKinds, familyChoices, type LabOptions, registryKinds } from '../../lab/options.js';
 import { lineProgress } from '../../lab/progress.js';
 import { formatStatus } from '../../lab/status-text.js';
 import { printText } from '../print.js';
@@ -31,7 +31,10 @@ const upOptions = {
   hosts: { type: 'number', describe: 'How many hosts (3)' },
   containers: { type: 'number', describe: 'How many containers each host has (2)' },
   registry: { choices: registryKinds, describe: 'Where leases are kept (etcd if it is installed, else directory)' },
-  network: { type: 'string', describe: 'The overlay network (100.96.0.0/16)' },
+  'ip-families': { choices: familyChoices, describe: 'What the overlay carries (ipv4)' },
+  'underlay-family': { choices: familyChoices, describe: 'What addresses the hosts have (ipv4)' },
+  network: { type: 'string', describe: 'The overlay’s IPv4 network (100.96.0.0/16)' },
+  'network-v6': { type: 'string', describe: 'Its IPv6 network (fd00:100:96::/48)' },
   backend: { choices: backendKinds, describe: 'How packets get from host to host (udp)' },
   'underlay-mtu': { type: 'number', describe: 'MTU of the links between the hosts, bytes (1500)' },
   'kernel-path': {
@@ -52,11 +55,26 @@ const up: CommandModule<Named, UpArguments> = {
   describe: 'Make the lab, or repair the one that is up',
   builder: (yargs) => yargs.options(upOptions) as unknown as Argv<UpArguments>,
   handler: async (args) => {
-    const { name, hosts, containers, registry, network, backend, underlayMtu, kernelPath } = args;
+    const {
+      name,
+      hosts,
+      containers,
+      registry,
+      ipFamilies,
+      underlayFamily,
+      network,
+      networkV6,
+      backend,
+      underlayMtu,
+      kernelPath,
+    } = args;
     const more = kernelPath === undefined ? [] : [`--kernel-path=${kernelPath}`];
     const daemonArgs =
       args.daemonArgs === undefined && more.length === 0 ? undefined : [...more, ...(args.daemonArgs ?? [])];
-    const given = { name, hosts, containers, registry, network, backend, underlayMtu, daemonArgs };
+    const given = {
+      ...{ name, hosts, containers, registry, ipFamilies, underlayFamily, network, networkV6 },
+      ...{ backend, underlayMtu, daemonArgs },
+    };
     const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
     const { signal, release } = interruption();
     try {

@@ -1,6 +1,6 @@
 /**
  * What the lab asks its probes: one JSON object a line on the probe's standard input, one answer a line on its
- * standard output. Addresses are dotted text, sizes bytes, times milliseconds.
+ * standard output. Addresses are text of either family, sizes bytes, times milliseconds.
  */
 
 /** Where a probe's servers listen, on all its addresses. */

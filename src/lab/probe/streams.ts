@@ -1,6 +1,6 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import { connect, type Socket as TcpSocket } from 'node:net';
+import { connect, isIPv6, type Socket as TcpSocket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ConnectionResult, StreamResult } from './protocol.js';
 import { echoHeaderLength, wantsEcho } from './servers.js';
@@ -23,7 +23,7 @@ class GapClock {
 
 /** Numbered datagrams at a steady pace, each of which another probe sends back. */
 export class DatagramStream {
-  readonly #socket: Socket = createSocket('udp4');
+  readonly #socket: Socket;
   readonly #timer: NodeJS.Timeout;
   readonly #gaps = new GapClock();
   readonly #returned = new Set<number>();
@@ -31,6 +31,7 @@ export class DatagramStream {
   #refused = 0;
 
   constructor(address: string, port: number, bytes: number, interval: number) {
+    this.#socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
     const payload = Buffer.alloc(Math.max(bytes, 4));
     this.#socket.on('message', (message) => {
       this.#returned.add(message.readUInt32BE(echoHeaderLength));

@@ -2,13 +2,12 @@ import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, isIPv6 } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { formatIpv4 } from '../../base/ipv4.js';
 import { parseJson } from '../../base/json.js';
 import type { ExchangeResult, PingResult, TransferResult } from './protocol.js';
-import { echoHeaderLength, wantsHash } from './servers.js';
+import { echoedSender, echoHeaderLength, wantsHash } from './servers.js';
 
 /** Asks `ping` for one answer. */
 export function ping(address: string, timeout: number): Promise<PingResult> {
@@ -71,7 +70,7 @@ export async function exchange(
   tries: number,
   timeout: number,
 ): Promise<ExchangeResult> {
-  const socket = createSocket('udp4');
+  const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
   const payload = randomBytes(bytes);
   try {
     for (let attempt = 1; attempt <= tries; attempt++) {
@@ -87,7 +86,7 @@ export async function exchange(
       });
       const message = await echo;
       if (message?.subarray(echoHeaderLength).equals(payload)) {
-        return { returned: true, tries: attempt, seenAs: formatIpv4(message.readUInt32BE(0)) };
+        return { returned: true, tries: attempt, seenAs: echoedSender(message) };
       }
     }
     return { returned: false, tries, seenAs: '' };

@@ -16,7 +16,7 @@ function place(name: string, address: string, broken: Partial<Record<CheckName, 
     return { returned: fault !== 'lost', tries: 1, seenAs: fault ?? address };
   };
   const probe = { ask, ports: async () => ({ tcp: 1, udp: 2 }) } as unknown as Probe;
-  return { name, address, probe };
+  return { name, addresses: [address], probe };
 }
 
 describe('the matrix', () => {
@@ -25,6 +25,25 @@ describe('the matrix', () => {
     expect(result.ok).toBe(true);
     expect(result.pairs.map(({ from, to }) => from + to)).toEqual(['ab', 'ac', 'ba', 'bc', 'ca', 'cb']);
     expect(formatMatrix(result)).toContain('24 of 24 checks passed');
+  });
+
+  it('checks each family that both have, and is not right where there is none', async () => {
+    const dual = (name: string, v4: string, v6: string, broken = {}) => {
+      const [four, six] = [place(name, v4), place(name, v6, broken)];
+      const ask = (request: RequestName, args: { address: string }) =>
+        (args.address.includes(':') ? six : four).probe.ask(request, args as never);
+      const probe = { ask, ports: async () => ({ tcp: 1, udp: 2 }) } as unknown as Probe;
+      return { name, addresses: [v4, v6], probe };
+    };
+    const a = dual('a', '10.0.0.1', 'fd00::1');
+    const whole = await runMatrix([a, dual('b', '10.0.0.2', 'fd00::2')]);
+    expect(whole.pairs.map(({ from, family }) => `${from}${family}`)).toEqual(['a4', 'a6', 'b4', 'b6']);
+    expect(formatMatrix(whole)).toContain('16 of 16 checks passed (ping, tcp, udp, large for each pair and family)');
+    const torn = await runMatrix([a, dual('b', '10.0.0.2', 'fd00::2', { ping: 'unreachable' })]);
+    expect(torn.ok).toBe(false);
+    expect(formatMatrix(torn)).toContain('b → a by IPv6 ping: unreachable');
+    expect(formatMatrix(torn)).toMatch(/✗ 6p/);
+    expect((await runMatrix([place('a', '10.0.0.1'), place('b', 'fd00::2')])).ok).toBe(false);
   });
 
   it('tells each kind of failure', async () => {

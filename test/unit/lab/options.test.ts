@@ -1,15 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { contains, parseIpv4 } from '../../../src/base/ipv4.js';
 import {
   completeOptions,
   etcdAddress,
+  etcdAddressV6,
   firstDifference,
   hostAddress,
+  hostAddressV6,
   internetAddress,
+  internetAddressV6,
   mostHosts,
   networkConfigOf,
   onUnderlay,
-  underlayNetwork,
 } from '../../../src/lab/options.js';
 
 describe('lab options', () => {
@@ -33,6 +34,27 @@ describe('lab options', () => {
     expect(firstDifference(running, { hosts: 4, backend: 'vxlan' })).toBe('backend');
   });
 
+  it.each([
+    ['ipv4', { Network: '100.96.0.0/16' }],
+    ['ipv6', { EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00:100:96::/48' }],
+    ['dual', { Network: '100.96.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:100:96::/48' }],
+  ] as const)('of the families %s make its configuration', (ipFamilies, expected) => {
+    const options = completeOptions({ ipFamilies, underlayFamily: 'dual' });
+    expect(JSON.parse(networkConfigOf(options))).toEqual({ ...expected, Backend: { Type: 'udp' } });
+  });
+
+  it('that no backend could carry are refused', () => {
+    for (const backend of ['vxlan', 'host-gw'] as const) {
+      expect(() => completeOptions({ backend, ipFamilies: 'dual' })).toThrow(/carries IPv6 by IPv6 only/);
+      expect(() => completeOptions({ backend, underlayFamily: 'ipv6' })).toThrow(/carries IPv4 by IPv4 only/);
+      completeOptions({ backend, ipFamilies: 'ipv6', underlayFamily: 'ipv6' });
+    }
+    expect(() => completeOptions({ backend: 'wireguard', ipFamilies: 'dual' })).toThrow(/another backend/);
+    expect(() => completeOptions({ ipFamilies: 'dual', underlayMtu: 1300 })).toThrow(/whole number from 1350/);
+    expect(() => completeOptions({ networkV6: 'fd00:192:168::/48' })).toThrow(/overlaps the lab's underlay/);
+    expect(() => completeOptions({ networkV6: '10.0.0.0/8' })).toThrow(/is no IPv6 prefix/);
+  });
+
   it('make the network configuration', () => {
     const options = completeOptions({ backend: 'vxlan', networkConfig: { SubnetLen: 26, Backend: { VNI: 7 } } });
     expect(JSON.parse(networkConfigOf(options))).toEqual({
@@ -45,14 +67,15 @@ describe('lab options', () => {
 
 describe('addresses of the underlay', () => {
   it('are distinct and on the underlay for every host that there can be', () => {
-    const all = [internetAddress, etcdAddress];
-    for (let number = 1; number <= mostHosts; number++) all.push(hostAddress(number));
+    const all = [internetAddress, etcdAddress, internetAddressV6, etcdAddressV6];
+    for (let number = 1; number <= mostHosts; number++) all.push(hostAddress(number), hostAddressV6(number));
     expect(new Set(all).size).toBe(all.length);
-    expect(all.every((address) => contains(underlayNetwork, parseIpv4(address) as number))).toBe(true);
+    for (const address of all) expect(onUnderlay(address)).toMatch(/\/(20|64)$/);
   });
 
   it('get the length of its prefix, and no other address does', () => {
     expect(onUnderlay('192.168.65.9')).toBe('192.168.65.9/20');
+    expect(() => onUnderlay('fd00::1')).toThrow(/choose an address of fd00:192:168:64::\/64/);
     expect(() => onUnderlay('10.0.0.1')).toThrow(/choose an address of 192.168.64.0\/20/);
   });
 });
