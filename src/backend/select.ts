@@ -65,7 +65,7 @@ export const backendKinds: readonly BackendKind[] = [
   },
   {
     type: 'vxlan',
-    ipv6: false,
+    ipv6: true,
     overhead: VXLAN_OVERHEAD,
     defaultPort: KERNEL_PORT,
     port: (options) => readVxlanOptions(options).options.port,
@@ -75,7 +75,7 @@ export const backendKinds: readonly BackendKind[] = [
   },
   {
     type: 'host-gw',
-    ipv6: false,
+    ipv6: true,
     overhead: 0,
     defaultPort: null,
     port: () => null,

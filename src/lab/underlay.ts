@@ -43,7 +43,7 @@ export async function makeUnderlay(options: LabOptions): Promise<void> {
             `route replace ${formatAnyPrefix(underlayNetwork)} dev eth0 src ${farAddress}`,
           ]
         : [
-            `addr add ${farAddressV6}/128 dev lo`,
+            `addr add ${farAddressV6}/128 dev lo nodad`,
             // with the metric of the kernel's own, whose place it takes
             `route replace ${formatAnyPrefix(underlayNetworkV6)} dev eth0 src ${farAddressV6} metric 256`,
           ],
