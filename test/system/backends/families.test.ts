@@ -1,0 +1,114 @@
+import { isIPv6 } from 'node:net';
+import { describe, expect, it } from 'vitest';
+import type { Lab } from '../../../src/lab/lab.js';
+import { formatMatrix } from '../../../src/lab/matrix.js';
+import { type FamilyChoice, familiesOf, farAddress, farAddressV6, type LabOptions } from '../../../src/lab/options.js';
+import { patient } from '../../../src/lab/patience.js';
+import { waitFor } from '../../../src/lab/wait.js';
+import { useLab } from '../support/lab.js';
+
+interface Combination {
+  readonly backend: LabOptions['backend'];
+  readonly ipFamilies: FamilyChoice;
+  readonly underlayFamily: FamilyChoice;
+  /** Not part of the usual suite: only with TWEED_ALL_FAMILIES=1. */
+  readonly extra?: boolean;
+}
+
+const all = process.env.TWEED_ALL_FAMILIES === '1';
+
+/** What each backend can carry over which underlay; with IPv4 alone, the labs of other files test it. */
+const combinations: readonly Combination[] = (['vxlan', 'host-gw'] as const).flatMap((backend): Combination[] => [
+  { backend, ipFamilies: 'dual', underlayFamily: 'dual' },
+  { backend, ipFamilies: 'ipv6', underlayFamily: 'ipv6' },
+  { backend, ipFamilies: 'ipv6', underlayFamily: 'dual', extra: true },
+  { backend, ipFamilies: 'ipv4', underlayFamily: 'dual', extra: true },
+]);
+const tested = combinations.filter(({ extra }) => all || extra !== true);
+
+/** Checks every second instead of every five. */
+const daemonArgs = ['--iptables-resync=1'];
+
+async function expectGreen(lab: Lab): Promise<void> {
+  const result = await lab.test({ transferBytes: 500_000 });
+  expect(result.ok, formatMatrix(result)).toBe(true);
+  const families = familiesOf(lab.options.ipFamilies);
+  expect(result.pairs.map(({ family }) => family).sort()).toEqual([...families, ...families].sort());
+}
+
+async function print(lab: Lab, place: string, ...argv: string[]): Promise<string> {
+  return (await lab.exec(place, argv)).stdout;
+}
+
+/** Routes through a tunnel or to a peer, of both families. */
+async function peerRoutes(lab: Lab, host: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const family of ['-4', '-6']) {
+    const lines = (await print(lab, host, 'ip', family, 'route', 'show', 'proto', '84')).split('\n');
+    found.push(...lines.map((line) => line.trim()).filter((line) => line !== ''));
+  }
+  return found;
+}
+
+describe.each(tested)('a lab of two hosts: $backend, $ipFamilies over $underlayFamily', (combination) => {
+  const { ipFamilies } = combination;
+  const families = familiesOf(ipFamilies);
+  const lab = useLab({ ...combination, hosts: 2, containers: 1, daemonArgs });
+
+  it('carries every kind of traffic of every family', () => expectGreen(lab()));
+
+  it('has announced in its leases what flannel reads there', async () => {
+    const words = ['get', '--prefix', '/coreos.com/network/', '--print-value-only'];
+    const stored = await print(lab(), 'etcd', 'etcdctl', '--endpoints=http://127.0.0.1:2379', ...words);
+    // Leases of IPv6 alone lie beside those that flannel reads; the configuration lies there too.
+    const values = stored
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    const leases = values.filter((value) => 'PublicIP' in value);
+    for (const { name, addresses } of lab().hosts) {
+      const own = addresses.filter((address) => families.includes(isIPv6(address) ? 6 : 4));
+      const lease = leases.find((one) => own.includes(String(one.PublicIP)) || own.includes(String(one.PublicIPv6)));
+      expect(lease, name).toMatchObject({ BackendType: combination.backend });
+      expect(lease?.PublicIPv6 ?? null).toBe(own.find(isIPv6) ?? null);
+      if (combination.backend !== 'vxlan') continue;
+      const mac = (device: string) => print(lab(), name, 'cat', `/sys/class/net/${device}/address`);
+      if (families.includes(4))
+        expect(lease?.BackendData).toEqual({ VNI: 1, VtepMAC: (await mac('flannel.1')).trim() });
+      if (families.includes(6)) {
+        expect(lease?.BackendV6Data).toEqual({ VNI: 1, VtepMAC: (await mac('flannel-v6.1')).trim() });
+      }
+    }
+  });
+
+  it('masquerades what leaves the overlay, and nothing within', async () => {
+    const { udp } = await lab().probe('internet').ports();
+    for (const family of families) {
+      const address = family === 4 ? farAddress : farAddressV6;
+      const exchange = { address, port: udp, bytes: 100, tries: 3, timeout: patient(1_000) };
+      const { seenAs } = await lab().probe('host1/c1').ask('exchange', exchange);
+      expect(seenAs).toBe(
+        lab()
+          .host('host1')
+          .addresses.find((one) => isIPv6(one) === (family === 6)),
+      );
+    }
+  });
+
+  it('has its routes back when another program took them away', async () => {
+    const before = await peerRoutes(lab(), 'host1');
+    expect(before).toHaveLength(families.length);
+    for (const family of families) await lab().exec('host1', ['ip', `-${family}`, 'route', 'flush', 'proto', '84']);
+    await waitFor('the routes to come back', async () => (await peerRoutes(lab(), 'host1')).length === families.length);
+    expect(await peerRoutes(lab(), 'host1')).toEqual(before);
+    await expectGreen(lab());
+  });
+
+  it('goes on while no daemon runs, and after a start', async () => {
+    await lab().stopDaemon('host1', 'SIGKILL');
+    await expectGreen(lab());
+    await lab().startDaemon('host1');
+    await lab().waitForPeers();
+    await expectGreen(lab());
+  });
+});
