@@ -15,6 +15,9 @@ const ENDPOINT = 'http://127.0.0.1:2379';
 /** How often the daemon is asked whether it is done; the answer is not finer than that. */
 const ASK_MS = 50;
 
+/** What the hosts have: IPv4, or both. */
+export type Families = 'ipv4' | 'dual';
+
 /** A host with a real etcd and a real daemon, to which the leases of other hosts arrive. */
 export class LeaseArrival {
   readonly #pair: Pair;
@@ -53,10 +56,10 @@ export class LeaseArrival {
   }
 
   /** Starts a daemon, lets so many leases appear, and waits until it has applied the last one. */
-  async measure(leases: number): Promise<Values> {
+  async measure(leases: number, families: Families): Promise<Values> {
     const [{ host }] = this.#pair.ends;
     const runFolder = await mkdtemp(join(this.#folder, 'run-'));
-    await this.#fill('reset', 0);
+    await this.#fill('reset', 0, families);
     const argv = [process.execPath, join(project, 'dist/cli/tweed.js'), 'run', '--iface=eth0'];
     argv.push(
       `--etcd-endpoints=${ENDPOINT}`,
@@ -79,7 +82,7 @@ export class LeaseArrival {
         );
       await known(0);
       const before = { cpu: await cpuOf([daemon.pid]), resident: await residentBytes(daemon.pid) };
-      const written = await this.#fill('fill', leases);
+      const written = await this.#fill('fill', leases, families);
       await known(leases);
       const seconds = (Date.now() - written.startedAt) / 1000;
       const after = { cpu: await cpuOf([daemon.pid]), resident: await residentBytes(daemon.pid) };
@@ -98,9 +101,13 @@ export class LeaseArrival {
   }
 
   /** Writes to etcd from inside the host's namespace. */
-  async #fill(task: 'reset' | 'fill', leases: number): Promise<{ startedAt: number; seconds: number }> {
+  async #fill(
+    task: 'reset' | 'fill',
+    leases: number,
+    families: Families,
+  ): Promise<{ startedAt: number; seconds: number }> {
     const [{ host }] = this.#pair.ends;
-    const argv = [process.execPath, builtFile('tools/fill-registry'), task, ENDPOINT, String(leases)];
+    const argv = [process.execPath, builtFile('tools/fill-registry'), task, ENDPOINT, String(leases), families];
     const { stdout } = await exec(inside(host, argv), { timeoutMs: 60_000 });
     return JSON.parse(stdout) as { startedAt: number; seconds: number };
   }

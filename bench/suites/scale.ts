@@ -1,11 +1,12 @@
 import type { ContenderInfo, Metric } from '../harness/results.js';
-import { LeaseArrival } from '../scale/lease-arrival.js';
+import { type Families, LeaseArrival } from '../scale/lease-arrival.js';
 import { linearLookup, tableLookup } from '../scale/lookup.js';
 import type { Measurement, Settings, Suite, SuitePlan } from './suite.js';
 
 const SUITE = 'scale';
 const HOSTS = [10, 100, 1000, 10_000, 65_536];
 const LEASES = [1000, 3000, 10_000];
+const FAMILIES: readonly Families[] = ['ipv4', 'dual'];
 
 const NS: Metric = { id: 'ns', title: 'per lookup', unit: 'ns', better: 'less', digits: 1 };
 const ARRIVAL: readonly Metric[] = [
@@ -62,15 +63,17 @@ function plans({ quick, rounds }: Settings): SuitePlan<Place>[] {
       run: async ({ lookup }) => ({ hosts, ns: lookup?.(hosts) ?? Number.NaN }),
     }),
   );
-  const arrivals = (quick ? LEASES.slice(0, 1) : LEASES).map(
-    (leases): Measurement<Place> => ({
-      id: `leases-${leases}`,
-      title: `${leases.toLocaleString('en')} leases arrive`,
+  const counts = quick ? LEASES.slice(0, 1) : LEASES;
+  const sorts = counts.flatMap((leases) => FAMILIES.map((families) => ({ leases, families })));
+  const arrivals = sorts.map(
+    ({ leases, families }): Measurement<Place> => ({
+      id: families === 'dual' ? `leases-dual-${leases}` : `leases-${leases}`,
+      title: `${leases.toLocaleString('en')} ${families === 'dual' ? 'dual-stack ' : ''}leases arrive`,
       seconds: 2 + leases / 5000,
       metrics: ARRIVAL,
       async run({ arrival }) {
         if (arrival === undefined) throw new Error('only a daemon can be told of leases');
-        return arrival.measure(leases);
+        return arrival.measure(leases, families);
       },
     }),
   );
