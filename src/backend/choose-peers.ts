@@ -10,6 +10,8 @@ import {
   prefixesOverlap,
   sameAnyPrefix,
 } from '../base/address.js';
+import { contains, overlaps, type Prefix } from '../base/ipv4.js';
+import { type Ipv6Prefix, netmaskV6 } from '../base/ipv6.js';
 import { type HostAddresses, halvesOf, type Lease, publicName, type Subnets, subnetName } from '../subnet/lease.js';
 import { type NetworkConfig, networksOf } from '../subnet/network-config/config.js';
 import type { RefusedPeer } from './backend.js';
@@ -40,8 +42,14 @@ export interface ChosenPeers {
 export function choosePeers(leases: readonly Lease[], rules: PeerRules): ChosenPeers {
   const peers: Lease[] = [];
   const refused: RefusedPeer[] = [];
-  for (const lease of leases) {
-    const { peer, complaints } = judge(rules.carriesIpv6 ? lease : withoutIpv6(lease), rules);
+  const ordinary = new OrdinaryPeers(rules);
+  for (const given of leases) {
+    const lease = rules.carriesIpv6 ? given : withoutIpv6(given);
+    if (ordinary.has(lease)) {
+      peers.push(lease);
+      continue;
+    }
+    const { peer, complaints } = judge(lease, rules);
     if (peer !== null) peers.push(peer);
     const named = lease.attributes;
     for (const { what, reason } of complaints) {
@@ -58,6 +66,69 @@ export function choosePeers(leases: readonly Lease[], rules: PeerRules): ChosenP
 /** Why a lease is no peer, or what of it is left out; empty when it is one as it is. */
 export function refusalOf(lease: Lease, rules: PeerRules): string {
   return judge(lease, rules).complaints[0]?.reason ?? '';
+}
+
+/**
+ * A quick look, since all leases are judged whenever one of them changes, and nearly all are good: who passes it is a peer as
+ * he is, and everybody else is judged with reasons.
+ */
+export class OrdinaryPeers {
+  readonly #rules: PeerRules;
+  readonly #network: Prefix | null;
+  readonly #networkV6: MaskedPrefix | null;
+  readonly #ownV6: MaskedPrefix | null;
+  readonly #addresses: ReadonlySet<Address>;
+
+  constructor(rules: PeerRules) {
+    this.#rules = rules;
+    this.#network = rules.config.ipv4?.network ?? null;
+    this.#networkV6 = masked(rules.config.ipv6?.network ?? null);
+    this.#ownV6 = masked(rules.own.subnetV6);
+    this.#addresses = new Set([...addressesOf(rules), ...rules.underlay.map(({ address }) => address)]);
+  }
+
+  /** False says nothing. */
+  has({ subnet, subnetV6, attributes }: Lease): boolean {
+    const { publicIp, publicIpv6, backendType = 'udp' } = attributes;
+    const { own, publicIp: ownIp, publicIpv6: ownIpv6, backendType: ours } = this.#rules;
+    if (backendType !== ours || (subnet === null && subnetV6 === null)) return false;
+    if ((publicIp === 0 || ownIp === 0) && (publicIpv6 === null || ownIpv6 === null)) return false;
+    if (publicIp !== 0) {
+      const first = publicIp >>> 24;
+      if (first === 0 || first === 127 || first >= 224 || this.#addresses.has(publicIp)) return false;
+      if (this.#network !== null && contains(this.#network, publicIp)) return false;
+    }
+    if (publicIpv6 !== null) {
+      const isGlobal = publicIpv6 >> 125n === 1n || publicIpv6 >> 121n === 0x7en; // 2000::/3, fc00::/7
+      if (!isGlobal || this.#addresses.has(publicIpv6)) return false;
+      if (this.#networkV6 !== null && isIn(this.#networkV6, publicIpv6)) return false;
+    }
+    if (subnet !== null) {
+      if (this.#network === null || subnet.length < this.#network.length) return false;
+      if (!contains(this.#network, subnet.address) || (own.subnet !== null && overlaps(subnet, own.subnet)))
+        return false;
+    }
+    if (subnetV6 !== null) {
+      if (this.#networkV6 === null || subnetV6.length < this.#networkV6.length) return false;
+      if (!isIn(this.#networkV6, subnetV6.address)) return false;
+      const ownV6 = this.#ownV6;
+      if (ownV6 !== null && (subnetV6.length < ownV6.length || isIn(ownV6, subnetV6.address))) return false;
+    }
+    return true;
+  }
+}
+
+/** Its mask takes longer to make than to use. */
+interface MaskedPrefix extends Ipv6Prefix {
+  readonly mask: bigint;
+}
+
+function masked(prefix: Ipv6Prefix | null): MaskedPrefix | null {
+  return prefix === null ? null : { ...prefix, mask: netmaskV6(prefix.length) };
+}
+
+function isIn({ address, mask }: MaskedPrefix, other: bigint): boolean {
+  return (other & mask) === address;
 }
 
 /** About one half of a lease, or about all of it. */

@@ -26,12 +26,13 @@ export function parseIpv6(text: string): bigint | null {
   const rightGroups = right === undefined || right === '' ? [] : right.split(':');
   const zeros = right === undefined ? 0 : 8 - leftGroups.length - rightGroups.length;
   const groups = [...leftGroups, ...new Array<string>(zeros).fill('0'), ...rightGroups];
-  return groups.reduce((sum, group) => (sum << 16n) | BigInt(`0x${group}`), 0n);
+  return BigInt(`0x${groups.map((group) => group.padStart(4, '0')).join('')}`);
 }
 
 /** The shortest spelling: lower case, the first longest run of two or more zero groups as `::`. */
 export function formatIpv6(address: bigint): string {
-  const groups = Array.from({ length: 8 }, (_, i) => Number((address >> BigInt(112 - 16 * i)) & 0xffffn));
+  const digits = address.toString(16).padStart(32, '0'); // arithmetic on wide integers takes many times as long
+  const groups = Array.from({ length: 8 }, (_, i) => Number.parseInt(digits.slice(4 * i, 4 * i + 4), 16));
   let best = { start: -1, length: 1 };
   for (let i = 0; i < 8; i++) {
     let end = i;

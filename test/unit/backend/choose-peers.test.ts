@@ -1,5 +1,6 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { choosePeers, type PeerRules, refusalOf } from '../../../src/backend/choose-peers.js';
+import { choosePeers, OrdinaryPeers, type PeerRules, refusalOf } from '../../../src/backend/choose-peers.js';
 import { type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
 import { parseIpv6, parseIpv6Prefix } from '../../../src/base/ipv6.js';
 import { formatSubnetKey } from '../../../src/subnet/keys.js';
@@ -166,4 +167,47 @@ describe('of both families', () => {
     expect(peers.map(told)).toEqual(['100.96.7.0-24 at 192.0.2.7', '100.96.7.0-24 at 192.0.2.7']);
     expect(refused).toEqual([]);
   });
+});
+
+it('whoever passes the quick look is a peer as he is', () => {
+  const near = (...all: readonly string[]) => fc.constantFrom(...all);
+  const leases = fc
+    .record({
+      v4: fc.option(near('100.96.7.0/24', '100.96.42.0/24', '100.96.32.0/19', '100.64.0.0/10', '10.0.0.0/8')),
+      v6: fc.option(near('fd00:5:0:7::/64', 'fd00:5:0:42::/64', 'fd00:5:0:40::/60', 'fd00::/16', '2001:db8::/64')),
+      publicIp: near(
+        '0.0.0.0',
+        '192.0.2.7',
+        '192.0.2.1',
+        '203.0.113.1',
+        '100.96.9.9',
+        '127.0.0.1',
+        '240.0.0.1',
+        '224.0.0.1',
+      ),
+      publicIpv6: fc.option(
+        near('::', '::1', '2001:db8::1', '2001:db8::7', 'fd00:5::7', 'fe80::1', 'ff02::1', 'fd99::1'),
+      ),
+    })
+    .map(({ v4, v6, publicIp, publicIpv6 }) => dualLease(v4, v6, publicIp, publicIpv6));
+  const sets = fc.constantFrom(
+    rules,
+    dual,
+    { ...dual, publicIpv6: null },
+    { ...dual, publicIp: 0 },
+    { ...dual, backendType: 'vxlan' },
+  );
+  let passed = 0;
+  fc.assert(
+    fc.property(leases, sets, (one, by) => {
+      const passes = new OrdinaryPeers(by).has(one);
+      passed += Number(passes);
+      if (passes) expect(refusalOf(one, by)).toBe('');
+    }),
+    { numRuns: 2000 },
+  );
+  expect(passed).toBeGreaterThan(0);
+  expect(new OrdinaryPeers(dual).has(dualLease('100.96.7.0/24', 'fd00:5:0:7::/64', '192.0.2.7', '2001:db8::7'))).toBe(
+    true,
+  );
 });
