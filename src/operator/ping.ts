@@ -35,11 +35,12 @@ export async function pingPeer(
   const before = await fetch();
   const { type = '', device = '' } = before.backend ?? {};
   const destination = address ?? endOf(peer, type);
-  const [route, underlay] = await Promise.all([routeTo(destination), echo(peer.publicIp, count)]);
+  const publicIp = underlayOf(peer, destination, type);
+  const [route, underlay] = await Promise.all([routeTo(destination), echo(publicIp, count)]);
   const overlay = await echo(destination, count);
   const after = await fetch();
   const observations: Observations = {
-    peer: { subnet: peer.subnet, publicIp: peer.publicIp },
+    peer: { subnet: peer.subnet, publicIp },
     device,
     route,
     underlay,
@@ -48,6 +49,11 @@ export async function pingPeer(
     drops: grownDrops(before, after),
   };
   return { ...observations, ...judge(observations) };
+}
+
+/** Where the packets travel: `udp` takes IPv4 where there is one, the kernel's backends the family that the packet has. */
+function underlayOf({ publicIp, publicIpv6 }: PeerStatus, destination: string, type: string): string {
+  return destination.includes(':') && type !== 'udp' ? (publicIpv6 ?? publicIp) : publicIp;
 }
 
 function difference(before: DaemonStatus, after: DaemonStatus, subnet: string): PingReport['counted'] {

@@ -1,9 +1,17 @@
 import { lookup } from 'node:dns/promises';
 import os from 'node:os';
 import type { PeerStatus } from '../backend/backend.js';
+import {
+  type AnyPrefix,
+  formatAddress,
+  formatAnyPrefix,
+  parseAddress,
+  parseAnyPrefix,
+  prefixContains,
+  sameAnyPrefix,
+} from '../base/address.js';
 import { TweedError } from '../base/errors.js';
 import { exec } from '../base/exec.js';
-import { contains, formatIpv4, type Prefix, parseIpv4, parsePrefix, samePrefix } from '../base/ipv4.js';
 import type { DaemonStatus } from '../observe/status.js';
 import { ipTool, type RouteJson } from '../routes/ip.js';
 
@@ -17,43 +25,52 @@ export type Target =
   | { readonly kind: 'own'; readonly subnet: string }
   | { readonly kind: 'unknown'; readonly reason: string };
 
-/** Finds the peer behind an overlay address, a subnet, or a public address. */
+/** Finds the peer behind an overlay address, a subnet, or a public address, of either family. */
 export function findTarget(text: string, status: DaemonStatus): Target {
   const peers = status.backend?.peers ?? [];
-  const own = parsePrefix(status.lease?.subnet ?? '');
-  const subnet = parsePrefix(text, { maskHostBits: true });
+  const type = status.backend?.type ?? '';
+  const own = status.lease === null ? [] : halves(status.lease.subnet, status.lease.subnetV6);
+  const found = (peer: PeerStatus, half: AnyPrefix | undefined): Target => {
+    const isName = half === undefined || formatAnyPrefix(half) === peer.subnet;
+    return { kind: 'peer', peer, overlayAddress: isName ? null : endOfHalf(half, type) };
+  };
+  const subnet = text.includes('/') ? parseAnyPrefix(text) : null;
   if (subnet !== null) {
-    const peer = peers.find((each) => samePrefix(prefixOf(each), subnet));
-    if (peer !== undefined) return { kind: 'peer', peer, overlayAddress: null };
-    if (own !== null && samePrefix(own, subnet)) return { kind: 'own', subnet: text };
+    for (const peer of peers) {
+      const half = halvesOf(peer).find((one) => sameAnyPrefix(one, subnet));
+      if (half !== undefined) return found(peer, half);
+    }
+    if (own.some((one) => sameAnyPrefix(one, subnet))) return { kind: 'own', subnet: text };
     return { kind: 'unknown', reason: `no host has the subnet ${text}` };
   }
-  const address = parseIpv4(text);
+  const address = parseAddress(text);
   if (address === null) return { kind: 'unknown', reason: `${text} is neither an address nor a subnet` };
-  const host = peers.find((each) => each.publicIp === text);
-  if (host !== undefined) return { kind: 'peer', peer: host, overlayAddress: null };
-  if (own !== null && contains(own, address)) return { kind: 'own', subnet: status.lease?.subnet ?? '' };
+  const named = formatAddress(address);
+  const host = peers.find((each) => each.publicIp === named || each.publicIpv6 === named);
+  if (host !== undefined) return found(host, undefined);
+  const mine = own.find((one) => prefixContains(one, address));
+  if (mine !== undefined) return { kind: 'own', subnet: formatAnyPrefix(mine) };
   const behind = peers
-    .filter((each) => contains(prefixOf(each), address))
-    .sort((a, b) => prefixOf(b).length - prefixOf(a).length)[0]; // the longest prefix wins, as when forwarding
-  if (behind !== undefined) return { kind: 'peer', peer: behind, overlayAddress: text };
-  const network = parsePrefix(status.network ?? '');
+    .flatMap((peer) => halvesOf(peer).map((half) => ({ peer, half })))
+    .filter(({ half }) => prefixContains(half, address))
+    .sort((a, b) => b.half.length - a.half.length)[0]; // the longest prefix wins, as when forwarding
+  if (behind !== undefined) return { kind: 'peer', peer: behind.peer, overlayAddress: named };
+  const networks = halves(status.network, status.networkV6);
   return {
     kind: 'unknown',
-    reason:
-      network !== null && contains(network, address)
-        ? `no host has leased the subnet of ${text}: packets there are answered with "network unreachable"`
-        : `${text} is no peer's public address and not in the overlay network ${status.network ?? ''}`,
+    reason: networks.some((network) => prefixContains(network, address))
+      ? `no host has leased the subnet of ${text}: packets there are answered with "network unreachable"`
+      : `${text} is no peer's public address and not in the overlay network ${networks.map(formatAnyPrefix).join(', ')}`,
   };
 }
 
-/** A host's name to its IPv4 address; addresses and subnets stay as they are. @throws TweedError */
+/** A host's name to its address, the IPv4 one if it has one; addresses and subnets stay as they are. @throws TweedError */
 export async function resolveTarget(text: string): Promise<string> {
-  if (/^[\d./]+$/.test(text)) return text;
+  if (/^[\d./]+$/.test(text) || /^[\da-fA-F.]*:[\da-fA-F.:/]*$/.test(text)) return text;
   try {
-    return (await lookup(text, { family: 4 })).address;
+    return (await lookup(text, { family: 4 }).catch(() => lookup(text, { family: 6 }))).address;
   } catch (error) {
-    throw new TweedError('NO_SUCH_HOST', `${text} has no IPv4 address; give an address, a subnet or another name`, {
+    throw new TweedError('NO_SUCH_HOST', `${text} has no address; give an address, a subnet or another name`, {
       cause: error,
     });
   }
@@ -116,7 +133,7 @@ export interface KernelRoute {
 /** Null when there is none. */
 export async function routeTo(address: string): Promise<KernelRoute | null> {
   try {
-    const [route] = await ipTool().json<RouteJson[]>('-4', 'route', 'get', address);
+    const [route] = await ipTool().json<RouteJson[]>(address.includes(':') ? '-6' : '-4', 'route', 'get', address);
     return route?.dev === undefined ? null : { device: route.dev, gateway: route.gateway ?? null };
   } catch {
     return null;
@@ -125,10 +142,20 @@ export async function routeTo(address: string): Promise<KernelRoute | null> {
 
 /** An address at the peer's end that answers by itself: its device has the subnet's first one, its bridge the second. */
 export function endOf(peer: PeerStatus, backend: string): string {
-  const { address } = prefixOf(peer);
-  return formatIpv4(backend === 'host-gw' ? address + 1 : address);
+  const [half] = halvesOf(peer);
+  return half === undefined ? peer.subnet : endOfHalf(half, backend);
 }
 
-function prefixOf(peer: PeerStatus): Prefix {
-  return parsePrefix(peer.subnet) ?? { address: 0, length: 32 };
+function endOfHalf({ address }: AnyPrefix, backend: string): string {
+  if (backend !== 'host-gw') return formatAddress(address);
+  return formatAddress(typeof address === 'number' ? address + 1 : address + 1n);
+}
+
+function halvesOf({ subnet, subnetV6 }: PeerStatus): AnyPrefix[] {
+  return halves(subnet, subnetV6);
+}
+
+/** What has no IPv4 half is named twice; a daemon of an earlier version names one only. */
+function halves(...texts: readonly (string | null | undefined)[]): AnyPrefix[] {
+  return [...new Set(texts)].flatMap((text) => parseAnyPrefix(text ?? '') ?? []);
 }

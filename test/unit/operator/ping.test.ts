@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { BackendStatus } from '../../../src/backend/backend.js';
 import type { DaemonStatus } from '../../../src/observe/status.js';
 import { judge, type Observations, renderPing } from '../../../src/operator/ping.js';
 import { endOf, findTarget, parseEcho } from '../../../src/operator/probe.js';
@@ -75,6 +76,25 @@ describe('the target of a ping', () => {
     expect(findTarget(text, status)).toMatchObject(
       reason === undefined ? { kind } : { kind, reason: expect.stringContaining(reason) },
     );
+  });
+
+  it.each([
+    ['fd00:5:0:2::/64', 'udp', '10.5.2.0/24', 'fd00:5:0:2::'],
+    ['fd00:5:0:2::/64', 'host-gw', '10.5.2.0/24', 'fd00:5:0:2::1'],
+    ['fd00:5:0:2:0::9', 'udp', '10.5.2.0/24', 'fd00:5:0:2::9'],
+    ['2001:DB8::2', 'udp', '10.5.2.0/24', null],
+    ['10.5.2.0/24', 'udp', '10.5.2.0/24', null],
+    ['fd00:5:0:3::/64', 'udp', 'fd00:5:0:3::/64', null],
+    ['fd00:5:0:3::7', 'udp', 'fd00:5:0:3::/64', 'fd00:5:0:3::7'],
+  ])('%s with %s is behind %s', (text, type, subnet, overlayAddress) => {
+    const two = { ...peer('10.5.2.0/24', '192.0.2.2'), subnetV6: 'fd00:5:0:2::/64', publicIpv6: '2001:db8::2' };
+    const six = { ...peer('fd00:5:0:3::/64', '2001:db8::3'), subnetV6: 'fd00:5:0:3::/64', publicIpv6: '2001:db8::3' };
+    const backend = { ...(status.backend as BackendStatus), type, peers: [two, six] };
+    const found = findTarget(text, { ...status, networkV6: 'fd00:5::/56', backend });
+    expect(found).toMatchObject({ kind: 'peer', peer: { subnet }, overlayAddress });
+    expect(endOf(six, 'vxlan')).toBe('fd00:5:0:3::');
+    const reason = expect.stringContaining('no host has leased');
+    expect(findTarget('fd00:5:0:9::1', { ...status, networkV6: 'fd00:5::/56' })).toMatchObject({ reason });
   });
 
   it("answers at the subnet's first address, or at the bridge where there is no device", () => {
