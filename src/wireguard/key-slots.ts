@@ -36,8 +36,8 @@ export const SLOT_CONFIRMED = 192;
 export const SLOT_WINDOW = 200;
 export const SLOT_BYTES = Math.ceil((SLOT_WINDOW + WINDOW_BYTES) / 64) * 64;
 
-/** Sessions of a peer at the same time: previous, current, next, and the one that is being made in either role. */
-export const SLOTS_PER_PEER = 5;
+/** Sessions of a peer at the same time: current, next, RETIRED_KEYPAIRS, and the one that is being made in either role. */
+export const SLOTS_PER_PEER = 8;
 
 /** How long a slot rests, in milliseconds. */
 export const SLOT_REST = 1_000;

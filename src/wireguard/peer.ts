@@ -6,10 +6,6 @@
  * poll finds both sent and received, sending is taken to have come first, as a question comes before its answer: at worst
  * that costs a keepalive that was not needed.
  *
- * Key pairs (paper, section 6.3): the initiator of a session sends under it at once; the responder only after something
- * came under it, until then it is the next one. The previous one stays for what is still under way. All end after
- * REJECT_AFTER_TIME.
- *
  * An initiation of our own stays valid while we answer one of the peer's, so of two that cross at least one succeeds. When
  * both do, one end renews its session a little later, so that they do not cross for ever.
  */
@@ -17,7 +13,6 @@ import {
   KEEPALIVE_TIMEOUT,
   REJECT_AFTER_TIME,
   REKEY_AFTER_MESSAGES,
-  REKEY_AFTER_TIME,
   REKEY_ATTEMPT_TIME,
   REKEY_TIMEOUT,
   REKEY_TIMEOUT_JITTER,
@@ -33,23 +28,14 @@ import {
   type PendingInitiation,
   type ReceivedInitiation,
   type RemoteIdentity,
-  type TransportKeys,
   zeroInitiation,
 } from './handshake.js';
+import { Keypairs } from './keypairs.js';
 import { KEY_BYTES, PrivateKey, type Secret } from './keys.js';
 import { PEER_DATA_RECEIVED, PEER_DATA_SENT, PEER_KEEPALIVES_RECEIVED, PEER_KEY_WANTED } from './peer-records.js';
 import { TAI64N_BYTES, Timestamps } from './tai64n.js';
 
 const NEVER = Number.POSITIVE_INFINITY;
-
-interface Keypair {
-  /** Ours: in the peer's messages, and of the slot. */
-  readonly index: number;
-  readonly initiator: boolean;
-  readonly createdAt: number;
-  /** When its initiator asks for another as it sends. */
-  readonly renewAt: number;
-}
 
 /** What may be changed about a peer while it lives. */
 export interface PeerSettings {
@@ -74,9 +60,7 @@ export class Peer implements RemoteIdentity {
   lastInitiationAt = Number.NEGATIVE_INFINITY;
 
   #pending: PendingInitiation | undefined;
-  #previous: Keypair | undefined;
-  #current: Keypair | undefined;
-  #next: Keypair | undefined;
+  readonly #keypairs: Keypairs;
 
   #lastHandshakeSentAt = Number.NEGATIVE_INFINITY;
   #attemptBegan = 0;
@@ -105,6 +89,7 @@ export class Peer implements RemoteIdentity {
     now: Now,
   ) {
     this.#context = context;
+    this.#keypairs = new Keypairs(context, number);
     this.cookies = new CookieKeeper(publicKey);
     this.endpoint = settings.endpoint;
     this.persistentKeepalive = settings.persistentKeepalive;
@@ -125,7 +110,7 @@ export class Peer implements RemoteIdentity {
 
   /** Makes a session now, though there is nothing to send yet. */
   connect(now: Now): void {
-    if (this.#current === undefined) this.#startHandshake(false, now);
+    if (!this.hasSession) this.#startHandshake(false, now);
   }
 
   /** Does the index stand for the initiation that is waiting for its response? */
@@ -134,7 +119,7 @@ export class Peer implements RemoteIdentity {
   }
 
   get hasSession(): boolean {
-    return this.#current !== undefined;
+    return this.#keypairs.current !== undefined;
   }
 
   // ---------------------------------------------------------------- handshakes
@@ -142,7 +127,7 @@ export class Peer implements RemoteIdentity {
   /** Answers an initiation that was found good and new. */
   respond(received: ReceivedInitiation<Peer>, from: Endpoint, now: Now): DeviceDrop | undefined {
     const context = this.#context;
-    const index = this.#newIndex(now);
+    const index = this.#keypairs.reserve(now);
     if (index === undefined) {
       received.transcript.zero();
       return 'no_slots';
@@ -150,13 +135,11 @@ export class Peer implements RemoteIdentity {
     const ephemeral = new PrivateKey(context.random(KEY_BYTES));
     const response = createResponse(received, ephemeral, index);
     if (response === undefined) {
-      this.#giveBack(index, now);
+      this.#keypairs.giveBack(index, now);
       return 'bad_initiation';
     }
-    this.#release(this.#next, now);
-    this.#release(this.#previous, now);
-    this.#previous = undefined;
-    this.#next = this.#install(index, received.remoteIndex, response.keys, false, now);
+    this.#keypairs.answered(index, received.remoteIndex, response.keys, now);
+    this.#zeroAt = now.monotonic + ZERO_KEYS_AFTER_TIME;
     this.#moveTo(from);
     this.#anythingReceived(now);
     this.#anythingSent(now);
@@ -171,21 +154,14 @@ export class Peer implements RemoteIdentity {
     const session = consumeResponse(this.#context.privateKey, this, pending, message);
     if (session === undefined) return 'bad_response';
     this.#pending = undefined;
-    const crossed = this.#next !== undefined && Buffer.compare(this.#context.privateKey.publicKey, this.publicKey) > 0;
+    const crossed =
+      this.#keypairs.next !== undefined && Buffer.compare(this.#context.privateKey.publicKey, this.publicKey) > 0;
     const patience = crossed ? REKEY_TIMEOUT : 0;
-    const keypair = this.#install(pending.senderIndex, session.remoteIndex, session.keys, true, now, patience);
-    if (this.#next !== undefined) {
-      this.#release(this.#current, now);
-      this.#release(this.#previous, now);
-      this.#previous = this.#next;
-      this.#next = undefined;
-    } else {
-      this.#release(this.#previous, now);
-      this.#previous = this.#current;
-    }
+    this.#keypairs.initiated(pending.senderIndex, session.remoteIndex, session.keys, now, patience);
+    this.#zeroAt = now.monotonic + ZERO_KEYS_AFTER_TIME;
     this.#moveTo(from);
     this.#anythingReceived(now);
-    this.#use(keypair, now);
+    this.#established(now);
     // the responder may not send before something came under the new key
     this.#sendKeepalive(now);
     return undefined;
@@ -203,12 +179,12 @@ export class Peer implements RemoteIdentity {
     this.#dropPending(now);
     if (this.endpoint === undefined) return this.#context.drop('no_endpoint');
     const context = this.#context;
-    const index = this.#newIndex(now);
+    const index = this.#keypairs.reserve(now);
     if (index === undefined) return context.drop('no_slots');
     const ephemeral = new PrivateKey(context.random(KEY_BYTES));
     const timestamp = this.#timestamps.next(now.wall);
     const initiation = createInitiation(context.privateKey, this, ephemeral, index, timestamp);
-    if (initiation === undefined) return this.#giveBack(index, now);
+    if (initiation === undefined) return this.#keypairs.giveBack(index, now);
     this.#pending = initiation.pending;
     this.#anythingSent(now);
     this.#send(initiation.message, now);
@@ -221,91 +197,25 @@ export class Peer implements RemoteIdentity {
     if (this.endpoint !== undefined) this.#context.output.send(message, this.endpoint);
   }
 
-  // ---------------------------------------------------------------- key pairs
-
-  #newIndex(now: Now): number | undefined {
-    const index = this.#context.slots.reserve(now.monotonic);
-    if (index !== undefined) this.#context.bind(index, this.number);
-    return index;
-  }
-
-  #giveBack(index: number, now: Now): void {
-    this.#context.unbind(index);
-    this.#context.slots.release(index, now.monotonic);
-  }
-
-  #install(
-    index: number,
-    remoteIndex: number,
-    keys: TransportKeys,
-    initiator: boolean,
-    now: Now,
-    patience = 0,
-  ): Keypair {
-    this.#context.slots.install(index, this.number, remoteIndex, keys);
-    const createdAt = now.monotonic;
-    this.#zeroAt = createdAt + ZERO_KEYS_AFTER_TIME;
-    return { index, initiator, createdAt, renewAt: createdAt + REKEY_AFTER_TIME + patience };
-  }
-
-  #release(keypair: Keypair | undefined, now: Now): void {
-    if (keypair !== undefined) this.#giveBack(keypair.index, now);
-  }
-
-  /** From now on packets leave under this key pair: a handshake is complete. */
-  #use(keypair: Keypair, now: Now): void {
-    this.#current = keypair;
-    this.#context.records.setSending(this.number, this.#context.slots.slotOf(keypair.index));
+  /** A handshake is complete: packets leave under its keys. */
+  #established(now: Now): void {
     this.#retransmitAt = NEVER;
     this.#sentLastMinuteHandshake = false;
     this.lastHandshake = now.wall;
     this.#context.output.ready(this.number);
   }
 
-  /** The responder's step: something came under the next key pair. */
-  #confirmNext(now: Now): void {
-    const next = this.#next;
-    if (next === undefined || !this.#context.slots.confirmed(next.index)) return;
-    this.#release(this.#previous, now);
-    this.#previous = this.#current;
-    this.#next = undefined;
-    this.#dropPending(now);
-    this.#use(next, now);
-  }
-
-  #expire(now: Now): void {
-    const expired = (keypair: Keypair | undefined) =>
-      keypair !== undefined && now.monotonic - keypair.createdAt >= REJECT_AFTER_TIME;
-    if (expired(this.#previous)) {
-      this.#release(this.#previous, now);
-      this.#previous = undefined;
-    }
-    if (expired(this.#next)) {
-      this.#release(this.#next, now);
-      this.#next = undefined;
-    }
-    if (expired(this.#current)) {
-      this.#context.records.setSending(this.number, -1);
-      this.#release(this.#current, now);
-      this.#current = undefined;
-    }
-  }
-
   #dropPending(now: Now): void {
     if (this.#pending === undefined) return;
     zeroInitiation(this.#pending);
-    this.#giveBack(this.#pending.senderIndex, now);
+    this.#keypairs.giveBack(this.#pending.senderIndex, now);
     this.#pending = undefined;
   }
 
   /** Forgets every key. The peer may start anew afterwards. */
   forget(now: Now): void {
-    this.#context.records.setSending(this.number, -1);
     this.#dropPending(now);
-    for (const keypair of [this.#previous, this.#current, this.#next]) this.#release(keypair, now);
-    this.#previous = undefined;
-    this.#current = undefined;
-    this.#next = undefined;
+    this.#keypairs.forget(now);
     this.#zeroAt = NEVER;
   }
 
@@ -313,14 +223,15 @@ export class Peer implements RemoteIdentity {
 
   /** Brings everything up to date. @returns when to come again at the latest, in monotonic milliseconds */
   poll(now: Now): number {
-    this.#confirmNext(now);
-    this.#expire(now);
+    if (this.#keypairs.confirm(now)) {
+      this.#dropPending(now);
+      this.#established(now);
+    }
+    this.#keypairs.expire(now);
     this.#seePackets(now);
     this.#runTimers(now);
-    const keypairs = [this.#previous, this.#current, this.#next];
-    const expiry = Math.min(...keypairs.map((keypair) => (keypair?.createdAt ?? NEVER) + REJECT_AFTER_TIME));
     const timers = [this.#retransmitAt, this.#keepaliveAt, this.#newHandshakeAt, this.#persistentAt, this.#zeroAt];
-    return Math.min(expiry, ...timers);
+    return Math.min(this.#keypairs.expiry, ...timers);
   }
 
   /** What the forwarders did since the last poll. */
@@ -357,7 +268,7 @@ export class Peer implements RemoteIdentity {
     this.#anythingReceived(now);
     if (this.#keepaliveAt === NEVER) this.#keepaliveAt = now.monotonic + KEEPALIVE_TIMEOUT;
     else this.#needsAnotherKeepalive = true;
-    const current = this.#current;
+    const { current } = this.#keypairs;
     const lastMinute = REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT;
     if (this.#sentLastMinuteHandshake || current === undefined || !current.initiator) return;
     if (now.monotonic - current.createdAt < lastMinute) return;
@@ -366,7 +277,7 @@ export class Peer implements RemoteIdentity {
   }
 
   #refreshAfterSending(now: Now): void {
-    const current = this.#current;
+    const { current } = this.#keypairs;
     if (current === undefined || this.#retransmitAt !== NEVER) return;
     const old = current.initiator && now.monotonic >= current.renewAt;
     if (old || this.#context.slots.sent(current.index) >= REKEY_AFTER_MESSAGES) this.#startHandshake(false, now);
@@ -418,7 +329,7 @@ export class Peer implements RemoteIdentity {
 
   /** An empty message under the present key; without one, a handshake, after which one follows anyway. */
   #sendKeepalive(now: Now): void {
-    const message = this.#current === undefined ? undefined : this.#context.sealKeepalive(this.number);
+    const message = this.hasSession ? this.#context.sealKeepalive(this.number) : undefined;
     if (message === undefined) {
       if (this.#retransmitAt === NEVER) this.#startHandshake(false, now);
       return;

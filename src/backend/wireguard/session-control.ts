@@ -143,6 +143,9 @@ export class SessionControl {
   /**
    * Makes sessions with peers now, when the forwarders run. A peer that had one with a former life of this host goes on
    * sending under it, and would notice only after 15 s without an answer (KEEPALIVE_TIMEOUT and REKEY_TIMEOUT).
+   *
+   * Not for a host that is new: its peers learn of it a moment later, would not know who greets them, and nothing could be
+   * sent to them before the next initiation, which may not leave for another REKEY_TIMEOUT.
    */
   greet(): void {
     const numbers = [...this.#peers.values()].map(({ number }) => number);

@@ -38,7 +38,7 @@ import { SessionControl } from './session-control.js';
 import { UserApiServer } from './user-api-server.js';
 
 /**
- * Most peers. Each has five sessions of 1,280 bytes; of the address space that this takes, some 84 MB, only what is used
+ * Most peers. Each has eight sessions of 1,280 bytes; of the address space that this takes, some 84 MB, only what is used
  * is ever touched.
  */
 const PEERS = 8_192;
@@ -51,6 +51,8 @@ export interface UserEngineOptions {
   readonly privateKey: PrivateKey;
   readonly udp: UdpBackendOptions;
   readonly socketDirectory: string;
+  /** Peers may have sessions with a former life of this host. */
+  readonly hasPast: boolean;
 }
 
 /** Everything that exists between `start` and `stop`. */
@@ -129,7 +131,7 @@ export class UserEngine implements Engine {
         (directions, error) => this.#forwarderEnded(directions, error, plane),
         () => control.attend(),
       );
-      sessions.greet();
+      if (this.#options.hasPast) sessions.greet();
       const userApi = await this.#serveUserApi(sessions);
       const watch = setInterval(() => this.#watch(), TICK_MS).unref();
       this.#running = { link, descriptors, plane, sealing, sessions, threads, watch, userApi };

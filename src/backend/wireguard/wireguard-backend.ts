@@ -36,6 +36,7 @@ export class WireguardBackend implements Backend {
   readonly #udp: UdpBackendOptions;
   #fail: (error: Error) => void = () => {};
   #key: PrivateKey | null = null;
+  #keyIsNew = false;
   /** This host's public key in base64. */
   #name = '';
   #engine: Engine | null = null;
@@ -75,7 +76,11 @@ export class WireguardBackend implements Backend {
   }
 
   async #loadKey(): Promise<PrivateKey> {
-    this.#key ??= await loadPrivateKey(this.#daemon.keyFile);
+    if (this.#key === null) {
+      const { key, isNew } = await loadPrivateKey(this.#daemon.keyFile);
+      this.#key = key;
+      this.#keyIsNew = isNew;
+    }
     this.#name = formatKey(this.#key.publicKey);
     return this.#key;
   }
@@ -115,6 +120,7 @@ export class WireguardBackend implements Backend {
       privateKey,
       udp: this.#udp,
       socketDirectory: this.#daemon.socketDirectory,
+      hasPast: !this.#keyIsNew,
     });
   }
 

@@ -157,6 +157,12 @@ export class Host {
 
   /** What the receiving forwarder and the control thread do with a datagram. */
   deliver(datagram: Uint8Array, from: Endpoint): void {
+    this.open(datagram, from);
+    this.readMail();
+  }
+
+  /** The receiving forwarder's part of it. */
+  open(datagram: Uint8Array, from: Endpoint): void {
     const { u8 } = this.memory;
     u8.set(datagram, this.#datagram);
     writeSockaddr(u8, this.#name, from);
@@ -166,6 +172,10 @@ export class Host {
       const packet = u8.slice(this.opener.at, this.opener.at + length);
       this.received.push({ peer: this.opener.peer, packet });
     }
+  }
+
+  /** The control thread's part. */
+  readMail(): void {
     for (let mail = this.mailbox.take(); mail !== undefined; mail = this.mailbox.take()) {
       this.device.receive(mail.message, mail.from, this.now);
     }

@@ -30,6 +30,8 @@ export class Network {
   /** Added to every host's wall clock. */
   wallStep = 0;
   link: Link = CLEAN;
+  /** So long after it was called a host's control thread comes, in milliseconds, at most. */
+  lag = 0;
   /** Looks at every datagram that is sent; false loses it. */
   filter: (datagram: Uint8Array, from: Endpoint, to: Endpoint) => boolean = () => true;
   readonly #hosts = new Map<string, Host>();
@@ -95,9 +97,9 @@ export class Network {
       this.#flights = this.#flights.filter(({ at }) => at > this.time);
       for (const { datagram, from, to } of arrived) {
         const host = this.#hosts.get(to);
-        host?.deliver(datagram, from);
-        // the forwarders call the control thread
-        if (host !== undefined && Atomics.load(host.memory.i32, host.layout.attention >>> 2) === 1) this.#poll(host);
+        if (host === undefined) continue;
+        host.open(datagram, from);
+        this.#attend(host);
       }
       for (const [host, at] of this.#polls) if (at <= this.time) this.#poll(host);
       const more = this.#flights.some(({ at }) => at <= moment) || [...this.#polls.values()].some((at) => at < moment);
@@ -109,7 +111,16 @@ export class Network {
     this.runTo(this.time + milliseconds);
   }
 
+  /** The forwarders call the control thread. */
+  #attend(host: Host): void {
+    if (Atomics.load(host.memory.i32, host.layout.attention >>> 2) !== 1) return;
+    if (this.lag === 0) return this.#poll(host);
+    const at = this.time + this.#chance() * this.lag;
+    this.#polls.set(host, Math.min(at, this.#polls.get(host) ?? at));
+  }
+
   #poll(host: Host): void {
+    host.readMail();
     const next = host.poll();
     // a poll that asks for another at once would never end
     if (next <= this.time) throw new Error(`a poll at ${this.time} asks for another at ${next}`);

@@ -1,8 +1,9 @@
-import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadPrivateKey } from '../../../../src/backend/wireguard/key-file.js';
+import { exec } from '../../../../src/base/exec.js';
 import { formatKey } from '../../../../src/wireguard/keys.js';
 
 let folder: string;
@@ -21,21 +22,24 @@ async function put(text: string, mode = 0o400): Promise<void> {
 
 describe('the key file', () => {
   it('is made when it is absent, for its owner alone, and kept', async () => {
-    const key = await loadPrivateKey(file);
+    const { key, isNew } = await loadPrivateKey(file);
+    expect(isNew).toBe(true);
     expect((await stat(file)).mode & 0o777).toBe(0o400);
     expect(await readFile(file, 'utf8')).toBe(formatKey(key.secret.bytes));
-    expect((await loadPrivateKey(file)).publicKey).toEqual(key.publicKey);
+    const again = await loadPrivateKey(file);
+    expect([again.key.publicKey, again.isNew]).toEqual([key.publicKey, false]);
   });
 
   it('made by many at the same time, it is one key', async () => {
     const keys = await Promise.all(Array.from({ length: 8 }, () => loadPrivateKey(file)));
-    expect(new Set(keys.map(({ publicKey }) => formatKey(publicKey))).size).toBe(1);
+    expect(new Set(keys.map(({ key }) => formatKey(key.publicKey))).size).toBe(1);
+    expect(keys.filter(({ isNew }) => isNew)).toHaveLength(1);
   });
 
   it('a line of "wg genkey" is one', async () => {
     const text = formatKey(new Uint8Array(32).fill(8));
     await put(`${text}\n`);
-    expect(formatKey((await loadPrivateKey(file)).secret.bytes)).toMatch(/^CAgI/);
+    expect(formatKey((await loadPrivateKey(file)).key.secret.bytes)).toMatch(/^CAgI/);
   });
 
   it.each([0o404, 0o440, 0o410, 0o644])('mode %o is refused with the reason and the remedy', async (mode) => {
@@ -53,7 +57,24 @@ describe('the key file', () => {
     expect(error.message).not.toContain('secret');
   });
 
-  it('a folder in its place is refused', async () => {
-    await expect(loadPrivateKey(folder)).rejects.toThrow();
+  it.each([
+    ['a folder', () => Promise.resolve(folder)],
+    ['a device', () => Promise.resolve('/dev/zero')],
+    [
+      'a pipe',
+      async () => {
+        const pipe = join(folder, 'pipe');
+        await exec(['mkfifo', '-m', '400', pipe]);
+        return pipe;
+      },
+    ],
+  ])('%s in its place is refused', async (_name, make) => {
+    await expect(loadPrivateKey(await make())).rejects.toMatchObject({ code: 'WIREGUARD_KEY_FILE' });
+  });
+
+  it('a file without an end is not read to its end', async () => {
+    await put(`${formatKey(new Uint8Array(32).fill(8))} and more`);
+    await truncate(file, 2 ** 40);
+    await expect(loadPrivateKey(file)).rejects.toThrow('is no key');
   });
 });
