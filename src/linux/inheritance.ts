@@ -12,11 +12,26 @@ const LISTEN_FDS_START = 3;
 export class Inheritance {
   readonly #descriptors = new Map<string, number>();
   readonly #close: (fd: number) => void;
-  /** Another process works with the same device and socket yet: nothing of theirs may be removed. */
-  shared = false;
+  readonly #waiting: (() => void)[] = [];
+  #shared = false;
 
   constructor(close: (fd: number) => void = (fd) => void control.close(fd)) {
     this.#close = close;
+  }
+
+  /** Another process works with the same device and socket yet: nothing of theirs may be removed. */
+  get shared(): boolean {
+    return this.#shared;
+  }
+
+  set shared(shared: boolean) {
+    this.#shared = shared;
+    if (!shared) for (const tell of this.#waiting.splice(0)) tell();
+  }
+
+  /** Settles when no other process works with them. */
+  owned(): Promise<void> {
+    return this.#shared ? new Promise((resolve) => this.#waiting.push(resolve)) : Promise.resolve();
   }
 
   get empty(): boolean {

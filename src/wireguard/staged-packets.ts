@@ -8,9 +8,9 @@
 import type { Copy } from '../linux/copy.js';
 import type { RegionAllocator } from '../linux/memory.js';
 
-/** Packets that wait, for all peers together and for one. */
-const CAPACITY = 256;
-const PER_PEER = 32;
+/** Packets that wait, for all peers together and for one: as many as the Linux kernel's WireGuard keeps. */
+const CAPACITY = 512;
+const PER_PEER = 128;
 
 export class StagedPackets {
   readonly #copy: Copy;

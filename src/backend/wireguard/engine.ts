@@ -1,4 +1,5 @@
 import type { Prefix } from '../../base/ipv4.js';
+import type { Inheritance } from '../../linux/inheritance.js';
 import type { BackendStatus } from '../backend.js';
 import type { WireguardPeer } from './peers.js';
 
@@ -29,6 +30,10 @@ export interface Engine {
   setPeers(peers: EnginePeers): Promise<{ readonly mended: readonly string[]; readonly refused: EngineRefusals }>;
   status(): Pick<BackendStatus, 'peers' | 'features' | 'totals' | 'drops'>;
   stuckFor(): number;
-  /** The device is gone afterwards, as with flannel, and so are the keys of all sessions. */
-  stop(): Promise<void>;
+  /** What another process can go on with, where there is something. */
+  descriptors?(): ReadonlyMap<string, number>;
+  /**
+   * The keys of all sessions are gone afterwards, and so is the device, as with flannel, unless there is an heir who gets it.
+   */
+  stop(heir?: Inheritance): Promise<void>;
 }

@@ -44,6 +44,8 @@ export interface SessionControlOptions {
   readonly context: EngineContext;
   readonly clock?: () => Now;
   readonly sendto?: typeof libc.sendto;
+  /** It says nothing to anybody before `begin`: answers would go to another process. */
+  readonly waits?: boolean;
 }
 
 /** Until the next round after one that ended with an error that nobody foresaw. */
@@ -68,6 +70,7 @@ export class SessionControl {
   readonly #address = new Uint8Array(SOCKADDR_BYTES);
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
+  #waits: boolean;
   #endings = 0;
   #hasNews = false;
   readonly #met = new Set<number>();
@@ -80,6 +83,7 @@ export class SessionControl {
     const { plane, sealing, regions, privateKey } = options;
     const { memory } = plane;
     this.#options = options;
+    this.#waits = options.waits ?? false;
     this.#clock = options.clock ?? (() => ({ monotonic: performance.now(), wall: Date.now() }));
     this.#sendto = options.sendto ?? libc.sendto;
     this.#attention = sealing.layout.attention >>> 2;
@@ -141,15 +145,17 @@ export class SessionControl {
   }
 
   /**
-   * Makes sessions with peers now, when the forwarders run. A peer that had one with a former life of this host goes on
-   * sending under it, and would notice only after 15 s without an answer (KEEPALIVE_TIMEOUT and REKEY_TIMEOUT).
+   * The forwarders run, and the socket is ours alone.
    *
-   * Not for a host that is new: its peers learn of it a moment later, would not know who greets them, and nothing could be
-   * sent to them before the next initiation, which may not leave for another REKEY_TIMEOUT.
+   * @param hasPast makes sessions with peers now: one that had a session with a former life of this host goes on sending
+   *   under it, and would notice only after 15 s without an answer (KEEPALIVE_TIMEOUT and REKEY_TIMEOUT). Not for a host that
+   *   is new: its peers learn of it a moment later, would not know who greets them, and nothing could be sent to them before
+   *   the next initiation, which may not leave for another REKEY_TIMEOUT
    */
-  greet(): void {
+  begin(hasPast: boolean): void {
+    this.#waits = false;
     const numbers = [...this.#peers.values()].map(({ number }) => number);
-    for (const number of numbers.slice(-MOST_GREETINGS)) this.device.connect(number, this.#clock());
+    if (hasPast) for (const number of numbers.slice(-MOST_GREETINGS)) this.device.connect(number, this.#clock());
     this.attend();
   }
 
@@ -174,7 +180,7 @@ export class SessionControl {
 
   /** Comes when called, when the device has something to do, and at least every 250 ms. Never throws. */
   attend(): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#waits) return;
     clearTimeout(this.#timer);
     Atomics.store(this.#options.plane.memory.i32, this.#attention, 0);
     // a bug costs this round, not all that follow

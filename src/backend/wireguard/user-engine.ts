@@ -1,8 +1,14 @@
 /**
  * The engine in this process: the `udp` backend's data plane, whose datagrams are sealed by the forwarders themselves, and
  * `SessionControl` beside them.
+ *
+ * Device and socket can be another process's before and after this one; sessions are each process's own, since whoever has
+ * their keys must count what was sent and received under them. So of two processes with one socket only one may read it: one
+ * that takes the other's place gets everything ready, and begins when the other has ended. What comes in between waits in the
+ * queues of device and socket; then every peer is greeted. What peers sent under the old sessions until then is lost.
  */
 import os from 'node:os';
+import { abortable } from '../../base/abortable.js';
 import { hostPrefix } from '../../base/address.js';
 import { messageOf, TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
@@ -15,6 +21,7 @@ import type { Direction } from '../../encap/forwarding/control-block.js';
 import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
 import { CAPACITY, type Layout, planLayout } from '../../encap/forwarding/layout.js';
 import { errnoName } from '../../linux/errno.js';
+import { Inheritance } from '../../linux/inheritance.js';
 import { RegionAllocator } from '../../linux/memory.js';
 import { opensslMissing } from '../../linux/openssl.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
@@ -64,7 +71,8 @@ interface Running {
   readonly sessions: SessionControl;
   readonly threads: 1 | 2;
   readonly watch: NodeJS.Timeout;
-  readonly userApi: UserApiServer | null;
+  /** Settles when the forwarders run, or have failed to. */
+  readonly begun: Promise<unknown>;
 }
 
 export class UserEngine implements Engine {
@@ -74,6 +82,8 @@ export class UserEngine implements Engine {
   readonly #features: Standing;
   #fail: (error: Error) => void = () => {};
   #running: Running | null = null;
+  #userApi: UserApiServer | null = null;
+  readonly #ending = new AbortController();
 
   constructor(options: UserEngineOptions) {
     this.#options = options;
@@ -86,8 +96,9 @@ export class UserEngine implements Engine {
   async start(subnet: Prefix, { peers, complete }: EnginePeers): Promise<EngineRefusals> {
     const { backend, context, udp, privateKey } = this.#options;
     const { network } = ipv4Network(backend.config);
+    const { inherited = new Inheritance() } = backend;
     await removeKernelDevice();
-    const descriptors = openDescriptors(this.#options);
+    const descriptors = await openDescriptors(this.#options, inherited);
     let sessions: SessionControl | null = null;
     try {
       const { layout, sealing, regions } = planMemory(network, context.mtu);
@@ -99,6 +110,7 @@ export class UserEngine implements Engine {
         socket: descriptors.socket.fd,
         privateKey,
         context,
+        waits: true,
       });
       const refused = sessions.setPeers(peers);
       plane.control.peersComplete = complete;
@@ -125,23 +137,36 @@ export class UserEngine implements Engine {
       });
       const threads = forwarderThreads(udp.forwarderThreads, os.availableParallelism());
       const control = sessions;
-      await plane.start(
-        { ...options, sealing },
-        threads,
-        (directions, error) => this.#forwarderEnded(directions, error, plane),
-        () => control.attend(),
-      );
-      if (this.#options.hasPast) sessions.greet();
-      const userApi = await this.#serveUserApi(sessions);
+      const owned = abortable(inherited.owned(), this.#ending.signal);
+      const begun = plane
+        .start(
+          owned.then(() => ({ ...options, sealing })),
+          threads,
+          (directions, error) => this.#forwarderEnded(directions, error, plane),
+          () => control.attend(),
+        )
+        .then(() => this.#begin(control));
       const watch = setInterval(() => this.#watch(), TICK_MS).unref();
-      this.#running = { link, descriptors, plane, sealing, sessions, threads, watch, userApi };
+      const running = { link, descriptors, plane, sealing, sessions, threads, watch, begun: begun.catch(() => {}) };
+      this.#running = running;
+      // the other process ends when we say that we are ready
+      if (inherited.shared) begun.catch((error: Error) => this.#ending.signal.aborted || this.#fail(error));
+      else await begun;
       this.#watch();
       return refused;
     } catch (error) {
+      clearInterval(this.#running?.watch);
+      this.#running = null;
       sessions?.close();
       descriptors.leave();
       throw error;
     }
+  }
+
+  async #begin(sessions: SessionControl): Promise<void> {
+    if (this.#ending.signal.aborted) return;
+    sessions.begin(this.#options.hasPast);
+    this.#userApi = await this.#serveUserApi(sessions);
   }
 
   /** The overlay does without it. */
@@ -253,15 +278,21 @@ export class UserEngine implements Engine {
     });
   }
 
-  async stop(): Promise<void> {
+  descriptors(): ReadonlyMap<string, number> {
+    return this.#running?.descriptors.byName ?? new Map();
+  }
+
+  async stop(heir?: Inheritance): Promise<void> {
     const running = this.#running;
     if (running === null) return;
     this.#running = null;
+    this.#ending.abort();
     clearInterval(running.watch);
-    running.userApi?.close();
+    await running.begun;
+    this.#userApi?.close();
     await running.plane.stop();
     running.sessions.close();
-    running.descriptors.leave();
+    running.descriptors.leave(heir);
   }
 }
 
@@ -278,9 +309,9 @@ function planMemory(
   return { layout, sealing: { layout: transport, mtu }, regions: new RegionAllocator(own, own + CONTROL_BYTES) };
 }
 
-function openDescriptors({ backend, context, udp }: UserEngineOptions): Descriptors {
+function openDescriptors({ backend, context, udp }: UserEngineOptions, inherited: Inheritance): Promise<Descriptors> {
   const { offloads, socketBuffer } = udp;
-  return Descriptors.open({
+  const wanted = {
     device: WIREGUARD_DEVICE,
     tso: offloads.tunTso,
     uso: offloads.tunUso,
@@ -289,6 +320,11 @@ function openDescriptors({ backend, context, udp }: UserEngineOptions): Descript
     gso: offloads.udpGso === 'auto' && segmentedSendDoubt() !== '' ? 'off' : offloads.udpGso,
     gro: offloads.udpGro,
     buffer: socketBuffer,
+  };
+  return Descriptors.inherit(wanted, {
+    inherited,
+    removeDevice: (name) => hostKernel.ip.run('link', 'del', name),
+    note: (text) => backend.log.info(text),
   });
 }
 

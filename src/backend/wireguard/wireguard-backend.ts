@@ -14,9 +14,11 @@ import {
   ipv4Subnet,
   peerNames,
   type RefusedPeer,
+  type StopOptions,
 } from '../backend.js';
 import { removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
+import { DeviceSharedError } from '../udp/descriptors.js';
 import type { UdpBackendOptions } from '../udp/options.js';
 import { announcementOf } from './announcement.js';
 import type { Engine, EngineContext, EngineRefusals } from './engine.js';
@@ -95,7 +97,12 @@ export class WireguardBackend implements Backend {
       engine.failed.then(this.#fail);
     };
     const { engine: wanted } = this.#daemon;
-    if (wanted !== 'user') {
+    const { inherited } = this.#context;
+    if (wanted === 'auto' && inherited?.empty === false) {
+      // to ask the kernel would take the device away that is to be gone on with
+      this.#engineReason = 'the device of the daemon that ran before is gone on with';
+    } else if (wanted !== 'user') {
+      if (inherited?.shared) throw new DeviceSharedError(WIREGUARD_DEVICE, 'it is to be the kernel’s');
       try {
         return await started(this.#kernelEngine(key));
       } catch (error) {
@@ -178,11 +185,14 @@ export class WireguardBackend implements Backend {
     return this.#engine?.stuckFor() ?? 0;
   }
 
-  /** The device goes in any case, as flannel's: without this process nobody would answer handshakes. */
-  async stop(_options: { readonly cleanUp: boolean }): Promise<void> {
+  descriptors(): ReadonlyMap<string, number> {
+    return this.#engine?.descriptors?.() ?? new Map();
+  }
+
+  async stop({ heir }: StopOptions): Promise<void> {
     const engine = this.#engine;
     this.#engine = null;
-    await engine?.stop();
+    await engine?.stop(heir);
     this.#key?.zero();
     this.#engineContext.presharedKey?.fill(0);
   }

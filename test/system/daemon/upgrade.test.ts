@@ -43,8 +43,8 @@ class Service {
 }
 
 /** The kernel's number of the device: another one is another device, though it has the same name. */
-async function deviceIndex(host: TestHost): Promise<string> {
-  return (await host.run('cat', '/sys/class/net/flannel0/ifindex')).stdout.trim();
+async function deviceIndex(host: TestHost, device = 'flannel0'): Promise<string> {
+  return (await host.run('cat', `/sys/class/net/${device}/ifindex`)).stdout.trim();
 }
 
 let network: TestNetwork;
@@ -159,5 +159,65 @@ describe.each(['vxlan', 'host-gw'])('a %s daemon, where the kernel forwards', (t
       await first.ready();
     }
     expect(await traffic.result()).toEqual({ lost: 0, streams: 'whole' });
+  });
+});
+
+/** Sessions are each process's own: what a peer sends under the old ones after they have ended is lost, and no more. */
+describe('a daemon that encrypts and is upgraded under traffic', () => {
+  const config = '{"Network":"100.96.0.0/16","Backend":{"Type":"wireguard"}}';
+  const own = (host: TestHost) => [
+    '-wireguard-engine=user',
+    `-wireguard-key-file=${host.directory}/wgkey`,
+    `-wireguard-socket-dir=${host.directory}/wg`,
+  ];
+  beforeEach(async () => {
+    await network.registry.setConfig(config, null);
+  });
+
+  /** Its peers have a session with it that is younger than `since`. */
+  const greeted = (host: TestHost, since: number) =>
+    eventually(async () => {
+      const { peers = [] } = (await host.status()).backend ?? {};
+      expect(peers.map(({ lastHandshake }) => (lastHandshake ?? 0) > since)).toEqual([true]);
+    });
+
+  it('gives its place to others: the device stays, peers are greeted at once, streams go on', async () => {
+    const [first, second] = network.hosts;
+    let daemon = first.start([network.endpoint, ...own(first)]);
+    second.start([network.endpoint, ...own(second)]);
+    await Promise.all(network.hosts.map((host) => host.ready(1)));
+    await first.reaches(deviceAddress(await second.status()));
+    const index = await deviceIndex(first, 'flannel-wg');
+    traffic = await Traffic.between(first, second);
+    for (let round = 0; round < 5; round++) {
+      const since = Date.now();
+      const next = first.start([network.endpoint, '-take-over', ...own(first)]);
+      expect(await daemon.exited).toBe(0);
+      daemon = next;
+      await first.ready(1);
+      await greeted(first, since);
+      await greeted(second, since);
+    }
+    expect((await traffic.result()).streams).toBe('whole');
+    expect(await deviceIndex(first, 'flannel-wg')).toBe(index);
+    const { drops } = (await first.status()).backend ?? {};
+    expect(drops).toMatchObject({ tx_no_route: 0, tx_no_route_yet: 0, rx_not_authentic: 0 });
+  });
+
+  it.each(['SIGKILL', 'SIGTERM'])('is restarted by %s: the device stays, streams go on', async (signal) => {
+    const [first, second] = network.hosts;
+    service = new Service(first, 8, network.endpoint, '-txqueuelen=30000', ...own(first));
+    second.start([network.endpoint, ...own(second)]);
+    await Promise.all(network.hosts.map((host) => host.ready(1)));
+    await first.reaches(deviceAddress(await second.status()));
+    const index = await deviceIndex(first, 'flannel-wg');
+    traffic = await Traffic.between(first, second);
+    for (let round = 0; round < 2; round++) {
+      const since = Date.now();
+      await service.restart(signal);
+      await greeted(first, since);
+    }
+    expect((await traffic.result()).streams).toBe('whole');
+    expect(await deviceIndex(first, 'flannel-wg')).toBe(index);
   });
 });

@@ -1,10 +1,10 @@
 /** Datagrams are lost, repeated, delayed and corrupted on the way: what arrives is what was sent, or does not arrive. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { AUTO, OFF } from './support/host.js';
+import { AUTO, OFF, type Offloads } from './support/host.js';
 import { type Counts, ImpairmentHop, PERFECT, type Rates } from './support/impairment.js';
 import { connect } from './support/namespace.js';
 import { describeSetting, everySetting } from './support/settings.js';
-import { Host, reportOn, setSegmentation, startAll } from './support/site.js';
+import { Host, overheadOf, reportOn, setSegmentation, startAll } from './support/site.js';
 import { closeSockets } from './support/sockets.js';
 import { file, NumberedStream, ping, sendFile } from './support/transfer.js';
 import { until } from './support/until.js';
@@ -80,11 +80,11 @@ async function wrongHeaders(): Promise<number> {
   return sum;
 }
 
-async function setMtu(mtu: number): Promise<void> {
+async function setMtu(mtu: number, sealed = false): Promise<void> {
   await hop.namespace.ip(`link set left mtu ${mtu}`, `link set right mtu ${mtu}`);
   for (const host of hosts) {
     await host.namespace.ip(`link set eth0 mtu ${mtu}`);
-    await host.setContainerMtu(mtu - 28);
+    await host.setContainerMtu(mtu - overheadOf({ sealed }));
   }
 }
 
@@ -181,5 +181,73 @@ describe.each([
     });
     expect(count().reductions).toBeGreaterThan(before.reductions);
     for (const { container } of hosts) container.sysctl('ipv4/tcp_ecn', 2);
+  });
+});
+
+describe.each([MTU, JUMBO])('sealed, MTU %i', (mtu) => {
+  beforeAll(() => setMtu(mtu, true));
+  afterAll(() => setMtu(MTU));
+
+  /** Files in both directions at once and datagrams of all kinds; all arrive, and once, but what was kept from it. */
+  async function sendAll(kept: (met: Counts) => number): Promise<Counts> {
+    const [one, two] = hosts;
+    await Promise.all([sendFile(one.end, two.end, file(2 * MIB, 1)), sendFile(two.end, one.end, file(MIB, 2))]);
+    const stream = new NumberedStream(one.end, two.end);
+    const before = kept((await hop.counts()).sealed);
+    for (let round = 0; round < 8; round++) {
+      stream.send(200, 20);
+      stream.send(mtu - overheadOf({ sealed: true }) - 28, 20);
+      stream.sendSegmented(900, 40, 333);
+      const arrived = async () => stream.sent - stream.arrived <= kept((await hop.counts()).sealed) - before;
+      await until('the others arrive', arrived);
+    }
+    expect(stream.duplicates).toBe(0);
+    return (await hop.counts()).sealed;
+  }
+
+  /** Sum of both hosts' drops for these reasons. */
+  async function dropped(...reasons: string[]): Promise<number> {
+    const drops = await Promise.all(hosts.map(async ({ process }) => (await process.status()).drops));
+    return drops.flatMap((one) => reasons.map((reason) => one[reason]!)).reduce((sum, count) => sum + count, 0);
+  }
+
+  async function start(offloads: Offloads): Promise<void> {
+    const [one, two] = hosts;
+    await hop.set(PERFECT);
+    await startAll(hosts, mtu, { offloads, sealed: true });
+    await ping(one.container, two.containerIp, 10);
+  }
+
+  it.each(everySetting.map((setting) => [describeSetting(setting), setting] as const))(
+    'lost, repeated and delayed, %s',
+    async (_name, offloads) => {
+      await start(offloads);
+      await hop.set(rough);
+      const met = await sendAll(({ lost }) => lost);
+      expect(Math.min(met.lost, met.repeated, met.delayed)).toBeGreaterThan(0);
+      await until('every repeated message is refused', async () => {
+        return (await dropped('rx_replayed')) === (await hop.counts()).sealed.repeated;
+      });
+      expect(await dropped('rx_not_authentic', 'rx_unknown_session', 'rx_not_wireguard')).toBe(0);
+    },
+  );
+
+  it.each([
+    ['all on', AUTO],
+    ['all off', OFF],
+  ] as const)('corrupted, %s: every wrong message is refused, and no container sees it', async (_name, offloads) => {
+    await start(offloads);
+    const before = refused();
+    await hop.set(corrupting);
+    const met = await sendAll(({ corruptedPayload, corruptedHeader }) => corruptedPayload + corruptedHeader);
+    expect(Math.min(met.corruptedPayload, met.corruptedHeader)).toBeGreaterThan(0);
+    await until('every wrong one is refused', async () => {
+      const { corruptedPayload, corruptedHeader } = (await hop.counts()).sealed;
+      const reasons = ['not_authentic', 'unknown_session', 'not_wireguard', 'counter_exhausted'].map(
+        (one) => `rx_${one}`,
+      );
+      return (await dropped(...reasons)) === corruptedPayload + corruptedHeader;
+    });
+    expect(refused()).toBe(before);
   });
 });

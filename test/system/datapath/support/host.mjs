@@ -1,13 +1,26 @@
 // One host's data path in a process of its own, told what to do over the IPC channel: a daemon without registry.
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { UdpBackend } from '../../../../dist/backend/udp/udp-backend.js';
+import { WireguardBackend } from '../../../../dist/backend/wireguard/wireguard-backend.js';
 import { createLogger } from '../../../../dist/base/log.js';
 
 let backend = null;
 
+/** @param key the private key in base64 where datagrams are sealed; null where they are not */
+function make(context, options, key) {
+  if (key === null) return new UdpBackend(context, options);
+  const folder = mkdtempSync(path.join(tmpdir(), 'tweed-host-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  const keyFile = path.join(folder, 'wgkey');
+  writeFileSync(keyFile, key, { mode: 0o400 });
+  return new WireguardBackend(context, { engine: 'user', keyFile, socketDirectory: path.join(folder, 'wg') }, options);
+}
+
 const calls = {
-  async start(context, options, lease, peers) {
-    backend = new UdpBackend({ ...context, log: createLogger('info') }, options);
+  async start(context, options, lease, peers, key) {
+    backend = make({ ...context, log: createLogger('info') }, options, key);
     const current = backend;
     void backend.failed.then((error) => process.send({ failed: `${error.code}: ${error.message}` }));
     try {

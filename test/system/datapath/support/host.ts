@@ -3,8 +3,10 @@ import { fileURLToPath } from 'node:url';
 import type { BackendStatus } from '../../../../src/backend/backend.js';
 import { unfinishedData } from '../../../../src/backend/udp/lease-data.js';
 import type { KernelPathWish, UdpBackendOptions } from '../../../../src/backend/udp/options.js';
+import { announcementOf } from '../../../../src/backend/wireguard/announcement.js';
 import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
 import type { Lease, PeerSet } from '../../../../src/subnet/lease.js';
+import { formatKey, PrivateKey } from '../../../../src/wireguard/keys.js';
 import type { Namespace } from './namespace.js';
 import { ifIndex } from './sockets.js';
 
@@ -19,7 +21,14 @@ export type Offload = keyof Offloads;
 export const AUTO: Offloads = { tunTso: 'auto', tunUso: 'auto', udpGso: 'auto', udpGro: 'auto', udpBatch: 'auto' };
 export const OFF: Offloads = { tunTso: 'off', tunUso: 'off', udpGso: 'off', udpGro: 'off', udpBatch: 'off' };
 
-export const OPTIONS: UdpBackendOptions = {
+/** What a host's data path is told: the options of the `udp` backend, and whether its datagrams are sealed. */
+export interface HostOptions extends UdpBackendOptions {
+  /** The `wireguard` backend with its engine in this process. */
+  readonly sealed: boolean;
+}
+
+export const OPTIONS: HostOptions = {
+  sealed: false,
   deviceName: 'flannel0',
   checkSenders: true,
   offloads: AUTO,
@@ -41,12 +50,18 @@ function network(text: string) {
   return parsed;
 }
 
+/** The private key of a host whose datagrams are sealed. */
+function keyOf(number: number): PrivateKey {
+  return new PrivateKey(new Uint8Array(32).fill(number));
+}
+
 /** The lease of host `number`: 10.5.NUMBER.0/24 at the underlay address given. */
-export function leaseOf(number: number, publicIp: number, kernelPath: KernelPathWish = 'off'): Lease {
+export function leaseOf(number: number, publicIp: number, kernelPath: KernelPathWish = 'off', sealed = false): Lease {
+  const backendData = sealed ? announcementOf(keyOf(number).publicKey, PORT) : unfinishedData;
   return {
     subnet: network(`10.5.${number}.0/24`),
     subnetV6: null,
-    attributes: { publicIp, publicIpv6: null, ...(kernelPath !== 'off' && { backendData: unfinishedData }) },
+    attributes: { publicIp, publicIpv6: null, ...((sealed || kernelPath !== 'off') && { backendData }) },
     expiresAt: null,
   };
 }
@@ -125,16 +140,19 @@ export class HostProcess {
     publicIp: number,
     mtu: number,
     peers: readonly Lease[],
-    options: Partial<UdpBackendOptions> = {},
+    options: Partial<HostOptions> = {},
     subnet = this.#number,
   ): Promise<number> {
     this.failure = '';
     this.#peers = { leases: peers, complete: true };
     const index = ifIndex(this.#namespace, 'eth0');
     const underlay = { name: 'eth0', index, address: publicIp, prefixLength: 24, mtu };
-    const config = { network: network(NETWORK), subnetLength: 24, backend: { type: 'udp', options: {} } };
+    const { sealed, ...udp } = { ...OPTIONS, ...options };
+    const backend = sealed ? { type: 'wireguard', options: { ListenPort: PORT } } : { type: 'udp', options: {} };
+    const config = { network: network(NETWORK), subnetLength: 24, backend };
     const context = { underlay, publicIp, config };
-    return this.#call('start', context, { ...OPTIONS, ...options }, leaseOf(subnet, publicIp), this.#peers);
+    const key = sealed ? formatKey(keyOf(subnet).secret.bytes) : null;
+    return this.#call('start', context, udp, leaseOf(subnet, publicIp), this.#peers, key);
   }
 
   stop(): Promise<void> {

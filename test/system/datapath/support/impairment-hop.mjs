@@ -63,10 +63,13 @@ function random() {
 /** The share of datagrams for each fate, and how many met it, by the inner packet's protocol. */
 const NOTHING = { lost: 0, repeated: 0, delayed: 0, corruptedPayload: 0, corruptedHeader: 0, marked: 0 };
 const PROTOCOLS = { 1: 'icmp', 6: 'tcp', 17: 'udp' };
+/** First byte of a message of WireGuard's that carries a packet; an inner packet begins with its IP version. */
+const TRANSPORT = 4;
+const kindOf = (frame) => (frame[INNER] === TRANSPORT ? 'sealed' : PROTOCOLS[frame[INNER + 9]]);
 let rates = NOTHING;
 let counts;
 function resetCounts() {
-  counts = Object.fromEntries(Object.values(PROTOCOLS).map((name) => [name, { passed: 0, ...NOTHING }]));
+  counts = Object.fromEntries([...Object.values(PROTOCOLS), 'sealed'].map((name) => [name, { passed: 0, ...NOTHING }]));
 }
 resetCounts();
 
@@ -81,7 +84,8 @@ function isOverlay(frame) {
     frame.readUInt16BE(12) === 0x0800 &&
     frame[OUTER_IP] === 0x45 &&
     frame[OUTER_IP + 9] === 17 &&
-    frame.readUInt16BE(OUTER_UDP + 2) === PORT
+    frame.readUInt16BE(OUTER_UDP + 2) === PORT &&
+    (frame[INNER] === TRANSPORT || frame[INNER] >> 4 === 4)
   );
 }
 
@@ -130,7 +134,7 @@ function pass(direction, frame) {
 
 function carry(direction, frame) {
   const fate = fateOf(frame);
-  if (isOverlay(frame)) counts[PROTOCOLS[frame[INNER + 9]]][fate]++;
+  if (isOverlay(frame)) counts[kindOf(frame)][fate]++;
   if (fate === 'delayed') held[direction].push({ frame: Buffer.from(frame), wait: DELAY });
   else if (fate !== 'lost') {
     if (fate === 'corruptedPayload') corrupt(frame, INNER_PAYLOAD, frame.length);

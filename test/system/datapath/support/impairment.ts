@@ -11,8 +11,8 @@ export type Rates = Readonly<Record<Fate, number>>;
 
 /** How many datagrams met which fate. */
 export type Counts = Readonly<Record<Fate | 'passed', number>>;
-/** The same by the protocol of the inner packet. */
-export type CountsByProtocol = Readonly<Record<'icmp' | 'tcp' | 'udp', Counts>>;
+/** The same by the protocol of the inner packet; handshakes of those that are sealed are let pass and not counted. */
+export type CountsByProtocol = Readonly<Record<'icmp' | 'tcp' | 'udp' | 'sealed', Counts>>;
 
 export const PERFECT: Rates = {
   lost: 0,

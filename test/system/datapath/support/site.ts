@@ -1,11 +1,14 @@
 import { afterAll, afterEach, beforeAll } from 'vitest';
-import type { UdpBackendOptions } from '../../../../src/backend/udp/options.js';
-import { address, HostProcess, leaseOf } from './host.js';
+import { WIREGUARD_OVERHEAD } from '../../../../src/backend/wireguard/options.js';
+import { address, type HostOptions, HostProcess, leaseOf } from './host.js';
 import { connect, Namespace } from './namespace.js';
 import { closeSockets } from './sockets.js';
 import type { End } from './transfer.js';
 
-const OVERHEAD = 28;
+/** What a tunnel takes off the underlay's MTU. */
+export function overheadOf({ sealed = false }: Partial<HostOptions>): number {
+  return sealed ? WIREGUARD_OVERHEAD : 28;
+}
 
 /**
  * A host: a namespace with the underlay's eth0, the device flannel0 when its data path runs, a bridge br0 with the
@@ -52,7 +55,7 @@ export class Host {
       `address add 10.5.${number}.2/24 dev eth0`,
       `route add default via 10.5.${number}.1`,
     );
-    await this.setContainerMtu(mtu - OVERHEAD);
+    await this.setContainerMtu(mtu - overheadOf({}));
   }
 
   async setContainerMtu(mtu: number): Promise<void> {
@@ -75,15 +78,14 @@ export async function setSegmentation(namespace: Namespace, device: string, whol
 }
 
 /** Starts the backend of every host, each knowing all others. Options may differ from host to host. */
-export async function startAll(
-  hosts: readonly Host[],
-  mtu: number,
-  ...options: Partial<UdpBackendOptions>[]
-): Promise<void> {
+export async function startAll(hosts: readonly Host[], mtu: number, ...options: Partial<HostOptions>[]): Promise<void> {
   await Promise.all(
     hosts.map(async (host, i) => {
       const optionsOf = (number: number) => options[number] ?? options[0] ?? {};
-      const leases = hosts.map((other, j) => leaseOf(other.number, other.publicIp, optionsOf(j).kernelPath));
+      const leases = hosts.map(({ number, publicIp }, j) => {
+        const { kernelPath, sealed } = optionsOf(j);
+        return leaseOf(number, publicIp, kernelPath, sealed);
+      });
       const peers = leases.filter((_, j) => j !== i);
       await host.process.start(host.publicIp, mtu, peers, optionsOf(i));
     }),
@@ -110,6 +112,7 @@ export class Site {
   readonly switch = new Namespace();
   readonly hosts: readonly Host[];
   #mtu: number;
+  #overhead = overheadOf({});
 
   private constructor(count: number, mtu: number) {
     this.#mtu = mtu;
@@ -137,6 +140,11 @@ export class Site {
     return this.#mtu;
   }
 
+  /** Of the overlay. */
+  get innerMtu(): number {
+    return this.#mtu - this.#overhead;
+  }
+
   host(number: number): Host {
     const host = this.hosts[number - 1];
     if (host === undefined) throw new Error(`there is no host ${number}`);
@@ -144,12 +152,13 @@ export class Site {
   }
 
   /** Changes the MTU of the whole underlay, and of the containers with it. Only while no backend runs. */
-  async setMtu(mtu: number): Promise<void> {
+  async setMtu(mtu: number, options: Partial<HostOptions> = {}): Promise<void> {
     this.#mtu = mtu;
+    this.#overhead = overheadOf(options);
     for (const host of this.hosts) {
       await this.switch.ip(`link set port${host.number} mtu ${mtu}`);
       await host.namespace.ip(`link set eth0 mtu ${mtu}`);
-      await host.setContainerMtu(mtu - OVERHEAD);
+      await host.setContainerMtu(this.innerMtu);
     }
   }
 
@@ -159,7 +168,7 @@ export class Site {
   }
 
   /** Starts the backend of every host, see `startAll`. */
-  start(...options: Partial<UdpBackendOptions>[]): Promise<void> {
+  start(...options: Partial<HostOptions>[]): Promise<void> {
     return startAll(this.hosts, this.#mtu, ...options);
   }
 

@@ -140,7 +140,7 @@ describe('SessionControl', () => {
     again.time = one.time + 1_000;
     two.time += 1_000;
     again.control.setPeers([two.asPeer]);
-    again.control.greet();
+    again.control.begin(true);
     expect(again.sent.map(({ message }) => message[0])).toEqual([1]);
     exchange(again, two);
     expect(again.seal(again.numberOf(two.asPeer))).toBeGreaterThan(0);
