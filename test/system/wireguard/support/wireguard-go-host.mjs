@@ -81,5 +81,6 @@ async function beWireguardGo() {
   await exec(['ip', 'address', 'add', `${formatIpv4(lease.subnet.address)}/32`, 'dev', device]);
   await exec(['ip', 'link', 'set', device, 'mtu', String(MTU), 'up']);
   await exec(['ip', 'route', 'add', formatPrefix(config.network), 'dev', device]);
-  await writeSubnetEnv(subnetFile, { network: config.network, subnet: lease.subnet, mtu: MTU, ipMasq: true });
+  const ipv4 = { network: config.network, subnet: lease.subnet };
+  await writeSubnetEnv(subnetFile, { ipv4, ipv6: null, mtu: MTU, ipMasq: true });
 }
