@@ -146,10 +146,11 @@ export class HostProcess {
     this.failure = '';
     this.#peers = { leases: peers, complete: true };
     const index = ifIndex(this.#namespace, 'eth0');
-    const underlay = { name: 'eth0', index, address: publicIp, prefixLength: 24, mtu };
+    const underlay = { name: 'eth0', index, address: publicIp, prefixLength: 24, ipv6: null, mtu };
     const { sealed, ...udp } = { ...OPTIONS, ...options };
     const backend = sealed ? { type: 'wireguard', options: { ListenPort: PORT } } : { type: 'udp', options: {} };
-    const config = { network: network(NETWORK), subnetLength: 24, backend };
+    const ipv4 = { network: network(NETWORK), subnetLength: 24 };
+    const config = { ipv4, ipv6: null, enableNftables: false, backend };
     const context = { underlay, publicIp, config };
     const key = sealed ? formatKey(keyOf(subnet).secret.bytes) : null;
     return this.#call('start', context, udp, leaseOf(subnet, publicIp), this.#peers, key);

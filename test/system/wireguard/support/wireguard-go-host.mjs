@@ -80,7 +80,7 @@ async function beWireguardGo() {
   await configured;
   await exec(['ip', 'address', 'add', `${formatIpv4(lease.subnet.address)}/32`, 'dev', device]);
   await exec(['ip', 'link', 'set', device, 'mtu', String(MTU), 'up']);
-  await exec(['ip', 'route', 'add', formatPrefix(config.network), 'dev', device]);
-  const ipv4 = { network: config.network, subnet: lease.subnet };
+  await exec(['ip', 'route', 'add', formatPrefix(config.ipv4.network), 'dev', device]);
+  const ipv4 = { network: config.ipv4.network, subnet: lease.subnet };
   await writeSubnetEnv(subnetFile, { ipv4, ipv6: null, mtu: MTU, ipMasq: true });
 }
