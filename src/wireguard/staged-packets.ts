@@ -9,18 +9,21 @@ import type { Copy } from '../linux/copy.js';
 import type { RegionAllocator } from '../linux/memory.js';
 
 /** Packets that wait, for all peers together and for one: as many as the Linux kernel's WireGuard keeps. */
-const CAPACITY = 512;
+const MOST = 512;
 const PER_PEER = 128;
+/** Of their buffers. Where packets are long, fewer wait. */
+const MOST_BYTES = 2 << 20;
 
 export class StagedPackets {
   readonly #copy: Copy;
   readonly #buffers: number;
   readonly #stride: number;
+  readonly #capacity: number;
   /** Buffer numbers: first those that wait, by age, then the free ones. */
-  readonly #order = Int32Array.from({ length: CAPACITY }, (_, i) => i);
-  readonly #peers = new Int32Array(CAPACITY);
-  readonly #lengths = new Int32Array(CAPACITY);
-  readonly #stamps = new Int32Array(CAPACITY);
+  readonly #order = Int32Array.from({ length: MOST }, (_, i) => i);
+  readonly #peers = new Int32Array(MOST);
+  readonly #lengths = new Int32Array(MOST);
+  readonly #stamps = new Int32Array(MOST);
   #count = 0;
 
   /** Packets that were dropped because others were waiting, or because their peer did not answer. */
@@ -30,7 +33,8 @@ export class StagedPackets {
   constructor(regions: RegionAllocator, copy: Copy, mtu: number) {
     this.#copy = copy;
     this.#stride = Math.ceil(mtu / 64) * 64;
-    this.#buffers = regions.take(CAPACITY * this.#stride, 4096);
+    this.#capacity = Math.min(MOST, Math.floor(MOST_BYTES / this.#stride));
+    this.#buffers = regions.take(this.#capacity * this.#stride, 4096);
   }
 
   get count(): number {
@@ -55,10 +59,10 @@ export class StagedPackets {
       own++;
       oldest = i;
     }
-    if (own >= PER_PEER || (this.#count === CAPACITY && own > 0)) {
+    if (own >= PER_PEER || (this.#count === this.#capacity && own > 0)) {
       this.#remove(oldest);
       this.#drop();
-    } else if (this.#count === CAPACITY) return this.#drop();
+    } else if (this.#count === this.#capacity) return this.#drop();
     const buffer = this.#order[this.#count++];
     const at = this.#buffers + buffer * this.#stride;
     this.#copy(at, headers, headerLength);

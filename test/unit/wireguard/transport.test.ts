@@ -267,20 +267,27 @@ describe('staged packets', () => {
       );
       return out;
     };
-    for (let i = 0; i < 40; i++) add(1, i);
+    for (let i = 0; i < 136; i++) add(1, i);
     add(2, 100, 29);
-    expect([staged.count, staged.dropped]).toEqual([33, 8]);
+    expect([staged.count, staged.dropped]).toEqual([129, 8]);
     expect(release(3)).toEqual([]);
     expect(release(2)).toEqual([[2, 1100]]);
-    expect(release(1, 2)).toEqual(Array.from({ length: 32 }, (_, i) => [1, i + 8]));
+    expect(release(1, 2)).toEqual(Array.from({ length: 128 }, (_, i) => [1, i + 8]));
     expect(staged.count).toBe(0);
-    for (let peer = 0; peer < 300; peer++) add(peer, peer);
-    expect([staged.count, staged.dropped]).toEqual([256, 8 + 44]);
+    for (let peer = 0; peer < 600; peer++) add(peer, peer);
+    expect([staged.count, staged.dropped]).toEqual([512, 8 + 88]);
     staged.discard((peer) => (peer === 7 ? 1 : 0));
-    expect([staged.count, staged.dropped]).toEqual([255, 53]);
-    add(299, 1);
-    expect(release(299)).toEqual([[299, 1]]);
+    expect([staged.count, staged.dropped]).toEqual([511, 97]);
+    add(599, 1);
+    expect(release(599)).toEqual([[599, 1]]);
     add(1, 1, MTU + 100);
-    expect(staged.dropped).toBe(54);
+    expect(staged.dropped).toBe(98);
+  });
+
+  it.each([9_000, 65_535])('have a bounded memory where the MTU is %i', (mtu) => {
+    const { copy } = setUp();
+    const regions = new RegionAllocator();
+    new StagedPackets(regions, copy, mtu);
+    expect(regions.used).toBeLessThanOrEqual((2 << 20) + 4096);
   });
 });
