@@ -120,15 +120,15 @@ export class Rig {
       `route add ${NETWORK} dev ${DEVICE}`,
     ]);
     const network = prefix(NETWORK);
-    const plane = new DataPlane(network, PORT);
+    const plane = new DataPlane({ ipv4: network, ipv6: null }, PORT);
     plane.control.peersComplete = true;
     plane.table.replaceAll([{ subnet: prefix(peer.subnet), publicIp: address(peer.address) }]);
     const calls = new TimedSyscalls(syscalls, clock);
     const options = forwarderOptions({
       layout: plane.layout,
       descriptors,
-      network,
-      subnet: prefix(end.subnet),
+      networks: { ipv4: network, ipv6: null },
+      subnets: { ipv4: prefix(end.subnet), ipv6: null },
       port: PORT,
       mtu: MTU,
       mayBeUnfinished: false,

@@ -1,6 +1,6 @@
 import { parsePrefix } from '../../src/base/ipv4.js';
 import { CAPACITY } from '../../src/encap/forwarding/layout.js';
-import { lookup, NO_VALUE, PrefixTable, prefixTableBytes } from '../../src/encap/forwarding/prefix-table.js';
+import { lookup, NO_VALUE, PrefixTable, prefixTableBytes, rootShift } from '../../src/encap/forwarding/prefix-table.js';
 import { seededRandom } from '../stats/random.js';
 import { median } from '../stats/summary.js';
 
@@ -54,7 +54,8 @@ export function tableLookup(): (hosts: number) => number {
     return table;
   };
   return (hosts) => {
-    const { words, shift } = tables.get(hosts) ?? build(hosts);
+    const { words } = tables.get(hosts) ?? build(hosts);
+    const shift = rootShift(NETWORK);
     return measure(hosts, (address) => lookup(words, 0, shift, address));
   };
 }

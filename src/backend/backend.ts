@@ -5,7 +5,14 @@ import { formatIpv6, formatIpv6Prefix } from '../base/ipv6.js';
 import type { Logger } from '../base/log.js';
 import type { Inheritance } from '../linux/inheritance.js';
 import type { Underlay } from '../routes/underlay.js';
-import { type Lease, type LeaseAttributes, type PeerSet, publicName, subnetName } from '../subnet/lease.js';
+import {
+  type Lease,
+  type LeaseAttributes,
+  type PeerSet,
+  publicName,
+  type Subnets,
+  subnetName,
+} from '../subnet/lease.js';
 import type { Ipv4Network, NetworkConfig } from '../subnet/network-config/config.js';
 
 export type { Underlay };
@@ -129,7 +136,9 @@ export interface Backend {
 }
 
 /** What a peer is called in status and metrics. */
-export function peerNames(lease: Lease): Pick<PeerStatus, 'subnet' | 'subnetV6' | 'publicIp' | 'publicIpv6'> {
+export function peerNames(
+  lease: Subnets & { readonly attributes: Pick<LeaseAttributes, 'publicIp' | 'publicIpv6'> },
+): Pick<PeerStatus, 'subnet' | 'subnetV6' | 'publicIp' | 'publicIpv6'> {
   const { subnetV6, attributes } = lease;
   return {
     subnet: subnetName(lease),

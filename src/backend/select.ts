@@ -55,7 +55,7 @@ export interface BackendKind {
 export const backendKinds: readonly BackendKind[] = [
   {
     type: 'udp',
-    ipv6: false,
+    ipv6: true,
     overhead: UDP_OVERHEAD,
     defaultPort: UDP_PORT,
     port: readUdpPort,

@@ -86,15 +86,14 @@ export const Total = {
 export const Drop = {
   tx_send_error: 48,
   rx_unknown_sender: 56,
-  rx_not_ipv4: 64,
-  rx_bad_length: 72,
-  rx_bad_header_checksum: 80,
-  rx_ttl_zero: 88,
-  rx_spoofed_source: 96,
-  rx_foreign_destination: 104,
-  rx_tun_write_error: 112,
+  rx_bad_length: 64,
+  rx_bad_header_checksum: 72,
+  rx_ttl_zero: 80,
+  rx_spoofed_source: 88,
+  rx_foreign_destination: 96,
+  rx_tun_write_error: 104,
 } as const;
-export const COUNTER_BYTES = 120;
+export const COUNTER_BYTES = 112;
 
 /** `state`: one record. */
 export const STATE_BYTES = 4;

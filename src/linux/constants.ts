@@ -42,6 +42,7 @@ export const POLLNVAL = 0x20;
 // linux/socket.h, asm-generic/socket.h
 export const AF_UNIX = 1;
 export const AF_INET = 2;
+export const AF_INET6 = 10;
 export const SOCK_DGRAM = 2;
 export const SOCK_CLOEXEC = 0x80000;
 export const SOL_SOCKET = 1;
@@ -66,6 +67,12 @@ export const IP_MTU_DISCOVER = 10;
 export const IP_PMTUDISC_WANT = 1;
 export const IP_PMTUDISC_DO = 2;
 export const IP_MTU = 14;
+
+// linux/in6.h. IPV6_MTU_DISCOVER takes the values of IP_MTU_DISCOVER.
+export const IPPROTO_IPV6 = 41;
+export const IPV6_MTU_DISCOVER = 23;
+export const IPV6_MTU = 24;
+export const IPV6_V6ONLY = 26;
 
 // linux/udp.h
 export const SOL_UDP = 17;

@@ -57,3 +57,22 @@ export function putSockaddrIn(u8: Uint8Array, at: number, address: number, port:
   u8[at + SOCKADDR_ADDRESS + 3] = address;
   u8.fill(0, at + 8, at + SOCKADDR_IN_BYTES);
 }
+
+/** `struct sockaddr_in6`: family in host order, port, flow information and address in network order, scope in host order. */
+export const SOCKADDR_IN6_BYTES = 28;
+export const SOCKADDR_IN6_ADDRESS = 8;
+
+/** Writes an IPv6 socket address without a scope. @param port host order */
+export function putSockaddrIn6(u8: Uint8Array, at: number, address: bigint, port: number, family: number): void {
+  u8.fill(0, at, at + SOCKADDR_IN6_BYTES);
+  u8[at] = family;
+  u8[at + SOCKADDR_PORT] = port >>> 8;
+  u8[at + SOCKADDR_PORT + 1] = port;
+  putIpv6(u8, at + SOCKADDR_IN6_ADDRESS, address);
+}
+
+/** Writes the sixteen bytes of an IPv6 address in network order. */
+export function putIpv6(u8: Uint8Array, at: number, address: bigint): void {
+  let rest = address;
+  for (let i = 15; i >= 0; i--, rest >>= 8n) u8[at + i] = Number(rest & 0xffn);
+}

@@ -189,8 +189,8 @@ function negotiate(
 const ADDRESS_GENERATION_NONE = '1';
 
 /**
- * Keeps the kernel from giving the device an IPv6 link-local address, and with it from soliciting routers there: the
- * overlay carries IPv4 only, and each of these packets would count as dropped. To be called before the device is up.
+ * Keeps the kernel from giving the device an IPv6 link-local address, and with it from soliciting routers there: nothing on
+ * the overlay answers, and each of these packets would count as dropped. To be called before the device is up.
  */
 export function withoutLinkLocal(name: string): void {
   try {

@@ -1,4 +1,4 @@
-import { TweedError } from '../../base/errors.js';
+import { messageOf, TweedError } from '../../base/errors.js';
 import {
   adoptUdpSocket,
   openUdpSocket,
@@ -10,7 +10,10 @@ import { control } from '../../linux/libc.js';
 import { adoptTun } from '../../tun/adopt.js';
 import { openTun, type Switch, type TunDevice, withoutLinkLocal } from '../../tun/device.js';
 
-export interface DescriptorOptions extends UdpSocketOptions {
+export interface DescriptorOptions extends Omit<UdpSocketOptions, 'address'> {
+  /** This host's addresses on the underlay, of which there is one at least: a socket is bound to each. */
+  readonly address: number | null;
+  readonly addressV6?: bigint | null;
   readonly device: string;
   readonly tso: Switch;
   readonly uso: Switch;
@@ -19,6 +22,7 @@ export interface DescriptorOptions extends UdpSocketOptions {
 /** By what names the next process, or the next backend of this one, finds them. */
 const TUN = 'tun';
 const SOCKET = 'udp';
+const SOCKET_V6 = 'udp6';
 
 /** What it takes to have them. */
 export interface DescriptorContext {
@@ -39,41 +43,72 @@ export class DeviceSharedError extends TweedError {
   }
 }
 
-/** What packets go through: the device and the socket. The device lives as long as its descriptor. */
+/** What packets go through: the device and the sockets. The device lives as long as its descriptor. */
 export class Descriptors {
   private constructor(
     readonly tun: TunDevice,
-    readonly socket: UdpSocket,
+    /** Null where the underlay has no address of that family. */
+    readonly ipv4: UdpSocket | null,
+    readonly ipv6: UdpSocket | null,
+    /** Why there is no socket though there is an address, in words; empty for none. */
+    readonly missing: string,
   ) {}
 
   /**
-   * Makes both. The device is down and has no address yet: where another daemon has the port, it keeps those too.
+   * Makes all of them. The device is down and has no address yet: where another daemon has the port, it keeps those too.
    *
    * @throws what `openTun` and `openUdpSocket` do; nothing is left behind then
    */
   static open(options: DescriptorOptions): Descriptors {
-    return Descriptors.#complete(newTun(options), () => openUdpSocket(options));
+    return Descriptors.#complete(newTun(options), options, (socket) => openUdpSocket(socket));
   }
 
   /** Takes those that were inherited where they fit, and makes the others. @throws as `open` does */
   static async inherit(options: DescriptorOptions, context: DescriptorContext): Promise<Descriptors> {
     const tun = (await inheritedTun(options, context)) ?? newTun(options);
-    return Descriptors.#complete(tun, () => inheritedSocket(options, context) ?? openUdpSocket(options));
+    return Descriptors.#complete(
+      tun,
+      options,
+      (socket, name) => inheritedSocket(name, socket, context) ?? openUdpSocket(socket),
+    );
   }
 
-  static #complete(tun: TunDevice, socket: () => UdpSocket): Descriptors {
+  /** What works by IPv4 goes on without an IPv6 socket. */
+  static #complete(
+    tun: TunDevice,
+    options: DescriptorOptions,
+    open: (options: UdpSocketOptions, name: string) => UdpSocket,
+  ): Descriptors {
+    const { address, addressV6 = null } = options;
     try {
-      return new Descriptors(tun, socket());
+      const ipv4 = address === null ? null : open({ ...options, address }, SOCKET);
+      if (addressV6 === null) return new Descriptors(tun, ipv4, null, '');
+      try {
+        return new Descriptors(tun, ipv4, open({ ...options, address: addressV6 }, SOCKET_V6), '');
+      } catch (error) {
+        if (ipv4 === null) throw error;
+        return new Descriptors(tun, ipv4, null, messageOf(error));
+      }
     } catch (error) {
       control.close(tun.fd);
       throw error;
     }
   }
 
+  get sockets(): readonly UdpSocket[] {
+    return [this.ipv4, this.ipv6].filter((socket) => socket !== null);
+  }
+
+  /** One of the sockets: they are set up alike. */
+  get socket(): UdpSocket {
+    return this.sockets[0] as UdpSocket;
+  }
+
   get byName(): ReadonlyMap<string, number> {
     return new Map([
       [TUN, this.tun.fd],
-      [SOCKET, this.socket.fd],
+      ...(this.ipv4 === null ? [] : [[SOCKET, this.ipv4.fd] as const]),
+      ...(this.ipv6 === null ? [] : [[SOCKET_V6, this.ipv6.fd] as const]),
     ]);
   }
 
@@ -111,8 +146,8 @@ async function inheritedTun(
   return null;
 }
 
-function inheritedSocket(options: DescriptorOptions, { inherited, note }: DescriptorContext) {
-  const fd = inherited.take(SOCKET);
+function inheritedSocket(name: string, options: UdpSocketOptions, { inherited, note }: DescriptorContext) {
+  const fd = inherited.take(name);
   if (fd === null) return null;
   const found = use(fd, () => adoptUdpSocket(fd, options));
   if (typeof found !== 'string') return found;

@@ -1,21 +1,24 @@
 import { contains, netmask, type Prefix, prefixSize } from '../../base/ipv4.js';
-import type { ForwarderOptions } from '../../encap/datapath/options.js';
+import { containsIpv6, type Ipv6Prefix } from '../../base/ipv6.js';
+import type { ForwarderOptions, Ipv6Options } from '../../encap/datapath/options.js';
 import { MAX_RECEIVE_SLOTS } from '../../encap/datapath/rx.js';
-import type { Layout } from '../../encap/forwarding/layout.js';
+import type { Layout, OverlayNetworks } from '../../encap/forwarding/layout.js';
 import type { Descriptors } from './descriptors.js';
 import { maxSegments } from './kernel-quirks.js';
-import { UDP_OVERHEAD } from './wire.js';
 
 const ICMP_PER_SECOND = 100;
 const ICMP_BURST = 50;
+
+/** In place of the network of a family that the overlay does not carry. */
+const NOTHING: Prefix = { address: 0xffff_ffff, length: 32 };
 
 /** What a host's forwarders depend on. */
 export interface ForwardingSettings {
   readonly layout: Layout;
   readonly descriptors: Descriptors;
-  readonly network: Prefix;
-  /** This host's. */
-  readonly subnet: Prefix;
+  readonly networks: OverlayNetworks;
+  /** This host's, of the same families. */
+  readonly subnets: OverlayNetworks;
   readonly port: number;
   /** The longest packet of the overlay, bytes. */
   readonly mtu: number;
@@ -29,21 +32,25 @@ export interface ForwardingSettings {
 }
 
 export function forwarderOptions(settings: ForwardingSettings): ForwarderOptions {
-  const { layout, network, subnet, port, mtu, mayBeUnfinished, checkSenders, merging } = settings;
-  const { tun, socket } = settings.descriptors;
+  const { layout, networks, subnets, port, mtu, mayBeUnfinished, checkSenders, merging } = settings;
+  const { tun, socket, ipv4, ipv6 } = settings.descriptors;
+  const network = networks.ipv4 ?? NOTHING;
+  const subnet = subnets.ipv4 ?? NOTHING;
   return {
     layout,
     tun: tun.fd,
-    socket: socket.fd,
+    socket: ipv4?.fd ?? -1,
+    socketV6: ipv6?.fd ?? -1,
     vnetHeader: tun.vnetHeader,
+    carriesIpv4: networks.ipv4 !== null,
     network: network.address,
     networkMask: netmask(network.length),
     subnet: subnet.address,
     subnetMask: netmask(subnet.length),
+    ipv6: ipv6Options(networks.ipv6, subnets.ipv6),
     port,
     mtu,
     mayBeUnfinished,
-    encapsulationOverhead: UDP_OVERHEAD,
     maxSegments: socket.gso ? maxSegments() : 1,
     receiveSlots: settings.batch ? MAX_RECEIVE_SLOTS : 1,
     mergeTcp: merging.tcp,
@@ -63,4 +70,12 @@ export function forwarderOptions(settings: ForwardingSettings): ForwarderOptions
  */
 function icmpSource(network: Prefix, subnet: Prefix): number {
   return contains(subnet, network.address) ? network.address + prefixSize(network.length) - 1 : network.address;
+}
+
+/** The same for IPv6: the first address of a network is that of all its routers, which no container has either. */
+function ipv6Options(network: Ipv6Prefix | null, subnet: Ipv6Prefix | null): Ipv6Options | null {
+  if (network === null || subnet === null) return null;
+  const last = network.address + (1n << BigInt(128 - network.length)) - 1n;
+  const icmpSource = containsIpv6(subnet, network.address) ? last : network.address;
+  return { network, subnet, icmpSource, overlayAddress: subnet.address };
 }

@@ -4,18 +4,21 @@
  * This is their control side, and policy only: `Descriptors` are the device and the socket, `DataPlane` the shared memory
  * with the forwarding table and the threads. It is never on a packet's way: it may block for as long as it likes.
  */
+import { readFile } from 'node:fs/promises';
 import os from 'node:os';
-import { hostPrefix } from '../../base/address.js';
+import { type AnyPrefix, formatAnyPrefix, hostPrefix } from '../../base/address.js';
 import { messageOf, TweedError } from '../../base/errors.js';
 import { exec } from '../../base/exec.js';
-import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
 import { Standing } from '../../base/standing.js';
 import { DataPlane, TICK_MS } from '../../encap/datapath/data-plane.js';
 import { forwarderThreads } from '../../encap/datapath/threads.js';
 import { receiveQueueDrops } from '../../encap/datapath/udp-socket.js';
 import type { Direction } from '../../encap/forwarding/control-block.js';
 import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
-import type { Peer, PeerCounters } from '../../encap/forwarding/forwarding-table.js';
+import { type PeerEntry, peerName, type UnderlayFamilies } from '../../encap/forwarding/forwarding-table.js';
+import { type OverlayNetworks, planLayout } from '../../encap/forwarding/layout.js';
+import { ANYWHERE } from '../../encap/forwarding/prefix-table.js';
+import { IPV6_MIN_MTU } from '../../encap/wire/headers.js';
 import type { KernelPeerCounters } from '../../kernel-path/table.js';
 import { readLinkFacts } from '../../kernel-path/underlay-device.js';
 import { errnoText } from '../../linux/errno.js';
@@ -23,14 +26,13 @@ import { Inheritance } from '../../linux/inheritance.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import { ipTool } from '../../routes/ip.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
-import { hasIpv4, type Lease, type LeaseAttributes, type PeerSet } from '../../subnet/lease.js';
+import { type Lease, type LeaseAttributes, type PeerSet, publicName } from '../../subnet/lease.js';
 import {
   type Backend,
   type BackendContext,
   type BackendStatus,
-  ipv4Network,
-  ipv4Subnet,
   type PeerStatus,
+  peerNames,
   type StopOptions,
 } from '../backend.js';
 import { ownershipOf, removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
@@ -43,11 +45,12 @@ import { segmentedSendDoubt } from './kernel-quirks.js';
 import { unfinishedData } from './lease-data.js';
 import { probeMergedWrite } from './merge-probe.js';
 import type { UdpBackendOptions } from './options.js';
-import { readUdpPort, UDP_OVERHEAD } from './wire.js';
+import { readUdpPort, UDP_OVERHEAD, UDP_OVERHEAD_V6 } from './wire.js';
 
 /** Everything that exists between `start` and `stop`. */
 interface Running {
   readonly link: WantedLink;
+  readonly networks: OverlayNetworks;
   readonly descriptors: Descriptors;
   readonly plane: DataPlane;
   readonly threads: 1 | 2;
@@ -62,6 +65,8 @@ export class UdpBackend implements Backend {
   readonly #context: BackendContext;
   readonly #options: UdpBackendOptions;
   readonly #port: number;
+  /** The families that datagrams may travel by. */
+  readonly #underlay: UnderlayFamilies;
   #fail: (error: Error) => void = () => {};
   #running: Running | null = null;
   /** What is not as it was wanted. */
@@ -72,7 +77,15 @@ export class UdpBackend implements Backend {
     this.#options = options;
     this.#port = readUdpPort(context.config.backend.options);
     this.#features = new Standing(context.log);
-    this.mtu = context.underlay.mtu - UDP_OVERHEAD;
+    const { config, underlay } = context;
+    this.#underlay = { ipv4: underlay.address !== 0, ipv6: config.ipv6 !== null && underlay.ipv6 !== null };
+    if (!this.#underlay.ipv4 && !this.#underlay.ipv6) {
+      throw new TweedError(
+        'NO_ADDRESS_OF_FAMILY',
+        `${underlay.name} has no address for datagrams; give it an IPv4 one`,
+      );
+    }
+    this.mtu = underlay.mtu - (this.#underlay.ipv6 ? UDP_OVERHEAD_V6 : UDP_OVERHEAD);
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
@@ -82,17 +95,23 @@ export class UdpBackend implements Backend {
     const { kernelPath, offloads } = this.#options;
     // that takes a TUN with offloads
     const unfinished = kernelPath !== 'off' && offloads.tunTso !== 'off';
-    return { publicIp: this.#context.publicIp, publicIpv6: null, ...(unfinished && { backendData: unfinishedData }) };
+    const { publicIp, publicIpv6 } = this.#context;
+    return {
+      publicIp,
+      publicIpv6: this.#underlay.ipv6 ? publicIpv6 : null,
+      ...(unfinished && { backendData: unfinishedData }),
+    };
   }
 
   async start(lease: Lease, peers: PeerSet): Promise<void> {
-    const { config, underlay, inherited = new Inheritance(), log } = this.#context;
+    const { underlay, inherited = new Inheritance(), log } = this.#context;
     const { deviceName: device, offloads, socketBuffer, txQueueLength, checkSenders } = this.#options;
     const wanted = {
       device,
       tso: offloads.tunTso,
       uso: offloads.tunUso,
-      address: underlay.address,
+      address: this.#underlay.ipv4 ? underlay.address : null,
+      addressV6: this.#underlay.ipv6 ? (underlay.ipv6?.address ?? null) : null,
       port: this.#port,
       gso: offloads.udpGso === 'auto' && segmentedSendDoubt() !== '' ? 'off' : offloads.udpGso,
       gro: offloads.udpGro,
@@ -106,43 +125,74 @@ export class UdpBackend implements Backend {
     if (descriptors.tun.adopted) {
       this.#context.log.info({ device }, 'took over a device that nobody held; it goes when the daemon does');
     }
+    if (descriptors.missing !== '') log.warn(`no datagrams go by IPv6: ${descriptors.missing}`);
     try {
-      const { network } = ipv4Network(config);
-      const subnet = ipv4Subnet(lease);
-      const plane = new DataPlane(network, this.#port);
-      this.#fill(plane, peers);
+      const { networks, subnets } = await this.#carried(lease);
+      const families = { ipv4: descriptors.ipv4 !== null, ipv6: descriptors.ipv6 !== null };
+      const plane = new DataPlane(networks, this.#port, planLayout(networks), families);
+      this.#fill(plane, networks, peers);
       const link: WantedLink = {
         name: device,
         mtu: this.mtu,
         txQueueLength,
-        addresses: [hostPrefix(subnet.address)],
-        networks: [network],
-        routes: [{ destination: network }],
+        addresses: present(subnets).map(({ address }) => hostPrefix(address)),
+        networks: present(networks),
+        routes: present(networks).map((destination) => ({ destination })),
       };
       const options = Promise.all([finishesPackets(underlay.name), this.#setUp(link)]).then(([finishes]) =>
         forwarderOptions({
           layout: plane.layout,
           descriptors,
-          network,
-          subnet,
+          networks,
+          subnets,
           port: this.#port,
           mtu: this.mtu,
           mayBeUnfinished: !finishes,
           checkSenders,
           batch: offloads.udpBatch !== 'off',
-          merging: probeMerging(plane, descriptors, subnet.address),
+          merging: probeMerging(plane, descriptors, subnets.ipv4?.address ?? 0),
         }),
       );
       const threads = forwarderThreads(this.#options.forwarderThreads, os.availableParallelism());
       await plane.start(options, threads, (directions, error) => this.#forwarderEnded(directions, error, plane));
       const watch = setInterval(() => this.#watch(), TICK_MS).unref();
       const kernelPath = await this.#kernelPath(lease, peers);
-      this.#running = { link, descriptors, plane, threads, watch, kernelPath };
+      this.#running = { link, networks, descriptors, plane, threads, watch, kernelPath };
       this.#watch();
     } catch (error) {
       descriptors.leave();
       throw error;
     }
+  }
+
+  /**
+   * What the overlay carries here: of the families that the network and the lease have, those that the device can have. What
+   * keeps it from IPv6 takes nothing from IPv4.
+   */
+  async #carried({ subnet, subnetV6 }: Lease): Promise<{ networks: OverlayNetworks; subnets: OverlayNetworks }> {
+    const { config, log } = this.#context;
+    const ipv4 = config.ipv4 === null || subnet === null ? null : config.ipv4.network;
+    let ipv6 = config.ipv6 === null || subnetV6 === null ? null : config.ipv6.network;
+    const obstacle = ipv6 === null ? '' : await this.#obstacleToIpv6();
+    if (ipv6 !== null && obstacle !== '') {
+      const text = `${formatAnyPrefix(ipv6)} is not carried, since ${obstacle}`;
+      if (ipv4 === null) throw new TweedError('NO_IPV6', text);
+      log.warn(text);
+      ipv6 = null;
+    }
+    const networks = { ipv4, ipv6 };
+    return { networks, subnets: { ipv4: ipv4 && subnet, ipv6: ipv6 && subnetV6 } };
+  }
+
+  /** Why the device can have no IPv6, and what to do; empty when it can. */
+  async #obstacleToIpv6(): Promise<string> {
+    if (this.mtu < IPV6_MIN_MTU) {
+      return `packets of ${this.mtu} bytes are left and IPv6 needs ${IPV6_MIN_MTU}; raise the underlay's MTU`;
+    }
+    const disabled = `net/ipv6/conf/${this.#options.deviceName}/disable_ipv6`;
+    await hostKernel.setSwitch(disabled, '0'); // whatever is usual for new devices
+    const state = await readFile(`/proc/sys/${disabled}`, 'utf8').catch(() => 'missing');
+    return state.trim() === '0' ? '' : 'IPv6 is disabled in the kernel; enable it (net.ipv6.conf, ipv6.disable)';
   }
 
   /** Device and routes. Each program that is started costs milliseconds, so those that only look do it side by side. */
@@ -157,8 +207,12 @@ export class UdpBackend implements Backend {
 
   /** A route to a peer that another backend left behind would win over ours for the whole network. */
   async #removeFormerLife(): Promise<void> {
-    const { former } = ownershipOf(this.#context, null);
-    const lines = [removeFormerDevices(former, hostKernel), removeFormerRoutes(former, hostKernel)];
+    const { config } = this.#context;
+    const families = [...(config.ipv4 === null ? [] : [4 as const]), ...(config.ipv6 === null ? [] : [6 as const])];
+    const lines = families.flatMap((family) => {
+      const { former } = ownershipOf(this.#context, null, family);
+      return [removeFormerDevices(former, hostKernel), removeFormerRoutes(former, hostKernel)];
+    });
     for (const line of (await Promise.all(lines)).flat()) this.#context.log.info(line);
   }
 
@@ -191,27 +245,37 @@ export class UdpBackend implements Backend {
 
   async setPeers(peers: PeerSet): Promise<readonly string[]> {
     if (this.#running === null) return [];
-    this.#fill(this.#running.plane, peers);
-    const { link, kernelPath } = this.#running;
+    const { link, networks, plane, kernelPath } = this.#running;
+    this.#fill(plane, networks, peers);
     const lines = await ensureLink(link);
-    return [...lines, ...(await kernelPath.keep(peers.leases))];
+    return [...lines, ...(await kernelPath.keep(byIpv4(peers.leases)))];
   }
 
   /** Comes last: it shortens the way of packets that have one already. */
   async #kernelPath(lease: Lease, { leases }: PeerSet): Promise<KernelPathKeeper> {
     const { log, config, underlay } = this.#context;
-    const { kernelPath: wanted, checkSenders, deviceName: name } = this.#options;
+    const { kernelPath, checkSenders, deviceName: name } = this.#options;
+    // it carries IPv4 by IPv4; everything else comes to user space anyway
+    const { subnet } = lease;
+    const wanted = config.ipv4 === null || subnet === null || !this.#underlay.ipv4 ? 'off' : kernelPath;
     const tun = { name, index: wanted === 'off' ? 0 : await interfaceIndex(name).catch(() => 0) };
-    const { network } = ipv4Network(config);
-    const path = { underlay, tun, network, subnet: ipv4Subnet(lease), port: this.#port };
+    const network = config.ipv4?.network ?? ANYWHERE;
+    const path = { underlay, tun, network, subnet: subnet ?? ANYWHERE, port: this.#port };
     const keeper = new KernelPathKeeper({ wanted, checkSenders, log, path, underlayMtu: underlay.mtu });
-    await keeper.keep(leases);
+    await keeper.keep(byIpv4(leases));
     return keeper;
   }
 
-  #fill({ table, control }: DataPlane, { leases, complete }: PeerSet): void {
+  #fill({ table, control }: DataPlane, { ipv4, ipv6 }: OverlayNetworks, { leases, complete }: PeerSet): void {
     table.replaceAll(
-      leases.filter(hasIpv4).map(({ subnet, attributes }) => ({ subnet, publicIp: attributes.publicIp })),
+      leases
+        .map(({ subnet, subnetV6, attributes: { publicIp, publicIpv6 } }) => ({
+          subnet: ipv4 && subnet,
+          subnetV6: ipv6 && subnetV6,
+          publicIp,
+          publicIpv6,
+        }))
+        .filter(({ subnet, subnetV6 }) => subnet !== null || subnetV6 !== null),
     );
     control.peersComplete = complete;
   }
@@ -223,21 +287,21 @@ export class UdpBackend implements Backend {
     const { table, counters } = running.plane;
     const { kernelPath } = running;
     const counted = kernelPath.counted();
-    const byKernel = new Map(kernelPath.peers().map((peer) => [formatPrefix(peer.subnet), peer]));
+    const byKernel = new Map(kernelPath.peers().map((peer) => [peerName(peer), peer]));
     return {
       ...base,
-      peers: [...table.entries()].map((peer) => peerStatus(peer, byKernel.get(formatPrefix(peer.subnet)))),
-      refused: table.refused.map(({ subnet, publicIp, reason }) => ({
-        subnet: formatPrefix(subnet),
-        publicIp: formatIpv4(publicIp),
-        reason,
+      peers: [...table.entries()].map((peer) => peerStatus(peer, byKernel.get(peerName(peer)))),
+      refused: table.refused.map((peer) => ({
+        subnet: peerName(peer),
+        publicIp: publicName({ publicIpv6: null, ...peer }),
+        reason: peer.reason,
       })),
       features: featuresOf(this.#options, running),
       totals: plus(readTotals(counters.tx, counters.rx), counted.totals),
       drops: {
         ...plus(readDrops(counters.tx, counters.rx), counted.drops),
         tx_tun_queue_full: deviceTotals(this.#options.deviceName, hostKernel.readStatistics('dev')).txDrops,
-        rx_socket_queue_full: receiveQueueDrops(running.descriptors.socket.fd),
+        rx_socket_queue_full: running.descriptors.sockets.reduce((sum, { fd }) => sum + receiveQueueDrops(fd), 0),
       },
     };
   }
@@ -258,19 +322,22 @@ export class UdpBackend implements Backend {
   }
 }
 
+/** Those that the kernel path can reach. */
+function byIpv4(leases: readonly Lease[]): readonly Lease[] {
+  return leases.filter(({ subnet, attributes }) => subnet !== null && attributes.publicIp !== 0);
+}
+
+function present({ ipv4, ipv6 }: OverlayNetworks): AnyPrefix[] {
+  return [ipv4, ipv6].filter((network) => network !== null);
+}
+
 /** What both ways have counted of a peer. */
-function peerStatus(
-  { subnet, publicIp, ...counted }: PeerCounters & Peer,
-  byKernel: KernelPeerCounters | undefined,
-): PeerStatus {
+function peerStatus(counted: PeerEntry, byKernel: KernelPeerCounters | undefined): PeerStatus {
   const { txPackets = 0, txBytes = 0, rxPackets = 0, rxBytes = 0, silentForMs = null } = byKernel ?? {};
   const heard = [counted.lastReceived, silentForMs === null ? null : Math.round(Date.now() - silentForMs)];
   const latest = Math.max(...heard.map((time) => time ?? 0));
   return {
-    subnet: formatPrefix(subnet),
-    subnetV6: null,
-    publicIp: formatIpv4(publicIp),
-    publicIpv6: null,
+    ...peerNames({ ...counted, attributes: counted }),
     txPackets: counted.txPackets + txPackets,
     txBytes: counted.txBytes + txBytes,
     rxPackets: counted.rxPackets + rxPackets,

@@ -16,6 +16,7 @@ import { unforeseen } from '../../base/unforeseen.js';
 import type { DataPlane } from '../../encap/datapath/data-plane.js';
 import type { SealingOptions } from '../../encap/datapath/options.js';
 import { createSealer } from '../../encap/datapath/sealing.js';
+import { peerName } from '../../encap/forwarding/forwarding-table.js';
 import { MSG_DONTWAIT } from '../../linux/constants.js';
 import { createCopy } from '../../linux/copy.js';
 import { control as libc } from '../../linux/libc.js';
@@ -125,7 +126,7 @@ export class SessionControl {
       this.#peers.delete(subnet);
     }
     table.replaceAll(wanted);
-    const refused = new Map(table.refused.map(({ subnet, reason }) => [formatPrefix(subnet), reason]));
+    const refused = new Map(table.refused.map((peer) => [peerName(peer), peer.reason]));
     const unusable = new Set<WireguardPeer>();
     for (const [subnet, peer] of bySubnet) {
       const number = table.numberOf(peer.subnet);

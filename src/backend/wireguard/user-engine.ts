@@ -11,7 +11,7 @@ import os from 'node:os';
 import { abortable } from '../../base/abortable.js';
 import { hostPrefix } from '../../base/address.js';
 import { messageOf, TweedError } from '../../base/errors.js';
-import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
+import type { Prefix } from '../../base/ipv4.js';
 import { Standing } from '../../base/standing.js';
 import { DataPlane, TICK_MS } from '../../encap/datapath/data-plane.js';
 import type { SealingOptions } from '../../encap/datapath/options.js';
@@ -19,6 +19,7 @@ import { forwarderThreads } from '../../encap/datapath/threads.js';
 import { receiveQueueDrops } from '../../encap/datapath/udp-socket.js';
 import type { Direction } from '../../encap/forwarding/control-block.js';
 import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
+import { peerName } from '../../encap/forwarding/forwarding-table.js';
 import { CAPACITY, type Layout, planLayout } from '../../encap/forwarding/layout.js';
 import { errnoName } from '../../linux/errno.js';
 import { Inheritance } from '../../linux/inheritance.js';
@@ -31,7 +32,7 @@ import type { PrivateKey } from '../../wireguard/keys.js';
 import { OPEN_DROPS, readTransportDrops, SEAL_DROPS } from '../../wireguard/transport-drops.js';
 import { planTransport } from '../../wireguard/transport-layout.js';
 import type { UserApiDevice } from '../../wireguard/user-api.js';
-import { type BackendContext, type BackendStatus, type FeatureStatus, ipv4Network } from '../backend.js';
+import { type BackendContext, type BackendStatus, type FeatureStatus, ipv4Network, peerNames } from '../backend.js';
 import { hostKernel } from '../kernel/kernel.js';
 import { Descriptors } from '../udp/descriptors.js';
 import { featuresOf } from '../udp/features.js';
@@ -102,7 +103,7 @@ export class UserEngine implements Engine {
     let sessions: SessionControl | null = null;
     try {
       const { layout, sealing, regions } = planMemory(network, context.mtu);
-      const plane = new DataPlane(network, context.port, layout);
+      const plane = new DataPlane({ ipv4: network, ipv6: null }, context.port, layout);
       sessions = new SessionControl({
         plane,
         sealing,
@@ -126,8 +127,8 @@ export class UserEngine implements Engine {
       const options = forwarderOptions({
         layout,
         descriptors,
-        network,
-        subnet,
+        networks: { ipv4: network, ipv6: null },
+        subnets: { ipv4: subnet, ipv6: null },
         port: context.port,
         mtu: context.mtu,
         mayBeUnfinished: false, // what is sealed was finished by then
@@ -183,10 +184,7 @@ export class UserEngine implements Engine {
   #describe(sessions: SessionControl): UserApiDevice {
     const subnets = new Map<number, string>();
     const { table } = this.#running?.plane ?? {};
-    for (const { subnet } of table?.entries() ?? []) {
-      const number = table?.numberOf(subnet);
-      if (number !== undefined) subnets.set(number, formatPrefix(subnet));
-    }
+    for (const peer of table?.entries() ?? []) subnets.set(peer.number, peerName(peer));
     const peers = [...sessions.device.peers()].map((peer) => {
       const subnet = subnets.get(peer.number);
       return { ...peer, allowedIps: subnet === undefined ? [] : [subnet] };
@@ -264,14 +262,16 @@ export class UserEngine implements Engine {
 
   #peers({ plane: { table }, sessions }: Running): BackendStatus['peers'] {
     const statuses = sessions.statuses();
-    return [...table.entries()].map(({ subnet, publicIp, ...counted }) => {
-      const session = statuses.get(table.numberOf(subnet) ?? -1);
+    return [...table.entries()].map((peer) => {
+      const session = statuses.get(peer.number);
+      const { txPackets, txBytes, rxPackets, rxBytes, lastReceived } = peer;
       return {
-        subnet: formatPrefix(subnet),
-        subnetV6: null,
-        publicIp: formatIpv4(publicIp),
-        publicIpv6: null,
-        ...counted,
+        ...peerNames({ ...peer, attributes: peer }),
+        txPackets,
+        txBytes,
+        rxPackets,
+        rxBytes,
+        lastReceived,
         endpoint: session?.endpoint === undefined ? null : formatEndpoint(session.endpoint),
         lastHandshake: session === undefined || session.lastHandshake === 0 ? null : session.lastHandshake,
       };
@@ -301,7 +301,7 @@ function planMemory(
   network: Prefix,
   mtu: number,
 ): { readonly layout: Layout; readonly sealing: SealingOptions; readonly regions: RegionAllocator } {
-  const plain = planLayout(network, { ...CAPACITY, peers: PEERS });
+  const plain = planLayout({ ipv4: network, ipv6: null }, { ...CAPACITY, peers: PEERS });
   const all = new RegionAllocator(plain.bytes);
   const transport = planTransport(all, PEERS);
   const own = all.take(CONTROL_BYTES, 4096);

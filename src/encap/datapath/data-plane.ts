@@ -4,12 +4,11 @@
  *
  * Made first, so that the table can be filled before the first packet is taken; `start` then puts the threads to work.
  */
-import type { Prefix } from '../../base/ipv4.js';
 import { SharedMemory } from '../../linux/memory.js';
 import { ControlBlock, type Direction, RUNTIME_FEATURES } from '../forwarding/control-block.js';
 import { Counters } from '../forwarding/counters.js';
-import { ForwardingTable } from '../forwarding/forwarding-table.js';
-import { type Layout, planLayout } from '../forwarding/layout.js';
+import { ForwardingTable, IPV4_UNDERLAY } from '../forwarding/forwarding-table.js';
+import { type Layout, type OverlayNetworks, planLayout } from '../forwarding/layout.js';
 import type { ForwarderOptions } from './options.js';
 import { ForwarderThreads, SHARES } from './threads.js';
 
@@ -33,14 +32,14 @@ export class DataPlane {
   readonly #counted: number[] = [];
   readonly #ticksStill: number[] = [];
 
-  /** @param port UDP port of every host */
-  constructor(network: Prefix, port: number, layout = planLayout(network)) {
+  /** @param port UDP port of every host @param underlay what this host has sockets of */
+  constructor(networks: OverlayNetworks, port: number, layout = planLayout(networks), underlay = IPV4_UNDERLAY) {
     this.layout = layout;
     this.memory = SharedMemory.create(layout.bytes);
     const { i32, f64 } = this.memory;
     this.control = new ControlBlock(i32, layout.control);
     this.counters = { tx: new Counters(f64, layout.txCounters), rx: new Counters(f64, layout.rxCounters) };
-    this.table = new ForwardingTable({ memory: this.memory, layout, control: this.control, network, port });
+    this.table = new ForwardingTable({ memory: this.memory, layout, control: this.control, networks, underlay, port });
   }
 
   /**

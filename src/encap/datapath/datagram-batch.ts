@@ -47,15 +47,23 @@ import {
   MSGHDR_NAME,
   MSGHDR_NAME_LENGTH,
   SOCKADDR_IN_BYTES,
+  SOCKADDR_IN6_BYTES,
 } from '../../linux/structs.js';
 import { Tx, TxDrop } from '../forwarding/counters.js';
-import { PEER_BYTES, PEER_SOCKADDR, PEER_TX_BYTES, PEER_TX_PACKETS } from '../forwarding/peer-record.js';
+import {
+  PEER_BYTES,
+  PEER_ENDPOINT_V6,
+  PEER_SOCKADDR,
+  PEER_TX_BYTES,
+  PEER_TX_PACKETS,
+} from '../forwarding/peer-record.js';
+import { OVERHEAD_IPV4, OVERHEAD_IPV6 } from '../wire/headers.js';
 import { HEADER_STRIDE } from '../wire/segment.js';
 import type { ForwarderContext } from './context.js';
 import type { Outlet } from './outlet.js';
 import { Refusals } from './refusals.js';
 
-/** The most that one UDP send may carry: 65,535 less the IPv4 and UDP headers. */
+/** The most that one UDP send may carry: 65,535 less the IPv4 and UDP headers. By IPv6 it would be twenty bytes more. */
 export const MAX_UDP_PAYLOAD = 65_507;
 /** The kernel's UDP_MAX_SEGMENTS since Linux 6.9; 64 before, where some releases count the header too. */
 export const MAX_SEGMENTS = 128;
@@ -67,8 +75,8 @@ const RETRIES = 3;
 const NAPS = 3;
 const NO_PEER = -1;
 
-/** Told of a datagram that was too long: `available` bytes of it lie at `packet`, its path carries `pathMtu` (0: unknown). */
-export type TooLong = (packet: number, available: number, pathMtu: number) => void;
+/** Told of a datagram that was too long: `available` bytes of it lie at `packet`, its path carries `room` of them (0: unknown). */
+export type TooLong = (packet: number, available: number, room: number) => void;
 
 /** Owned by one thread. Nothing is allocated after construction. */
 export class DatagramBatch {
@@ -76,8 +84,8 @@ export class DatagramBatch {
   readonly #sys: ForwarderContext['sys'];
   readonly #counters: ForwarderContext['counters']['tx'];
   readonly #socket: number;
+  readonly #socketV6: number;
   readonly #peers: number;
-  readonly #overhead: number;
   readonly #outlet: Outlet;
   readonly #tooLong: TooLong;
   readonly #segmenting: Refusals;
@@ -107,8 +115,8 @@ export class DatagramBatch {
     this.#sys = context.sys;
     this.#counters = context.counters.tx;
     this.#socket = options.socket;
+    this.#socketV6 = options.socketV6;
     this.#peers = options.layout.peers;
-    this.#overhead = options.encapsulationOverhead;
     this.#outlet = outlet;
     this.#tooLong = tooLong;
     this.#segmenting = new Refusals(context.control, 'udp_gso');
@@ -124,7 +132,6 @@ export class DatagramBatch {
     memory.u32[(cmsg + CMSG_LENGTH) >>> 2] = CMSG_DATA + 2;
     memory.u32[(cmsg + CMSG_LEVEL) >>> 2] = SOL_UDP;
     memory.u32[(cmsg + CMSG_TYPE) >>> 2] = UDP_SEGMENT;
-    memory.u32[(this.#message + MSGHDR_NAME_LENGTH) >>> 2] = SOCKADDR_IN_BYTES;
     memory.setPointer(this.#message + MSGHDR_CONTROL, cmsg);
   }
 
@@ -198,18 +205,32 @@ export class DatagramBatch {
 
   /** One sendmsg for `count` datagrams from `first` on; a second one when there was no room for the first. */
   #send(first: number, count: number): number {
-    const { u32, u16 } = this.#memory;
+    const { u32, u16, i32 } = this.#memory;
     const message = this.#message;
     const iov = this.#iovStart[first];
-    this.#memory.setPointer(message + MSGHDR_NAME, this.#peers + this.#peer * PEER_BYTES + PEER_SOCKADDR);
+    const record = this.#peers + this.#peer * PEER_BYTES;
+    const endpointV6 = i32[(record + PEER_ENDPOINT_V6) >>> 2];
+    const socket = endpointV6 === 0 ? this.#socket : this.#socketV6;
+    this.#memory.setPointer(message + MSGHDR_NAME, endpointV6 === 0 ? record + PEER_SOCKADDR : endpointV6);
+    u32[(message + MSGHDR_NAME_LENGTH) >>> 2] = endpointV6 === 0 ? SOCKADDR_IN_BYTES : SOCKADDR_IN6_BYTES;
     this.#memory.setPointer(message + MSGHDR_IOV, this.#iov + iov * IOVEC_BYTES);
     u32[(message + MSGHDR_IOV_COUNT) >>> 2] = this.#iovStart[first + count] - iov;
     u32[(message + MSGHDR_CONTROL_LENGTH) >>> 2] = count > 1 ? CMSG_SPACE : 0;
     u16[this.#segmentSizeAt] = this.#segmentLength;
-    const sent = this.#sys.sendmsg(this.#socket, this.#messageAddress, MSG_DONTWAIT);
+    const sent = this.#sys.sendmsg(socket, this.#messageAddress, MSG_DONTWAIT);
     if (sent >= 0 || this.#sys.errno() !== EAGAIN) return sent;
-    this.#outlet.awaitRoom();
-    return this.#sys.sendmsg(this.#socket, this.#messageAddress, MSG_DONTWAIT);
+    this.#outlet.awaitRoom(socket);
+    return this.#sys.sendmsg(socket, this.#messageAddress, MSG_DONTWAIT);
+  }
+
+  /** Do the peer's datagrams leave by IPv6? */
+  #isV6(): boolean {
+    return this.#memory.i32[(this.#peers + this.#peer * PEER_BYTES + PEER_ENDPOINT_V6) >>> 2] !== 0;
+  }
+
+  /** What fits into a datagram of that path, in bytes; 0 where its MTU is not known. */
+  #roomOf(pathMtu: number): number {
+    return Math.max(0, pathMtu - (this.#isV6() ? OVERHEAD_IPV6 : OVERHEAD_IPV4));
   }
 
   #sent(count: number, bytes: number): void {
@@ -242,19 +263,20 @@ export class DatagramBatch {
       this.#counters.drop(TxDrop.send_buffer_full, count);
       return;
     }
-    const mtu = errno === EMSGSIZE || errno === EINVAL ? this.#outlet.pathMtu(this.#peer) : 0;
-    if (errno === EMSGSIZE || (mtu > 0 && this.#segmentLength + this.#overhead > mtu)) {
+    const room = errno === EMSGSIZE || errno === EINVAL ? this.#roomOf(this.#outlet.pathMtu(this.#peer)) : 0;
+    if (errno === EMSGSIZE || (room > 0 && this.#segmentLength > room)) {
       // one report a run is enough: the next run begins with another packet, and tells another sender if need be
-      this.#reportTooLong(0, mtu);
-      this.#outlet.allowFragments(true);
+      this.#reportTooLong(0, room);
+      const socket = this.#isV6() ? this.#socketV6 : this.#socket;
+      this.#outlet.allowFragments(socket, true);
       this.#replay(count);
-      this.#outlet.allowFragments(false);
+      this.#outlet.allowFragments(socket, false);
       return;
     }
     // only where the same datagrams leave one by one is it the segmenting that the kernel does not like
     if (!this.#replay(count)) return;
     if (errno === EINVAL && count > MAX_SEGMENTS_BEFORE_6_9) this.#possibleSegments = MAX_SEGMENTS_BEFORE_6_9;
-    else if (errno === EIO || (errno === EINVAL && mtu > 0)) this.#segmenting.refused(errno);
+    else if (errno === EIO || (errno === EINVAL && room > 0)) this.#segmenting.refused(errno);
     this.begin();
   }
 
@@ -313,20 +335,21 @@ export class DatagramBatch {
 
   /** Datagram `index` is longer than the MTU of its path. @returns the errno that stopped the fragments too, else 0 */
   #sendInFragments(index: number): number {
-    this.#reportTooLong(index, this.#outlet.pathMtu(this.#peer));
+    this.#reportTooLong(index, this.#roomOf(this.#outlet.pathMtu(this.#peer)));
     this.#counters.add(Tx.replayed_packets, 1);
-    this.#outlet.allowFragments(true);
+    const socket = this.#isV6() ? this.#socketV6 : this.#socket;
+    this.#outlet.allowFragments(socket, true);
     const errno = this.#send(index, 1) >= 0 ? 0 : this.#sys.errno();
-    this.#outlet.allowFragments(false);
+    this.#outlet.allowFragments(socket, false);
     if (errno === 0) this.#sent(1, this.#lengths[index]);
     return errno;
   }
 
-  #reportTooLong(index: number, mtu: number): void {
+  #reportTooLong(index: number, room: number): void {
     const iovec = this.#iov + this.#iovStart[index] * IOVEC_BYTES;
     const { u32, base } = this.#memory;
     const at = u32[(iovec + 4) >>> 2] * 4_294_967_296 + u32[iovec >>> 2] - base;
-    this.#tooLong(at, u32[(iovec + IOVEC_LENGTH) >>> 2], mtu);
+    this.#tooLong(at, u32[(iovec + IOVEC_LENGTH) >>> 2], room);
   }
 }
 

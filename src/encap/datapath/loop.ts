@@ -12,7 +12,7 @@
 import { EAGAIN, EINTR, POLLIN, POLLOUT } from '../../linux/constants.js';
 import { RegionAllocator } from '../../linux/memory.js';
 import { POLLFD_BYTES, POLLFD_EVENTS, POLLFD_REVENTS } from '../../linux/structs.js';
-import { type Direction, THREADS } from '../forwarding/control-block.js';
+import type { Direction } from '../forwarding/control-block.js';
 import { LOOP_BYTES } from '../forwarding/layout.js';
 import type { ForwarderContext } from './context.js';
 
@@ -31,6 +31,9 @@ export interface Forwarder {
   woken?(): void;
 }
 
+/** One that reads the TUN, and one for each socket. */
+const MOST_FORWARDERS = 3;
+
 /** A send waits no longer than this, in milliseconds, for a device whose queue is full. */
 const ROOM_TIMEOUT_MS = 500;
 
@@ -48,9 +51,8 @@ export class ForwarderLoop {
   readonly #roomAddress: number;
   readonly #scratchAddress: number;
   readonly #wake: number;
-  readonly #socket: number;
-  /** The forwarder among ours that reads the socket. */
-  #receiver: Forwarder | undefined;
+  /** The forwarders among ours that read a socket. */
+  #receivers: readonly Forwarder[] = [];
   /** Somebody wrote to the eventfd, and the forwarders have not been told. */
   #wasWoken = false;
 
@@ -65,13 +67,12 @@ export class ForwarderLoop {
     this.#sys = sys;
     this.#control = control;
     this.#thread = thread;
-    this.#at = regions.take((THREADS + 1) * POLLFD_BYTES, 8);
-    this.#room = regions.take(2 * POLLFD_BYTES, 8);
+    this.#at = regions.take((MOST_FORWARDERS + 1) * POLLFD_BYTES, 8);
+    this.#room = regions.take((MOST_FORWARDERS + 1) * POLLFD_BYTES, 8);
     this.#address = memory.base + this.#at;
     this.#roomAddress = memory.base + this.#room;
     this.#scratchAddress = memory.base + regions.take(8, 8);
     this.#wake = wake;
-    this.#socket = options.socket;
   }
 
   /**
@@ -79,7 +80,7 @@ export class ForwarderLoop {
    * then.
    */
   serve(forwarders: readonly Forwarder[]): void {
-    this.#receiver = forwarders.find(({ descriptor }) => descriptor === this.#socket);
+    this.#receivers = forwarders.filter(({ direction }) => direction === 'rx');
     const count = forwarders.length;
     for (const [i, { descriptor }] of forwarders.entries())
       this.#watch(this.#at + i * POLLFD_BYTES, descriptor, POLLIN);
@@ -122,27 +123,33 @@ export class ForwarderLoop {
   }
 
   /**
-   * Waits until the socket takes datagrams again, not for ever. What arrives meanwhile is forwarded, if that is this loop's
-   * work: so this must not be called by the forwarder that reads the socket.
+   * Waits until a socket takes datagrams again, not for ever. What arrives meanwhile is forwarded, if that is this loop's
+   * work: so this must not be called by a forwarder that reads a socket.
    */
-  awaitRoom(): void {
+  awaitRoom(socket: number): void {
     const room = this.#room;
+    const receivers = this.#receivers;
+    const arrivals = room + 2 * POLLFD_BYTES;
     const wake = room + POLLFD_BYTES;
-    this.#watch(room, this.#socket, this.#receiver === undefined ? POLLOUT : POLLOUT | POLLIN);
+    this.#watch(room, socket, POLLOUT);
     this.#watch(wake, this.#wake, POLLIN);
+    for (let i = 0; i < receivers.length; i++) {
+      this.#watch(arrivals + i * POLLFD_BYTES, receivers[i].descriptor, POLLIN);
+    }
     const deadline = performance.now() + ROOM_TIMEOUT_MS;
     while (!this.#control.stopRequested) {
       const left = Math.ceil(deadline - performance.now());
       if (left <= 0) return;
-      if (this.#sys.poll(this.#roomAddress, 2, left) < 0) {
+      if (this.#sys.poll(this.#roomAddress, 2 + receivers.length, left) < 0) {
         if (this.#sys.errno() === EINTR) continue;
         return;
       }
       this.#clearWake(wake);
-      const events = this.#events(room);
-      if ((events & ~POLLIN) !== 0) return;
-      // a reason to give up meets the turn in `serve`, too
-      if (events !== 0) this.#receiver?.turn();
+      if (this.#events(room) !== 0) return;
+      for (let i = 0; i < receivers.length; i++) {
+        // a reason to give up meets the turn in `serve`, too
+        if (this.#events(arrivals + i * POLLFD_BYTES) !== 0) receivers[i].turn();
+      }
     }
   }
 

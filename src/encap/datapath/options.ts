@@ -1,3 +1,4 @@
+import type { Ipv6Prefix } from '../../base/ipv6.js';
 import type { TransportLayout } from '../../wireguard/transport-layout.js';
 import type { Layout } from '../forwarding/layout.js';
 
@@ -11,26 +12,39 @@ export interface SealingOptions {
   readonly mtu: number;
 }
 
-/** What both forwarders are told at their start; plain data, handed to their threads. Addresses in host order. */
+/** What the overlay is to IPv6, on this host. */
+export interface Ipv6Options {
+  readonly network: Ipv6Prefix;
+  readonly subnet: Ipv6Prefix;
+  /** The same as the IPv4 ones: sources of ICMPv6 errors to local and to remote containers. */
+  readonly icmpSource: bigint;
+  readonly overlayAddress: bigint;
+}
+
+/** What both forwarders are told at their start; plain data, handed to their threads. IPv4 addresses in host order. */
 export interface ForwarderOptions {
   readonly layout: Layout;
   /** Descriptors. */
   readonly tun: number;
+  /** One socket for each family of the underlay; −1 for one that this host does not have. */
   readonly socket: number;
+  readonly socketV6: number;
   /** The TUN puts a virtio-net header before every packet. */
   readonly vnetHeader: boolean;
+  /** The overlay carries IPv4, inside this network. */
+  readonly carriesIpv4: boolean;
   readonly network: number;
   readonly networkMask: number;
   readonly subnet: number;
   readonly subnetMask: number;
+  /** Null where the overlay carries no IPv6. */
+  readonly ipv6: Ipv6Options | null;
   /** UDP port of every host. */
   readonly port: number;
   /** The longest packet of the overlay, bytes. */
   readonly mtu: number;
   /** The underlay may hand on what the sender's kernel left unfinished: see encap/wire/unfinished.ts. */
   readonly mayBeUnfinished: boolean;
-  /** Bytes that the underlay adds to a datagram: its IPv4 and UDP headers. */
-  readonly encapsulationOverhead: number;
   /** Most datagrams in one send; 1 when segmented sends are off. */
   readonly maxSegments: number;
   /** Most datagrams in one receive; 1 when batched receives are off. */

@@ -5,7 +5,11 @@
  * equal datagrams of one sender. Every inner packet is checked, its TTL taken down, and given to the merger; then every
  * item of the merger is one writev. Packets stay in their slots until they are written. Where there is nothing to merge
  * with (the packet came alone, or the TUN takes no merged ones) it is written as soon as it is checked.
+ *
+ * Each of the two sockets has a forwarder of its own, with its own slots. What a datagram holds, IPv4 or IPv6, has nothing to
+ * do with which of them it came by.
  */
+import type { Family } from '../../base/address.js';
 import {
   EAGAIN,
   EBADF,
@@ -38,6 +42,8 @@ import {
   MSGHDR_NAME_LENGTH,
   SOCKADDR_ADDRESS,
   SOCKADDR_IN_BYTES,
+  SOCKADDR_IN6_ADDRESS,
+  SOCKADDR_IN6_BYTES,
   SOCKADDR_PORT,
   toNetworkOrder,
 } from '../../linux/structs.js';
@@ -47,12 +53,15 @@ import { Rx, RxDrop } from '../forwarding/counters.js';
 import { RX_BYTES } from '../forwarding/layout.js';
 import {
   PEER_BYTES,
+  PEER_ENDPOINT_V6,
+  PEER_IPV6,
   PEER_LAST_RECEIVED,
   PEER_RX_BYTES,
   PEER_RX_PACKETS,
   PEER_SOCKADDR,
 } from '../forwarding/peer-record.js';
-import { lookup, NO_VALUE } from '../forwarding/prefix-table.js';
+import { lookup, lookupV6, NO_VALUE } from '../forwarding/prefix-table.js';
+import { findSender } from '../forwarding/sender-set.js';
 import { decrementTtl, headerSum, type Sum } from '../wire/checksum.js';
 import {
   get16,
@@ -62,8 +71,15 @@ import {
   IPV4_SOURCE,
   IPV4_TOTAL_LENGTH,
   IPV4_TTL,
+  IPV6_DESTINATION,
+  IPV6_HEADER,
+  IPV6_HOP_LIMIT,
+  IPV6_PAYLOAD_LENGTH,
+  IPV6_SOURCE,
 } from '../wire/headers.js';
-import { type IcmpErrorOptions, MAX_ICMP_ERROR, RateLimit, TIME_EXCEEDED, writeIcmpError } from '../wire/icmp.js';
+import { type IcmpErrorOptions, RateLimit, TIME_EXCEEDED, writeIcmpError } from '../wire/icmp.js';
+import { HOP_LIMIT_EXCEEDED, type Icmpv6ErrorOptions, MAX_ICMPV6_ERROR, writeIcmpv6Error } from '../wire/icmpv6.js';
+import { Ipv6Net, ipv6Bytes, isMulticastOrLinkLocal } from '../wire/ipv6.js';
 import { Merger } from '../wire/merge.js';
 import { MAX_ITEMS } from '../wire/merge-items.js';
 import { completeChecksum, isUnfinished, noteUnfinished } from '../wire/unfinished.js';
@@ -98,10 +114,19 @@ export class RxForwarder implements Forwarder {
   readonly #mergingTcp: Refusals;
   readonly #mergingUdp: Refusals;
   readonly #icmpOptions: IcmpErrorOptions;
+  readonly #icmpv6Options: Icmpv6ErrorOptions | null;
   readonly #icmpLimit: RateLimit;
 
   readonly #subnets: number;
   readonly #senders: number;
+  /** Null where the overlay carries no IPv6. */
+  readonly #networkV6: Ipv6Net | null;
+  readonly #subnetV6: Ipv6Net | null;
+  readonly #subnetsV6: number;
+  readonly #sendersV6: number;
+  /** Of the socket. */
+  readonly #family: Family;
+  readonly #nameBytes: number;
   readonly #messages: number;
   readonly #messagesAddress: number;
   readonly #names: number;
@@ -126,21 +151,36 @@ export class RxForwarder implements Forwarder {
   #alone = false;
   #fatal = 0;
 
-  constructor(context: ForwarderContext) {
+  /**
+   * @param family of the socket that it reads
+   * @param icmpLimit for errors to remote hosts, whichever socket they are about
+   */
+  constructor(
+    context: ForwarderContext,
+    family: Family = 4,
+    icmpLimit = new RateLimit(context.options.icmpPerSecond, context.options.icmpBurst),
+  ) {
     const { memory, sum, control, options } = context;
     this.#memory = memory;
     this.#sys = context.sys;
     this.#counters = context.counters.rx;
     this.#control = control;
     this.#options = options;
-    this.descriptor = options.socket;
-    const { layout } = options;
+    this.descriptor = family === 4 ? options.socket : options.socketV6;
+    this.#family = family;
+    this.#nameBytes = family === 4 ? SOCKADDR_IN_BYTES : SOCKADDR_IN6_BYTES;
+    const { layout, ipv6 } = options;
+    const start = family === 4 ? layout.rx : layout.rxV6;
     this.#subnets = layout.subnets >>> 2;
     this.#senders = layout.senders >>> 2;
-    this.#icmpLimit = new RateLimit(options.icmpPerSecond, options.icmpBurst);
+    this.#networkV6 = ipv6 === null ? null : new Ipv6Net(ipv6.network);
+    this.#subnetV6 = ipv6 === null ? null : new Ipv6Net(ipv6.subnet);
+    this.#subnetsV6 = layout.subnetsV6 >>> 2;
+    this.#sendersV6 = layout.sendersV6 >>> 2;
+    this.#icmpLimit = icmpLimit;
     this.#skip = options.vnetHeader ? 0 : 1;
 
-    const regions = new RegionAllocator(layout.rx, layout.rx + RX_BYTES);
+    const regions = new RegionAllocator(start, start + RX_BYTES);
     this.#merger = new Merger(memory, regions, sum, { tcp: options.mergeTcp, udp: options.mergeUdp });
     this.#mergingTcp = new Refusals(control, 'merge_tcp');
     this.#mergingUdp = new Refusals(control, 'merge_udp');
@@ -159,15 +199,15 @@ export class RxForwarder implements Forwarder {
     memory.setPointer(this.#singleIov, this.#zeroVnet);
     memory.u32[(this.#singleIov + IOVEC_LENGTH) >>> 2] = VNET_HEADER_BYTES;
 
-    const icmp = regions.take(MAX_ICMP_ERROR);
+    const icmp = regions.take(MAX_ICMPV6_ERROR);
     this.#icmpOptions = { memory, sum, to: icmp, source: options.overlayAddress };
+    this.#icmpv6Options = ipv6 === null ? null : { memory, sum, to: icmp, source: ipv6Bytes(ipv6.overlayAddress) };
     this.#icmpIov = regions.take(IOVEC_BYTES);
     this.#icmpMessage = regions.take(MSGHDR_BYTES);
     this.#icmpMessageAddress = memory.base + this.#icmpMessage;
     memory.setPointer(this.#icmpIov, icmp);
     memory.setPointer(this.#icmpMessage + MSGHDR_IOV, this.#icmpIov);
     memory.u32[(this.#icmpMessage + MSGHDR_IOV_COUNT) >>> 2] = 1;
-    memory.u32[(this.#icmpMessage + MSGHDR_NAME_LENGTH) >>> 2] = SOCKADDR_IN_BYTES;
 
     const slots = Math.min(options.receiveSlots, MAX_RECEIVE_SLOTS);
     this.#messages = regions.take(slots * MMSGHDR_BYTES);
@@ -192,7 +232,7 @@ export class RxForwarder implements Forwarder {
   #prepare(slot: number): void {
     const message = this.#messages + slot * MMSGHDR_BYTES;
     const { u32 } = this.#memory;
-    u32[(message + MSGHDR_NAME_LENGTH) >>> 2] = SOCKADDR_IN_BYTES;
+    u32[(message + MSGHDR_NAME_LENGTH) >>> 2] = this.#nameBytes;
     u32[(message + MSGHDR_CONTROL_LENGTH) >>> 2] = CONTROL_BYTES;
   }
 
@@ -205,7 +245,7 @@ export class RxForwarder implements Forwarder {
     options.udp = this.#options.mergeUdp && this.#mergingUdp.inForce;
     const slots = Math.min(this.#options.receiveSlots, MAX_RECEIVE_SLOTS);
     for (let messages = 0; messages < TURN_MESSAGES && !this.#control.stopRequested; messages += slots) {
-      const received = this.#sys.recvmmsg(this.#options.socket, this.#messagesAddress, slots, MSG_DONTWAIT, 0);
+      const received = this.#sys.recvmmsg(this.descriptor, this.#messagesAddress, slots, MSG_DONTWAIT, 0);
       // a reason that lasts meets the first receive of the next turn, too
       if (received <= 0) return messages === 0 ? this.#receiveError() : EAGAIN;
       this.#counters.add(Rx.receives, 1);
@@ -244,11 +284,9 @@ export class RxForwarder implements Forwarder {
     if ((u32[(message + MSGHDR_FLAGS) >>> 2] & MSG_TRUNC) !== 0) return this.#counters.drop(RxDrop.truncated, count);
 
     const name = this.#names + slot * NAME_STRIDE;
-    const sender = i32[(name + SOCKADDR_ADDRESS) >>> 2];
+    const sender = this.#family === 4 ? i32[(name + SOCKADDR_ADDRESS) >>> 2] : name + SOCKADDR_IN6_ADDRESS;
     if (this.#options.checkSenders) {
-      const known =
-        get16(view, name + SOCKADDR_PORT) === this.#options.port &&
-        lookup(i32, this.#senders, this.#options.layout.senderShift, toNetworkOrder(sender)) !== NO_VALUE;
+      const known = get16(view, name + SOCKADDR_PORT) === this.#options.port && this.#isPeers(sender);
       if (!known) return this.#counters.drop(RxDrop.unknown_sender, count);
     }
     const start = this.#slots + slot * SLOT_STRIDE;
@@ -257,6 +295,17 @@ export class RxForwarder implements Forwarder {
     this.#alone = this.#received === 1 && count === 1;
     if (this.#opener !== null) return this.#open(this.#opener, start, end, size, name);
     for (let at = start; at < end; at += size) this.#packet(at, Math.min(size, end - at), sender);
+  }
+
+  /** Is a sender's address one of a peer's? @param sender as `#packet` has it */
+  #isPeers(sender: number): boolean {
+    const { i32 } = this.#memory;
+    const { layout } = this.#options;
+    const peer =
+      this.#family === 4
+        ? lookup(i32, this.#senders, layout.senderShift, toNetworkOrder(sender))
+        : findSender(i32, this.#sendersV6, layout.senderEntriesV6, layout.peers, sender);
+    return peer !== NO_VALUE;
   }
 
   /** The same of datagrams that are sealed. What they hold stays in the opener's arena until it is written. */
@@ -288,21 +337,26 @@ export class RxForwarder implements Forwarder {
     return size > 0 ? size : length;
   }
 
-  /** Decides about one inner packet: to the merger, or counted under the reason why not. @param sender network order; the peer's number of one that was sealed */
+  /**
+   * Decides about one inner packet: to the merger, or counted under the reason why not.
+   *
+   * @param sender an IPv4 address in network order, the offset of an IPv6 one; the peer's number of a packet that was sealed
+   */
   #packet(at: number, length: number, sender: number): void {
     const { u8, view } = this.#memory;
     const counters = this.#counters;
     if (length < IPV4_MIN_HEADER) return counters.drop(RxDrop.short, 1);
-    if (u8[at] >>> 4 !== 4) return counters.drop(RxDrop.not_ipv4, 1);
+    if (u8[at] >>> 4 !== 4 || !this.#options.carriesIpv4) return this.#packetV6(at, length, sender);
     const headerLength = (u8[at] & 15) * 4;
     if (headerLength < IPV4_MIN_HEADER || headerLength > length) return counters.drop(RxDrop.bad_header, 1);
     if (get16(view, at + IPV4_TOTAL_LENGTH) !== length) return counters.drop(RxDrop.bad_length, 1);
     if (headerSum(view, at, headerLength, 0) !== 0xffff) return counters.drop(RxDrop.bad_header_checksum, 1);
     if (u8[at + IPV4_TTL] === 0) return counters.drop(RxDrop.ttl_zero, 1);
 
-    const peer = this.#peerOf(get32(view, at + IPV4_SOURCE));
+    const source = get32(view, at + IPV4_SOURCE);
+    const peer = this.#peerOf(source);
     const sealed = this.#opener !== null;
-    if (sealed ? peer !== sender : this.#options.checkSenders && !this.#mayComeFrom(at, peer, sender)) {
+    if (sealed ? peer !== sender : this.#options.checkSenders && !this.#mayComeFrom(peer, sender, source)) {
       return counters.drop(RxDrop.spoofed_source, 1);
     }
     if (((get32(view, at + IPV4_DESTINATION) ^ this.#options.subnet) & this.#options.subnetMask) !== 0) {
@@ -318,24 +372,76 @@ export class RxForwarder implements Forwarder {
     }
     this.#account(peer, length);
     if (this.#options.mayBeUnfinished && isUnfinished(u8, view, at, length)) return this.#writeUnfinished(at, length);
+    this.#deliver(at, length);
+  }
+
+  #packetV6(at: number, length: number, sender: number): void {
+    const { u8, i32, view } = this.#memory;
+    const counters = this.#counters;
+    const network = this.#networkV6;
+    const subnet = this.#subnetV6;
+    if (u8[at] >>> 4 !== 6 || network === null || subnet === null) return counters.drop(RxDrop.bad_version, 1);
+    if (length < IPV6_HEADER) return counters.drop(RxDrop.short, 1);
+    if (get16(view, at + IPV6_PAYLOAD_LENGTH) + IPV6_HEADER !== length) return counters.drop(RxDrop.bad_length, 1);
+    if (u8[at + IPV6_HOP_LIMIT] === 0) return counters.drop(RxDrop.ttl_zero, 1);
+    if (isMulticastOrLinkLocal(u8, at + IPV6_SOURCE)) return counters.drop(RxDrop.multicast_or_link_local, 1);
+
+    const isOurs = network.contains(view, at + IPV6_SOURCE);
+    const octet = at + IPV6_SOURCE + this.#options.layout.subnetOctetV6;
+    const peer = isOurs ? lookupV6(i32, this.#subnetsV6, u8, octet) : NO_VALUE;
+    const sealed = this.#opener !== null;
+    if (
+      sealed ? peer !== sender : this.#options.checkSenders && (peer === NO_VALUE ? isOurs : !this.#isAt(peer, sender))
+    ) {
+      return counters.drop(RxDrop.spoofed_source, 1);
+    }
+    if (!subnet.contains(view, at + IPV6_DESTINATION)) return counters.drop(RxDrop.foreign_destination, 1);
+    if (!sealed) {
+      if (u8[at + IPV6_HOP_LIMIT] === 1) {
+        counters.drop(RxDrop.ttl_expired, 1);
+        if (peer !== NO_VALUE) this.#timeExceeded(at, length, peer);
+        return;
+      }
+      u8[at + IPV6_HOP_LIMIT]--;
+    }
+    this.#account(peer, length);
+    this.#deliver(at, length);
+  }
+
+  #deliver(at: number, length: number): void {
     if (this.#alone || !this.#merger.enabled) return this.#writeAlone(at, length);
     if (this.#merger.items.full) this.#write();
     this.#merger.add(at, length);
   }
 
+  #isInNetwork(address: number): boolean {
+    return ((address ^ this.#options.network) & this.#options.networkMask) === 0;
+  }
+
   /** The peer whose subnet holds an inner address, or NO_VALUE. */
   #peerOf(address: number): number {
-    if (((address ^ this.#options.network) & this.#options.networkMask) !== 0) return NO_VALUE;
+    if (!this.#isInNetwork(address)) return NO_VALUE;
     return lookup(this.#memory.i32, this.#subnets, this.#options.layout.subnetShift, address);
   }
 
   /** An inner source inside the overlay belongs to the subnet of the host that sent it. */
-  #mayComeFrom(at: number, peer: number, sender: number): boolean {
-    const { i32, view } = this.#memory;
-    if (peer === NO_VALUE) {
-      return ((get32(view, at + IPV4_SOURCE) ^ this.#options.network) & this.#options.networkMask) !== 0;
-    }
-    return i32[(this.#options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2] === sender;
+  #mayComeFrom(peer: number, sender: number, source: number): boolean {
+    return peer === NO_VALUE ? !this.#isInNetwork(source) : this.#isAt(peer, sender);
+  }
+
+  /** Is the sender the host that has leased the peer's subnet? */
+  #isAt(peer: number, sender: number): boolean {
+    const { i32 } = this.#memory;
+    const record = this.#options.layout.peers + peer * PEER_BYTES;
+    if (this.#family === 4) return i32[(record + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2] === sender;
+    const known = (record + PEER_IPV6) >>> 2;
+    const from = sender >>> 2;
+    return (
+      i32[known] === i32[from] &&
+      i32[known + 1] === i32[from + 1] &&
+      i32[known + 2] === i32[from + 2] &&
+      i32[known + 3] === i32[from + 3]
+    );
   }
 
   #account(peer: number, length: number): void {
@@ -434,17 +540,32 @@ export class RxForwarder implements Forwarder {
 
   /** Tells the sender of a packet whose TTL ran out here, through the tunnel it came by. */
   #timeExceeded(at: number, length: number, peer: number): void {
-    const { u32 } = this.#memory;
-    const size = writeIcmpError(this.#icmpOptions, TIME_EXCEEDED, at, length, 0);
+    const { u8, u32, i32 } = this.#memory;
+    const size =
+      this.#icmpv6Options !== null && u8[at] >>> 4 === 6
+        ? writeIcmpv6Error(this.#icmpv6Options, HOP_LIMIT_EXCEEDED, at, length, 0)
+        : writeIcmpError(this.#icmpOptions, TIME_EXCEEDED, at, length, 0);
     if (size === 0) return;
     if (!this.#icmpLimit.take(this.#nowMs)) return this.#counters.add(Rx.icmp_suppressed, 1);
     u32[(this.#icmpIov + IOVEC_LENGTH) >>> 2] = size;
-    this.#memory.setPointer(
-      this.#icmpMessage + MSGHDR_NAME,
-      this.#options.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR,
-    );
-    if (this.#sys.sendmsg(this.#options.socket, this.#icmpMessageAddress, MSG_DONTWAIT) >= 0) {
+    const record = this.#options.layout.peers + peer * PEER_BYTES;
+    const endpointV6 = i32[(record + PEER_ENDPOINT_V6) >>> 2];
+    const message = this.#icmpMessage;
+    this.#memory.setPointer(message + MSGHDR_NAME, endpointV6 === 0 ? record + PEER_SOCKADDR : endpointV6);
+    u32[(message + MSGHDR_NAME_LENGTH) >>> 2] = endpointV6 === 0 ? SOCKADDR_IN_BYTES : SOCKADDR_IN6_BYTES;
+    const socket = endpointV6 === 0 ? this.#options.socket : this.#options.socketV6;
+    if (this.#sys.sendmsg(socket, this.#icmpMessageAddress, MSG_DONTWAIT) >= 0) {
       this.#counters.add(Rx.icmp_sent, 1);
     }
   }
+}
+
+/** A forwarder for each socket that this host has. */
+export function receivers(context: ForwarderContext): RxForwarder[] {
+  const { socket, socketV6, icmpPerSecond, icmpBurst } = context.options;
+  const limit = new RateLimit(icmpPerSecond, icmpBurst);
+  return [
+    ...(socket >= 0 ? [new RxForwarder(context, 4, limit)] : []),
+    ...(socketV6 >= 0 ? [new RxForwarder(context, 6, limit)] : []),
+  ];
 }

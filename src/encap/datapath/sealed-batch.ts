@@ -69,17 +69,16 @@ export class SealedBatch implements OutgoingBatch {
     tooLong: TooLong,
     sealing: SealingOptions,
   ) {
-    const { memory, options } = context;
+    const { memory } = context;
     this.#sealer = createSealer(context, regions, sealing);
     this.#staged = new StagedPackets(regions, createCopy(memory), sealing.mtu);
     this.#drops = memory.f64.subarray(sealing.layout.sealDrops >>> 3);
-    const overhead = options.encapsulationOverhead;
-    this.#batch = new DatagramBatch(context, regions, outlet, (message, _available, pathMtu) => {
+    this.#batch = new DatagramBatch(context, regions, outlet, (message, _available, room) => {
       for (let i = 0; i < this.#count; i++) {
         if (this.#messages[i] !== message) continue;
         // what a message adds, and padding that fits as well: to the packet it is as if the path were that much smaller
-        const inner = (pathMtu - overhead - MESSAGE_OVERHEAD) & -PADDING_MULTIPLE;
-        tooLong(this.#packets[i], this.#lengths[i], pathMtu === 0 ? 0 : inner + overhead);
+        const inner = (room - MESSAGE_OVERHEAD) & -PADDING_MULTIPLE;
+        tooLong(this.#packets[i], this.#lengths[i], Math.max(0, inner));
       }
     });
   }

@@ -4,7 +4,8 @@
  * Theory of operation. A turn reads until the TUN has no more, within a limit: each packet lands behind the last one
  * that is still waiting to be sent, in an arena that is reused from its start as soon as nothing waits, so that a quiet
  * flow stays in cache. A packet is checked, its TTL taken down, and handed to the batch; a super-packet is segmented into
- * it. The batch sends when a run ends and, at the latest, at the end of the turn.
+ * it. The batch sends when a run ends and, at the latest, at the end of the turn. IPv4 and IPv6 part at the first byte and
+ * meet again at the peer.
  */
 import { EAGAIN } from '../../linux/constants.js';
 import { RegionAllocator } from '../../linux/memory.js';
@@ -21,7 +22,7 @@ import {
 } from '../../tun/virtio.js';
 import { SEGMENT_BUCKETS, Tx, TxDrop } from '../forwarding/counters.js';
 import { TX_BYTES } from '../forwarding/layout.js';
-import { lookup, NO_VALUE } from '../forwarding/prefix-table.js';
+import { lookup, lookupV6, NO_VALUE } from '../forwarding/prefix-table.js';
 import { decrementTtl } from '../wire/checksum.js';
 import {
   get16,
@@ -32,17 +33,31 @@ import {
   IPV4_MIN_HEADER,
   IPV4_TOTAL_LENGTH,
   IPV4_TTL,
+  IPV6_DESTINATION,
+  IPV6_HEADER,
+  IPV6_HOP_LIMIT,
+  IPV6_MIN_MTU,
+  IPV6_PAYLOAD_LENGTH,
+  IPV6_SOURCE,
 } from '../wire/headers.js';
 import {
   FRAGMENTATION_NEEDED,
   type IcmpErrorKind,
   type IcmpErrorOptions,
-  MAX_ICMP_ERROR,
   NET_UNREACHABLE,
   RateLimit,
   TIME_EXCEEDED,
   writeIcmpError,
 } from '../wire/icmp.js';
+import {
+  HOP_LIMIT_EXCEEDED,
+  type Icmpv6ErrorOptions,
+  MAX_ICMPV6_ERROR,
+  NO_ROUTE,
+  PACKET_TOO_BIG,
+  writeIcmpv6Error,
+} from '../wire/icmpv6.js';
+import { Ipv6Net, ipv6Bytes, isMulticastOrLinkLocal } from '../wire/ipv6.js';
 import { completeChecksum, HEADER_STRIDE, Segmenter } from '../wire/segment.js';
 import type { ForwarderContext } from './context.js';
 import type { Forwarder } from './loop.js';
@@ -71,10 +86,14 @@ export class TxForwarder implements Forwarder {
   readonly #isHop: boolean;
   readonly #segmenter: Segmenter;
   readonly #icmpOptions: IcmpErrorOptions;
+  readonly #icmpv6Options: Icmpv6ErrorOptions | null;
   readonly #icmpLimit: RateLimit;
 
   readonly #subnets: number;
   readonly #networkMask: number;
+  /** Null where the overlay carries no IPv6. */
+  readonly #networkV6: Ipv6Net | null;
+  readonly #subnetsV6: number;
   readonly #vnet: number;
   readonly #readIov: number;
   readonly #readAddress: number;
@@ -102,13 +121,17 @@ export class TxForwarder implements Forwarder {
     this.#vnet = regions.take(VNET_HEADER_BYTES);
     this.#readIov = regions.take(2 * IOVEC_BYTES);
     this.#icmpIov = regions.take(2 * IOVEC_BYTES);
-    const icmp = regions.take(MAX_ICMP_ERROR);
+    const icmp = regions.take(MAX_ICMPV6_ERROR);
+    const { ipv6 } = options;
+    this.#networkV6 = ipv6 === null ? null : new Ipv6Net(ipv6.network);
+    this.#subnetsV6 = layout.subnetsV6 >>> 2;
     this.#icmpOptions = { memory, sum, to: icmp, source: options.icmpSource };
+    this.#icmpv6Options = ipv6 === null ? null : { memory, sum, to: icmp, source: ipv6Bytes(ipv6.icmpSource) };
     const zeroVnet = regions.take(VNET_HEADER_BYTES);
     this.#segmenter = new Segmenter(memory, sum, regions.take(HEADER_STRIDE));
     this.#isHop = options.sealing === undefined;
-    this.#batch = createBatch(context, regions, outlet, (packet, available, pathMtu) =>
-      this.#fragmentationNeeded(packet, available, pathMtu),
+    this.#batch = createBatch(context, regions, outlet, (packet, available, room) =>
+      this.#tooLong(packet, available, room),
     );
     this.#arena = regions.take(ARENA_BYTES, 4096);
 
@@ -167,7 +190,7 @@ export class TxForwarder implements Forwarder {
   #packet(at: number, length: number): void {
     const { u8, view } = this.#memory;
     if (length < IPV4_MIN_HEADER) return this.#counters.drop(TxDrop.short, 1);
-    if (u8[at] >>> 4 !== 4) return this.#counters.drop(TxDrop.not_ipv4, 1);
+    if (u8[at] >>> 4 !== 4 || !this.#options.carriesIpv4) return this.#packetV6(at, length);
     const headerLength = (u8[at] & 15) * 4;
     if (headerLength < IPV4_MIN_HEADER || headerLength > length) return this.#counters.drop(TxDrop.bad_header, 1);
     if (get16(view, at + IPV4_TOTAL_LENGTH) !== length) return this.#counters.drop(TxDrop.bad_length, 1);
@@ -181,6 +204,37 @@ export class TxForwarder implements Forwarder {
       }
       decrementTtl(u8, at);
     }
+    this.#forward(peer, at, length);
+  }
+
+  #packetV6(at: number, length: number): void {
+    const { u8, i32, view } = this.#memory;
+    const network = this.#networkV6;
+    if (u8[at] >>> 4 !== 6 || network === null) return this.#counters.drop(TxDrop.bad_version, 1);
+    if (length < IPV6_HEADER) return this.#counters.drop(TxDrop.short, 1);
+    if (get16(view, at + IPV6_PAYLOAD_LENGTH) + IPV6_HEADER !== length)
+      return this.#counters.drop(TxDrop.bad_length, 1);
+    // what the kernel says on every device of its own accord (MLD, neighbour discovery) is for no host of the overlay
+    if (isMulticastOrLinkLocal(u8, at + IPV6_DESTINATION) || isMulticastOrLinkLocal(u8, at + IPV6_SOURCE)) {
+      return this.#counters.drop(TxDrop.multicast_or_link_local, 1);
+    }
+
+    const peer = network.contains(view, at + IPV6_DESTINATION)
+      ? lookupV6(i32, this.#subnetsV6, u8, at + IPV6_DESTINATION + this.#options.layout.subnetOctetV6)
+      : NO_VALUE;
+    if (peer === NO_VALUE) return this.#noRoute(at, length);
+    if (this.#isHop) {
+      if (u8[at + IPV6_HOP_LIMIT] <= 1) {
+        this.#counters.drop(TxDrop.ttl_expired, 1);
+        return this.#sendIcmp(HOP_LIMIT_EXCEEDED, at, length, 0);
+      }
+      u8[at + IPV6_HOP_LIMIT]--;
+    }
+    this.#forward(peer, at, length);
+  }
+
+  #forward(peer: number, at: number, length: number): void {
+    const { u8 } = this.#memory;
     if (!this.#options.vnetHeader) this.#whole(peer, at, length);
     else if (u8[this.#vnet + VNET_GSO_TYPE] === VNET_GSO_NONE) this.#single(peer, at, length);
     else this.#superPacket(peer, at, length);
@@ -235,12 +289,19 @@ export class TxForwarder implements Forwarder {
   #noRoute(at: number, length: number): void {
     if (!this.#control.peersComplete) return this.#counters.drop(TxDrop.no_route_yet, 1);
     this.#counters.drop(TxDrop.no_route, 1);
-    this.#sendIcmp(NET_UNREACHABLE, at, length, 0);
+    this.#sendIcmp(this.#isV6(at) ? NO_ROUTE : NET_UNREACHABLE, at, length, 0);
+  }
+
+  #isV6(at: number): boolean {
+    return this.#memory.u8[at] >>> 4 === 6;
   }
 
   /** Tells the sender of a packet why it was not forwarded, if it may be told and not too much was told already. */
   #sendIcmp(kind: IcmpErrorKind, at: number, available: number, mtu: number): void {
-    const length = writeIcmpError(this.#icmpOptions, kind, at, available, mtu);
+    const length =
+      this.#icmpv6Options !== null && this.#isV6(at)
+        ? writeIcmpv6Error(this.#icmpv6Options, kind, at, available, mtu)
+        : writeIcmpError(this.#icmpOptions, kind, at, available, mtu);
     if (length === 0) return;
     if (!this.#icmpLimit.take(Date.now())) return this.#counters.add(Tx.icmp_suppressed, 1);
     this.#memory.u32[(this.#icmpIov + IOVEC_BYTES + IOVEC_LENGTH) >>> 2] = length;
@@ -250,10 +311,17 @@ export class TxForwarder implements Forwarder {
   }
 
   /** A datagram did not fit its path. It goes out in fragments now; the sender is asked for shorter packets. */
-  #fragmentationNeeded(packet: number, available: number, pathMtu: number): void {
-    if ((get16(this.#memory.view, packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT) === 0) return;
-    const mtu = pathMtu - this.#options.encapsulationOverhead;
-    if (mtu < IPV4_MIN_HEADER + 8 || mtu >= get16(this.#memory.view, packet + IPV4_TOTAL_LENGTH)) return;
-    this.#sendIcmp(FRAGMENTATION_NEEDED, packet, available, mtu);
+  #tooLong(packet: number, available: number, room: number): void {
+    const { view } = this.#memory;
+    if (this.#isV6(packet)) {
+      // an IPv6 host sends no less than this anyway: the tunnel cuts it, as RFC 2473 (section 7.1) asks of tunnels
+      const mtu = Math.max(room, IPV6_MIN_MTU);
+      const total = get16(view, packet + IPV6_PAYLOAD_LENGTH) + IPV6_HEADER;
+      if (room > 0 && mtu < total) this.#sendIcmp(PACKET_TOO_BIG, packet, available, mtu);
+      return;
+    }
+    if ((get16(view, packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT) === 0) return;
+    if (room < IPV4_MIN_HEADER + 8 || room >= get16(view, packet + IPV4_TOTAL_LENGTH)) return;
+    this.#sendIcmp(FRAGMENTATION_NEEDED, packet, available, room);
   }
 }

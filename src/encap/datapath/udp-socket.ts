@@ -1,7 +1,16 @@
-/** The UDP socket that carries the overlay: one a host, bound to the underlay's address, unconnected. */
-import { formatIpv4 } from '../../base/ipv4.js';
+/**
+ * The UDP sockets that carry the overlay: one for each family of the underlay that the host has, bound to the underlay's
+ * address of that family, unconnected.
+ *
+ * Why not one for both: a socket can be bound to both an IPv4 and an IPv6 address only by being bound to every address of
+ * the host, where it would be reached from networks that have nothing to do with the overlay, and the kernel would choose
+ * from which address it speaks. Two sockets leave the IPv4 one as it is in a host without IPv6, so it can be handed to, and
+ * taken from, a daemon that knows no other; and either can come and go without the other.
+ */
+import { type Address, type Family, familyOf, formatEndpoint } from '../../base/address.js';
 import {
   AF_INET,
+  AF_INET6,
   EADDRINUSE,
   EADDRNOTAVAIL,
   IP_MTU,
@@ -9,6 +18,10 @@ import {
   IP_PMTUDISC_DO,
   IP_PMTUDISC_WANT,
   IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_MTU,
+  IPV6_MTU_DISCOVER,
+  IPV6_V6ONLY,
   SK_MEMINFO_DROPS,
   SK_MEMINFO_WORDS,
   SO_MEMINFO,
@@ -26,7 +39,7 @@ import {
 } from '../../linux/constants.js';
 import { errnoName, SystemCallError } from '../../linux/errno.js';
 import { control } from '../../linux/libc.js';
-import { putSockaddrIn, SOCKADDR_IN_BYTES } from '../../linux/structs.js';
+import { putSockaddrIn, putSockaddrIn6, SOCKADDR_IN_BYTES, SOCKADDR_IN6_BYTES } from '../../linux/structs.js';
 import { OffloadRefusedError, type Switch } from '../../tun/device.js';
 
 export interface UdpSocket {
@@ -42,7 +55,8 @@ export interface UdpSocket {
 }
 
 export interface UdpSocketOptions {
-  readonly address: number;
+  /** Of the underlay; the socket is of its family. */
+  readonly address: Address;
   readonly port: number;
   readonly gso: Switch;
   readonly gro: Switch;
@@ -60,14 +74,20 @@ type AdoptCalls = Pick<SocketCalls, 'setsockopt' | 'getsockopt' | 'errno'> & Pic
  * @throws SystemCallError when it cannot be bound, OffloadRefusedError when an offload set to `on` is refused
  */
 export function openUdpSocket(options: UdpSocketOptions, calls: SocketCalls = control): UdpSocket {
-  const fd = calls.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) throw new SystemCallError('socket', calls.errno(), 'raise the limit of open files');
+  const family = familyOf(options.address);
+  const fd = calls.socket(domainOf(family), SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    throw new SystemCallError(
+      'socket',
+      calls.errno(),
+      family === 6 ? 'enable IPv6 in the kernel, or raise the limit of open files' : 'raise the limit of open files',
+    );
   try {
-    const address = new Uint8Array(SOCKADDR_IN_BYTES);
-    putSockaddrIn(address, 0, options.address, options.port, AF_INET);
+    if (family === 6) calls.setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, int32(1), 4);
+    const address = sockaddrOf(options.address, options.port);
     if (calls.bind(fd, address, address.length) < 0) {
       const errno = calls.errno();
-      throw new SystemCallError(`bind UDP ${formatIpv4(options.address)}:${options.port}`, errno, bindHint(errno));
+      throw new SystemCallError(`bind UDP ${formatEndpoint(options.address, options.port)}`, errno, bindHint(errno));
     }
     return configure(fd, options, calls);
   } catch (error) {
@@ -86,9 +106,8 @@ export function openUdpSocket(options: UdpSocketOptions, calls: SocketCalls = co
 export function adoptUdpSocket(fd: number, options: UdpSocketOptions, calls: AdoptCalls = control): UdpSocket | string {
   const type = new Uint8Array(4);
   if (calls.getsockopt(fd, SOL_SOCKET, SO_TYPE, type, [4]) < 0) return `it is no socket (${errnoName(calls.errno())})`;
-  const wanted = new Uint8Array(SOCKADDR_IN_BYTES);
-  putSockaddrIn(wanted, 0, options.address, options.port, AF_INET);
-  const bound = new Uint8Array(SOCKADDR_IN_BYTES);
+  const wanted = sockaddrOf(options.address, options.port);
+  const bound = new Uint8Array(wanted.length);
   const known = calls.getsockname(fd, bound, [bound.length]) >= 0;
   if (type[0] !== SOCK_DGRAM || !known || Buffer.compare(bound, wanted) !== 0) return 'it is bound to another address';
   // refused by a kernel that does not know it, where it is off anyway
@@ -101,7 +120,7 @@ function configure(
   options: UdpSocketOptions,
   calls: Pick<SocketCalls, 'setsockopt' | 'getsockopt' | 'errno'>,
 ): UdpSocket {
-  allowFragments(fd, false, calls);
+  allowFragments(fd, familyOf(options.address), false, calls);
   // reading UDP_SEGMENT tells whether the kernel knows it; 0 leaves it to each send
   const gsoErrno = offload(fd, UDP_SEGMENT, 0, 'udp-gso', options.gso, calls);
   const groErrno = offload(fd, UDP_GRO, 1, 'udp-gro', options.gro, calls);
@@ -128,8 +147,14 @@ function bindHint(errno: number): string {
  * fragments. Refusing is what sets DF in every datagram. The kernel's default, which allows fragments, leaves DF out of
  * all segmented sends, so that a router on the way would cut each of their datagrams and nobody would ever hear of it.
  */
-export function allowFragments(fd: number, allowed: boolean, calls: Pick<SocketCalls, 'setsockopt'> = control): void {
-  calls.setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, int32(allowed ? IP_PMTUDISC_WANT : IP_PMTUDISC_DO), 4);
+export function allowFragments(
+  fd: number,
+  family: Family,
+  allowed: boolean,
+  calls: Pick<SocketCalls, 'setsockopt'> = control,
+): void {
+  const [level, option] = family === 6 ? [IPPROTO_IPV6, IPV6_MTU_DISCOVER] : [IPPROTO_IP, IP_MTU_DISCOVER];
+  calls.setsockopt(fd, level, option, int32(allowed ? IP_PMTUDISC_WANT : IP_PMTUDISC_DO), 4);
 }
 
 /** Sets an offload unless it is off. @returns the errno of a refusal that `auto` puts up with, else 0 */
@@ -171,17 +196,33 @@ export function receiveQueueDrops(fd: number): number {
   return new DataView(words.buffer).getUint32(SK_MEMINFO_DROPS * 4, true);
 }
 
-/** The MTU that the kernel knows for the path to an address (host order); 0 when it cannot tell. */
-export function pathMtu(address: number, port: number): number {
-  const fd = control.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+/** The MTU that the kernel knows for the path to an address; 0 when it cannot tell. */
+export function pathMtu(address: Address, port: number): number {
+  const family = familyOf(address);
+  const fd = control.socket(domainOf(family), SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return 0;
-  const sockaddr = new Uint8Array(SOCKADDR_IN_BYTES);
-  putSockaddrIn(sockaddr, 0, address, port, AF_INET);
+  const sockaddr = sockaddrOf(address, port);
+  const [level, option] = family === 6 ? [IPPROTO_IPV6, IPV6_MTU] : [IPPROTO_IP, IP_MTU];
   const mtu = new Uint8Array(4);
   const known =
-    control.connect(fd, sockaddr, sockaddr.length) >= 0 && control.getsockopt(fd, IPPROTO_IP, IP_MTU, mtu, [4]) >= 0;
+    control.connect(fd, sockaddr, sockaddr.length) >= 0 && control.getsockopt(fd, level, option, mtu, [4]) >= 0;
   control.close(fd);
   return known ? new DataView(mtu.buffer).getUint32(0, true) : 0;
+}
+
+function domainOf(family: Family): number {
+  return family === 6 ? AF_INET6 : AF_INET;
+}
+
+function sockaddrOf(address: Address, port: number): Uint8Array {
+  if (typeof address === 'number') {
+    const bytes = new Uint8Array(SOCKADDR_IN_BYTES);
+    putSockaddrIn(bytes, 0, address, port, AF_INET);
+    return bytes;
+  }
+  const bytes = new Uint8Array(SOCKADDR_IN6_BYTES);
+  putSockaddrIn6(bytes, 0, address, port, AF_INET6);
+  return bytes;
 }
 
 function int32(value: number): Uint8Array {

@@ -3,9 +3,9 @@ import { type MessagePort, parentPort } from 'node:worker_threads';
 import { syscalls } from '../../linux/libc.js';
 import { SharedMemory } from '../../linux/memory.js';
 import { makeContext } from './context.js';
-import { ForwarderLoop } from './loop.js';
+import { type Forwarder, ForwarderLoop } from './loop.js';
 import { socketOutlet } from './outlet.js';
-import { RxForwarder } from './rx.js';
+import { receivers } from './rx.js';
 import type { ForwarderThreadData } from './thread.js';
 import { TxForwarder } from './tx.js';
 
@@ -14,8 +14,8 @@ port.once('message', ({ directions, memory, options, thread, wake }: ForwarderTh
   const call = () => port.postMessage('call');
   const context = makeContext(SharedMemory.attach(memory), syscalls, options, call);
   const loop = new ForwarderLoop(context, thread, wake);
-  const forwarders = directions.map((direction) =>
-    direction === 'tx' ? new TxForwarder(context, socketOutlet(context, loop)) : new RxForwarder(context),
+  const forwarders = directions.flatMap((direction): Forwarder[] =>
+    direction === 'tx' ? [new TxForwarder(context, socketOutlet(context, loop))] : receivers(context),
   );
   port.postMessage('running');
   loop.serve(forwarders);

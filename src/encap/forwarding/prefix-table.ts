@@ -1,5 +1,5 @@
 /**
- * Longest-prefix match over IPv4, in memory that many threads read while one writes.
+ * Longest-prefix match over addresses of one family, in memory that many threads read while one writes.
  *
  * Theory of operation. A node is 256 words, one for each value of one octet of the address. A word is 0 (nothing), a
  * value plus one (a leaf), or a child's node number with the sign bit set. A prefix that ends inside an octet fills a
@@ -7,7 +7,9 @@
  * it replaces, so a lookup never has to remember a shorter match on its way down: the word it ends at is the answer.
  *
  * The root decides the octets that all addresses share, so in a /16 network a /24 subnet costs one load, however many
- * hosts there are, and a /26 left over from another configuration costs two.
+ * hosts there are, and a /26 left over from another configuration costs two. IPv6 is the same with sixteen octets: the /64
+ * subnets of a /56 network cost one load, those of a /48 two. Only the loops that read differ by family, since an IPv4
+ * address is a number and an IPv6 address stays where it lies in the packet.
  *
  * Readers take no lock. Every change that they can see is one 32-bit store: leaves change one word at a time, and a
  * child is filled before the word that leads to it is stored. A child in which no prefix ends any more, nor below it, has
@@ -15,7 +17,10 @@
  * (`number-pool.ts`). So there are never more nodes than the prefixes of this moment need.
  */
 
-import { contains, netmask, type Prefix } from '../../base/ipv4.js';
+import { type Address, type AnyPrefix, isIpv4Prefix, prefixContains } from '../../base/address.js';
+import { netmask, type Prefix } from '../../base/ipv4.js';
+import { type Ipv6Prefix, netmaskV6 } from '../../base/ipv6.js';
+import { putIpv6 } from '../../linux/structs.js';
 import type { ControlBlock } from './control-block.js';
 import { NumberPool } from './number-pool.js';
 
@@ -23,8 +28,9 @@ const NODE_WORDS = 256;
 const CHILD = 0x8000_0000 | 0;
 const NODE_MASK = 0x7fff_ffff;
 
-/** The network of a table that takes any prefix. */
+/** The network of a table that takes any prefix of its family. */
 export const ANYWHERE: Prefix = { address: 0, length: 0 };
+export const ANYWHERE_V6: Ipv6Prefix = { address: 0n, length: 0 };
 
 /** What a lookup returns when no prefix covers the address. */
 export const NO_VALUE = -1;
@@ -34,13 +40,18 @@ export function prefixTableBytes(nodes: number): number {
   return nodes * NODE_WORDS * 4;
 }
 
-/** Where the table of a network starts to look: the octets before it are the same for every address inside. */
+/** Which octet the table of a network looks at first: those before it are the same for every address inside. */
+export function rootOctet(network: AnyPrefix): number {
+  return Math.min(isIpv4Prefix(network) ? 3 : 15, network.length >>> 3);
+}
+
+/** The same for `lookup`: how far an IPv4 address is shifted to have that octet last. */
 export function rootShift(network: Prefix): number {
-  return 24 - 8 * Math.min(3, network.length >>> 3);
+  return 24 - 8 * rootOctet(network);
 }
 
 /**
- * The value of the longest prefix that covers `address`, or NO_VALUE.
+ * The value of the longest prefix that covers the IPv4 `address`, or NO_VALUE.
  *
  * Any thread may call it, a forwarder only in its turn. The caller has made sure that the address is inside the table's
  * network.
@@ -58,10 +69,34 @@ export function lookup(words: Int32Array, table: number, shift: number, address:
   return word - 1;
 }
 
+/**
+ * The same for an IPv6 address.
+ *
+ * @param u8 where the address lies, in network order
+ * @param octet offset of the octet of the address that the root decides: `rootOctet` behind its first
+ */
+export function lookupV6(words: Int32Array, table: number, u8: Uint8Array, octet: number): number {
+  let word = words[table + u8[octet]];
+  for (let next = octet + 1; word < 0; next++) word = words[table + (word & NODE_MASK) * NODE_WORDS + u8[next]];
+  return word - 1;
+}
+
+/** An address without the bits behind a prefix of that length. */
+function masked(address: Address, length: number): Address {
+  return typeof address === 'number' ? (address & netmask(length)) >>> 0 : address & netmaskV6(length);
+}
+
+function octetOf(address: Address, index: number): number {
+  return typeof address === 'number'
+    ? (address >>> (24 - 8 * index)) & 255
+    : Number((address >> BigInt(120 - 8 * index)) & 0xffn);
+}
+
 /** The writing side of a table. One thread owns it. */
 export class PrefixTable {
-  readonly shift: number;
-  readonly #values = new Map<number, Map<number, number>>();
+  /** The octet that the root decides. */
+  readonly root: number;
+  readonly #values = new Map<number, Map<Address, number>>();
   /** For every word that is a leaf: one more than the length of the prefix it comes from; 0 for nothing. */
   readonly #origin: Uint8Array;
   /** For every node: how many prefixes end in it or below it. */
@@ -72,28 +107,33 @@ export class PrefixTable {
    * @param words shared memory, zero where the table lies
    * @param table index of the table's first word
    * @param nodes room for so many nodes
-   * @param network all prefixes lie inside it; 0.0.0.0/0 takes any
+   * @param network all prefixes lie inside it and are of its family
    * @param control tells which readers are in a turn
    */
   constructor(
     readonly words: Int32Array,
     readonly table: number,
     nodes: number,
-    readonly network: Prefix,
+    readonly network: AnyPrefix,
     control: Pick<ControlBlock, 'beat'>,
   ) {
-    this.shift = rootShift(network);
+    this.root = rootOctet(network);
     this.#origin = new Uint8Array(nodes * NODE_WORDS);
     this.#prefixes = new Uint32Array(nodes);
     this.#nodes = new NumberPool(1, nodes, control);
   }
 
-  lookup(address: number): number {
-    return contains(this.network, address) ? lookup(this.words, this.table, this.shift, address) : NO_VALUE;
+  /** As a forwarder does it; an address outside the network has no value. */
+  lookup(address: Address): number {
+    if (!prefixContains(this.network, address)) return NO_VALUE;
+    if (typeof address === 'number') return lookup(this.words, this.table, 24 - 8 * this.root, address);
+    const octets = new Uint8Array(16);
+    putIpv6(octets, 0, address);
+    return lookupV6(this.words, this.table, octets, this.root);
   }
 
   /** Adds a prefix or changes its value. @param value 0 to 2³⁰ @returns false when there is no room; nothing is changed */
-  set(prefix: Prefix, value: number): boolean {
+  set(prefix: AnyPrefix, value: number): boolean {
     let ofLength = this.#values.get(prefix.length);
     const known = ofLength?.get(prefix.address);
     if (known === value) return true;
@@ -108,13 +148,14 @@ export class PrefixTable {
   }
 
   /** Takes a prefix out; the next shorter one that covers it takes over. Unknown prefixes are ignored. */
-  delete(prefix: Prefix): void {
+  delete(prefix: AnyPrefix): void {
     const ofLength = this.#values.get(prefix.length);
     if (!ofLength?.delete(prefix.address)) return;
     let value = NO_VALUE;
     let length = prefix.length - 1;
     for (; length >= 0; length--) {
-      value = this.#values.get(length)?.get((prefix.address & netmask(length)) >>> 0) ?? NO_VALUE;
+      const shorter = this.#values.get(length);
+      if (shorter !== undefined) value = shorter.get(masked(prefix.address, length)) ?? NO_VALUE;
       if (value !== NO_VALUE) break;
     }
     this.#fillRun(prefix, value + 1, length + 1);
@@ -122,15 +163,15 @@ export class PrefixTable {
   }
 
   /** How many nodes lie on the way from the root to the one in which a prefix ends. */
-  #depth(prefix: Prefix): number {
-    return Math.max(0, Math.ceil((prefix.length - (32 - this.shift)) / 8));
+  #depth(prefix: AnyPrefix): number {
+    return Math.max(0, Math.ceil(prefix.length / 8) - 1 - this.root);
   }
 
   /** The words that lead down to the node in which a prefix ends, as far as there are nodes. */
-  #path(prefix: Prefix): number[] {
+  #path(prefix: AnyPrefix): number[] {
     const slots: number[] = [];
-    for (let node = 0, shift = this.shift, left = this.#depth(prefix); left > 0; left--, shift -= 8) {
-      const slot = node * NODE_WORDS + ((prefix.address >>> shift) & 255);
+    for (let node = 0, octet = this.root, left = this.#depth(prefix); left > 0; left--, octet++) {
+      const slot = node * NODE_WORDS + octetOf(prefix.address, octet);
       const word = this.words[this.table + slot];
       if (word >= 0) break;
       slots.push(slot);
@@ -144,13 +185,13 @@ export class PrefixTable {
   }
 
   /** Makes the nodes on the way to where a prefix ends, and counts it in all of them. @returns false when there are none */
-  #open(prefix: Prefix): boolean {
+  #open(prefix: AnyPrefix): boolean {
     const slots = this.#path(prefix);
     const nodes = this.#nodes.take(this.#depth(prefix) - slots.length);
     if (nodes === null) return false;
     let last = slots.length === 0 ? 0 : this.#childAt(slots[slots.length - 1]);
     for (const child of nodes) {
-      const slot = last * NODE_WORDS + ((prefix.address >>> (this.shift - 8 * slots.length)) & 255);
+      const slot = last * NODE_WORDS + octetOf(prefix.address, this.root + slots.length);
       const start = child * NODE_WORDS;
       this.words.fill(this.words[this.table + slot], this.table + start, this.table + start + NODE_WORDS);
       this.#origin.fill(this.#origin[slot], start, start + NODE_WORDS);
@@ -163,7 +204,7 @@ export class PrefixTable {
   }
 
   /** Takes a prefix out of the count of all nodes on its way, and those out of the tree that nothing is left of. */
-  #close(prefix: Prefix): void {
+  #close(prefix: AnyPrefix): void {
     for (const slot of this.#path(prefix).reverse()) {
       const child = this.#childAt(slot);
       if (--this.#prefixes[child] > 0) continue;
@@ -174,12 +215,12 @@ export class PrefixTable {
   }
 
   /** Stores `word` in the run that a prefix covers in the node where it ends. */
-  #fillRun(prefix: Prefix, word: number, origin: number): void {
+  #fillRun(prefix: AnyPrefix, word: number, origin: number): void {
     const slots = this.#path(prefix);
     const node = slots.length === 0 ? 0 : this.#childAt(slots[slots.length - 1]);
-    const shift = this.shift - 8 * slots.length;
-    const bits = 32 - shift - prefix.length;
-    const first = bits >= 8 ? 0 : (prefix.address >>> shift) & 255;
+    const octet = this.root + slots.length;
+    const bits = 8 * (octet + 1) - prefix.length;
+    const first = bits >= 8 ? 0 : octetOf(prefix.address, octet);
     this.#fill(node, first, bits >= 8 ? NODE_WORDS : 1 << bits, word, origin, prefix.length + 1);
   }
 

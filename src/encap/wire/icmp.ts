@@ -37,8 +37,8 @@ const ICMP_HEADER = 8;
 const ICMP_CHECKSUM = 2;
 const ICMP_NEXT_HOP_MTU = 6;
 /** Precedence "internetwork control", as RFC 1812 section 4.3.2.5 asks of routers. */
-const TOS_INTERNETWORK_CONTROL = 0xc0;
-const DEFAULT_TTL = 64;
+export const TOS_INTERNETWORK_CONTROL = 0xc0;
+export const DEFAULT_TTL = 64;
 
 /** The longest error that we send: as much of the packet as fits 576 bytes (RFC 1812 section 4.3.2.3). */
 export const MAX_ICMP_ERROR = 576;

@@ -72,7 +72,6 @@ const MAC_BYTES = 6;
 /** What it drops, besides what the kernel fails to do. */
 const REASONS: readonly (keyof typeof Drop)[] = [
   'rx_unknown_sender',
-  'rx_not_ipv4',
   'rx_bad_length',
   'rx_bad_header_checksum',
   'rx_ttl_zero',
@@ -141,8 +140,7 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
     .remark('a sane inner packet')
     .load(1, r1, r9, INNER + IP.versionAndLength)
     .jumpIf(r1, '==', VERSION_4_WITHOUT_OPTIONS, 'without_options')
-    .alu(r1, '&=', 0xf0)
-    .jumpIf(r1, '!=', 0x40, dropLabel('rx_not_ipv4'))
+    .remark('options, IPv6 and what is neither: user space has rules for them')
     .jump('leave')
     .label('without_options')
     .load(2, r1, r9, INNER + IP.totalLength)

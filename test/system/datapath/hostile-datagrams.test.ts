@@ -72,7 +72,7 @@ function withLength(packet: Uint8Array, length: number): Uint8Array {
 /** What a peer must not send, and the reason under which each is counted. */
 const wrong: Record<string, readonly Uint8Array[]> = {
   rx_short: Array.from({ length: 20 }, (_, length) => good().slice(0, length)),
-  rx_not_ipv4: [0, 1, 5, 6, 15].map((version) => altered(good(), { 0: (version << 4) | 5 })),
+  rx_bad_version: [0, 1, 5, 6, 15].map((version) => altered(good(), { 0: (version << 4) | 5 })),
   rx_bad_header: [
     ...[0, 1, 2, 3, 4].map((words) => altered(good(), { 0: 0x40 | words })),
     altered(good().slice(0, 59), { 0: 0x4f }),

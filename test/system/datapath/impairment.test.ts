@@ -75,7 +75,8 @@ async function wrongHeaders(): Promise<number> {
   let sum = 0;
   for (const { process } of hosts) {
     const { drops } = await process.status();
-    for (const reason of ['bad_header_checksum', 'bad_header', 'bad_length', 'not_ipv4']) sum += drops[`rx_${reason}`]!;
+    for (const reason of ['bad_header_checksum', 'bad_header', 'bad_length', 'bad_version'])
+      sum += drops[`rx_${reason}`]!;
   }
   return sum;
 }

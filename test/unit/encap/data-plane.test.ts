@@ -6,10 +6,10 @@ import { Tx } from '../../../src/encap/forwarding/counters.js';
 import { planLayout } from '../../../src/encap/forwarding/layout.js';
 import { EAGAIN, EINVAL, POLLIN } from '../../../src/linux/constants.js';
 import { FakeKernel, SOCKET, TUN, WAKE } from './support/fake-kernel.js';
-import { NETWORK, PORT, workbench } from './support/workbench.js';
+import { NETWORKS, PORT, workbench } from './support/workbench.js';
 
-const layout = planLayout(NETWORK, { peers: 8, subnetNodes: 16, senderNodes: 16 });
-const makePlane = () => new DataPlane(NETWORK, PORT, layout);
+const layout = planLayout(NETWORKS, { peers: 8, subnetNodes: 16, senderNodes: 16 });
+const makePlane = () => new DataPlane(NETWORKS, PORT, layout);
 const tick = (plane: DataPlane, times: number) => {
   for (let i = 0; i < times; i++) plane.tick();
 };

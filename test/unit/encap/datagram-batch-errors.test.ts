@@ -15,6 +15,7 @@ import {
   EPERM,
 } from '../../../src/linux/constants.js';
 import { batchBench, PEER_2, PEER_3 } from './support/sending.js';
+import { host } from './support/workbench.js';
 
 /** The errno for the first `times` attempts. */
 const first = (times: number, errno: number) => (_: unknown, attempt: number) => (attempt < times ? errno : 0);
@@ -120,7 +121,7 @@ describe('a segmented send that is refused with EINVAL', () => {
     bench.batch.flush();
     expect(bench.kernel.datagrams).toEqual(sent);
     expect(bench.control.turnedOff('udp_gso')).toBe(0);
-    expect(bench.reports).toEqual([{ mtu: 1400, bytes: sent[0] }]);
+    expect(bench.reports).toEqual([{ room: 1372, bytes: sent[0] }]);
     expect(bench.fragments).toEqual([true, false]);
     const shorter = run(bench, 3, 1372);
     bench.batch.flush();
@@ -213,7 +214,7 @@ describe('a send that is refused with EMSGSIZE', () => {
     bench.batch.flush();
     expect(bench.kernel.datagrams).toEqual(sent);
     expect(bench.kernel.sends).toHaveLength(5);
-    expect(bench.reports).toEqual([{ mtu: 1500, bytes: sent[0] }]);
+    expect(bench.reports).toEqual([{ room: 1472, bytes: sent[0] }]);
     expect(bench.fragments).toEqual([true, false]);
     expect(bench.control.turnedOff('udp_gso')).toBe(0);
     run(bench, 4, 1372, PEER_3);
@@ -226,7 +227,7 @@ describe('a send that is refused with EMSGSIZE', () => {
     smallPath(bench);
     const [one] = [bench.addSegment(52, 1400), bench.addSegment(52, 1400)];
     bench.batch.flush();
-    expect(bench.reports).toEqual([{ mtu: 1500, bytes: one!.slice(0, 52) }]);
+    expect(bench.reports).toEqual([{ room: 1472, bytes: one!.slice(0, 52) }]);
   });
 
   it('goes out in fragments and is reported when it is a single datagram', () => {
@@ -235,7 +236,7 @@ describe('a send that is refused with EMSGSIZE', () => {
     const one = bench.add(1400);
     bench.batch.flush();
     expect(bench.kernel.datagrams).toEqual([one]);
-    expect(bench.reports).toEqual([{ mtu: 1500, bytes: one }]);
+    expect(bench.reports).toEqual([{ room: 1472, bytes: one }]);
     expect(bench.fragments).toEqual([true, false]);
     expect(bench.counted('tx')).toEqual({ packets: 1, bytes: 1400, sends: 1, replayed_packets: 1 });
     expect(bench.dropped('tx')).toEqual({});
@@ -435,7 +436,7 @@ describe('a lasting error', () => {
 
   it('for one peer does not touch another', () => {
     const bench = batchBench();
-    bench.kernel.onSend = ({ address }) => (address % 256 === 2 ? ENETUNREACH : 0);
+    bench.kernel.onSend = ({ address }) => (address === host(2) ? ENETUNREACH : 0);
     run(bench, 2, 100, PEER_2);
     const sent = run(bench, 2, 100, PEER_3);
     bench.batch.flush();

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { parseIpv6Prefix } from '../../../src/base/ipv6.js';
 import { ControlBlock, THREADS } from '../../../src/encap/forwarding/control-block.js';
 import {
   COUNTER_WORDS,
@@ -21,8 +22,9 @@ import {
   RX_BYTES,
   TX_BYTES,
 } from '../../../src/encap/forwarding/layout.js';
-import { PEER_BYTES } from '../../../src/encap/forwarding/peer-record.js';
+import { ENDPOINT_V6_BYTES, PEER_BYTES } from '../../../src/encap/forwarding/peer-record.js';
 import { rootShift } from '../../../src/encap/forwarding/prefix-table.js';
+import { senderEntries } from '../../../src/encap/forwarding/sender-set.js';
 import { prefix } from './support/workbench.js';
 
 describe('ControlBlock', () => {
@@ -142,7 +144,7 @@ describe('planLayout', () => {
   it.each(['10.0.0.0/8', '10.5.0.0/16', '10.5.128.0/17', '10.5.1.0/24'])(
     'gives every part its own room, %s',
     (network) => {
-      const layout = planLayout(prefix(network));
+      const layout = planLayout({ ipv4: prefix(network), ipv6: parseIpv6Prefix('fd00:5::/48') });
       const parts = [
         [layout.control, CONTROL_BYTES],
         [layout.loops, THREADS * LOOP_BYTES],
@@ -151,11 +153,15 @@ describe('planLayout', () => {
         [layout.peers, CAPACITY.peers * PEER_BYTES],
         [layout.subnets, CAPACITY.subnetNodes * 1024],
         [layout.senders, CAPACITY.senderNodes * 1024],
+        [layout.subnetsV6, CAPACITY.subnetNodes * 1024],
+        [layout.endpointsV6, 2 * CAPACITY.peers * ENDPOINT_V6_BYTES],
+        [layout.sendersV6, senderEntries(CAPACITY.peers) * 4],
         [layout.tx, TX_BYTES],
         [layout.rx, RX_BYTES],
+        [layout.rxV6, RX_BYTES],
       ] as const;
       const offsets = Object.entries(layout).filter(
-        ([name, at]) => typeof at === 'number' && !/Shift$|^bytes$/.test(name),
+        ([name, at]) => typeof at === 'number' && !/Shift$|OctetV6$|CountV6$|EntriesV6$|^bytes$/.test(name),
       );
       expect(offsets.map(([, at]) => at)).toEqual(parts.map(([at]) => at));
       for (const [i, [at, bytes]] of parts.entries()) {
@@ -165,11 +171,12 @@ describe('planLayout', () => {
       }
       expect(layout.subnetShift).toBe(rootShift(prefix(network)));
       expect(layout.senderShift).toBe(24);
+      expect(layout.subnetOctetV6).toBe(6);
     },
   );
 
   it('keeps what different threads write apart by a page', () => {
-    const { txCounters, rxCounters, tx, rx } = planLayout(prefix('10.5.0.0/16'));
+    const { txCounters, rxCounters, tx, rx } = planLayout({ ipv4: prefix('10.5.0.0/16'), ipv6: null });
     for (const at of [txCounters, rxCounters, tx, rx]) expect(at % 4096).toBe(0);
   });
 });

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { expect, it } from 'vitest';
+import type { Prefix } from '../../../src/base/ipv4.js';
 import { ControlBlock, THREADS } from '../../../src/encap/forwarding/control-block.js';
 import { ForwardingTable, type Peer } from '../../../src/encap/forwarding/forwarding-table.js';
 import { planLayout } from '../../../src/encap/forwarding/layout.js';
@@ -12,21 +13,22 @@ const script = new URL('support/table-reader.mjs', import.meta.url);
 const built = fileURLToPath(new URL('../../../dist/encap/forwarding/prefix-table.js', import.meta.url));
 
 const NETWORK = prefix('10.0.0.0/8');
+const NETWORKS = { ipv4: NETWORK, ipv6: null };
 const TURNS = 20_000;
 const ROUNDS = 3000;
 
 /** A subnet of 10.0.0.0/8 and its host, whose address, 172.0.0.0 and up, follows from the subnet's. */
-function peerAt(at: number, length: number): Peer {
+function peerAt(at: number, length: number): Peer & { readonly subnet: Prefix } {
   return { subnet: { address: NETWORK.address + at, length }, publicIp: 0xac00_0000 + at / 64 };
 }
 
 it('threads that read while peers come and go see those that stay, and never one peer for another', async () => {
   if (!existsSync(built)) throw new Error('this test runs the built product: npm run build');
   // so few that every number and node is used again and again: for the peers that stay, and half of those that pass
-  const layout = planLayout(NETWORK, { peers: 60, subnetNodes: 90, senderNodes: 90 });
+  const layout = planLayout(NETWORKS, { peers: 60, subnetNodes: 90, senderNodes: 90 });
   const memory = SharedMemory.create(layout.bytes);
   const control = new ControlBlock(memory.i32, layout.control);
-  const table = new ForwardingTable({ memory, layout, control, network: NETWORK, port: 8285 });
+  const table = new ForwardingTable({ memory, layout, control, networks: NETWORKS, port: 8285 });
   // those that stay share nodes with those that pass (neighbours in a /24 or /16), have them alone, or lie around them
   const small = Array.from({ length: 24 }, (_, i) => peerAt((i * 1024 + (i % 3)) * 64, 26));
   const wide = Array.from({ length: 4 }, (_, i) => peerAt((200 + i) << 16, 16));

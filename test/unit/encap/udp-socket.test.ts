@@ -1,5 +1,6 @@
 import os from 'node:os';
 import { describe, expect, it } from 'vitest';
+import type { Address } from '../../../src/base/address.js';
 import {
   adoptUdpSocket,
   openUdpSocket,
@@ -16,6 +17,9 @@ import {
   IP_MTU_DISCOVER,
   IP_PMTUDISC_DO,
   IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_MTU_DISCOVER,
+  IPV6_V6ONLY,
   SO_RCVBUF,
   SO_RCVBUFFORCE,
   SO_SNDBUF,
@@ -118,6 +122,17 @@ describe('openUdpSocket', () => {
     expect(options.get(`${IPPROTO_IP}:${IP_MTU_DISCOVER}`)).toBe(IP_PMTUDISC_DO);
   });
 
+  it('is of the family of its address, and leaves the port to the other family’s socket', () => {
+    const { calls, log, options, bound } = scripted();
+    openUdpSocket({ ...WANTED, address: (0x2001_0db8n << 96n) | 1n }, calls);
+    expect(log).toEqual(['socket 10 524290 0', `bind ${FD}`]);
+    expect([...bound()].slice(0, 12)).toEqual([10, 0, 8285 >> 8, 8285 & 255, 0, 0, 0, 0, 0x20, 1, 0x0d, 0xb8]);
+    expect(options.get(`${IPPROTO_IPV6}:${IPV6_V6ONLY}`)).toBe(1);
+    expect(options.get(`${IPPROTO_IPV6}:${IPV6_MTU_DISCOVER}`)).toBe(IP_PMTUDISC_DO);
+    const refused = () => openUdpSocket({ ...WANTED, address: 1n }, scripted({ bind: EADDRINUSE }).calls);
+    expect(refused).toThrow('bind UDP [::1]:8285');
+  });
+
   it('asks for no offload that is off', () => {
     const { calls, options } = scripted();
     const socket = openUdpSocket({ ...WANTED, gso: 'off', gro: 'off' }, calls);
@@ -196,7 +211,7 @@ describe('a real socket on loopback', () => {
   });
 
   it('knows the MTU of the path to itself, and none to where there is no path', () => {
-    expect(pathMtu(LOOPBACK, 8285)).toBeGreaterThanOrEqual(1500);
+    for (const itself of [LOOPBACK, 1n]) expect(pathMtu(itself, 8285)).toBeGreaterThanOrEqual(1500);
     expect(pathMtu(0xffffffff, 8285)).toBe(0);
   });
 
@@ -208,11 +223,11 @@ describe('a real socket on loopback', () => {
 describe('a socket of a former process', () => {
   const wanted: UdpSocketOptions = { address: LOOPBACK, port: 0, gso: 'auto', gro: 'auto', buffer: 100_000 };
   /** Bound to a port that is free now. */
-  function open() {
-    const socket = openUdpSocket(wanted);
+  function open(address: Address = LOOPBACK) {
+    const socket = openUdpSocket({ ...wanted, address });
     const name = new Uint8Array(16);
     control.getsockname(socket.fd, name, [16]);
-    return { socket, options: { ...wanted, port: ((name[2] as number) << 8) | (name[3] as number) } };
+    return { socket, options: { ...wanted, address, port: ((name[2] as number) << 8) | (name[3] as number) } };
   }
 
   it('is taken where it is bound as wanted, with its options set anew', () => {
@@ -222,6 +237,13 @@ describe('a socket of a former process', () => {
     const gro = new Uint8Array(4);
     control.getsockopt(socket.fd, SOL_UDP, UDP_GRO, gro, [4]);
     expect(gro[0]).toBe(0);
+    control.close(socket.fd);
+  });
+
+  it('is taken by IPv6 too, and never for one of the other family', () => {
+    const { socket, options } = open(1n);
+    expect(adoptUdpSocket(socket.fd, options)).toMatchObject({ fd: socket.fd });
+    expect(adoptUdpSocket(socket.fd, { ...options, address: LOOPBACK })).toContain('another address');
     control.close(socket.fd);
   });
 

@@ -28,6 +28,14 @@ const sockaddr = koffi.struct('sockaddr_in', {
   zero: koffi.array('uint8_t', 8),
 });
 
+const sockaddrIn6 = koffi.struct('sockaddr_in6', {
+  family: 'uint16_t',
+  port: 'uint16_t',
+  flow: 'uint32_t',
+  address: koffi.array('uint8_t', 16),
+  scope: 'uint32_t',
+});
+
 describe('the layouts of structures', () => {
   it.each([
     ['iovec', iovec, layout.IOVEC_BYTES, { base: layout.IOVEC_BASE, length: layout.IOVEC_LENGTH }],
@@ -59,6 +67,12 @@ describe('the layouts of structures', () => {
       layout.SOCKADDR_IN_BYTES,
       { family: 0, port: layout.SOCKADDR_PORT, address: layout.SOCKADDR_ADDRESS },
     ],
+    [
+      'sockaddr_in6',
+      sockaddrIn6,
+      layout.SOCKADDR_IN6_BYTES,
+      { family: 0, port: layout.SOCKADDR_PORT, address: layout.SOCKADDR_IN6_ADDRESS },
+    ],
   ])('%s is as C lays it out', (_, type, bytes, offsets) => {
     expect(koffi.sizeof(type)).toBe(bytes);
     for (const [field, offset] of Object.entries(offsets)) expect(koffi.offsetof(type, field), field).toBe(offset);
@@ -70,6 +84,13 @@ describe('putSockaddrIn and toNetworkOrder', () => {
     const bytes = new Uint8Array(20).fill(0xee);
     layout.putSockaddrIn(bytes, 2, 0xc0000201, 8285, 2);
     expect([...bytes]).toEqual([0xee, 0xee, 2, 0, 0x20, 0x5d, 192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0xee, 0xee]);
+  });
+
+  it('write an IPv6 address as it goes over the wire, without flow and scope', () => {
+    const bytes = new Uint8Array(32).fill(0xee);
+    layout.putSockaddrIn6(bytes, 2, (0x2001_0db8n << 96n) | 0x1ffn, 8285, 10);
+    const address = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
+    expect([...bytes]).toEqual([0xee, 0xee, 10, 0, 0x20, 0x5d, 0, 0, 0, 0, ...address, 0, 0, 0, 0, 0xee, 0xee]);
   });
 
   it('toNetworkOrder gives the word that lies in memory, and is its own inverse', () => {

@@ -7,7 +7,7 @@ import { planLayout } from '../../../../src/encap/forwarding/layout.js';
 import { EINVAL, EIO } from '../../../../src/linux/constants.js';
 import { prefix } from '../support.js';
 
-const NETWORK = prefix('10.5.0.0/16');
+const NETWORKS = { ipv4: prefix('10.5.0.0/16'), ipv6: null };
 const options: UdpBackendOptions = {
   deviceName: 'flannel0',
   checkSenders: true,
@@ -25,7 +25,7 @@ const descriptors = {
 } as Descriptors;
 
 describe('an offload that the kernel refuses while it is used', () => {
-  const plane = new DataPlane(NETWORK, 8285, planLayout(NETWORK, { peers: 1, subnetNodes: 1, senderNodes: 1 }));
+  const plane = new DataPlane(NETWORKS, 8285, planLayout(NETWORKS, { peers: 1, subnetNodes: 1, senderNodes: 1 }));
   const stateOf = (wanted: string) => {
     const { inForce, reason } = featuresOf(options, { descriptors, plane, threads: 1, kernelPath }).find(
       ({ name }) => name === wanted,
@@ -46,7 +46,7 @@ describe('an offload that the kernel refuses while it is used', () => {
 });
 
 describe('UDP super-packets that the kernel does not have', () => {
-  const plane = new DataPlane(NETWORK, 8285, planLayout(NETWORK, { peers: 1, subnetNodes: 1, senderNodes: 1 }));
+  const plane = new DataPlane(NETWORKS, 8285, planLayout(NETWORKS, { peers: 1, subnetNodes: 1, senderNodes: 1 }));
   const without = { ...descriptors, tun: { ...descriptors.tun, uso: false, usoErrno: EINVAL } } as Descriptors;
   const reasonOn = (release: string) =>
     featuresOf(options, { descriptors: without, plane, threads: 1, kernelPath }, release).find(

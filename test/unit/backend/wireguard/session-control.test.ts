@@ -34,11 +34,11 @@ class Host {
     secret = number,
   ) {
     this.key = new PrivateKey(new Uint8Array(32).fill(secret));
-    const layout = planLayout(NETWORK, { peers, subnetNodes: 16, senderNodes: 16 });
+    const layout = planLayout({ ipv4: NETWORK, ipv6: null }, { peers, subnetNodes: 16, senderNodes: 16 });
     const all = new RegionAllocator(layout.bytes);
     const sealing = { layout: planTransport(all, peers), mtu: 1420 };
     const [own, stand] = [all.take(1 << 20), all.take(1 << 20)];
-    this.plane = new DataPlane(NETWORK, 51820, { ...layout, bytes: all.used });
+    this.plane = new DataPlane({ ipv4: NETWORK, ipv6: null }, 51820, { ...layout, bytes: all.used });
     this.plane.wake = () => void this.wakes++;
     this.#sealer = createSealer({ memory: this.plane.memory, call: () => {} }, new RegionAllocator(stand), sealing);
     this.control = new SessionControl({

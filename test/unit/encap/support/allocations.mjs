@@ -24,12 +24,17 @@ const NETWORK = { address: 0x0a050000, length: 16 };
 const OURS = { address: 0x0a050100, length: 24 };
 const THEIRS = { address: 0x0a050200, length: 24 };
 const LOOPBACK = 0x7f000001;
+/** fd00:5::/48, and a /64 of ours and of theirs. */
+const NETWORK_V6 = { address: 0xfd00_0005n << 96n, length: 48 };
+const subnetV6 = (n) => ({ address: NETWORK_V6.address | (n << 64n), length: 64 });
+const [OURS_V6, THEIRS_V6] = [subnetV6(1n), subnetV6(2n)];
+const NETWORKS = { ipv4: NETWORK, ipv6: NETWORK_V6 };
 const ROUNDS = 8;
 const WARM_UP = 40_000;
 /** Many: a round has some 20 KB of objects under Node 24 that have nothing to do with packets. */
 const MEASURED = 60_000;
 
-const plain = planLayout(NETWORK);
+const plain = planLayout(NETWORKS);
 const behind = new RegionAllocator(plain.bytes);
 const transport = planTransport(behind, 4);
 const ownSealer = behind.take(1 << 20, 4096);
@@ -79,6 +84,28 @@ function tcp(from, to, payload, sequence) {
   return packet(6, from, to, transport, 16);
 }
 
+/** The same packet as IPv6 between the same hosts; its checksum is right if it was. */
+function toV6(ipv4, from, to) {
+  const transport = ipv4.slice(20);
+  const bytes = new Uint8Array(40 + transport.length);
+  const view = new DataView(bytes.buffer);
+  bytes.set([0x60, 0, 0, 0, transport.length >> 8, transport.length & 255, ipv4[9], 64]);
+  view.setBigUint64(8, from.address >> 64n);
+  view.setBigUint64(24, to.address >> 64n);
+  bytes[23] = 2;
+  bytes[39] = 2;
+  const checksumAt = ipv4[9] === 6 ? 16 : 6;
+  transport.set([0, 0], checksumAt);
+  bytes.set(transport, 40);
+  const scratch = layout.rx;
+  u8.set(bytes, scratch);
+  const swapped = ((transport.length & 255) << 8) | (transport.length >> 8);
+  const pseudo = sum(scratch + 8, 32, (ipv4[9] << 8) + swapped);
+  view.setUint16(40 + checksumAt, ~sum(scratch + 40, transport.length, pseudo), true);
+  u8.fill(0, scratch, scratch + bytes.length);
+  return bytes;
+}
+
 const NO_VNET = new Uint8Array(10);
 function concat(...parts) {
   return Uint8Array.from(parts.flatMap((part) => [...part]));
@@ -97,6 +124,8 @@ const scripted = {
   /** For receives: length of each datagram, or 0. */
   run: 0,
   from: LOOPBACK,
+  /** By ::1 instead. */
+  v6: false,
   port: 8285,
   poll: () => 1,
   read: () => 8,
@@ -122,7 +151,8 @@ const scripted = {
       const name = offsetAt(message);
       u8[name + 2] = scripted.port >> 8;
       u8[name + 3] = scripted.port;
-      i32[(name + 4) >>> 2] = (scripted.from << 24) | (scripted.from >>> 24); // 127.0.0.1 in network order
+      if (scripted.v6) u8[name + 23] = 1;
+      else i32[(name + 4) >>> 2] = (scripted.from << 24) | (scripted.from >>> 24); // 127.0.0.1 in network order
       u8.set(scripted.bytes, offsetAt(offsetAt(message + 16)));
       u32[(message + 56) >>> 2] = scripted.bytes.length;
       u32[(message + 48) >>> 2] = 0;
@@ -144,6 +174,8 @@ function options(changes) {
     tun: -1,
     socket: -1,
     vnetHeader: true,
+    socketV6: -1,
+    carriesIpv4: true,
     network: NETWORK.address,
     networkMask: 0xffff0000,
     subnet: OURS.address,
@@ -151,7 +183,7 @@ function options(changes) {
     port: 8285,
     mtu: 1472,
     mayBeUnfinished: false,
-    encapsulationOverhead: 28,
+    ipv6: { network: NETWORK_V6, subnet: OURS_V6, icmpSource: NETWORK_V6.address, overlayAddress: OURS_V6.address },
     maxSegments: 128,
     receiveSlots: 64,
     mergeTcp: true,
@@ -170,8 +202,16 @@ const { sum, control, counters } = contextOf(scripted);
 const { tx: txCounters, rx: rxCounters } = counters;
 
 function setPeers(port) {
-  const table = new ForwardingTable({ memory, layout, control, network: NETWORK, port });
-  table.replaceAll([{ subnet: THEIRS, publicIp: LOOPBACK }]);
+  const table = new ForwardingTable({
+    memory,
+    layout,
+    control,
+    networks: NETWORKS,
+    underlay: { ipv4: true, ipv6: true },
+    port,
+  });
+  const way = scripted.v6 ? { publicIp: 0, publicIpv6: 1n } : { publicIp: LOOPBACK };
+  table.replaceAll([{ subnet: THEIRS, subnetV6: THEIRS_V6, ...way }]);
 }
 
 const transmitter = (sys, changes) => {
@@ -180,7 +220,7 @@ const transmitter = (sys, changes) => {
   return { context, forwarder: tx, turn: () => tx.turn(), packets: () => txCounters.get(Tx.packets) };
 };
 const receiver = (sys, changes) => {
-  const rx = new RxForwarder(contextOf(sys, changes));
+  const rx = new RxForwarder(contextOf(sys, changes), scripted.v6 ? 6 : 4);
   return { forwarder: rx, turn: () => rx.turn(), packets: () => rxCounters.get(Rx.packets) };
 };
 
@@ -351,6 +391,24 @@ const ways = {
       NO_VNET,
       64,
     ),
+  'tx single IPv6 packets by IPv6': () => {
+    scripted.v6 = true;
+    return overScript(transmitter(scripted), 1, toV6(udp(OURS, THEIRS, 36), OURS_V6, THEIRS_V6));
+  },
+  'tx IPv6 super-packets by IPv6': () => {
+    scripted.v6 = true;
+    const whole = toV6(tcp(OURS, THEIRS, 43 * 1400, 0), OURS_V6, THEIRS_V6);
+    return overScript(transmitter(scripted), 43, whole, Uint8Array.of(1, 4, 0, 0, 1400 & 255, 1400 >> 8, 40, 0, 16, 0));
+  },
+  'rx single IPv6 datagrams by IPv6': () => {
+    scripted.v6 = true;
+    return overScript(receiver(scripted), 1, toV6(udp(THEIRS, OURS, 36), THEIRS_V6, OURS_V6));
+  },
+  'rx runs of IPv6 TCP by IPv6, merged': () => {
+    scripted.v6 = true;
+    const run = Array.from({ length: 40 }, (_, i) => toV6(tcp(THEIRS, OURS, 1400, i * 1400), THEIRS_V6, OURS_V6));
+    return overScript(receiver(scripted), 40, concat(...run), NO_VNET, 1460);
+  },
   'tx with real calls': async () => {
     const [tun, socket, sink] = [bound(), bound(), bound()];
     setPeers(await portOf(sink));

@@ -4,7 +4,19 @@
  * It reads the same structures at the same addresses as the kernel would, and throws when a pointer leaves the memory.
  * Every attempt is recorded, refused ones too; a test sets `onSend` and `onWrite` to decide what is refused.
  */
-import { EAGAIN, EINVAL, EMSGSIZE, MSG_TRUNC, SOL_UDP, UDP_GRO, UDP_SEGMENT } from '../../../../src/linux/constants.js';
+import type { Address } from '../../../../src/base/address.js';
+import {
+  EAGAIN,
+  EINVAL,
+  EMSGSIZE,
+  MSG_TRUNC,
+  POLLERR,
+  POLLHUP,
+  POLLNVAL,
+  SOL_UDP,
+  UDP_GRO,
+  UDP_SEGMENT,
+} from '../../../../src/linux/constants.js';
 import type { Syscalls } from '../../../../src/linux/libc.js';
 import type { SharedMemory } from '../../../../src/linux/memory.js';
 import { concat, NO_OFFLOAD, type Vnet } from './reference.js';
@@ -12,6 +24,7 @@ import { concat, NO_OFFLOAD, type Vnet } from './reference.js';
 export const TUN = 10;
 export const SOCKET = 11;
 export const WAKE = 12;
+export const SOCKET_V6 = 13;
 
 /** One read from the TUN: a packet, or the reason why there is none. */
 export type TunRead = { readonly vnet?: Vnet; readonly packet: Uint8Array } | { readonly errno: number };
@@ -20,7 +33,8 @@ export type TunRead = { readonly vnet?: Vnet; readonly packet: Uint8Array } | { 
 export type Arrival =
   | {
       readonly bytes: Uint8Array;
-      readonly from: number;
+      /** Of the family of the socket that it comes by: an IPv4 address is a number in host order. */
+      readonly from: Address;
       readonly port?: number;
       readonly gro?: number;
       readonly flags?: number;
@@ -37,8 +51,8 @@ export interface TunWrite {
 }
 
 export interface Send {
-  /** Host order. */
-  readonly address: number;
+  /** Of the family of the socket that it left by; an IPv4 address in host order. */
+  readonly address: Address;
   readonly port: number;
   readonly datagrams: readonly Uint8Array[];
   /** From UDP_SEGMENT; 0 when there was no such control message. */
@@ -52,6 +66,7 @@ export interface Send {
 export interface PollAnswer {
   readonly tun?: number;
   readonly socket?: number;
+  readonly socketV6?: number;
   readonly wake?: number;
   readonly errno?: number;
 }
@@ -69,6 +84,7 @@ export class FakeKernel implements Syscalls {
   vnetHeader = true;
   readonly tunReads: TunRead[] = [];
   readonly arrivals: Arrival[] = [];
+  readonly arrivalsV6: Arrival[] = [];
   readonly writes: TunWrite[] = [];
   readonly sends: Send[] = [];
   readonly polls: Poll[] = [];
@@ -146,7 +162,9 @@ export class FakeKernel implements Syscalls {
     }
     const view = this.#view(this.#offset(fds));
     const descriptors = Array.from({ length: count }, (_, i) => view.getInt32(8 * i, true));
-    const watched = Object.fromEntries(descriptors.map((fd, i) => [fd, view.getUint16(8 * i + 4, true)]));
+    const wanted = descriptors.map((_, i) => view.getUint16(8 * i + 4, true));
+    const watched: Record<number, number> = {};
+    for (const [i, fd] of descriptors.entries()) watched[fd] = (watched[fd] ?? 0) | wanted[i]!;
     this.polls.push({ watched, timeout });
     const answer = this.pollAnswers.shift();
     if (answer === undefined) throw new Error('poll would sleep for ever: nothing more is scripted');
@@ -154,10 +172,13 @@ export class FakeKernel implements Syscalls {
     const events = new Map([
       [TUN, answer.tun],
       [SOCKET, answer.socket],
+      [SOCKET_V6, answer.socketV6],
       [WAKE, answer.wake],
     ]);
-    for (const [i, fd] of descriptors.entries()) view.setUint16(8 * i + 6, events.get(fd) ?? 0, true);
-    return descriptors.filter((fd) => events.get(fd)).length;
+    // errors are reported without being asked for
+    const reported = descriptors.map((fd, i) => (events.get(fd) ?? 0) & (wanted[i]! | POLLERR | POLLHUP | POLLNVAL));
+    for (const [i, revents] of reported.entries()) view.setUint16(8 * i + 6, revents, true);
+    return reported.filter((revents) => revents !== 0).length;
   }
 
   read(fd: number, buffer: number, length: number): number {
@@ -192,11 +213,13 @@ export class FakeKernel implements Syscalls {
   }
 
   sendmsg(fd: number, message: number, flags: number): number {
-    if (fd !== SOCKET) throw new Error(`sendmsg(${fd})`);
+    if (fd !== SOCKET && fd !== SOCKET_V6) throw new Error(`sendmsg(${fd})`);
+    const [family, nameLength] = fd === SOCKET ? [2, 16] : [10, 28];
     const view = this.#view(this.#offset(message));
-    if (view.getUint32(8, true) !== 16) throw new Error('length of the address');
+    if (view.getUint32(8, true) !== nameLength) throw new Error('length of the address');
     const name = this.#view(this.#offset(this.#pointer(this.#offset(message))));
-    if (name.getUint16(0, true) !== 2) throw new Error('family of the address');
+    if (name.getUint16(0, true) !== family) throw new Error('family of the address');
+    const address = family === 2 ? name.getUint32(4) : (name.getBigUint64(8) << 64n) | name.getBigUint64(16);
     const iovCount = Number(view.getBigUint64(24, true));
     const bytes = concat(...this.#vector(Number(view.getBigUint64(16, true)), iovCount));
     const segmentSize = this.#segmentSize(view);
@@ -204,7 +227,7 @@ export class FakeKernel implements Syscalls {
     for (let at = 0; at < bytes.length; at += segmentSize || bytes.length) {
       datagrams.push(bytes.slice(at, segmentSize === 0 ? bytes.length : at + segmentSize));
     }
-    const send = { address: name.getUint32(4), port: name.getUint16(2), datagrams, segmentSize, iovCount, flags };
+    const send = { address, port: name.getUint16(2), datagrams, segmentSize, iovCount, flags };
     const errno = kernelLimits(bytes.length, datagrams.length) || this.onSend(send, this.sends.length);
     this.sends.push({ ...send, errno });
     return errno === 0 ? bytes.length : this.#fail(errno);
@@ -223,20 +246,21 @@ export class FakeKernel implements Syscalls {
   }
 
   recvmmsg(fd: number, messages: number, count: number, _flags: number, timeout: number): number {
-    if (fd !== SOCKET || timeout !== 0) throw new Error(`recvmmsg(${fd}, timeout ${timeout})`);
+    if ((fd !== SOCKET && fd !== SOCKET_V6) || timeout !== 0) throw new Error(`recvmmsg(${fd}, timeout ${timeout})`);
     this.onRead();
     this.receiveCounts.push(count);
-    const first = this.arrivals[0];
+    const arrivals = fd === SOCKET ? this.arrivals : this.arrivalsV6;
+    const first = arrivals[0];
     if (first === undefined) return this.#fail(EAGAIN);
     if ('errno' in first) {
-      this.arrivals.shift();
+      arrivals.shift();
       return this.#fail(first.errno);
     }
     let received = 0;
     for (; received < count; received++) {
-      const arrival = this.arrivals[0];
+      const arrival = arrivals[0];
       if (arrival === undefined || 'errno' in arrival) break;
-      this.arrivals.shift();
+      arrivals.shift();
       this.#receive(this.#offset(messages) + received * 64, arrival);
     }
     return received;
@@ -244,12 +268,17 @@ export class FakeKernel implements Syscalls {
 
   #receive(message: number, arrival: Exclude<Arrival, { readonly errno: number }>): void {
     const view = this.#view(message);
-    if (view.getUint32(8, true) !== 16) throw new Error('room for the sender is not announced again');
+    const v6 = typeof arrival.from === 'bigint';
+    if (view.getUint32(8, true) !== (v6 ? 28 : 16)) throw new Error('room for the sender is not announced again');
     if (Number(view.getBigUint64(40, true)) < 24) throw new Error('room for control is not announced again');
     const name = this.#view(this.#offset(this.#pointer(message)));
-    name.setUint16(0, 2, true);
+    name.setUint16(0, v6 ? 10 : 2, true);
     name.setUint16(2, arrival.port ?? 8285);
-    name.setUint32(4, arrival.from);
+    if (typeof arrival.from === 'number') name.setUint32(4, arrival.from);
+    else {
+      name.setBigUint64(8, arrival.from >> 64n);
+      name.setBigUint64(16, BigInt.asUintN(64, arrival.from));
+    }
     const slot = this.#vector(this.#pointer(message + 16), Number(view.getBigUint64(24, true)));
     view.setUint32(56, scatter(arrival.bytes, slot), true);
     const room = slot.reduce((bytes, piece) => bytes + piece.length, 0);

@@ -3,6 +3,7 @@ import {
   checksumOffset,
   fillChecksums,
   ICMP,
+  ICMPV6,
   parse,
   plainSum,
   pseudoSum,
@@ -113,7 +114,31 @@ export function ip(protocol: number, transport: Uint8Array, fields: Partial<IpFi
   return packet;
 }
 
-function address6([subnet, host]: readonly [number, number]): number[] {
+/** An IPv6 packet with extension headers before its upper layer: each `[type, bytes]`, whose first byte is filled in. */
+export function extended(packet: Uint8Array, ...headers: readonly (readonly [number, Uint8Array])[]): Uint8Array {
+  const fixed = packet.slice(0, 40);
+  const types = [...headers.map(([type]) => type), packet[6]!];
+  fixed[6] = types[0]!;
+  const chain = headers.map(([, bytes], i) => altered(bytes, { 0: types[i + 1]! }));
+  const whole = Uint8Array.from([fixed, ...chain, packet.slice(40)].flatMap((part) => [...part]));
+  setWord(whole, 4, whole.length - 40);
+  return whole;
+}
+
+/** Options of eight bytes that ask for nothing: PadN. */
+export const PADDING = Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0);
+
+/** @param offset of the fragment, in units of eight bytes */
+export function fragmentHeader(offset: number, more: boolean): Uint8Array {
+  return Uint8Array.of(0, 0, offset >> 5, ((offset << 3) & 0xff) | (more ? 1 : 0), 0, 0, 0, 9);
+}
+
+export function icmpv6(type: number, fields: Partial<IpFields> = {}, data = payload(32)): Uint8Array {
+  const packet = ip(ICMPV6, Uint8Array.of(type, 0, 0, 0, 0, 1, 0, 1, ...data), { ...fields, version: 6 });
+  return fillChecksums(packet);
+}
+
+export function address6([subnet, host]: readonly [number, number]): number[] {
   return [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, subnet, 0, host];
 }
 

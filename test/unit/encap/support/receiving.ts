@@ -40,5 +40,6 @@ export function delivered({ kernel }: Workbench): Uint8Array[] {
 
 /** As a packet should leave: one hop older. */
 export function forwarded(packet: Uint8Array): Uint8Array {
+  if (packet[0]! >> 4 === 6) return altered(packet, { 7: packet[7]! - 1 });
   return fixHeaderChecksum(altered(packet, { 8: packet[8]! - 1 }));
 }

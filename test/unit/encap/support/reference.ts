@@ -47,6 +47,7 @@ export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 export const TCP = 6;
 export const UDP = 17;
 export const ICMP = 1;
+export const ICMPV6 = 58;
 
 export interface Parsed {
   readonly version: 4 | 6;
@@ -126,6 +127,10 @@ export function fillChecksums(packet: Uint8Array): Uint8Array {
     const transport = packet.slice(ipLength);
     const checksum = 0xffff - plainSum(transport, pseudoSum(packet, protocol, transport.length));
     setWord(packet, ipLength + offset, protocol === UDP && checksum === 0 ? 0xffff : checksum);
+  } else if (protocol === ICMPV6) {
+    setWord(packet, ipLength + 2, 0);
+    const transport = packet.slice(ipLength);
+    setWord(packet, ipLength + 2, 0xffff - plainSum(transport, pseudoSum(packet, protocol, transport.length)));
   } else if (protocol === ICMP) {
     setWord(packet, ipLength + 2, 0);
     setWord(packet, ipLength + 2, 0xffff - plainSum(packet.slice(ipLength)));
@@ -144,6 +149,9 @@ export function faults(packet: Uint8Array): string[] {
   const unchecked = protocol === UDP && version === 4 && word(transport, 6) === 0;
   if (protocol === TCP || (protocol === UDP && !unchecked)) {
     if (plainSum(transport, pseudoSum(packet, protocol, transport.length)) !== 0xffff) found.push('transport checksum');
+  }
+  if (protocol === ICMPV6 && plainSum(transport, pseudoSum(packet, protocol, transport.length)) !== 0xffff) {
+    found.push('ICMPv6 checksum');
   }
   if (protocol === ICMP && plainSum(transport) !== 0xffff) found.push('ICMP checksum');
   return found;
@@ -165,6 +173,24 @@ export function parseIcmpError(packet: Uint8Array) {
     type: transport[0]!,
     code: transport[1]!,
     mtu: word(transport, 6),
+    quoted: transport.slice(8),
+  };
+}
+
+/** An ICMPv6 error taken apart (RFC 4443). Throws when it is none, or a wrong one. */
+export function parseIcmpv6Error(packet: Uint8Array) {
+  if (faults(packet).length > 0) throw new Error(`ICMPv6 error with ${faults(packet)}`);
+  const { version, protocol, transport, source, destination, tos, ttl } = parse(packet);
+  if (version !== 6 || protocol !== ICMPV6) throw new Error('not ICMPv6');
+  if (![1, 2, 3].includes(transport[0]!)) throw new Error(`not an ICMPv6 error: type ${transport[0]}`);
+  return {
+    from: source,
+    to: destination,
+    tos,
+    ttl,
+    type: transport[0]!,
+    code: transport[1]!,
+    mtu: long(transport, 4),
     quoted: transport.slice(8),
   };
 }

@@ -9,7 +9,8 @@ export const PEER_2 = 0;
 export const PEER_3 = 1;
 
 export interface TooLongReport {
-  readonly mtu: number;
+  /** What fits into a datagram of its path. */
+  readonly room: number;
   readonly bytes: Uint8Array;
 }
 
@@ -25,11 +26,11 @@ export function batchBench(maxSegments = 128, pathMtu: (peer: number) => number 
     regions,
     {
       pathMtu,
-      allowFragments: (allowed) => bench.fragments.push(allowed),
+      allowFragments: (_socket, allowed) => bench.fragments.push(allowed),
       awaitRoom: () => void rooms.push(kernel.sends.length),
     },
-    (packet, available, mtu) => {
-      reports.push({ mtu, bytes: memory.u8.slice(packet, packet + available) });
+    (packet, available, room) => {
+      reports.push({ room, bytes: memory.u8.slice(packet, packet + available) });
     },
   );
   let next = regions.take(64);

@@ -4,12 +4,15 @@
 import { DataPlane } from '../../../../dist/encap/datapath/data-plane.js';
 import { control } from '../../../../dist/linux/libc.js';
 
-const plane = new DataPlane({ address: 0x64600000, length: 16 }, 8285);
+const plane = new DataPlane({ ipv4: { address: 0x64600000, length: 16 }, ipv6: null }, 8285);
 const options = {
   layout: plane.layout,
   tun: control.eventfd(0, 0),
   socket: control.eventfd(0, 0),
   vnetHeader: true,
+  socketV6: -1,
+  carriesIpv4: true,
+  ipv6: null,
   network: 0x64600000,
   networkMask: 0xffff0000,
   subnet: 0x64600100,
@@ -17,7 +20,6 @@ const options = {
   port: 8285,
   mtu: 1472,
   mayBeUnfinished: false,
-  encapsulationOverhead: 28,
   maxSegments: 64,
   receiveSlots: 8,
   mergeTcp: true,
