@@ -10,6 +10,7 @@ import { fetchStatuses } from '../status-client.js';
 import { type Checks, type Finding, fail, ok, runChecks, warn } from './finding.js';
 import { hostChecks } from './host-checks.js';
 import { type DoctorQuestion, gatherHostFacts } from './host-facts.js';
+import { gatherIpv6Facts, ipv6Checks } from './ipv6-checks.js';
 import { gatherKernelPathFacts, kernelPathChecks, renderPrograms } from './kernel-path.js';
 import { gatherRegistryFacts, registryChecks } from './registry-checks.js';
 
@@ -59,10 +60,12 @@ export async function examineHost(
   const network = registry.config === null ? null : networkName(registry.config);
   // One alone may serve a network that was another's in the registry until now.
   const status = daemons.find((one) => one.network === network) ?? (daemons.length === 1 ? daemons[0] : null) ?? null;
+  const ipv6 = await gatherIpv6Facts(registry.config, underlay);
   const host = await gatherHostFacts(question(options.udp, status, underlay, registry.config));
   return [
     ...runChecks(daemonChecks, { status, underlay }),
     ...runChecks(hostChecks, host),
+    ...(ipv6 === null ? [] : runChecks(ipv6Checks, ipv6)),
     ...runChecks(registryChecks, registry),
   ];
 }

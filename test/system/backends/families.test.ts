@@ -1,5 +1,7 @@
 import { isIPv6 } from 'node:net';
 import { describe, expect, it } from 'vitest';
+import { containerAddresses } from '../../../src/lab/containers.js';
+import { daemonStatus, readSubnet } from '../../../src/lab/daemon.js';
 import type { Lab } from '../../../src/lab/lab.js';
 import { formatMatrix } from '../../../src/lab/matrix.js';
 import { type FamilyChoice, familiesOf, farAddress, farAddressV6, type LabOptions } from '../../../src/lab/options.js';
@@ -104,11 +106,34 @@ describe.each(tested)('a lab of two hosts: $backend, $ipFamilies over $underlayF
     await expectGreen(lab());
   });
 
-  it('goes on while no daemon runs, and after a start', async () => {
-    await lab().stopDaemon('host1', 'SIGKILL');
-    await expectGreen(lab());
-    await lab().startDaemon('host1');
-    await lab().waitForPeers();
-    await expectGreen(lab());
-  });
+  if (ipFamilies === 'dual') {
+    it('goes on with one family while a host has lost its address of the other', async () => {
+      const [, address = ''] = lab().host('host1').addresses;
+      const addresses = containerAddresses(await readSubnet(lab().files, 'host2'), 1);
+      const reached = async () => {
+        const asked = addresses.map((one) =>
+          lab()
+            .probe('host1/c1')
+            .ask('ping', { address: one, timeout: patient(1_000) }),
+        );
+        return (await Promise.all(asked)).map(({ received }) => received);
+      };
+      const refused = async () => (await daemonStatus(lab().files, 'host2'))?.backend?.refused.length;
+      await lab().exec('host1', ['ip', 'address', 'del', `${address}/64`, 'dev', 'eth0']);
+      await waitFor('the other host to know', async () => (await refused()) === 1);
+      expect(await reached()).toEqual([true, false]);
+      await lab().exec('host1', ['ip', 'address', 'add', `${address}/64`, 'dev', 'eth0', 'nodad']);
+      await waitFor('the other host to know again', async () => (await refused()) === 0);
+      await waitFor('its routes', async () => (await peerRoutes(lab(), 'host1')).length === 2);
+      expect(await reached()).toEqual([true, true]);
+    });
+
+    it('goes on while no daemon runs, and after a start', async () => {
+      await lab().stopDaemon('host1', 'SIGKILL');
+      await expectGreen(lab());
+      await lab().startDaemon('host1');
+      await lab().waitForPeers();
+      await expectGreen(lab());
+    });
+  }
 });
