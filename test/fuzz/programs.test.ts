@@ -1,5 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { iptablesChains } from '../../src/operator/doctor/firewall/iptables-rules.js';
+import { nftablesChains } from '../../src/operator/doctor/firewall/nftables-rules.js';
+import type { Packet } from '../../src/operator/doctor/firewall/packet.js';
+import { walk } from '../../src/operator/doctor/firewall/walk.js';
 import { parseBatchErrors, parseIpJson } from '../../src/routes/ip.js';
 import { parseReach } from '../../src/routes/on-link.js';
 import {
@@ -67,9 +71,24 @@ const routes = fc
   .array(oddObject({ dst: '"192.0.2.1"', dev: '"eth0"', gateway: '"192.0.2.254"', type: '"local"' }), { maxLength: 3 })
   .map((lines) => lines.map((line) => `[${line}]`).join('\n'));
 
+const packet: Packet = {
+  what: '',
+  path: 'input',
+  family: 4,
+  inInterface: 'eth0',
+  outInterface: null,
+  sources: [],
+  destinations: [{ low: 0xc0000201, high: 0xc0000203 }],
+  protocol: 'udp',
+  sourcePort: 1,
+  destinationPort: 8285,
+};
+
 describe('a fuzz of what programs print', () => {
   fuzz('iptables-save', saved, 2000, (text) => {
-    const { tables } = parseSavedRules(text);
+    const rules = parseSavedRules(text);
+    const { tables } = rules;
+    for (const chain of iptablesChains({ program: 'iptables', rules }, 'input')) walk(chain, packet);
     for (const table of tables.values()) {
       for (const one of [...table.rules.values()].flat()) {
         canonicalRule(one);
@@ -84,6 +103,7 @@ describe('a fuzz of what programs print', () => {
   fuzz('nft -j', fc.oneof(nft, near('{"nftables":[{"metainfo":{}},{"chain":{"name":"c"}}]}')), 2000, (text) => {
     taken(() => parseNftablesTable(text));
     taken(() => parseNftablesRuleset(text));
+    for (const chain of taken(() => nftablesChains(text, text)) ?? []) walk(chain, packet);
   });
 
   fuzz('ip -json', fc.oneof(routes, near('[{"dst":"default","dev":"eth0"},{}]')), 2000, (text) => {

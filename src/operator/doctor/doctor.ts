@@ -99,6 +99,7 @@ function question(
     subnet: parsePrefix(status?.lease?.subnet ?? ''),
     underlay: found,
     rulesMode: config?.enableNftables ? 'nftables' : 'iptables',
+    peers: status?.backend?.peers ?? [],
     daemonPid: status?.process ?? null,
     wantedBuffer: udp.socketBuffer,
   };

@@ -1,53 +1,215 @@
-import { forwardRefusal, isClosed, isForeign } from '../../routes/rules/forward-refusal.js';
-import { ruleTarget, ruleWords, type SavedTable } from '../../routes/rules/iptables-save.js';
-import type { NftablesBaseChain } from '../../routes/rules/nftables-ruleset.js';
-import { fail, type Judge, ok, warn } from './finding.js';
+import type { AnyPrefix } from '../../base/address.js';
+import { contains, formatPrefix, parseIpv4, parsePrefix } from '../../base/ipv4.js';
+import { fail, type Judge, type Judgement, ok, warn } from './finding.js';
+import { iptablesChains, type SavedVariant } from './firewall/iptables-rules.js';
+import { type NftablesBaseChain, onPath } from './firewall/nftables-rules.js';
+import { extentOf, type Packet } from './firewall/packet.js';
+import { type BaseChain, type Doubt, type Place, walk } from './firewall/walk.js';
 import type { HostFacts } from './host-facts.js';
 
-/**
- * Hints, not proof: a firewall can be written in more ways than can be judged here. A chain counts as closed when its
- * policy or its last rule refuses everything, and a port or network as let in when some rule that accepts names it.
- */
+/** A packet, and how it is let through where a chain refuses it. */
+interface Way {
+  readonly packet: Packet;
+  /** Matches for iptables, for nft, and what ufw and firewalld are told. */
+  readonly iptables: readonly string[];
+  readonly nft: readonly string[];
+  readonly ufw: string;
+  readonly firewalld: string;
+}
 
-/** Datagrams of the overlay have to come in. */
-export const firewallInput: Judge<HostFacts> = ({ question, iptables, nftables }) => {
-  const { port } = question;
+/** Where no datagram of a peer has come from yet. */
+const ANY_PORT = 49_152;
+const HTTP = 80;
+/** So many peers are asked about; a firewall with a rule for each host has them all alike. */
+const MOST_PEERS = 64;
+
+/** Datagrams of the overlay have to come in, and go out. */
+export const firewallInput: Judge<HostFacts> = (facts) => judgePort(facts, 'input');
+export const firewallOutput: Judge<HostFacts> = (facts) => judgePort(facts, 'output');
+
+function judgePort(facts: HostFacts, path: 'input' | 'output'): Judgement | readonly Judgement[] | null {
+  const { port, underlay, peers, backend } = facts.question;
   if (port === null) return null;
-  const filter = iptables?.tables.get('filter');
-  const table = filter !== undefined && isClosed(filter, 'INPUT') && !acceptsPort(filter, port) ? filter : undefined;
-  if (table !== undefined) {
-    const ufw = [...table.rules.keys()].some((chain) => chain.startsWith('ufw-'));
-    return fail(
-      `the firewall's INPUT chain refuses what no rule accepts, and no rule accepts UDP port ${port}`,
-      ufw ? `ufw allow ${port}/udp` : `iptables -I INPUT -p udp --dport ${port} -j ACCEPT`,
+  const known = peers.slice(0, MOST_PEERS).flatMap(({ publicIp }) => parseIpv4(publicIp) ?? []);
+  const network = underlay === null ? [] : [{ address: underlay.address, length: underlay.prefixLength }];
+  const others: AnyPrefix[] = known.length > 0 ? known.map((address) => ({ address, length: 32 })) : network;
+  const own = underlay === null ? [] : [extentOf({ address: underlay.address, length: 32 })];
+  const name = underlay?.name ?? null;
+  const isIn = path === 'input';
+  const packet: Packet = {
+    what: isIn ? `a peer's datagram to UDP port ${port}` : `a datagram to a peer's UDP port ${port}`,
+    path,
+    family: 4,
+    inInterface: isIn ? name : '',
+    outInterface: isIn ? '' : name,
+    sources: isIn ? others.map(extentOf) : own,
+    destinations: isIn ? own : others.map(extentOf),
+    protocol: 'udp',
+    sourcePort: backend.type === 'vxlan' ? ANY_PORT : port,
+    destinationPort: port,
+  };
+  const way: Way = {
+    packet,
+    iptables: [`-p udp --dport ${port}`],
+    nft: [`udp dport ${port}`],
+    ufw: isIn ? `ufw allow ${port}/udp` : `ufw allow out ${port}/udp`,
+    firewalld: `firewall-cmd --permanent --add-port=${port}/udp && firewall-cmd --reload`,
+  };
+  return judgeWays([way], facts, `rules let ${packet.what} through`);
+}
+
+/** Packets of containers have to be let through, both ways. */
+export const firewallForward: Judge<HostFacts> = (facts) => {
+  const { network, subnet, device, peers } = facts.question;
+  if (network === null) return null;
+  const theirs = peers.slice(0, MOST_PEERS).flatMap((peer) => parsePrefix(peer.subnet) ?? []);
+  const far = (theirs.length > 0 ? theirs : [network]).map(extentOf);
+  const near = [extentOf(subnet ?? network)];
+  const bridges = facts.links.filter(
+    ({ addresses, name }) =>
+      subnet !== null && name !== device && addresses.some(({ address }) => contains(subnet, address)),
+  );
+  const bridge = bridges.length === 1 ? (bridges[0]?.name ?? null) : null;
+  const overlay = device === '' ? null : device;
+  const tcp = { path: 'forward', family: 4, protocol: 'tcp', sourcePort: ANY_PORT, destinationPort: HTTP } as const;
+  const text = formatPrefix(network);
+  const cure = {
+    iptables: [`-s ${text}`, `-d ${text}`],
+    nft: [`ip saddr ${text}`, `ip daddr ${text}`],
+    ufw: `ufw route allow from ${text} && ufw route allow to ${text}`,
+    firewalld: `firewall-cmd --permanent --zone=trusted --add-source=${text} && firewall-cmd --reload`,
+  };
+  const ways: Way[] = [
+    {
+      ...cure,
+      packet: {
+        ...tcp,
+        what: "a container's packet into the overlay",
+        ...{ inInterface: bridge, outInterface: overlay, sources: near, destinations: far },
+      },
+    },
+    {
+      ...cure,
+      packet: {
+        ...tcp,
+        what: "a container's packet out of the overlay",
+        ...{ inInterface: overlay, outInterface: bridge, sources: far, destinations: near },
+      },
+    },
+  ];
+  return judgeWays(ways, facts, 'rules let packets of containers through, both ways');
+};
+
+/** A chain with what its rules are written by. */
+interface Tool {
+  readonly chain: BaseChain;
+  readonly variant: SavedVariant | null;
+  readonly nft: NftablesBaseChain | null;
+}
+
+function judgeWays(ways: readonly Way[], facts: HostFacts, fine: string): Judgement | readonly Judgement[] {
+  const { iptables, nftables } = facts;
+  if (iptables.length === 0 && nftables === null) {
+    return warn(
+      'what rules refuse cannot be judged: neither iptables-save nor nft could be asked',
+      'sudo tweed doctor',
     );
   }
-  const closed = nftables?.baseChains.find(
-    (chain) => isForeign(chain, 'input') && !nftAcceptsPort(nftables.acceptances, chain, port),
-  );
-  if (closed === undefined) return ok(`nothing found that would refuse UDP port ${port}`);
-  const { family, table: name, name: chain } = closed;
-  return fail(
-    `the nftables chain ${family} ${name} ${chain} refuses what no rule accepts, and no rule accepts UDP port ${port}`,
-    name === 'firewalld'
-      ? `firewall-cmd --permanent --add-port=${port}/udp && firewall-cmd --reload`
-      : `nft insert rule ${family} ${name} ${chain} udp dport ${port} accept`,
-  );
-};
+  const refusals = new Map<string, Judgement>();
+  const doubts = new Map<string, Judgement>();
+  for (const way of ways) {
+    for (const tool of toolsOf(way.packet, facts)) {
+      const passage = walk(tool.chain, way.packet);
+      // a rule that refuses or accepts in spite of the doubts is no doubt
+      if (passage.verdict === 'refuse' && passage.doubts.length === 0) {
+        const place = placeOf(passage.by);
+        if (!refusals.has(place)) refusals.set(place, refusal(way, tool, passage.by, facts));
+      } else {
+        for (const doubt of passage.doubts) {
+          const place = placeOf(doubt);
+          if (!doubts.has(place)) doubts.set(place, doubtOf(way, tool, doubt));
+        }
+      }
+    }
+  }
+  const found = [...refusals.values(), ...doubts.values()];
+  return found.length === 0 ? ok(fine) : found.slice(0, MOST_FINDINGS);
+}
 
-/** Packets of containers have to be let through. */
-export const firewallForward: Judge<HostFacts> = ({ question, iptables, nftables }) => {
-  const { network, rulesMode } = question;
-  if (network === null) return null;
-  const refusal = forwardRefusal(network, rulesMode, { iptables, nftables });
-  if (refusal === null) return ok('nothing found that would refuse forwarded packets of the overlay');
-  return (refusal.isSure ? fail : warn)(refusal.text, refusal.fix);
-};
+const MOST_FINDINGS = 10;
+
+function toolsOf(packet: Packet, { iptables, nftables }: HostFacts): readonly Tool[] {
+  const saved = iptables.flatMap((variant) =>
+    iptablesChains(variant, packet.path).map((chain) => ({ chain, variant, nft: null })),
+  );
+  const native = onPath(nftables ?? [], packet).filter((chain) => !isOfIptables(chain, iptables));
+  return [...saved, ...native.map((nft) => ({ chain: nft, variant: null, nft }))];
+}
+
+/** A chain of iptables-nft is judged as iptables shows it: nft cannot show all of its matches. */
+function isOfIptables({ family, table, chain, hook }: NftablesBaseChain, variants: readonly SavedVariant[]): boolean {
+  return (
+    family === 'ip' &&
+    chain === hook.toUpperCase() &&
+    variants.some(({ program, rules }) => {
+      return program !== 'iptables-legacy' && rules.tables.has(table) && !rules.incompatible.includes(table);
+    })
+  );
+}
+
+function placeOf({ chain, rule }: Place): string {
+  return rule === null ? `the policy of ${chain}` : `rule ${rule.number} of ${chain}`;
+}
+
+function described(place: Place): string {
+  return place.rule === null ? placeOf(place) : `${placeOf(place)} (${place.rule.text})`;
+}
+
+function doubtOf({ packet }: Way, { chain, nft, variant }: Tool, doubt: Doubt): Judgement {
+  const does = doubt.would === 'decide' ? 'may decide' : `would ${doubt.would} it`;
+  const where = doubt.chain === chain.name ? '' : `, which ${chain.name} leads to`;
+  return warn(
+    `cannot judge ${placeOf(doubt)}${where} for ${packet.what}: ${doubt.why}, and it ${does}: ${doubt.rule.text}`,
+    nft === null
+      ? `${variant?.program}-save, and tweed ping HOST from a peer`
+      : `nft list table ${nft.family} ${nft.table}, and tweed ping HOST from a peer`,
+  );
+}
+
+function refusal(way: Way, tool: Tool, by: Place, { question }: HostFacts): Judgement {
+  const notes: string[] = [];
+  if (way.packet.path === 'forward' && tool.variant !== null) {
+    const forward = tool.variant.rules.tables.get('filter')?.rules.get('FORWARD') ?? [];
+    const jumps = forward.some((rule) => rule.includes('-j FLANNEL-FWD'));
+    if (question.rulesMode === 'nftables') notes.push('iptables refuses it, whatever nftables accepts');
+    else if (jumps) notes.push('before the jump to FLANNEL-FWD');
+    else {
+      notes.push('there is no jump to FLANNEL-FWD; a running tweed adds it unless --iptables-forward-rules=false');
+    }
+  }
+  return fail(
+    `${way.packet.what} is refused by ${described(by)}${notes.map((note) => `; ${note}`).join('')}`,
+    cureOf(way, tool),
+  );
+}
+
+function cureOf(way: Way, { chain, variant, nft }: Tool): string {
+  if (nft !== null) {
+    const { family, table, chain: name } = nft;
+    if (table === 'firewalld') return way.firewalld;
+    return way.nft.map((match) => `nft insert rule ${family} ${table} ${name} ${match} accept`).join(' && ');
+  }
+  if ([...chain.chains.keys()].some((name) => name.startsWith('ufw-'))) return way.ufw;
+  const [, ...words] = chain.name.split(' '); // maybe -t TABLE, then the chain
+  const [name = '', ...table] = [...words].reverse();
+  const insert = [variant?.program, ...table.reverse(), '-I', name].join(' ');
+  return way.iptables.map((match) => `${insert} ${match} -j ACCEPT`).join(' && ');
+}
 
 /** Two firewalls at once is how rules come to be where nobody looks. */
 export const iptablesVariants: Judge<HostFacts> = ({ question, iptables, bothIptables }) => {
   if (question.rulesMode === 'nftables') return null;
-  if (iptables === null) {
+  if (iptables.length === 0) {
     return fail(
       'iptables-save is not installed or may not look, and the rules mode is iptables',
       'apt-get install iptables',
@@ -60,26 +222,3 @@ export const iptablesVariants: Judge<HostFacts> = ({ question, iptables, bothIpt
       )
     : ok('one variant of iptables is in use');
 };
-
-function acceptsPort(table: SavedTable, port: number): boolean {
-  return [...table.rules.values()].flat().some((rule) => {
-    if (ruleTarget(rule) !== 'ACCEPT') return false;
-    const words = ruleWords(rule);
-    const protocol = words[words.indexOf('-p') + 1];
-    const named = words[words.findIndex((word) => /^--dports?$|^--destination-ports?$/.test(word)) + 1] as string;
-    const ranges = named.split(',').map((range) => range.split(':').map(Number));
-    return protocol === 'udp' && ranges.some(([first = NaN, last = first]) => first <= port && port <= last);
-  });
-}
-
-type Acceptances = NonNullable<HostFacts['nftables']>['acceptances'];
-
-function nftAcceptsPort(acceptances: Acceptances, { family, table }: NftablesBaseChain, port: number): boolean {
-  return acceptances.some(
-    (one) =>
-      one.family === family &&
-      one.table === table &&
-      (one.protocol === 'udp' || one.protocol === 'th') &&
-      one.ports?.some(([first, last]) => first <= port && port <= last),
-  );
-}

@@ -11,7 +11,7 @@ import type { LinkState } from '../../routes/links.js';
 import type { InstalledRoute } from '../../routes/route-table.js';
 import { removalOf } from '../../tun/present.js';
 import { type Checks, fail, type Judge, type Judgement, ok, warn } from './finding.js';
-import { firewallForward, firewallInput, iptablesVariants } from './firewall-checks.js';
+import { firewallForward, firewallInput, firewallOutput, iptablesVariants } from './firewall-checks.js';
 import type { HostFacts } from './host-facts.js';
 
 /** include/uapi/linux/capability.h */
@@ -280,6 +280,7 @@ export const hostChecks: Checks<HostFacts> = {
   'rp-filter': reversePath,
   'iptables-variants': iptablesVariants,
   'firewall-input': firewallInput,
+  'firewall-output': firewallOutput,
   'firewall-forward': firewallForward,
   'bridge-netfilter': bridgeNetfilter,
   'overlapping-networks': overlap,

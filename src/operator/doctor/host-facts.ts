@@ -2,17 +2,19 @@ import { access, constants, open } from 'node:fs/promises';
 import type { BackendKind } from '../../backend/select.js';
 import { ExecError, exec } from '../../base/exec.js';
 import type { Prefix } from '../../base/ipv4.js';
+import { JsonError } from '../../base/json.js';
 import { readTextFile } from '../../base/text-file.js';
 import { kernelRelease } from '../../linux/kernel-quirks.js';
 import { type UdpTotals, udpTotals } from '../../routes/device-statistics.js';
 import { ipTool, type Run } from '../../routes/ip.js';
 import { type LinkState, readLinks } from '../../routes/links.js';
 import { type InstalledRoute, readRoutes } from '../../routes/route-table.js';
-import { parseSavedRules, type SavedRules } from '../../routes/rules/iptables-save.js';
-import { type NftablesRuleset, parseNftablesRuleset } from '../../routes/rules/nftables-ruleset.js';
+import { parseSavedRules } from '../../routes/rules/iptables-save.js';
 import type { RulesMode } from '../../routes/rules/traffic-rules.js';
 import type { Underlay } from '../../routes/underlay.js';
 import { type PresentDevice, presentDevice } from '../../tun/present.js';
+import type { SavedVariant } from './firewall/iptables-rules.js';
+import { type NftablesBaseChain, nftablesChains } from './firewall/nftables-rules.js';
 
 /** What the host is to run: what the facts are judged by. */
 export interface DoctorQuestion {
@@ -29,6 +31,8 @@ export interface DoctorQuestion {
   readonly subnet: Prefix | null;
   readonly underlay: Underlay | null;
   readonly rulesMode: RulesMode;
+  /** Other hosts that packets come from and go to; empty while none is known. */
+  readonly peers: readonly { readonly subnet: string; readonly publicIp: string }[];
   /** The process of the running daemon, which may hold the port; null when none runs. */
   readonly daemonPid: number | null;
   /** Socket buffer that the daemon asks for, in bytes. */
@@ -58,11 +62,12 @@ export interface HostFacts {
   readonly sysctls: Readonly<Record<string, string | null>>;
   readonly links: readonly LinkState[];
   readonly routes: readonly InstalledRoute[];
-  /** Null: not installed, or it could not be asked. */
-  readonly iptables: SavedRules | null;
-  /** iptables-nft warns that legacy tables are there too, or the other way round. */
+  /** Of every variant that could be asked; empty: none is installed, or may look. */
+  readonly iptables: readonly SavedVariant[];
+  /** Two variants have rules in force. */
   readonly bothIptables: boolean;
-  readonly nftables: NftablesRuleset | null;
+  /** Null: not installed, or it could not be asked. */
+  readonly nftables: readonly NftablesBaseChain[] | null;
   /** What stands under the overlay device's name. */
   readonly present: PresentDevice;
   /** The stable release behind the kernel's name. */
@@ -104,8 +109,8 @@ export async function gatherHostFacts(
     Promise.all(sysctlsOf(question).map(sysctl)),
     readLinks(ip),
     readRoutes(ip),
-    output(run, ['iptables-save']),
-    output(run, ['nft', '-j', 'list', 'ruleset']),
+    readVariants(run),
+    readNftables(run),
     readText('/proc/net/snmp'),
   ]);
   return {
@@ -117,9 +122,8 @@ export async function gatherHostFacts(
     sysctls: Object.fromEntries(sysctls),
     links,
     routes,
-    iptables: iptables === null ? null : parseSavedRules(iptables.stdout),
-    bothIptables: /tables present, use iptables-\w+-save/.test(`${iptables?.stdout}${iptables?.stderr}`),
-    nftables: nft === null ? null : parseNftablesRuleset(nft.stdout),
+    ...iptables,
+    nftables: nft,
     present: presentDevice(question.device),
     kernelRelease: kernelRelease(),
     udp: udpTotals(snmp ?? ''),
@@ -141,6 +145,50 @@ async function output(run: Run, argv: readonly string[]) {
   } catch (thrown) {
     if (thrown instanceof ExecError) return null;
     throw thrown;
+  }
+}
+
+/** Each variant by its own name; where there are none, what `iptables-save` stands for. */
+async function readVariants(run: Run): Promise<Pick<HostFacts, 'iptables' | 'bothIptables'>> {
+  const [byNft, legacy] = await Promise.all([
+    output(run, ['iptables-nft-save']),
+    output(run, ['iptables-legacy-save']),
+  ]);
+  const saved = [
+    ['iptables-nft', byNft],
+    ['iptables-legacy', legacy],
+  ] as const;
+  const variants = saved.flatMap(([program, result]) =>
+    result === null ? [] : [{ program, rules: parseSavedRules(result.stdout) }],
+  );
+  if (variants.length > 0) {
+    return { iptables: variants, bothIptables: variants.filter(({ rules }) => isInForce(rules)).length > 1 };
+  }
+  const plain = await output(run, ['iptables-save']);
+  if (plain === null) return { iptables: [], bothIptables: false };
+  return {
+    iptables: [{ program: 'iptables', rules: parseSavedRules(plain.stdout) }],
+    bothIptables: /tables present, use iptables-\w+-save/.test(`${plain.stdout}${plain.stderr}`),
+  };
+}
+
+function isInForce({ tables }: SavedVariant['rules']): boolean {
+  return [...tables.values()].some(
+    ({ rules, policies }) =>
+      [...rules.values()].some((some) => some.length > 0) || [...policies.values()].includes('DROP'),
+  );
+}
+
+async function readNftables(run: Run): Promise<readonly NftablesBaseChain[] | null> {
+  const [json, listing] = await Promise.all([
+    output(run, ['nft', '-j', 'list', 'ruleset']),
+    output(run, ['nft', '-a', 'list', 'ruleset']),
+  ]);
+  try {
+    return json === null ? null : nftablesChains(json.stdout, listing?.stdout);
+  } catch (error) {
+    if (error instanceof JsonError) return null; // an nft that knows no JSON
+    throw error;
   }
 }
 

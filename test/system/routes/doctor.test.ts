@@ -18,6 +18,7 @@ const question: DoctorQuestion = {
   subnet: parsePrefix('10.5.8.0/24') as Prefix,
   underlay: null,
   rulesMode: 'iptables',
+  peers: [],
   daemonPid: null,
   wantedBuffer: 7_000_000,
 };
@@ -85,12 +86,33 @@ describe('doctor in a namespace', () => {
     }
   });
 
+  it.each<[string, string, string]>([
+    ['-I INPUT -p udp --dport 8285 -j DROP', 'firewall-input', 'fail: .* refused by rule 1 of iptables-nft INPUT'],
+    ['-I INPUT ! -i lo -p udp -j REJECT', 'firewall-input', 'fail: .* refused by rule 1 of iptables-nft INPUT'],
+    ['-I FORWARD -d 10.5.0.0/16 -j DROP', 'firewall-forward', 'fail: .* refused by rule 1 of iptables-nft FORWARD'],
+    [
+      '-t raw -I PREROUTING -p udp -j DROP',
+      'firewall-input',
+      'fail: .* refused by rule 1 of iptables-nft -t raw PREROU',
+    ],
+    ['-I OUTPUT -p udp --dport 8285 -j DROP', 'firewall-output', 'fail: .* refused by rule 1 of iptables-nft OUTPUT'],
+    [
+      '-I INPUT -p udp -m length --length 1000: -j DROP',
+      'firewall-input',
+      'warn: cannot judge rule 1 of iptables-nft INPUT',
+    ],
+    ['-I INPUT -p tcp -m length --length 1000: -j DROP', 'firewall-input', 'ok'],
+  ])('judges the rule %s', async (rule, id, expected) => {
+    await host.run(['iptables-nft', ...rule.split(' ')]);
+    expect((await examine())[id]).toMatch(new RegExp(`^${expected}`));
+  });
+
   it('sees an nftables firewall', async () => {
     await host.run(['nft', '-f', '-'], {
       input: 'table inet mine { chain in { type filter hook input priority 0; policy drop; tcp dport 22 accept; }; }',
     });
     expect((await examine({ rulesMode: 'nftables' }))['firewall-input']).toMatch(
-      /^fail: the nftables chain inet mine in/,
+      /^fail: .* refused by the policy of nftables inet mine in$/,
     );
     await host.run(['nft', 'insert', 'rule', 'inet', 'mine', 'in', 'udp', 'dport', '{ 53, 8280-8290 }', 'accept']);
     expect((await examine({ rulesMode: 'nftables' }))['firewall-input']).toMatch(/^ok/);
@@ -117,8 +139,10 @@ describe('doctor in a namespace', () => {
     });
     const examined = () => examine({ rulesMode: 'nftables' });
     expect(await examined()).toMatchObject({
-      'firewall-input': expect.stringMatching(/^fail: the nftables chain inet firewalld filter_INPUT/),
-      'firewall-forward': expect.stringMatching(/^warn: the nftables chain inet firewalld filter_FORWARD/),
+      'firewall-input': expect.stringMatching(/^fail: .* refused by rule \d+ of nftables inet firewalld filter_INPUT/),
+      'firewall-forward': expect.stringMatching(
+        /^fail: .* refused by rule \d+ of nftables inet firewalld filter_FORWARD/,
+      ),
     });
     await host.run(['nft', '-f', '-'], {
       input: `add rule inet firewalld public_allow udp dport 8285 ct state { new, untracked } accept

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { backendKind } from '../../../src/backend/select.js';
 import { type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
 import { type Finding, runChecks } from '../../../src/operator/doctor/finding.js';
+import { nftablesChains } from '../../../src/operator/doctor/firewall/nftables-rules.js';
 import { hostChecks } from '../../../src/operator/doctor/host-checks.js';
 import {
   type DoctorQuestion,
@@ -14,7 +15,6 @@ import type { RouteJson } from '../../../src/routes/ip.js';
 import type { LinkState } from '../../../src/routes/links.js';
 import { installedRoute } from '../../../src/routes/route-table.js';
 import { parseSavedRules } from '../../../src/routes/rules/iptables-save.js';
-import { parseNftablesRuleset } from '../../../src/routes/rules/nftables-ruleset.js';
 
 const prefix = (text: string) => parsePrefix(text) as Prefix;
 
@@ -34,6 +34,7 @@ const question: DoctorQuestion = {
     mtu: 1500,
   },
   rulesMode: 'iptables',
+  peers: [],
   daemonPid: 77,
   wantedBuffer: 7_000_000,
 };
@@ -65,6 +66,8 @@ const link = (name: string, mtu: number, kind: string, ...addresses: string[]): 
 
 const routes = (...list: RouteJson[]) => list.flatMap((route) => installedRoute(route));
 
+const saved = (text: string) => [{ program: 'iptables', rules: parseSavedRules(text) }];
+
 const healthy: HostFacts = {
   question,
   tun: 'open',
@@ -92,7 +95,7 @@ const healthy: HostFacts = {
     { dst: '10.5.8.0/24', type: 'blackhole', metric: 4294967295 },
     { dst: '10.0.0.0/8', gateway: '192.0.2.1', dev: 'eth0' },
   ),
-  iptables: parseSavedRules('*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT\n'),
+  iptables: saved('*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT\n'),
   bothIptables: false,
   nftables: null,
   present: 'none',
@@ -175,7 +178,7 @@ describe('a healthy host', () => {
       capabilities: 0n,
       portHolders: null,
       sysctls: {},
-      iptables: null,
+      iptables: [],
       kernelRelease: '7.1.4',
       links: [link('eth9', 1500, '', '10.5.77.1/24')],
     });
@@ -298,7 +301,7 @@ describe('overlapping networks', () => {
 describe('what is advised', () => {
   const everyNetwork = ['192.0.2.10/24', '10.43.1.1/24'];
   const sickHosts: readonly [Partial<HostFacts>, Partial<DoctorQuestion>][] = [
-    [{ tun: 'missing', capabilities: 0n, sysctls: {}, iptables: null, kernelRelease: '7.1.4' }, {}],
+    [{ tun: 'missing', capabilities: 0n, sysctls: {}, iptables: [], kernelRelease: '7.1.4' }, {}],
     [
       { links: [link('eth0', 1500, '', '10.43.1.1/24')] },
       { network: prefix('10.0.0.0/8'), subnet: prefix('10.5.8.0/24') },
@@ -307,7 +310,7 @@ describe('what is advised', () => {
     [{ links: [link('eth0', 1500, '', '10.5.1.1/24')] }, hostGw],
     [{ routes: routes({ dst: '10.5.3.0/24', gateway: '192.0.2.3', dev: 'eth0' }) }, {}],
     [{ routes: routes({ dst: '10.5.0.0/17', dev: 'eth0', protocol: 'static' }) }, vxlan],
-    [{ iptables: parseSavedRules('*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\nCOMMIT\n') }, {}],
+    [{ iptables: saved('*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\nCOMMIT\n') }, {}],
   ];
 
   it.each(sickHosts)('never cuts the host off: %#', (facts, about) => {
@@ -367,13 +370,13 @@ describe('the kernel', () => {
 });
 
 describe('iptables firewall', () => {
-  const filter = (text: string) => ({ iptables: parseSavedRules(`*filter\n${text}\nCOMMIT\n`) });
+  const filter = (text: string) => ({ iptables: saved(`*filter\n${text}\nCOMMIT\n`) });
   const dropIn = ':INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]';
 
   it.each([
     ['-A INPUT -p udp -m udp --dport 8285 -j ACCEPT'],
     ['-A INPUT -s 192.0.2.0/24 -p udp -m multiport --dports 53,8000:9000 -j ACCEPT'],
-    [':ufw-user-input - [0:0]\n-A ufw-user-input -p udp -m udp --dport 8285 -j ACCEPT'],
+    [':ufw-user-input - [0:0]\n-A INPUT -j ufw-user-input\n-A ufw-user-input -p udp -m udp --dport 8285 -j ACCEPT'],
   ])('lets the port in: %s', (rule) => {
     expect(troubles(filter(`${dropIn}\n${rule}`))).toEqual([]);
   });
@@ -398,7 +401,8 @@ describe('iptables firewall', () => {
 
   it('forwards only with FLANNEL-FWD before what refuses', () => {
     const drop = ':INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:FLANNEL-FWD - [0:0]';
-    const jump = '-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD';
+    const own = ['-s', '-d'].map((side) => `-A FLANNEL-FWD ${side} 10.5.0.0/16 -j ACCEPT`);
+    const jump = ['-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD', ...own].join('\n');
     const reject = '-A FORWARD -j REJECT --reject-with icmp-port-unreachable';
     expect(trouble(filter(drop))).toContain('no jump to FLANNEL-FWD');
     expect(troubles(filter(`${drop}\n${jump}`))).toEqual([]);
@@ -409,8 +413,8 @@ describe('iptables firewall', () => {
   });
 
   it('is asked for, and in two variants told of', () => {
-    expect(trouble({ iptables: null })).toContain('apt-get install iptables');
-    expect(troubles({ iptables: null }, { rulesMode: 'nftables' })).toEqual([]);
+    expect(trouble({ iptables: [], nftables: [] })).toContain('apt-get install iptables');
+    expect(troubles({ iptables: [], nftables: [] }, { rulesMode: 'nftables' })).toEqual([]);
     expect(trouble({ bothIptables: true })).toContain('iptables-legacy-save');
   });
 });
@@ -420,7 +424,7 @@ describe('nftables firewall', () => {
     match: { op: '==', left: { payload: { protocol: field === 'dport' ? 'udp' : 'ip', field } }, right },
   });
   const ruleset = (table: string, hook: string, policy: string, ...rules: object[][]) => ({
-    nftables: parseNftablesRuleset(
+    nftables: nftablesChains(
       JSON.stringify({
         nftables: [
           { metainfo: {} },
@@ -456,7 +460,7 @@ describe('nftables firewall', () => {
   it('lets a network through by the chain to which its packets go', () => {
     const to = (target: string, ...accepting: unknown[]) =>
       troubles({
-        nftables: parseNftablesRuleset(
+        nftables: nftablesChains(
           JSON.stringify({
             nftables: [
               { chain: { family: 'inet', table: 't', name: 'c', hook: 'forward', policy: 'drop', type: 'filter' } },
