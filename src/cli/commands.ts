@@ -30,6 +30,11 @@ export const commands: readonly Command[] = [
     () => import('./commands/ping.js'),
   ),
   ofYargs(
+    'test',
+    'probe the way from this host to every peer, both halves and at full size',
+    () => import('./commands/test.js'),
+  ),
+  ofYargs(
     'doctor',
     'examine this host: device, rights, port, forwarding, firewall, MTU, kernel, registry, clock',
     () => import('./commands/doctor.js'),
@@ -40,6 +45,11 @@ export const commands: readonly Command[] = [
     () => import('./commands/network.js'),
   ),
   ofYargs('leases', 'list the subnets that are leased, and to whom', () => import('./commands/leases.js')),
+  ofYargs(
+    'config',
+    'print the options of the running daemon, and where each came from',
+    () => import('./commands/config.js'),
+  ),
   ofYargs('log-level', 'show or change how much the running daemon logs', () => import('./commands/log-level.js')),
   ofYargs(
     'docker-opts',

@@ -1,18 +1,17 @@
+import type { Setting } from '../observe/settings.js';
 import type { RunRequest } from './options.js';
-
-interface Setting {
-  readonly name: string;
-  readonly value: string | number | boolean | readonly string[];
-  /** `default`, the flag, or the environment variable it was read from. */
-  readonly from: string;
-}
 
 /** Every value in force and where it came from, as a table or as JSON. Passwords are not in it. */
 export function renderConfig(request: RunRequest): string {
   const settings = effectiveSettings(request);
-  if (request.json) {
-    return `${JSON.stringify(Object.fromEntries(settings.map(({ name, value, from }) => [name, { value, from }])), null, 2)}\n`;
-  }
+  return request.json ? `${JSON.stringify(settingsAsJson(settings), null, 2)}\n` : renderSettings(settings);
+}
+
+export function settingsAsJson(settings: readonly Setting[]): Record<string, Omit<Setting, 'name'>> {
+  return Object.fromEntries(settings.map(({ name, value, from }) => [name, { value, from }]));
+}
+
+export function renderSettings(settings: readonly Setting[]): string {
   const rows = settings.map(({ name, value, from }) => [
     name,
     Array.isArray(value) ? value.join(', ') : String(value),

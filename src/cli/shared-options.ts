@@ -1,6 +1,6 @@
 import type { Argv, Options } from 'yargs';
 import { runFlags } from './flag-table.js';
-import { type Flag, type ResolvedFlags, resolveValues } from './flags.js';
+import type { Flag } from './flags.js';
 
 /** The daemon's flags that name its registry. */
 export const registryFlagNames: readonly string[] = runFlags
@@ -13,7 +13,10 @@ export function withDaemonFlags<Arguments>(args: Argv<Arguments>, names: readonl
     const standard = flag.default === '' || flag.kind === 'strings' ? '' : `, default ${flag.default}`;
     // yargs gets no default, or one could not tell a value that was given from one that was not; and numbers are read
     // from their text, as the daemon reads them.
-    args.option(flag.name, { ...shapes[flag.kind], describe: `${flag.help} (${flag.env}${standard})` });
+    args.option(flag.name, {
+      ...shapes[flag.kind],
+      describe: `${flag.help} (${flag.env}; else the running daemon’s${standard})`,
+    });
   }
   return args;
 }
@@ -25,19 +28,7 @@ const shapes: Readonly<Record<Flag['kind'], Options>> = {
   strings: { type: 'string', array: true, nargs: 1 },
 };
 
-/**
- * The values of a table of the daemon's flags: from the arguments, as far as they are among `names`, else from the
- * environment, else the defaults. @throws OptionError
- */
-export function daemonFlags(
-  args: Readonly<Record<string, unknown>>,
-  names: readonly string[],
-  table: readonly Flag[] = selected(names),
-): ResolvedFlags {
-  const given = new Map(names.map((name) => [name, [args[name] ?? []].flat().map(String)]));
-  return resolveValues(table, given, process.env);
-}
-
-function selected(names: readonly string[]): Flag[] {
+/** Some of the daemon's flags. */
+export function selected(names: readonly string[]): Flag[] {
   return runFlags.filter(({ name }) => names.includes(name));
 }

@@ -1,4 +1,5 @@
 import type { BackendOptions } from '../backend/select.js';
+import type { Setting } from '../observe/settings.js';
 import type { UnderlayOptions } from '../routes/underlay.js';
 import type { RegistryOptions } from '../subnet/open-registry.js';
 
@@ -27,4 +28,6 @@ export interface DaemonOptions extends BackendOptions {
   readonly health: { readonly address: string /** 0: none. */; readonly port: number };
   readonly dropPrivileges: boolean;
   readonly logLevel: string;
+  /** All of it as it is shown, and where each value came from. */
+  readonly settings?: readonly Setting[];
 }

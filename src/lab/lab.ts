@@ -1,8 +1,10 @@
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { rm } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { messageOf } from '../base/errors.js';
 import type { ExecOptions, ExecResult } from '../base/exec.js';
 import { cleanEnvironment } from '../base/exec.js';
+import { packageFile } from '../base/package.js';
 import { plural } from '../base/plural.js';
 import { readSubnet, startDaemon } from './daemon.js';
 import { takeDown } from './down.js';
@@ -18,7 +20,7 @@ import { ProbedLab } from './probed-lab.js';
 import { livePid, stopRecorded } from './process.js';
 import { type Progress, quietProgress } from './progress.js';
 import { publish } from './publish.js';
-import { putNetworkConfig, startEtcd } from './registry.js';
+import { putNetworkConfig, registryEndpoint, startEtcd } from './registry.js';
 import { type HostState, LabFiles, type LabState } from './state.js';
 import { type LabStatus, statusOf, waitForPeers } from './status.js';
 import { isInstalled, requirePrograms, requireRoot } from './tools.js';
@@ -137,6 +139,20 @@ export class Lab extends ProbedLab {
     if (host !== undefined) return host;
     const names = this.hosts.map((candidate) => candidate.name).join(', ');
     throw new LabPlaceError(`lab ${this.name} has no ${name}; it has ${names}`);
+  }
+
+  /** What makes `tweed` there be this one, and find the place's own daemon and registry. */
+  environment(placeText: string): Record<string, string> {
+    const place = parsePlace(placeText);
+    const path = `${fileURLToPath(packageFile('bin'))}:${process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'}`;
+    const registry = { PATH: path, FLANNELD_ETCD_ENDPOINTS: registryEndpoint(this.options, this.files) };
+    if (place.kind !== 'host') return registry;
+    return {
+      ...registry,
+      TWEED_RUN_DIR: this.files.runFolder(place.host),
+      FLANNELD_IFACE: 'eth0',
+      FLANNELD_SUBNET_FILE: this.files.subnetFile(place.host),
+    };
   }
 
   /** Runs a program in a place and waits for its end. */

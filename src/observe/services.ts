@@ -1,6 +1,7 @@
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { HealthServer } from './health.js';
+import type { Setting } from './settings.js';
 import type { StatusSource } from './status.js';
 import type { StatusServer } from './status-server.js';
 
@@ -8,6 +9,8 @@ import type { StatusServer } from './status-server.js';
 export interface ServiceOptions {
   /** Holds the status socket. */
   readonly runDirectory: string;
+  /** What `tweed config` shows. */
+  readonly settings?: readonly Setting[];
   /** Port 0: no health server. */
   readonly health: { readonly address: string; readonly port: number };
 }
@@ -46,7 +49,7 @@ export class Services {
     }
     try {
       const { startStatusServer } = await import('./status-server.js');
-      this.#statusServer = await startStatusServer(runDirectory, this.status, this.log);
+      this.#statusServer = await startStatusServer(runDirectory, this.status, this.log, this.options.settings);
       this.log.debug({ file: this.#statusServer.file }, 'status socket is open');
     } catch (error) {
       this.log.warn(`${messageOf(error)}; going on without`);

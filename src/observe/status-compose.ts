@@ -1,10 +1,12 @@
 import { peerNames, type Underlay } from '../backend/backend.js';
+import { backendKind } from '../backend/select.js';
 import { formatIpv6, formatIpv6Prefix } from '../base/ipv6.js';
 import { redactUrls } from '../base/redact.js';
 import { version } from '../base/version.js';
+import { networkNamespace } from '../linux/network-namespace.js';
 import { publicName } from '../subnet/lease.js';
 import type { LeaseManagerStatus } from '../subnet/leases/lease-manager.js';
-import { networkName } from '../subnet/network-config/config.js';
+import { type BackendConfig, networkName } from '../subnet/network-config/config.js';
 import type { DaemonStatus, LeaseStatus, RegistryStatus } from './status.js';
 
 type Told = Pick<
@@ -28,10 +30,12 @@ export function composeStatus({ startedAt, underlay, endpoints, leases, ...told 
     schema: 1,
     version,
     process: process.pid,
+    networkNamespace: networkNamespace(),
     startedAt: new Date(startedAt).toISOString(),
     ...told,
     network: config === null ? null : networkName(config),
     networkV6: config === null || config.ipv6 === null ? null : formatIpv6Prefix(config.ipv6.network),
+    port: config === null ? null : portOf(config.backend),
     lease: leases === null ? null : composeLease(leases),
     underlay: underlay === null ? null : composeUnderlay(underlay),
     registry: composeRegistry(endpoints, leases),
@@ -46,6 +50,15 @@ function composeUnderlay({ name, address, ipv6, mtu }: Underlay): DaemonStatus['
     addressV6: publicIpv6 === null ? null : formatIpv6(publicIpv6),
     mtu,
   };
+}
+
+/** A configuration that cannot be used has none; what is wrong with it is said elsewhere. */
+function portOf({ type, options }: BackendConfig): number | null {
+  try {
+    return backendKind(type).port(options);
+  } catch {
+    return null;
+  }
 }
 
 function composeRegistry(endpoints: readonly string[], leases: LeaseManagerStatus | null): RegistryStatus {

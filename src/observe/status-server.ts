@@ -7,6 +7,7 @@ import type { Logger } from '../base/log.js';
 import { isUnforeseen, unforeseen } from '../base/unforeseen.js';
 import { type FileLock, LockHeldError, lockFile } from '../linux/file-lock.js';
 import { closeGuestServer, guestServer } from './guests.js';
+import type { Setting } from './settings.js';
 import { socketNames } from './socket-names.js';
 import type { StatusSource } from './status.js';
 
@@ -25,7 +26,7 @@ export interface StatusServer {
 
 /**
  * Answers `tweed status` and `tweed log-level` on a unix socket, in HTTP: `GET /status` gives the status as JSON,
- * `GET /ready` 200 or 503, `GET /log-level` and `PUT /log-level` read and set the log level. Root and the socket's group may connect.
+ * `GET /ready` 200 or 503, `GET /log-level` and `PUT /log-level` read and set the log level, `GET /config` tells the options in force. Root and the socket's group may connect.
  *
  * Daemons that share the directory have a socket each, and a lock beside it, so none takes another's for one that a killed
  * daemon left.
@@ -36,9 +37,10 @@ export async function startStatusServer(
   runDirectory: string,
   status: StatusSource,
   log: Logger,
+  settings: readonly Setting[] = [],
 ): Promise<StatusServer> {
   const server = guestServer((request, response) => {
-    answer(request, response, status, log).catch((error: unknown) => {
+    answer(request, response, status, log, settings).catch((error: unknown) => {
       if (isUnforeseen(error)) unforeseen.note('answering at the status socket', error);
       response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(error)}\n`);
     });
@@ -86,6 +88,7 @@ async function answer(
   response: http.ServerResponse,
   status: StatusSource,
   log: Logger,
+  settings: readonly Setting[],
 ): Promise<void> {
   const asked = `${request.method} ${request.url}`;
   if (asked === 'GET /status') {
@@ -96,6 +99,8 @@ async function answer(
     response
       .writeHead(ready ? 200 : 503, { 'content-type': 'text/plain' })
       .end(ready ? 'ready\n' : `not ready: ${detail}\n`);
+  } else if (asked === 'GET /config') {
+    response.writeHead(200, { 'content-type': 'application/json' }).end(`${JSON.stringify(settings)}\n`);
   } else if (asked === 'GET /log-level') {
     response.writeHead(200, { 'content-type': 'text/plain' }).end(`${log.level}\n`);
   } else if (asked === 'PUT /log-level') {

@@ -35,6 +35,8 @@ export interface DaemonStatus {
   readonly schema: 1;
   readonly version: string;
   readonly process: number;
+  /** The number of its network namespace; 0 where it is not known. */
+  readonly networkNamespace: number;
   /** ISO 8601. */
   readonly startedAt: string;
   readonly phase: DaemonPhase;
@@ -45,6 +47,8 @@ export interface DaemonStatus {
   /** The IPv4 network, and only where there is none, the other one. */
   readonly network: string | null;
   readonly networkV6: string | null;
+  /** UDP port of the overlay's datagrams; null where there are none, or none is known yet. */
+  readonly port: number | null;
   readonly lease: LeaseStatus | null;
   readonly underlay: {
     readonly interface: string;

@@ -4,6 +4,8 @@ import { TweedError } from '../base/errors.js';
 import { JsonError, PROGRAM_LIMITS, parseJson } from '../base/json.js';
 import { membersOf } from '../base/members.js';
 import { shown } from '../base/printable.js';
+import { networkNamespace } from '../linux/network-namespace.js';
+import type { Setting } from '../observe/settings.js';
 import { SOCKET_NAME, socketNames } from '../observe/socket-names.js';
 import type { DaemonStatus } from '../observe/status.js';
 import { askUnix, type UnixAnswer } from '../observe/unix-http.js';
@@ -21,6 +23,8 @@ export interface DaemonChoice {
   readonly device?: string;
   /** The overlay's network, such as `10.5.0.0/16`. */
   readonly network?: string;
+  /** `own`: only daemons of this process's network namespace; any other is an error, or is not seen. */
+  readonly namespace?: 'own' | 'any';
 }
 
 interface Daemon {
@@ -34,8 +38,27 @@ export async function fetchStatus(runDirectory: string, choice: DaemonChoice = {
 }
 
 /** Asks all daemons with sockets in the directory. Empty when none answers. */
-export async function fetchStatuses(runDirectory: string): Promise<readonly DaemonStatus[]> {
-  return (await askAll(runDirectory)).found.map(({ status }) => status);
+export async function fetchStatuses(
+  runDirectory: string,
+  { namespace = 'any' }: Pick<DaemonChoice, 'namespace'> = {},
+): Promise<readonly DaemonStatus[]> {
+  const { found } = await askAll(runDirectory);
+  return found.map(({ status }) => status).filter((status) => namespace === 'any' || !isElsewhere(status));
+}
+
+/** A daemon of an earlier version does not tell where it is. */
+function isElsewhere({ networkNamespace: told = 0 }: DaemonStatus): boolean {
+  return told !== 0 && told !== networkNamespace();
+}
+
+/** What the daemon was started with. @throws StatusClientError */
+export async function daemonSettings(runDirectory: string, choice: DaemonChoice = {}): Promise<readonly Setting[]> {
+  const { socketPath } = await findDaemon(runDirectory, choice);
+  const answer = parseJson(await ask(socketPath, 'GET', '/config'), PROGRAM_LIMITS);
+  if (Array.isArray(answer) && answer.every((one) => typeof membersOf(one)?.get('name') === 'string')) {
+    return answer as Setting[];
+  }
+  throw new StatusClientError(`the daemon at ${socketPath} does not tell its options; is it of another version?`);
 }
 
 /** The level in force after the call; without a level it is only asked for. @throws StatusClientError */
@@ -45,9 +68,19 @@ export async function daemonLogLevel(runDirectory: string, level?: string, choic
   return answer.trim();
 }
 
-async function findDaemon(runDirectory: string, { device = '', network = '' }: DaemonChoice): Promise<Daemon> {
-  const { found, failure } = await askAll(runDirectory);
-  if (found.length === 0) throw failure;
+async function findDaemon(
+  runDirectory: string,
+  { device = '', network = '', namespace = 'any' }: DaemonChoice,
+): Promise<Daemon> {
+  const { found: all, failure } = await askAll(runDirectory);
+  if (all.length === 0) throw failure;
+  const found = namespace === 'any' ? all : all.filter(({ status }) => !isElsewhere(status));
+  if (found.length === 0) {
+    const those = all.map(({ status }) => `process ${status.process}`).join(', ');
+    throw new StatusClientError(
+      `no daemon runs in this network namespace; those that answer in ${runDirectory} (${those}) are of another: run this there, such as by "nsenter --net --target ${all[0]?.status.process}"`,
+    );
+  }
   const meant = found.filter(
     ({ status }) =>
       (device === '' || status.backend?.device === device) && (network === '' || status.network === network),

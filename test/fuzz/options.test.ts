@@ -3,9 +3,10 @@ import { describe, expect } from 'vitest';
 import yargs from 'yargs';
 import { silentLogger } from '../../src/base/log.js';
 import { runFlags } from '../../src/cli/flag-table.js';
+import { knownFlags } from '../../src/cli/known-flags.js';
 import { readRunRequest } from '../../src/cli/options.js';
 import { renderConfig } from '../../src/cli/print-config.js';
-import { daemonFlags, registryFlagNames, withDaemonFlags } from '../../src/cli/shared-options.js';
+import { registryFlagNames, selected, withDaemonFlags } from '../../src/cli/shared-options.js';
 import { ServiceManager } from '../../src/daemon/notify.js';
 import { openRegistry } from '../../src/subnet/open-registry.js';
 import { fuzz, near, taken } from './support.js';
@@ -64,7 +65,13 @@ describe('a fuzz of options', () => {
     if (args.join().length > 2000) return; // yargs itself takes its time over a long argument
     const parser = withDaemonFlags(yargs(args), registryFlagNames).exitProcess(false).help(false).version(false);
     const parsed = parser.parseSync() as Record<string, unknown>;
-    taken(() => daemonFlags(parsed, registryFlagNames));
+    taken(() =>
+      knownFlags(parsed, registryFlagNames, selected(registryFlagNames), {
+        environment: env,
+        settings: null,
+        file: env,
+      }),
+    );
     taken(() => readRunRequest([], env));
   });
 

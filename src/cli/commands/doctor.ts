@@ -2,10 +2,11 @@ import type { CommandModule } from 'yargs';
 import { examineHost, examineKernel, renderFindings } from '../../operator/doctor/doctor.js';
 import { exitCodes } from '../exit.js';
 import { runFlags } from '../flag-table.js';
+import { knownFlags, readSources } from '../known-flags.js';
 import { daemonOptions } from '../options.js';
 import { printJson, printText } from '../print.js';
-import { daemonFlags, registryFlagNames, withDaemonFlags } from '../shared-options.js';
-import { jsonOption } from './shared.js';
+import { registryFlagNames, withDaemonFlags } from '../shared-options.js';
+import { jsonOption, runDirectoryOption } from './shared.js';
 
 const underlayFlagNames = ['iface', 'iface-regex', 'iface-can-reach', 'public-ip'];
 const flagNames = [...registryFlagNames, ...underlayFlagNames, 'device', 'socket-buffer', 'run-dir'];
@@ -19,7 +20,9 @@ export const command: CommandModule<object, { json: boolean; programs: boolean }
       describe: 'look at the kernel path, and print its programs and what the kernel’s verifier says',
     }),
   handler: async (args) => {
-    const given = daemonFlags(args as unknown as Record<string, unknown>, flagNames, runFlags);
+    const words = args as unknown as Record<string, unknown>;
+    const sources = await readSources(String(words['run-dir'] ?? runDirectoryOption.default));
+    const given = knownFlags(words, flagNames, runFlags, sources);
     const options = daemonOptions(given);
     const kernel = args.programs ? await examineKernel(options) : { findings: [], programs: '' };
     const findings = [...(await examineHost(options)), ...kernel.findings];

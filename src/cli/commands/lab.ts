@@ -154,7 +154,7 @@ const execute: CommandModule<Named, Named & { place: string }> = {
       throw new TweedError('LAB_EXEC', 'there is no command; write it after two dashes: exec host1/c1 -- ip route');
     }
     const lab = await Lab.find(name);
-    const child = lab.spawn(place, argv, { stdio: 'inherit' });
+    const child = lab.spawn(place, argv, { stdio: 'inherit', env: { ...process.env, ...lab.environment(place) } });
     process.on('SIGINT', () => {}); // Ctrl-C is for the command, which gets it too
     process.exitCode = await new Promise<number>((resolve, reject) => {
       child.on('error', reject);

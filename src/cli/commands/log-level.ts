@@ -2,7 +2,7 @@ import type { CommandModule } from 'yargs';
 import { daemonLogLevel } from '../../operator/status-client.js';
 import { LOG_LEVELS } from '../flag-table.js';
 import { printText } from '../print.js';
-import { type DaemonChoice, daemonChoiceOptions } from './shared.js';
+import { callersNamespace, type DaemonChoice, daemonChoiceOptions } from './shared.js';
 
 type Level = (typeof LOG_LEVELS)[number];
 
@@ -13,6 +13,6 @@ export const command: CommandModule<object, DaemonChoice & { level: Level | unde
       .positional('level', { type: 'string', choices: LOG_LEVELS, describe: 'the new level' })
       .options(daemonChoiceOptions),
   handler: async ({ 'run-dir': runDir, level, ...choice }) => {
-    printText(`${await daemonLogLevel(runDir, level, choice)}\n`);
+    printText(`${await daemonLogLevel(runDir, level, { ...choice, namespace: callersNamespace(runDir) })}\n`);
   },
 };

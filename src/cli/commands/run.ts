@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import inspector from 'node:inspector';
+import { TweedError } from '../../base/errors.js';
 import { createLogger, type Logger } from '../../base/log.js';
 import { LogOutput } from '../../base/log-output.js';
 import { version } from '../../base/version.js';
@@ -44,6 +45,7 @@ function deviceNote(device: string): string {
 /** Until a signal ends it. */
 async function run(program: string, request: RunRequest): Promise<number> {
   const { options } = request;
+  requireNetAdmin(program);
   if (options.dropPrivileges) {
     const { dropPrivileges, needsOf } = await import('../../daemon/privileges.js');
     await dropPrivileges(needsOf(options));
@@ -55,12 +57,22 @@ async function run(program: string, request: RunRequest): Promise<number> {
   const log = startLog(request, output);
   closeInspector(log);
   try {
-    await (await import('../../daemon/run.js')).runDaemon(options, log);
+    await (await import('../../daemon/run.js')).runDaemon({ ...options, settings: effectiveSettings(request) }, log);
     return exitCodes.done;
   } catch (error) {
     output.write(errorLine(program.replace(' run', ''), error)); // like the log: whoever does not read it does not keep the process
     return exitCodes.failed;
   }
+}
+
+/** include/uapi/linux/capability.h */
+const CAP_NET_ADMIN = 12n;
+
+/** Before anything is asked for: a host that cannot join takes no lease. @throws TweedError */
+function requireNetAdmin(program: string): void {
+  const [, mask] = /^CapEff:\s*([0-9a-f]+)$/m.exec(fs.readFileSync('/proc/self/status', 'utf8')) ?? [];
+  if (mask === undefined || ((BigInt(`0x${mask}`) >> CAP_NET_ADMIN) & 1n) === 1n) return;
+  throw new TweedError('NOT_PERMITTED', `${program} needs the capability CAP_NET_ADMIN; run it as root`);
 }
 
 /** Any user of the host may connect to Node's inspector and run code here. Where the command line asks for it, it stays. */

@@ -1,11 +1,21 @@
 export const jsonOption = { type: 'boolean', default: false, describe: 'print JSON' } as const;
 
+const USUAL_RUN_DIRECTORY = '/run/tweed';
+
 /** The option by which commands find the running daemon. */
 export const runDirectoryOption = {
   type: 'string',
-  default: process.env.TWEED_RUN_DIR || '/run/tweed',
+  default: process.env.TWEED_RUN_DIR || USUAL_RUN_DIRECTORY,
   describe: "the daemon's -run-dir (TWEED_RUN_DIR)",
 } as const;
+
+/**
+ * A command looks at a daemon of another network namespace only where its run directory was named: in the usual one it is
+ * easily taken for this host's own.
+ */
+export function callersNamespace(runDirectory: string): 'own' | 'any' {
+  return runDirectory === USUAL_RUN_DIRECTORY ? 'own' : 'any';
+}
 
 /** Which daemon a command asks. */
 export interface DaemonChoice {

@@ -6,7 +6,7 @@ import { renderStatus } from '../../operator/status-text.js';
 import { exitCodes } from '../exit.js';
 import { type Flag, resolveFlags } from '../flags.js';
 import { flagLines, orUsage } from '../usage.js';
-import { daemonChoiceOptions } from './shared.js';
+import { callersNamespace, daemonChoiceOptions } from './shared.js';
 
 const yes = (name: string, help: string): Flag => ({ name, kind: 'boolean', default: false, group: 'command', help });
 
@@ -56,7 +56,11 @@ export async function runStatusCommand(argv: readonly string[]): Promise<number>
   const [json, ready, watch] = ['json', 'ready', 'watch'].map((name) => given.get(name)?.value === true);
   let exitCode: number = exitCodes.done;
   const show = async () => {
-    const status = await fetchStatus(runDir as string, { device: device as string, network: network as string });
+    const status = await fetchStatus(runDir as string, {
+      device: device as string,
+      network: network as string,
+      namespace: callersNamespace(runDir as string),
+    });
     exitCode = ready && !status.ready ? exitCodes.failed : exitCodes.done;
     return json ? `${printableJson(status, watch ? 0 : 2)}\n` : printableLines(renderStatus(status, Date.now()));
   };

@@ -1,6 +1,7 @@
 import { backendKind } from '../../backend/select.js';
 import { messageOf } from '../../base/errors.js';
 import { parsePrefix } from '../../base/ipv4.js';
+import { plural } from '../../base/plural.js';
 import { printable } from '../../base/printable.js';
 import type { DaemonOptions } from '../../daemon/options.js';
 import type { DaemonStatus } from '../../observe/status.js';
@@ -38,7 +39,7 @@ export async function examineKernel(
   options: Pick<DaemonOptions, 'registry' | 'underlay' | 'runDirectory'>,
 ): Promise<{ readonly findings: readonly Finding[]; readonly programs: string }> {
   const [statuses, underlay, { config }] = await Promise.all([
-    fetchStatuses(options.runDirectory),
+    fetchStatuses(options.runDirectory, { namespace: 'own' }),
     underlayOrReason(options.underlay),
     gatherRegistryFacts(options.registry),
   ]);
@@ -53,7 +54,7 @@ export async function examineHost(
   options: Pick<DaemonOptions, 'registry' | 'underlay' | 'udp' | 'runDirectory'>,
 ): Promise<readonly Finding[]> {
   const [daemons, underlay, registry] = await Promise.all([
-    fetchStatuses(options.runDirectory),
+    fetchStatuses(options.runDirectory, { namespace: 'own' }),
     underlayOrReason(options.underlay),
     gatherRegistryFacts(options.registry),
   ]);
@@ -115,7 +116,7 @@ function isUsable(backend: BackendConfig): boolean {
   }
 }
 
-const marks = { ok: 'ok   ', warn: 'warn ', fail: 'FAIL ' } as const;
+const marks = { ok: 'ok   ', warn: 'warn ', fail: 'FAIL ', skip: 'skip ' } as const;
 
 /** One line for each finding, and the command that mends it below. */
 export function renderFindings(findings: readonly Finding[]): string {
@@ -124,5 +125,5 @@ export function renderFindings(findings: readonly Finding[]): string {
     ...(fix === '' ? [] : [`        mend it: ${printable(fix)}`]),
   ]);
   const count = (level: Finding['level']) => findings.filter((finding) => finding.level === level).length;
-  return `${lines.join('\n')}\n${count('fail')} failures, ${count('warn')} warnings, ${count('ok')} in order\n`;
+  return `${lines.join('\n')}\n${plural(count('fail'), 'failure')}, ${plural(count('warn'), 'warning')}, ${count('ok')} in order${count('skip') > 0 ? `, ${count('skip')} not looked at` : ''}\n`;
 }

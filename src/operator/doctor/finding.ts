@@ -2,7 +2,7 @@
 export interface Finding {
   /** Stable kebab-case name of the check. */
   readonly id: string;
-  readonly level: 'ok' | 'warn' | 'fail';
+  readonly level: 'ok' | 'warn' | 'fail' | 'skip';
   /** One sentence: what was found and what it means. */
   readonly text: string;
   /** The command that mends it; empty when nothing needs mending. */
@@ -24,5 +24,7 @@ export function runChecks<Facts>(checks: Checks<Facts>, facts: Facts): readonly 
 }
 
 export const ok = (text: string): Judgement => ({ level: 'ok', text, fix: '' });
+/** It may not be looked at. */
+export const skip = (text: string): Judgement => ({ level: 'skip', text, fix: '' });
 export const warn = (text: string, fix: string): Judgement => ({ level: 'warn', text, fix });
 export const fail = (text: string, fix: string): Judgement => ({ level: 'fail', text, fix });

@@ -1,5 +1,5 @@
-import type { AnyPrefix } from '../../base/address.js';
-import { contains, formatPrefix, parseIpv4, parsePrefix } from '../../base/ipv4.js';
+import { type AnyPrefix, prefixContains } from '../../base/address.js';
+import { formatPrefix, parseIpv4, parsePrefix } from '../../base/ipv4.js';
 import { fail, type Judge, type Judgement, ok, warn } from './finding.js';
 import { iptablesChains, type SavedVariant } from './firewall/iptables-rules.js';
 import { type NftablesBaseChain, onPath } from './firewall/nftables-rules.js';
@@ -67,7 +67,7 @@ export const firewallForward: Judge<HostFacts> = (facts) => {
   const near = [extentOf(subnet ?? network)];
   const bridges = facts.links.filter(
     ({ addresses, name }) =>
-      subnet !== null && name !== device && addresses.some(({ address }) => contains(subnet, address)),
+      subnet !== null && name !== device && addresses.some(({ address }) => prefixContains(subnet, address)),
   );
   const bridge = bridges.length === 1 ? (bridges[0]?.name ?? null) : null;
   const overlay = device === '' ? null : device;

@@ -10,14 +10,18 @@ import { quirksOf } from '../../linux/kernel-quirks.js';
 import type { LinkState } from '../../routes/links.js';
 import type { InstalledRoute } from '../../routes/route-table.js';
 import { removalOf } from '../../tun/present.js';
-import { type Checks, fail, type Judge, type Judgement, ok, warn } from './finding.js';
+import { type Checks, fail, type Judge, type Judgement, ok, skip, warn } from './finding.js';
 import { firewallForward, firewallInput, firewallOutput, iptablesVariants } from './firewall-checks.js';
 import type { HostFacts } from './host-facts.js';
 
 /** include/uapi/linux/capability.h */
 const CAP_NET_ADMIN = 12n;
 
-const tunDevice: Judge<HostFacts> = ({ question, tun }) => {
+function isUnprivileged(capabilities: bigint): boolean {
+  return ((capabilities >> CAP_NET_ADMIN) & 1n) === 0n;
+}
+
+const tunDevice: Judge<HostFacts> = ({ question, tun, capabilities }) => {
   if (question.backend.type !== 'udp') return null;
   switch (tun) {
     case 'open':
@@ -28,6 +32,7 @@ const tunDevice: Judge<HostFacts> = ({ question, tun }) => {
         'modprobe tun && mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200',
       );
     case 'denied':
+      if (isUnprivileged(capabilities)) return skip('/dev/net/tun may not be opened by this user');
       return fail('/dev/net/tun may not be opened by this user or container', 'chmod 666 /dev/net/tun');
     case 'broken':
       return fail('/dev/net/tun exists, but the kernel has no TUN driver behind it', 'modprobe tun');
@@ -49,10 +54,10 @@ const overlayDevice: Judge<HostFacts> = ({ question, present }) => {
 };
 
 const capability: Judge<HostFacts> = ({ capabilities }) =>
-  ((capabilities >> CAP_NET_ADMIN) & 1n) === 1n
+  !isUnprivileged(capabilities)
     ? ok('CAP_NET_ADMIN is there')
     : fail(
-        'CAP_NET_ADMIN is missing: no device, address, route or rule can be made',
+        'CAP_NET_ADMIN is missing, so this is not all: run doctor as root to see the rest',
         'sudo tweed doctor (a service needs AmbientCapabilities=CAP_NET_ADMIN, a container --cap-add NET_ADMIN)',
       );
 
@@ -270,6 +275,16 @@ const bridgeNetfilter: Judge<HostFacts> = ({ question, sysctls }) => {
       );
 };
 
+/** Rules are shown to nobody else. */
+function forRoot(judge: Judge<HostFacts>): Judge<HostFacts> {
+  return (facts) => {
+    const judgement = judge(facts);
+    return judgement === null || !isUnprivileged(facts.capabilities)
+      ? judgement
+      : skip('rules are shown to root alone');
+  };
+}
+
 export const hostChecks: Checks<HostFacts> = {
   kernel,
   'capability-net-admin': capability,
@@ -278,10 +293,10 @@ export const hostChecks: Checks<HostFacts> = {
   'udp-port': udpPort,
   'ip-forward': forwarding,
   'rp-filter': reversePath,
-  'iptables-variants': iptablesVariants,
-  'firewall-input': firewallInput,
-  'firewall-output': firewallOutput,
-  'firewall-forward': firewallForward,
+  'iptables-variants': forRoot(iptablesVariants),
+  'firewall-input': forRoot(firewallInput),
+  'firewall-output': forRoot(firewallOutput),
+  'firewall-forward': forRoot(firewallForward),
   'bridge-netfilter': bridgeNetfilter,
   'overlapping-networks': overlap,
   mtu,

@@ -98,6 +98,6 @@ describe('findings', () => {
         { id: 'a', level: 'ok', text: 'fine', fix: '' },
         { id: 'b', level: 'fail', text: 'broken', fix: 'mend b' },
       ]),
-    ).toBe('ok    a: fine\nFAIL  b: broken\n        mend it: mend b\n1 failures, 0 warnings, 1 in order\n');
+    ).toBe('ok    a: fine\nFAIL  b: broken\n        mend it: mend b\n1 failure, 0 warnings, 1 in order\n');
   });
 });

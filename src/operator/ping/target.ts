@@ -1,6 +1,4 @@
-import { lookup } from 'node:dns/promises';
-import os from 'node:os';
-import type { PeerStatus } from '../backend/backend.js';
+import type { PeerStatus } from '../../backend/backend.js';
 import {
   type AnyPrefix,
   formatAddress,
@@ -9,11 +7,11 @@ import {
   parseAnyPrefix,
   prefixContains,
   sameAnyPrefix,
-} from '../base/address.js';
-import { TweedError } from '../base/errors.js';
-import { exec } from '../base/exec.js';
-import type { DaemonStatus } from '../observe/status.js';
-import { ipTool, type RouteJson } from '../routes/ip.js';
+} from '../../base/address.js';
+import { TweedError } from '../../base/errors.js';
+import { ExecError, exec } from '../../base/exec.js';
+import type { DaemonStatus } from '../../observe/status.js';
+import { ipTool, type RouteJson } from '../../routes/ip.js';
 
 /** What `tweed ping` was asked about, found among the daemon's peers. */
 export type Target =
@@ -64,64 +62,26 @@ export function findTarget(text: string, status: DaemonStatus): Target {
   };
 }
 
-/** A host's name to its address, the IPv4 one if it has one; addresses and subnets stay as they are. @throws TweedError */
-export async function resolveTarget(text: string): Promise<string> {
+/** What a name server may take; behind it the library tries others, for longer than anybody waits. */
+const NAME_PATIENCE_MS = 3000;
+
+/** A host's name to its address; addresses and subnets stay as they are. @throws TweedError */
+export async function resolveTarget(text: string, run: typeof exec = exec): Promise<string> {
   if (/^[\d./]+$/.test(text) || /^[\da-fA-F.]*:[\da-fA-F.:/]*$/.test(text)) return text;
+  const unknown = (why: string) =>
+    new TweedError('NO_SUCH_HOST', `${text} ${why}; give an address, a subnet or another name`);
+  if (!/^\w[\w.-]*$/.test(text)) throw unknown('is no name of a host');
   try {
-    return (await lookup(text, { family: 4 }).catch(() => lookup(text, { family: 6 }))).address;
+    // as a program of its own: a lookup of this process's would keep it from ending
+    const { stdout } = await run(['getent', 'ahosts', text], { tolerate: true, timeoutMs: NAME_PATIENCE_MS });
+    const addresses = stdout.split('\n').flatMap((line) => /^(\S+)\s/.exec(line)?.[1] ?? []);
+    const address = addresses.find((one) => !one.includes(':')) ?? addresses[0];
+    if (address !== undefined) return address;
   } catch (error) {
-    throw new TweedError('NO_SUCH_HOST', `${text} has no address; give an address, a subnet or another name`, {
-      cause: error,
-    });
+    if (!(error instanceof ExecError) || error.result === null) throw error;
+    throw unknown(`was not resolved within ${NAME_PATIENCE_MS / 1000} s`);
   }
-}
-
-/** The outcome of a few ICMP echo requests. */
-export interface Echo {
-  readonly address: string;
-  readonly sent: number;
-  readonly received: number;
-  /** Milliseconds; null when nothing came back. */
-  readonly averageMs: number | null;
-  /** What a router or the kernel said instead of an answer. */
-  readonly error: string;
-  /** This host's own firewall refused it. */
-  readonly refusedHere: boolean;
-}
-
-/** By the `ping` program. @throws ExecError when it is not installed */
-export async function echo(address: string, count: number): Promise<Echo> {
-  const { stdout, stderr } = await exec(['ping', '-n', '-c', String(count), '-i', '0.2', '-W', '1', address], {
-    tolerate: true,
-    timeoutMs: 10_000 + count * 1200,
-  });
-  return parseEcho(address, count, `${stdout}\n${stderr}`);
-}
-
-/** Reads what ping of iputils (or busybox) prints. */
-export function parseEcho(
-  address: string,
-  count: number,
-  output: string,
-  isOwn: (address: string) => boolean = isOwnAddress,
-): Echo {
-  const [, sent, received] = /(\d+) packets transmitted, (\d+) (?:packets )?received/.exec(output) ?? [];
-  const [, average] = /= [\d.]+\/([\d.]+)\//.exec(output) ?? [];
-  const [, from = '', answer] = /^From (\S+?):? icmp_seq=\d+ (.+)$/m.exec(output) ?? [];
-  const [, complaint] = /^ping: (.+)$/m.exec(output) ?? [];
-  const refusal = /prohibited|filtered|port unreachable/i.test(answer ?? '') && isOwn(from);
-  return {
-    address,
-    sent: Number(sent ?? count),
-    received: Number(received ?? 0),
-    averageMs: average === undefined ? null : Number(average),
-    error: (answer ?? complaint ?? '').trim(),
-    refusedHere: refusal || (complaint?.includes('not permitted') ?? false),
-  };
-}
-
-function isOwnAddress(text: string): boolean {
-  return Object.values(os.networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === text));
+  throw unknown('has no address');
 }
 
 /** The kernel's way to an address: which device, and by which gateway. */
@@ -141,7 +101,7 @@ export async function routeTo(address: string): Promise<KernelRoute | null> {
 }
 
 /** An address at the peer's end that answers by itself: its device has the subnet's first one, its bridge the second. */
-export function endOf(peer: PeerStatus, backend: string): string {
+export function endOf(peer: Halves, backend: string): string {
   const [half] = halvesOf(peer);
   return half === undefined ? peer.subnet : endOfHalf(half, backend);
 }
@@ -151,7 +111,9 @@ function endOfHalf({ address }: AnyPrefix, backend: string): string {
   return formatAddress(typeof address === 'number' ? address + 1 : address + 1n);
 }
 
-function halvesOf({ subnet, subnetV6 }: PeerStatus): AnyPrefix[] {
+type Halves = Pick<PeerStatus, 'subnet'> & Partial<Pick<PeerStatus, 'subnetV6'>>;
+
+function halvesOf({ subnet, subnetV6 }: Halves): AnyPrefix[] {
   return halves(subnet, subnetV6);
 }
 
