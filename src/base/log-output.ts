@@ -46,7 +46,11 @@ export class LogOutput {
   #error = '';
   #retry: NodeJS.Timeout | null = null;
 
-  constructor(calls: OutputCalls = standardError) {
+  /** @param format makes of a line what is written */
+  constructor(
+    calls: OutputCalls = standardError,
+    private readonly format: (line: string) => string = (line) => line,
+  ) {
     this.#calls = calls;
   }
 
@@ -57,7 +61,7 @@ export class LogOutput {
   /** Takes text that ends with a line. Never throws, never waits. */
   write(text: string): void {
     this.flush();
-    const bytes = Buffer.from(text);
+    const bytes = Buffer.from(this.format(text));
     if (this.#queued > 0 && this.#queued + bytes.length > QUEUE_BYTES) {
       this.#lost++;
       return;
@@ -91,7 +95,7 @@ export class LogOutput {
     this.#told = this.#lost;
     if (lines === 0) return new Uint8Array();
     const record = { level: 40, time: new Date().toISOString(), lines, msg: 'log lines were lost here' };
-    return Buffer.from(`${JSON.stringify(record)}\n`);
+    return Buffer.from(this.format(`${JSON.stringify(record)}\n`));
   }
 
   #put(bytes: Uint8Array): number {

@@ -20,6 +20,14 @@ export function formatBytes(bytes: number): string {
   return `${value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${UNITS[unit]}`;
 }
 
+/** Bits a second in decimal units, as links are sold: `0 bit/s`, `9.31 Gbit/s`. */
+export function formatBitRate(bits: number): string {
+  const units = ['bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s', 'Tbit/s'];
+  let [value, unit] = [bits, 0];
+  for (; value >= 1000 && unit < units.length - 1; unit++) value /= 1000;
+  return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[unit]}`;
+}
+
 /** Seconds in the two largest units: `2 d 3 h`, `59 s`. Negative counts as 0. */
 export function formatDuration(seconds: number): string {
   const whole = Math.max(0, Math.floor(seconds));

@@ -2,12 +2,22 @@ import type { BackendStatus, PeerStatus } from '../backend/backend.js';
 import { comparePrefixes, parseAnyPrefix } from '../base/address.js';
 import { type Histogram, splitTotals } from '../observe/histograms.js';
 import type { DaemonStatus, LeaseStatus } from '../observe/status.js';
-import { alignColumns, formatBytes, formatCount, formatDuration } from './format.js';
+import { alignColumns, formatBitRate, formatBytes, formatCount, formatDuration } from './format.js';
+import type { HostNames } from './host-names.js';
 
-/** The status on one screen. `now` is in milliseconds since the epoch. */
-export function renderStatus(status: DaemonStatus, now: number): string {
-  const lines = [headline(status, now), ...facts(status)];
-  if (status.backend !== null) lines.push(...backendLines(status.backend, now));
+/** What else there is to show. */
+export interface StatusView {
+  /** Totals and features too, which are about the inside. */
+  readonly verbose?: boolean;
+  readonly names?: HostNames;
+  /** An earlier status, and the milliseconds since: then rates stand where totals do else. */
+  readonly earlier?: { readonly status: DaemonStatus; readonly milliseconds: number } | null;
+}
+
+/** The status on one screen, what is amiss first. `now` is in milliseconds since the epoch. */
+export function renderStatus(status: DaemonStatus, now: number, view: StatusView = {}): string {
+  const lines = [headline(status, now), ...alignColumns([...problems(status), ...facts(status)])];
+  if (status.backend !== null) lines.push(...backendLines(status.backend, now, view));
   return `${lines.join('\n')}\n`;
 }
 
@@ -17,9 +27,31 @@ function headline(status: DaemonStatus, now: number): string {
   return `tweed ${status.version}, process ${status.process}, up ${age}, ${state}`;
 }
 
-function facts(status: DaemonStatus): string[] {
+type Row = readonly [string, string];
+
+function problems(status: DaemonStatus): Row[] {
+  const rows: Row[] = [];
+  const { registry } = status;
+  for (const warning of status.warnings) rows.push(['  warning', warning]);
+  if (!registry.connected)
+    rows.push(['  registry', `${registry.kind} ${registry.endpoints.join(', ')}, NOT connected: ${registry.error}`]);
+  for (const { subnet, publicIp, reason } of status.backend?.refused ?? []) {
+    rows.push(['  refused', `${subnet} at ${publicIp}: ${reason}`]);
+  }
+  // a daemon of an earlier version does not tell
+  if (status.unforeseenErrors > 0)
+    rows.push(['  bugs', `${formatCount(status.unforeseenErrors)}, survived; see the log`]);
+  const { lost, waiting, error } = status.log;
+  if (lost > 0 || error !== '') {
+    const why = error === '' ? '' : ` (${error})`;
+    rows.push(['  log', `${formatCount(lost)} lines lost, ${formatCount(waiting)} wait${why}`]);
+  }
+  return rows;
+}
+
+function facts(status: DaemonStatus): Row[] {
   const rows: [string, string][] = [];
-  const { lease, underlay, registry, backend } = status;
+  const { lease, underlay, registry, backend, port } = status;
   if (lease !== null) {
     const network = status.network === null ? '' : ` of ${both(status.network, status.networkV6)}`;
     rows.push([
@@ -27,26 +59,19 @@ function facts(status: DaemonStatus): string[] {
       `${both(lease.subnet, lease.subnetV6)}${network}, ${timeLeft(lease)}${lease.fromCache ? ', from the cache' : ''}`,
     ]);
   }
-  if (backend !== null) rows.push(['interface', `${backend.device}, ${backend.type}, MTU ${backend.mtu}`]);
+  if (backend !== null) {
+    const listens = typeof port === 'number' ? `, UDP port ${port}` : '';
+    rows.push(['interface', `${backend.device}, ${backend.type}${listens}, MTU ${backend.mtu}`]);
+  }
   if (underlay !== null) {
     const address = both(underlay.address, underlay.addressV6);
     const known = lease === null ? address : both(lease.publicIp, lease.publicIpv6);
     const behind = known === address ? '' : `, public address ${known}`;
     rows.push(['underlay', `${underlay.interface}, ${address}, MTU ${underlay.mtu}${behind}`]);
   }
-  const state = registry.connected ? 'connected' : `NOT connected: ${registry.error}`;
-  rows.push(['registry', `${registry.kind} ${registry.endpoints.join(', ')}, ${state}`]);
-  for (const warning of status.warnings) rows.push(['warning', warning]);
+  if (registry.connected) rows.push(['registry', `${registry.kind} ${registry.endpoints.join(', ')}, connected`]);
   if (status.repairs > 0) rows.push(['repairs', formatCount(status.repairs)]);
-  // a daemon of an earlier version does not tell
-  if (status.unforeseenErrors > 0)
-    rows.push(['bugs', `${formatCount(status.unforeseenErrors)}, survived; see the log`]);
-  const { lost, waiting, error } = status.log;
-  if (lost > 0 || error !== '') {
-    const why = error === '' ? '' : ` (${error})`;
-    rows.push(['log', `${formatCount(lost)} lines lost, ${formatCount(waiting)} wait${why}`]);
-  }
-  return alignColumns(rows.map(([name, value]) => [`  ${name}`, value]));
+  return rows.map(([name, value]) => [`  ${name}`, value]);
 }
 
 function timeLeft({ secondsLeft }: LeaseStatus): string {
@@ -54,29 +79,38 @@ function timeLeft({ secondsLeft }: LeaseStatus): string {
   return secondsLeft === 0 ? 'expired' : `${formatDuration(secondsLeft)} left`;
 }
 
-function backendLines(backend: BackendStatus, now: number): string[] {
+function backendLines(backend: BackendStatus, now: number, view: StatusView): string[] {
   const lines = ['', `peers: ${backend.peers.length}`];
   if (backend.peers.length > 0) {
     const sorted = [...backend.peers].sort(bySubnet);
     lines.push(
       ...alignColumns([
-        ['  subnet', 'public address', 'received', '', 'sent', '', 'last packet', ...sessionTitles(sorted)],
-        ...sorted.map((peer) => peerRow(peer, now)),
+        [
+          '  subnet',
+          'public address',
+          ...(isNamed(sorted, view) ? ['name'] : []),
+          ...['received', '', 'sent', '', 'last packet'],
+          ...sessionTitles(sorted),
+        ],
+        ...sorted.map((peer) => peerRow(peer, now, view, isNamed(sorted, view))),
       ]),
     );
   }
   const { counters, histograms } = splitTotals(backend.totals);
   const counted = counters.filter(([, count]) => count > 0);
-  lines.push(
-    '',
-    counted.length === 0 ? 'totals: all 0' : 'totals:',
-    ...countRows(counted),
-    ...histogramLines(histograms),
-  );
+  if (view.verbose) {
+    lines.push(
+      '',
+      counted.length === 0 ? 'totals: all 0' : 'totals:',
+      ...countRows(counted),
+      ...histogramLines(histograms),
+    );
+  }
   const dropped = Object.entries(backend.drops).filter(([, count]) => count > 0);
   lines.push('', dropped.length === 0 ? 'drops: none' : 'drops:', ...countRows(dropped));
-  if (backend.features.length > 0) {
-    const rows = backend.features.map(({ name, wanted, inForce, reason }) => [`  ${name}`, wanted, inForce, reason]);
+  const features = backend.features.filter(({ reason }) => view.verbose || reason !== '');
+  if (features.length > 0) {
+    const rows = features.map(({ name, wanted, inForce, reason }) => [`  ${name}`, wanted, inForce, reason]);
     lines.push('', 'features:', ...alignColumns([['  name', 'wanted', 'in force', ''], ...rows]));
   }
   return lines;
@@ -111,12 +145,25 @@ function both(name: string, nameV6: string | null | undefined): string {
   return nameV6 === null || nameV6 === undefined || nameV6 === name ? name : `${name} ${nameV6}`;
 }
 
-function peerRow(peer: PeerStatus, now: number): string[] {
+function isNamed(peers: readonly PeerStatus[], { names }: StatusView): boolean {
+  return peers.some(({ publicIp }) => names?.has(publicIp));
+}
+
+function peerRow(peer: PeerStatus, now: number, { names, earlier }: StatusView, isNamedTable: boolean): string[] {
+  const before = earlier?.status.backend?.peers.find(({ subnet }) => subnet === peer.subnet);
+  const seconds = (earlier?.milliseconds ?? 0) / 1000;
+  const cells =
+    before === undefined || seconds <= 0
+      ? [...countCells(peer.rxPackets, peer.rxBytes), ...countCells(peer.txPackets, peer.txBytes)]
+      : [
+          ...rateCells(peer.rxPackets, before.rxPackets, peer.rxBytes, before.rxBytes, seconds),
+          ...rateCells(peer.txPackets, before.txPackets, peer.txBytes, before.txBytes, seconds),
+        ];
   return [
     `  ${both(peer.subnet, peer.subnetV6)}`,
     both(peer.publicIp, peer.publicIpv6),
-    ...countCells(peer.rxPackets, peer.rxBytes),
-    ...countCells(peer.txPackets, peer.txBytes),
+    ...(isNamedTable ? [names?.get(peer.publicIp) ?? ''] : []),
+    ...cells,
     lastPacket(peer, now),
     ...sessionCells(peer, now),
   ];
@@ -135,6 +182,15 @@ function sessionCells({ lastHandshake, endpoint }: PeerStatus, now: number): str
 /** Where the kernel forwards, nobody counts by peer. */
 function countCells(packets: number | null, bytes: number | null): string[] {
   return [packets === null ? '–' : `${formatCount(packets)} packets`, bytes === null ? '' : formatBytes(bytes)];
+}
+
+type Count = number | null;
+
+/** Counters that went back are those of a daemon that has started again. */
+function rateCells(packets: Count, packetsBefore: Count, bytes: Count, bytesBefore: Count, seconds: number): string[] {
+  if (packets === null || bytes === null) return ['–', ''];
+  const rate = (now: number, then: Count) => Math.max(0, Math.round((now - (then ?? 0)) / seconds));
+  return [`${formatCount(rate(packets, packetsBefore))} packets/s`, formatBitRate(8 * rate(bytes, bytesBefore))];
 }
 
 function lastPacket({ rxPackets, lastReceived }: PeerStatus, now: number): string {

@@ -8,6 +8,7 @@ import { printable, printableLines } from '../../base/printable.js';
 import { describeRanges } from '../../subnet/network-config/config.js';
 import {
   checkNetwork,
+  describeChange,
   effectiveConfig,
   type NetworkReport,
   setNetwork,
@@ -21,6 +22,7 @@ import { withRegistry } from '../with-registry.js';
 interface NetworkArguments {
   readonly config?: string | undefined;
   readonly effective?: boolean;
+  readonly force?: boolean;
 }
 
 const sourceHelp = 'JSON; @FILE to read it from a file; - for standard input';
@@ -40,12 +42,22 @@ const get: CommandModule<object, NetworkArguments> = {
 const set: CommandModule<object, NetworkArguments> = {
   command: 'set <config>',
   describe: 'check a network configuration and store it',
-  builder: (args) => args.positional('config', { type: 'string', demandOption: true, describe: sourceHelp }),
+  builder: (args) =>
+    args.positional('config', { type: 'string', demandOption: true, describe: sourceHelp }).option('force', {
+      type: 'boolean',
+      default: false,
+      describe: 'also when live leases do not fit, or the backend changes because none is named',
+    }),
   handler: async (args) => {
     const json = await readSource(args.config as string);
     checkBackendConfig(checkNetwork(json, null).config);
-    const report = await withRegistry(args, (registry) => setNetwork(registry, json, null));
+    const report = await withRegistry(args, (registry) => setNetwork(registry, json, null, args.force));
     printReport(report, 'stored');
+    const changes = describeChange(report.before, report.config);
+    if (report.before === null) return;
+    printText(changes.length === 0 ? 'nothing changes\n' : changes.map((line) => `  ${line}\n`).join(''));
+    if (changes.length > 0)
+      printText(`undo it: tweed network set --force '${report.before.replaceAll("'", "'\\''")}'\n`);
   },
 };
 

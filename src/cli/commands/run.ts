@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import inspector from 'node:inspector';
 import { TweedError } from '../../base/errors.js';
 import { createLogger, type Logger } from '../../base/log.js';
+import { readableLine } from '../../base/log-format.js';
 import { LogOutput } from '../../base/log-output.js';
 import { version } from '../../base/version.js';
 import { presentDevice, removalOf } from '../../tun/present.js';
@@ -53,7 +54,11 @@ async function run(program: string, request: RunRequest): Promise<number> {
   const { hasRoom } = await import('../../linux/room.js');
   // Arguments are there for every user of the host to see in /proc; a title of our own takes their place.
   if (request.flags.get('etcd-password')?.origin === 'flag') process.title = program;
-  const output = new LogOutput({ write: (bytes) => fs.writeSync(2, bytes), hasRoom: () => hasRoom(2) });
+  const isTerminal = process.stderr.isTTY === true;
+  const output = new LogOutput(
+    { write: (bytes) => fs.writeSync(2, bytes), hasRoom: () => hasRoom(2) },
+    ...(isTerminal ? [readableLine] : []),
+  );
   const log = startLog(request, output);
   closeInspector(log);
   try {

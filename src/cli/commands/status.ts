@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../base/errors.js';
 import { printable, printableJson, printableLines } from '../../base/printable.js';
+import type { DaemonStatus } from '../../observe/status.js';
+import { readHostNames } from '../../operator/host-names.js';
 import { fetchStatus } from '../../operator/status-client.js';
 import { renderStatus } from '../../operator/status-text.js';
 import { exitCodes } from '../exit.js';
@@ -32,7 +34,8 @@ const flags: readonly Flag[] = [
   ),
   yes('json', 'print JSON; its members are in docs/operations.md'),
   yes('ready', 'end with status 1 unless the overlay is up'),
-  yes('watch', 'again every second, until interrupted'),
+  yes('verbose', 'totals and features too'),
+  yes('watch', 'again every second with the rates, until interrupted'),
 ];
 
 const usage = () =>
@@ -45,7 +48,10 @@ const usage = () =>
     '',
   ].join('\n');
 
-const CLEAR_SCREEN = '\x1b[H\x1b[2J\x1b[3J';
+/** Another screen, so that what was on the terminal is there again afterwards (xterm's control sequences). */
+const OTHER_SCREEN = '\x1b[?1049h';
+const OWN_SCREEN = '\x1b[?1049l';
+const CLEAR_SCREEN = '\x1b[H\x1b[2J';
 const REFRESH_MS = 1000;
 
 /** `tweed status`, for which health checks start a process every few seconds: it loads little. */
@@ -53,7 +59,10 @@ export async function runStatusCommand(argv: readonly string[]): Promise<number>
   const given = orUsage(usage, () => resolveFlags(flags, argv, process.env));
   if (given === null) return exitCodes.done;
   const [runDir, device, network] = ['run-dir', 'device', 'network'].map((name) => given.get(name)?.value as string);
-  const [json, ready, watch] = ['json', 'ready', 'watch'].map((name) => given.get(name)?.value === true);
+  const [json, ready, watch, verbose] = ['json', 'ready', 'watch', 'verbose'].map(
+    (name) => given.get(name)?.value === true,
+  );
+  const names = json ? new Map() : await readHostNames();
   let exitCode: number = exitCodes.done;
   const show = async () => {
     const status = await fetchStatus(runDir as string, {
@@ -62,16 +71,29 @@ export async function runStatusCommand(argv: readonly string[]): Promise<number>
       namespace: callersNamespace(runDir as string),
     });
     exitCode = ready && !status.ready ? exitCodes.failed : exitCodes.done;
-    return json ? `${printableJson(status, watch ? 0 : 2)}\n` : printableLines(renderStatus(status, Date.now()));
+    return json ? `${printableJson(status, watch ? 0 : 2)}\n` : render(status);
+  };
+  let earlier: { readonly status: DaemonStatus; readonly at: number } | null = null;
+  const render = (status: DaemonStatus) => {
+    const at = performance.now();
+    const before = earlier === null ? null : { status: earlier.status, milliseconds: at - earlier.at };
+    if (watch) earlier = { status, at };
+    return printableLines(renderStatus(status, Date.now(), { verbose: verbose ?? false, names, earlier: before }));
   };
   if (!watch) {
     process.stdout.write(await show());
     return exitCode;
   }
+  const isTerminal = process.stdout.isTTY && !json;
+  if (isTerminal) {
+    process.stdout.write(OTHER_SCREEN);
+    process.on('exit', () => process.stdout.write(OWN_SCREEN));
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(0));
+  }
   for (;;) {
     // A daemon that restarts comes back; watching goes on meanwhile.
     const screen = await show().catch((error: unknown) => `${printable(messageOf(error))}\n`);
-    process.stdout.write(process.stdout.isTTY && !json ? CLEAR_SCREEN + screen : screen);
+    process.stdout.write(isTerminal ? CLEAR_SCREEN + screen : screen);
     await sleep(REFRESH_MS);
   }
 }

@@ -1,6 +1,10 @@
 import { type AnyPrefix, addressBits, comparePrefixes, familyOf } from '../../base/address.js';
+import { TweedError } from '../../base/errors.js';
 import { formatIpv4, formatPrefix } from '../../base/ipv4.js';
 import { formatIpv6, formatIpv6Prefix } from '../../base/ipv6.js';
+import { parseJson } from '../../base/json.js';
+import { membersOf } from '../../base/members.js';
+import { plural } from '../../base/plural.js';
 import { halvesOf, subnetName } from '../lease.js';
 import type { Registry, Snapshot, StoredLease } from '../registry.js';
 import { checkNetworkConfig, describeRanges, fitsConfig, type NetworkConfig } from './config.js';
@@ -89,17 +93,65 @@ export function effectiveConfig(config: NetworkConfig): Record<string, unknown> 
   };
 }
 
+/** What a change would do that nobody may have meant; it is stored when it is insisted on. */
+export class NetworkRefusedError extends TweedError {
+  constructor(reasons: readonly string[]) {
+    super('NETWORK_REFUSED', `not stored: ${reasons.join('; ')}; add --force to store it all the same`);
+  }
+}
+
+export interface NetworkChange extends NetworkReport {
+  /** What was stored before; null when there was nothing. */
+  readonly before: string | null;
+}
+
 /**
  * Stores a configuration after checking it.
+ *
  * @param expected The version that was read before, for a write that must not undo somebody else's; null writes anyway.
- * @throws ConfigError, ConfigChangedError, RegistryError
+ * @param force store it also when live leases do not fit, or the backend becomes another one because it is not named
+ * @throws ConfigError, ConfigChangedError, RegistryError, NetworkRefusedError
  */
-export async function setNetwork(registry: Registry, json: string, expected: string | null): Promise<NetworkReport> {
-  checkNetwork(json, null); // before the registry is asked for anything
+export async function setNetwork(
+  registry: Registry,
+  json: string,
+  expected: string | null,
+  force = false,
+): Promise<NetworkChange> {
+  const { config } = checkNetwork(json, null); // before the registry is asked for anything
   const stored = await registry.getConfig().catch(() => null); // an embedded registry is made by the first write
-  const report = checkNetwork(json, stored === null ? null : await registry.list());
+  const snapshot = stored === null ? null : await registry.list();
+  const report = checkNetwork(json, snapshot);
+  const before = stored?.json ?? null;
+  const former = tryConfig(before)?.backend.type ?? config.backend.type;
+  const misfits = (snapshot?.leases ?? []).filter((lease) => !fitsConfig(lease, config));
+  const reasons = [
+    ...(misfits.length > 0
+      ? [
+          `${plural(misfits.length, 'live lease')} would not fit (${misfits.slice(0, 3).map(subnetName).join(', ')}), and their hosts would change their subnets`,
+        ]
+      : []),
+    ...(former !== config.backend.type && !namesBackend(json)
+      ? [`without a Backend it is ${config.backend.type}, and ${former} is in use`]
+      : []),
+  ];
+  if (reasons.length > 0 && !force) throw new NetworkRefusedError(reasons);
   await registry.setConfig(json, expected);
-  return report;
+  return { ...report, before };
+}
+
+function namesBackend(json: string): boolean {
+  return membersOf(membersOf(parseJson(json))?.get('backend'))?.has('type') ?? false;
+}
+
+/** What differs between two configurations, every default filled in: `NAME: OLD → NEW`. */
+export function describeChange(before: string | null, after: NetworkConfig): readonly string[] {
+  const former = tryConfig(before);
+  const [old, now] = [former === null ? {} : effectiveConfig(former), effectiveConfig(after)];
+  return [...new Set([...Object.keys(old), ...Object.keys(now)])].flatMap((name) => {
+    const [one, other] = [old, now].map((all) => (name in all ? JSON.stringify(all[name]) : 'none'));
+    return one === other ? [] : [`${name}: ${one} → ${other}`];
+  });
 }
 
 /** All leases as rows, by address; unreadable ones are listed apart. */

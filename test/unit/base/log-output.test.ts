@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createLogger, logState, silentLogger } from '../../../src/base/log.js';
+import { readableLine } from '../../../src/base/log-format.js';
 import { LogOutput } from '../../../src/base/log-output.js';
 
 /** A descriptor that takes what it is told to take. */
@@ -107,5 +108,26 @@ describe('the log', () => {
 
   it('of a silent logger fares well', () => {
     expect(logState(silentLogger())).toEqual({ lost: 0, waiting: 0, error: '' });
+  });
+});
+
+describe('a line for a terminal', () => {
+  it.each([
+    [
+      '{"level":30,"time":"2026-11-26T12:31:30.791Z","sinceStartMs":1587,"device":"eth0","msg":"ready"}\n',
+      '12:31:30.791 info  ready sinceStartMs=1587 device=eth0\n',
+    ],
+    [
+      '{"level":40,"time":"2026-11-26T12:31:30.791Z","reason":"no way","peers":[1],"msg":"peer \\u001b[2Jrefused"}\n',
+      '12:31:30.791 WARN  peer \\u001b[2Jrefused reason="no way" peers=[1]\n',
+    ],
+    ['tweed: it did not work\n', 'tweed: it did not work\n'],
+    ['{broken\n', '{broken\n'],
+  ])('%j', (line, expected) => expect(readableLine(line)).toBe(expected));
+
+  it('is what is written, where it is asked for', () => {
+    const terminal = new LogOutput(descriptor, readableLine);
+    createLogger('info', terminal).info({ a: 1 }, 'hello');
+    expect(descriptor.text).toMatch(/^[\d:.]+ info {2}hello a=1\n$/);
   });
 });

@@ -99,14 +99,14 @@ const running: DaemonStatus = {
 
 describe('the status on a screen', () => {
   it('shows a running host', () => {
-    expect(renderStatus(running, now)).toBe(`\
+    expect(renderStatus(running, now, { verbose: true })).toBe(`\
 tweed 1.2.3, process 4711, up 3 h, ready
+  bugs       1, survived; see the log
   lease      100.96.42.0/24 of 100.96.0.0/16, 23 h left
   interface  flannel0, udp, MTU 1472
   underlay   eth0, 192.168.77.1, MTU 1500, public address 203.0.113.7
   registry   etcd http://10.0.0.9:2379, connected
   repairs    2
-  bugs       1, survived; see the log
 
 peers: 2
   subnet           public address  received          sent                     last packet
@@ -126,6 +126,35 @@ features:
   udp_gso  auto    off       the kernel "refused" it\\EIO
   udp_gro  auto    on
 `);
+  });
+
+  it('keeps the inside for those who ask for it, and tells of what is not as wanted', () => {
+    const text = renderStatus(running, now);
+    expect(text).not.toContain('totals');
+    expect(text).toContain('udp_gso  auto');
+    expect(text).not.toContain('udp_gro');
+    expect(text).toContain('drops:\n  tx no route  5');
+  });
+
+  it('names what it can name, and the port', () => {
+    const text = renderStatus({ ...running, port: 8285 }, now, { names: new Map([['192.168.77.2', 'two']]) });
+    expect(text).toContain('flannel0, udp, UDP port 8285, MTU 1472');
+    expect(text).toMatch(/100\.96\.96\.0\/24 +192\.168\.77\.2 +two +3 packets/);
+  });
+
+  it('shows rates where there is an earlier one', () => {
+    const backend = running.backend!;
+    const [first, ...others] = backend.peers;
+    const later = {
+      ...first!,
+      rxPackets: first!.rxPackets! + 20,
+      rxBytes: first!.rxBytes! + 25_000,
+      txPackets: 0,
+      txBytes: 0,
+    };
+    const status = { ...running, backend: { ...backend, peers: [later, ...others] } };
+    const text = renderStatus(status, now, { earlier: { status: running, milliseconds: 2000 } });
+    expect(text).toMatch(/10 packets\/s +100 kbit\/s +0 packets\/s +0 bit\/s/);
   });
 
   it('shows what a host waits for', () => {

@@ -4,6 +4,7 @@ import { encodeLeaseValue } from '../../../src/subnet/keys.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import {
   checkNetwork,
+  describeChange,
   effectiveConfig,
   leaseRows,
   setNetwork,
@@ -87,4 +88,24 @@ it('lists the leases by address, with time left and what is odd about them', asy
     ['10.5.200.0/24', '192.0.2.1', 'vxlan', false, 60, ['same host as 10.5.0.0-20']],
   ]);
   expect(malformed).toEqual([{ key: '10.5.7.1-24', problem: 'is not the first address of a /24' }]);
+});
+
+it('a change is refused that cuts live leases off, or changes the backend by saying nothing', async () => {
+  const { store, registry } = cluster();
+  const vxlan = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}';
+  expect((await setNetwork(registry, vxlan, null)).before).toBeNull();
+  await expect(setNetwork(registry, '{"Network":"10.5.0.0/16"}', null)).rejects.toThrow(
+    /without a Backend it is udp, and vxlan is in use; add --force/,
+  );
+  expect((await registry.getConfig()).json).toBe(vxlan);
+  const change = await setNetwork(registry, '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}', null);
+  expect(change.before).toBe(vxlan);
+  expect(describeChange(change.before, change.config)).toEqual(['Backend: {"Type":"vxlan"} → {"Type":"udp"}']);
+  expect(describeChange(vxlan, checkNetwork(vxlan, null).config)).toEqual([]);
+  store.put('10.5.7.0-24', encodeLeaseValue(host('192.0.2.1')), 60);
+  await expect(setNetwork(registry, '{"Network":"10.9.0.0/16","Backend":{"Type":"udp"}}', null)).rejects.toThrow(
+    /1 live lease would not fit \(10\.5\.7\.0\/24\)/,
+  );
+  await setNetwork(registry, '{"Network":"10.9.0.0/16"}', null, true);
+  expect((await registry.getConfig()).json).toBe('{"Network":"10.9.0.0/16"}');
 });
