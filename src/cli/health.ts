@@ -1,14 +1,9 @@
 #!/usr/bin/env node
 // For health checks, which come every few seconds for the life of a container: ends with 0 when the overlay is up, else
-// with 1. Costs little more than the start of Node. TWEED_RUN_DIR names the run directory where it is another one.
-import path from 'node:path';
-import { SOCKET_NAME } from '../observe/socket-names.js';
-import { askUnix } from '../observe/unix-http.js';
+// with 1. Costs little more than the start of Node. The argument names the daemon's run directory, or its socket where
+// several daemons share the directory; without one TWEED_RUN_DIR does, which the daemon reads too.
+import { askReady } from '../observe/ask-ready.js';
 
-const socket = path.join(process.env.TWEED_RUN_DIR || '/run/tweed', SOCKET_NAME);
-const answer = await askUnix(socket, 'GET', '/ready').catch((error: Error) => ({
-  status: 0,
-  body: `${error.message}\n`,
-}));
-process.stdout.write(answer.body);
-process.exitCode = answer.status === 200 ? 0 : 1;
+const { ready, text } = await askReady(process.argv[2] || process.env.TWEED_RUN_DIR || '/run/tweed');
+process.stdout.write(text);
+process.exitCode = ready ? 0 : 1;

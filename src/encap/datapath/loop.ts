@@ -36,6 +36,8 @@ const MOST_FORWARDERS = 3;
 
 /** A send waits no longer than this, in milliseconds, for a device whose queue is full. */
 const ROOM_TIMEOUT_MS = 500;
+/** Nor, all sends together, so long when the loop has been asked to stop: what was read is not to be lost by a hand-over. */
+const LAST_ROOM_TIMEOUT_MS = 100;
 
 /** Owned by one thread. */
 export class ForwarderLoop {
@@ -55,6 +57,8 @@ export class ForwarderLoop {
   #receivers: readonly Forwarder[] = [];
   /** Somebody wrote to the eventfd, and the forwarders have not been told. */
   #wasWoken = false;
+  /** When the last send has to be made, milliseconds of the monotonic clock; known from when one finds no room after the stop. */
+  #end = Number.POSITIVE_INFINITY;
 
   /**
    * @param thread which of the threads it is, from 0
@@ -124,7 +128,7 @@ export class ForwarderLoop {
 
   /**
    * Waits until a socket takes datagrams again, not for ever. What arrives meanwhile is forwarded, if that is this loop's
-   * work: so this must not be called by a forwarder that reads a socket.
+   * work and it has not been asked to stop: so this must not be called by a forwarder that reads a socket.
    */
   awaitRoom(socket: number): void {
     const room = this.#room;
@@ -137,16 +141,19 @@ export class ForwarderLoop {
       this.#watch(arrivals + i * POLLFD_BYTES, receivers[i].descriptor, POLLIN);
     }
     const deadline = performance.now() + ROOM_TIMEOUT_MS;
-    while (!this.#control.stopRequested) {
-      const left = Math.ceil(deadline - performance.now());
+    for (;;) {
+      const stopping = this.#control.stopRequested;
+      if (stopping) this.#end = Math.min(this.#end, performance.now() + LAST_ROOM_TIMEOUT_MS);
+      const watched = stopping ? 0 : receivers.length;
+      const left = Math.ceil(Math.min(deadline, this.#end) - performance.now());
       if (left <= 0) return;
-      if (this.#sys.poll(this.#roomAddress, 2 + receivers.length, left) < 0) {
+      if (this.#sys.poll(this.#roomAddress, 2 + watched, left) < 0) {
         if (this.#sys.errno() === EINTR) continue;
         return;
       }
       this.#clearWake(wake);
       if (this.#events(room) !== 0) return;
-      for (let i = 0; i < receivers.length; i++) {
+      for (let i = 0; i < watched; i++) {
         // a reason to give up meets the turn in `serve`, too
         if (this.#events(arrivals + i * POLLFD_BYTES) !== 0) receivers[i].turn();
       }

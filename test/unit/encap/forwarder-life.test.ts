@@ -318,10 +318,29 @@ describe('waiting for room in the socket', () => {
     expect(bench.dropped('tx')).toEqual({});
   });
 
-  it('ends at once when it is asked to stop', () => {
-    const bench = full(2, together, stop);
-    expect(bench.kernel.polls).toHaveLength(2);
+  it('still sends what it has read when it is asked to stop, and receives nothing more', () => {
+    const bench = full(1, together, stop, () => ({ socket: POLLOUT | POLLIN }));
+    expect(tx.count(bench)).toBe(1);
+    expect(bench.kernel.polls.at(-1)?.watched).toEqual({ [SOCKET]: POLLOUT, [WAKE]: POLLIN });
+    expect(bench.dropped('tx')).toEqual({});
+  });
+
+  it('does not wait for long when it is asked to stop', () => {
+    const bench = scripted((b) => {
+      tx.feed(b);
+      return tx.ready();
+    });
+    const answers = bench.kernel.pollAnswers;
+    const first = answers.shift.bind(answers);
+    let polls = 0;
+    answers.shift = () => {
+      polls++;
+      return polls === 1 ? first() : polls === 2 ? stop(bench) : {};
+    };
+    bench.kernel.onSend = () => EAGAIN;
+    bench.loop.serve(together(bench));
     expect(bench.dropped('tx')).toEqual({ send_buffer_full: 1 });
+    expect(bench.kernel.polls.slice(2).every(({ timeout }) => timeout <= 100)).toBe(true);
   });
 });
 
