@@ -11,6 +11,7 @@ import { ContainerWatch, type ContainerWatchOptions } from '../../kernel-path/co
 import { doubtAboutDirect, type Firewall, obstacleToDirect, readFirewall } from '../../kernel-path/firewall.js';
 import { KernelPath, type KernelPathOptions } from '../../kernel-path/kernel-path.js';
 import type { InboundMode } from '../../kernel-path/programs/settings.js';
+import { readLinkFacts } from '../../kernel-path/underlay-device.js';
 import { hasIpv4, type Lease } from '../../subnet/lease.js';
 import type { FeatureStatus } from '../backend.js';
 import { takesUnfinished } from './lease-data.js';
@@ -33,6 +34,8 @@ export interface KernelPathTools {
   start(options: KernelPathOptions): Promise<Pick<KernelPath, Exclude<keyof KernelPath, symbol>>>;
   run: Run;
   firewall(run: Run): Promise<Firewall>;
+  /** Super-packets of this underlay come whole from host to host. */
+  passesWhole(underlay: string, run: Run): Promise<boolean>;
   pathMtu: typeof pathMtu;
   /** Milliseconds of a clock that only goes forward. */
   now(): number;
@@ -44,13 +47,14 @@ const tools: KernelPathTools = {
   start: (options) => KernelPath.start(options),
   run: (argv, tolerate = false) => exec(argv, { tolerate }),
   firewall: readFirewall,
+  passesWhole: async (underlay, run) => (await readLinkFacts(underlay, run)).passesWhole,
   pathMtu,
   now: () => performance.now(),
 };
 
 type Path = Awaited<ReturnType<KernelPathTools['start']>>;
 interface Plan {
-  readonly mode: InboundMode;
+  readonly mode: InboundMode | 'off';
   /** Why it is not the one that was wanted. */
   readonly reason: string;
 }
@@ -89,7 +93,12 @@ export class KernelPathKeeper {
     try {
       const plan = await this.#plan();
       if (this.#path !== null && plan.mode !== this.#mode) await this.#end();
-      if (this.#path === null) await this.#begin(plan);
+      const { mode, reason } = plan;
+      if (mode === 'off') {
+        this.#reason = reason;
+        return [];
+      }
+      if (this.#path === null) await this.#begin(mode, reason);
       const path = this.#path as Path | null;
       if (path === null) return [];
       const lines = await path.mend();
@@ -111,10 +120,22 @@ export class KernelPathKeeper {
   async #plan(): Promise<Plan> {
     const { wanted } = this.#options;
     if (wanted === 'off' || wanted === 'route') return { mode: 'route', reason: '' };
-    if (this.#noDirect !== '') return { mode: 'route', reason: this.#noDirect };
+    if (this.#noDirect !== '') return this.#withoutDirect(this.#noDirect);
     const firewall = await this.#rules();
     const reason = wanted === 'auto' ? doubtAboutDirect(firewall) : obstacleToDirect(firewall);
-    return { mode: reason === '' ? 'direct' : 'route', reason };
+    return reason === '' ? { mode: 'direct', reason } : this.#withoutDirect(reason);
+  }
+
+  /**
+   * What is best without `direct`: `route`, except where super-packets come whole. There the host's bridge has them cut in
+   * software, and user space carries nearly twice as much for less (docs/kernel-path.md).
+   */
+  async #withoutDirect(reason: string): Promise<Plan> {
+    const { wanted, path } = this.#options;
+    const { name } = path.underlay;
+    if (wanted !== 'auto' || !(await this.#tools.passesWhole(name, this.#tools.run))) return { mode: 'route', reason };
+    const why = `; by route, super-packets that ${name} passes whole would be cut, so user space is faster (-kernel-path=route has the shorter delay)`;
+    return { mode: 'off', reason: reason + why };
   }
 
   /** The rules of the host. Flows that they decided about differently before begin anew. */
@@ -128,7 +149,7 @@ export class KernelPathKeeper {
     return firewall;
   }
 
-  async #begin({ mode, reason }: Plan): Promise<void> {
+  async #begin(mode: InboundMode, reason: string): Promise<void> {
     if (this.#tools.now() - this.#refusedAt < PATIENCE_MS) return;
     const { path: options } = this.#options;
     try {
@@ -136,7 +157,9 @@ export class KernelPathKeeper {
     } catch (error) {
       if (mode === 'route') throw error;
       this.#noDirect = messageOf(error);
-      return this.#begin({ mode: 'route', reason: this.#noDirect });
+      const plan = await this.#withoutDirect(this.#noDirect);
+      this.#reason = plan.reason;
+      return plan.mode === 'off' ? undefined : this.#begin(plan.mode, plan.reason);
     }
     this.#mode = mode;
     this.#reason = reason;
