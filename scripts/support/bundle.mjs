@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { rolldown } from 'rolldown';
 
 /** By the path below dist/, without the extension; its source has the same one below src/. */
-const programs = ['cli/tweed', 'cli/flanneld', 'cli/health', 'encap/datapath/worker'];
+const programs = ['cli/tweed', 'cli/flanneld', 'cli/health', 'encap/datapath/worker', 'lab/probe/agent'];
 
 /**
  * Small things that nearly every command needs, in one file. Nothing that imports a module of Node's with a price, such as

@@ -7,6 +7,7 @@ import { findProgram, rootAccess, run, say } from './run.mjs';
  * @typedef {object} Tool
  * @property {string} program
  * @property {string} package Debian's name of the package; other distributions' are mostly alike
+ * @property {string} [file] where it is, when that is no folder of programs
  * @property {string} [without] what is done without it; a tool that has this is not insisted on
  */
 
@@ -30,6 +31,13 @@ const tools = {
     { program: 'sysctl', package: 'procps' },
     { program: 'wireguard-go', package: 'wireguard-go' },
     { program: 'wg', package: 'wireguard-tools' },
+    {
+      program: 'portmap',
+      file: '/usr/lib/cni/portmap',
+      package: 'containernetworking-plugins',
+      without: 'containers by CNI are not tried',
+    },
+    { program: 'systemd-analyze', package: 'systemd', without: "the service's unit is not examined" },
     { program: 'chromium', package: 'chromium', without: "the benchmark's report is not looked at in a browser" },
   ],
   bench: [
@@ -65,7 +73,7 @@ const inMachines = ['kernels', 'arm64'];
 export async function ensureTools(purpose) {
   const own = purpose === 'lab' || inMachines.includes(purpose);
   const wanted = own ? tools[purpose] : [...tools.lab, ...tools[purpose]];
-  const isMissing = (tool) => findProgram(tool.program) === null;
+  const isMissing = ({ program, file }) => (file === undefined ? findProgram(program) === null : !existsSync(file));
   let missing = wanted.filter(isMissing);
   if (missing.length > 0) {
     await install(missing);

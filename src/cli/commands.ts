@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import type { CommandModule } from 'yargs';
 import { benchProgram } from './bench-program.js';
 import { nearest } from './nearest.js';
+import { runUsage } from './usage.js';
 
 /** A word behind `tweed`. Its code is loaded when it is used, and only then. */
 export interface Command {
@@ -10,6 +11,8 @@ export interface Command {
   readonly summary: string;
   /** Reads the arguments behind the name, does the work and returns the exit status. */
   readonly run: (argv: readonly string[]) => Promise<number>;
+  /** Its help text, or that of what is below it. @param words its name first */
+  readonly help: (words: readonly string[]) => Promise<string>;
 }
 
 /** In the order of the help text. */
@@ -18,11 +21,16 @@ export const commands: readonly Command[] = [
     name: 'run',
     summary: "run this host's daemon, with flanneld's options",
     run: async (argv) => (await import('./commands/run.js')).runDaemonCommand('tweed run', argv),
+    help: async () => {
+      const { runFlags } = await import('./flag-table.js');
+      return runUsage('tweed run', runFlags);
+    },
   },
   {
     name: 'status',
     summary: 'show the lease, the peers and their traffic, drops and features of the running daemon',
     run: async (argv) => (await import('./commands/status.js')).runStatusCommand(argv),
+    help: async () => (await import('./commands/status.js')).statusUsage(),
   },
   ofYargs(
     'ping',
@@ -65,6 +73,20 @@ export const commands: readonly Command[] = [
     name: 'bench',
     summary: 'measure what a tunnel costs here, or compare two runs',
     run: async (argv) => (await import('./commands/bench.js')).runBenchCommand(argv),
+    help: async () => 'Usage: tweed bench [options]\n\nIn a checkout; tweed bench --help lists its options there.\n',
+  },
+  {
+    name: 'completion',
+    summary: "print bash's completion of this command line: source <(tweed completion)",
+    run: async () => {
+      const [{ bashCompletion }, { collectPages }] = await Promise.all([
+        import('./manual/completion.js'),
+        import('./manual/pages.js'),
+      ]);
+      process.stdout.write(bashCompletion(await collectPages(listedCommands())));
+      return 0;
+    },
+    help: async () => 'Usage: tweed completion\n',
   },
 ];
 
@@ -77,12 +99,21 @@ function ofYargs(name: string, summary: string, load: () => Promise<{ readonly c
     const [{ runByYargs }, { command }] = await Promise.all([import('./by-yargs.js'), load()]);
     return runByYargs({ ...command, describe: summary }, [name, ...argv]);
   };
-  return { name, summary, run };
+  const help = async (words: readonly string[]) => {
+    const [{ helpByYargs }, { command }] = await Promise.all([import('./by-yargs.js'), load()]);
+    return helpByYargs({ ...command, describe: summary }, words);
+  };
+  return { name, summary, run, help };
 }
 
-/** The text of `tweed --help`. The benchmark is listed where it is built. */
+/** The commands that there are here: the benchmark is one where it is built. */
+export function listedCommands(): readonly Command[] {
+  return commands.filter(({ name }) => name !== 'bench' || existsSync(benchProgram));
+}
+
+/** The text of `tweed --help`. */
 export function tweedUsage(): string {
-  const listed = commands.filter(({ name }) => name !== 'bench' || existsSync(benchProgram));
+  const listed = listedCommands();
   const width = Math.max(...listed.map(({ name }) => name.length));
   return [
     'Usage: tweed <command>',

@@ -3,7 +3,8 @@ import { type Flag, HelpRequested } from './flags.js';
 const WIDTH = 100;
 const INDENT = 6;
 
-const headings: readonly (readonly [Flag['group'], string])[] = [
+/** The groups of the daemon's flags, in the order of the help text. */
+export const flagHeadings: readonly (readonly [Flag['group'], string])[] = [
   ['flannel', "flanneld's options (each also as FLANNELD_NAME in the environment)"],
   ['logging', 'Logging, as flanneld takes it'],
   ['tweed', "tweed's own options (each also as TWEED_NAME in the environment)"],
@@ -13,7 +14,7 @@ const headings: readonly (readonly [Flag['group'], string])[] = [
 /** The help text of `tweed run` and `flanneld`, made from the table of flags. */
 export function runUsage(program: string, runFlags: readonly Flag[]): string {
   const lines = [`Usage: ${program} [options]`, '', 'Runs the daemon of one host. -name and --name mean the same.'];
-  for (const [group, heading] of headings) {
+  for (const [group, heading] of flagHeadings) {
     const flags = runFlags.filter((flag) => flag.group === group && !flag.hidden);
     lines.push('', `${heading}:`, ...flagLines(flags, '-'));
   }
@@ -40,11 +41,16 @@ function valueHint(flag: Flag): string {
   return flag.kind === 'boolean' ? '' : ` ${flag.placeholder ?? 'VALUE'}`;
 }
 
-function wrapped(flag: Flag): string[] {
+/** What a flag is for, and its default. */
+export function helpOf(flag: Flag): string {
   const standard = flag.kind === 'strings' || flag.default === '' || flag.default === false ? '' : ` (${flag.default})`;
+  return `${flag.help}${standard}`;
+}
+
+function wrapped(flag: Flag): string[] {
   const lines: string[] = [];
   let line = '';
-  for (const word of `${flag.help}${standard}`.split(' ')) {
+  for (const word of helpOf(flag).split(' ')) {
     if (line !== '' && INDENT + line.length + 1 + word.length > WIDTH) {
       lines.push(line);
       line = '';

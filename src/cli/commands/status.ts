@@ -38,7 +38,7 @@ const flags: readonly Flag[] = [
   yes('watch', 'again every second with the rates, until interrupted'),
 ];
 
-const usage = () =>
+export const statusUsage = () =>
   [
     'Usage: tweed status [options]',
     '',
@@ -56,7 +56,7 @@ const REFRESH_MS = 1000;
 
 /** `tweed status`, for which health checks start a process every few seconds: it loads little. */
 export async function runStatusCommand(argv: readonly string[]): Promise<number> {
-  const given = orUsage(usage, () => resolveFlags(flags, argv, process.env));
+  const given = orUsage(statusUsage, () => resolveFlags(flags, argv, process.env));
   if (given === null) return exitCodes.done;
   const [runDir, device, network] = ['run-dir', 'device', 'network'].map((name) => given.get(name)?.value as string);
   const [json, ready, watch, verbose] = ['json', 'ready', 'watch', 'verbose'].map(

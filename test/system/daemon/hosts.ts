@@ -30,20 +30,12 @@ export class RunningDaemon {
 
   constructor(
     host: TestHost,
-    binary: string,
+    program: readonly string[],
     args: readonly string[],
     environment: Record<string, string>,
     through: readonly string[],
   ) {
-    const argv = [
-      'netns',
-      'exec',
-      host.namespace,
-      ...through,
-      process.execPath,
-      path.join(dist, 'cli', binary),
-      ...args,
-    ];
+    const argv = ['netns', 'exec', host.namespace, ...through, ...program, ...args];
     this.#process = spawn('ip', argv, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...environment } });
     for (const stream of [this.#process.stdout, this.#process.stderr]) {
       stream?.on('data', (chunk: Buffer) => {
@@ -93,14 +85,22 @@ export class TestHost {
     return this.run(...environment, process.execPath, path.join(dist, 'cli/tweed.js'), ...args);
   }
 
-  /** @param through words before the daemon's own, such as `prlimit --nofile=40` */
+  /**
+   * @param through words before the daemon's own, such as `prlimit --nofile=40`
+   * @param program the words of another tweed than the one that was built here
+   */
   start(
     args: readonly string[],
-    { binary = 'tweed.js', environment = {}, through = [] as readonly string[] } = {},
+    {
+      binary = 'tweed.js',
+      environment = {},
+      through = [] as readonly string[],
+      program = [process.execPath, path.join(dist, 'cli', binary)] as readonly string[],
+    } = {},
   ): RunningDaemon {
     const own = ['-run-dir', this.directory, '-subnet-file', this.subnetFile, '-iface=eth0', '-iptables-resync=1'];
     const command = binary === 'tweed.js' ? ['run'] : [];
-    const daemon = new RunningDaemon(this, binary, [...command, ...own, ...args], environment, through);
+    const daemon = new RunningDaemon(this, program, [...command, ...own, ...args], environment, through);
     this.#daemons.push(daemon);
     return daemon;
   }
