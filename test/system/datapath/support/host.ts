@@ -151,7 +151,7 @@ export class HostProcess {
     const backend = sealed ? { type: 'wireguard', options: { ListenPort: PORT } } : { type: 'udp', options: {} };
     const ipv4 = { network: network(NETWORK), subnetLength: 24 };
     const config = { ipv4, ipv6: null, enableNftables: false, backend };
-    const context = { underlay, publicIp, config };
+    const context = { underlay, publicIp, publicIpv6: null, config };
     const key = sealed ? formatKey(keyOf(subnet).secret.bytes) : null;
     return this.#call('start', context, udp, leaseOf(subnet, publicIp), this.#peers, key);
   }
