@@ -4,7 +4,7 @@
  *
  * What leaves the kernel's end by a veth device has the inner checksum left undone (CHECKSUM_PARTIAL) for a device that
  * will never be there, since the datagram ends in tweed's socket. On real wires it is completed before it leaves, and here
- * by turning that offload off at the tunnel's device. See docs/compatibility.md.
+ * by turning that offload off at the tunnel's device; the last test leaves it on. See src/encap/wire/unfinished.ts.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { exec } from '../../src/base/exec.js';
@@ -12,7 +12,6 @@ import { address, leaseOf } from '../system/datapath/support/host.js';
 import { connect, Namespace } from '../system/datapath/support/namespace.js';
 import { useSite } from '../system/datapath/support/site.js';
 import { type End, file, NumberedStream, ping, sendFile } from '../system/datapath/support/transfer.js';
-import { until } from '../system/datapath/support/until.js';
 
 const site = useSite({ hosts: 1 });
 const MTU = 1500;
@@ -75,18 +74,16 @@ describe('tweed and the kernel’s own encapsulation', () => {
   });
 });
 
-it('an inner checksum that the kernel left undone is not made a right one: the container refuses it', async () => {
-  const { container, end: near } = site().host(1);
+it('an inner checksum that the kernel left undone is handed on as such, where the underlay is of software', async () => {
+  const { end: near, process } = site().host(1);
   await kernel.run('ethtool', '-K', 'overlay', 'tx', 'on');
   try {
     const stream = new NumberedStream(end, near);
-    const before = container.counter('Udp', 'InCsumErrors');
     stream.send(100, 3);
-    const refused = () => container.counter('Udp', 'InCsumErrors') - before;
-    // a socket looks at checksums when it is read
-    await until('all are taken or refused', () => stream.arrived + refused() === 3);
-    expect(refused()).toBe(3);
+    await stream.complete();
     stream.close();
+    expect((await process.status()).totals.rx_unfinished_packets).toBe(3);
+    await sendFile(end, near, file(1 << 20, 3));
   } finally {
     await kernel.run('ethtool', '-K', 'overlay', 'tx', 'off', 'tso', 'off', 'gso', 'off');
   }
