@@ -107,7 +107,7 @@ describe('the Debian package', () => {
     ['tweed lab ex', 'exec'],
     ['tweed run --etcd-pre', '--etcd-prefix'],
     ['tweed run -etcd-pre', '-etcd-prefix'],
-    ['tweed lab up --underlay', '--underlay-mtu'],
+    ['tweed lab up --underlay-m', '--underlay-mtu'],
   ])('completes %s', (line, wanted) => {
     const words = line.split(' ');
     const script = `source ${root}/usr/share/bash-completion/completions/tweed
