@@ -131,7 +131,12 @@ export class HostProcess {
     const id = ++this.#calls;
     return new Promise<T>((resolve, reject) => {
       this.#waiting.set(id, { resolve: (value) => resolve(value as T), reject });
-      this.#child.send({ id, call, args });
+      // between the end of the channel and that of the process
+      this.#child.send({ id, call, args }, (error) => {
+        if (error === null) return;
+        this.#waiting.delete(id);
+        reject(error);
+      });
     });
   }
 
