@@ -255,6 +255,20 @@ describe('waiting for room in the socket', () => {
     bench.loop.serve(forwarders(bench));
     return bench;
   }
+
+  /** A bench with a packet that finds no room at all. @param answer to the polls after the first, which are counted from 1 */
+  function neverRoom(answer: (bench: Workbench, poll: number) => PollAnswer): Workbench {
+    const bench = scripted((b) => {
+      tx.feed(b);
+      return tx.ready();
+    });
+    const answers = bench.kernel.pollAnswers;
+    const first = answers.shift.bind(answers);
+    let polls = 0;
+    answers.shift = () => (polls++ === 0 ? first() : answer(bench, polls - 1));
+    bench.kernel.onSend = () => EAGAIN;
+    return bench;
+  }
   const alone = (bench: Workbench) => [bench.tx()];
   const together = (bench: Workbench) => [bench.tx(), bench.rx()];
 
@@ -286,18 +300,7 @@ describe('waiting for room in the socket', () => {
   });
 
   it('gives up after half a second, however often it is woken for nothing', () => {
-    const bench = scripted((b) => {
-      tx.feed(b);
-      return tx.ready();
-    });
-    const answers = bench.kernel.pollAnswers;
-    const first = answers.shift.bind(answers);
-    let polls = 0;
-    answers.shift = () => {
-      if (polls++ === 0) return first();
-      return bench.kernel.polls.at(-1)?.timeout === -1 ? stop(bench) : {};
-    };
-    bench.kernel.onSend = () => EAGAIN;
+    const bench = neverRoom((b) => (b.kernel.polls.at(-1)?.timeout === -1 ? stop(b) : {}));
     bench.loop.serve(alone(bench));
     expect(bench.dropped('tx')).toEqual({ send_buffer_full: 1 });
   });
@@ -326,18 +329,7 @@ describe('waiting for room in the socket', () => {
   });
 
   it('does not wait for long when it is asked to stop', () => {
-    const bench = scripted((b) => {
-      tx.feed(b);
-      return tx.ready();
-    });
-    const answers = bench.kernel.pollAnswers;
-    const first = answers.shift.bind(answers);
-    let polls = 0;
-    answers.shift = () => {
-      polls++;
-      return polls === 1 ? first() : polls === 2 ? stop(bench) : {};
-    };
-    bench.kernel.onSend = () => EAGAIN;
+    const bench = neverRoom((b, poll) => (poll === 1 ? stop(b) : {}));
     bench.loop.serve(together(bench));
     expect(bench.dropped('tx')).toEqual({ send_buffer_full: 1 });
     expect(bench.kernel.polls.slice(2).every(({ timeout }) => timeout <= 100)).toBe(true);
