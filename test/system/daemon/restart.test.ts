@@ -28,13 +28,13 @@ require('net').createServer((socket) => {
 }).listen(${PORT}, () => console.log('listening'));
 `;
 
-class Script {
+/** A command in a host's namespace whose output can be read while it runs. */
+class Running {
   readonly #process: ChildProcess;
   output = '';
 
-  constructor(host: TestHost, script: string, ...args: string[]) {
-    const argv = ['netns', 'exec', host.namespace, process.execPath, '-e', script, ...args];
-    this.#process = spawn('ip', argv, { stdio: ['pipe', 'pipe', 'inherit'] });
+  constructor(host: TestHost, ...argv: string[]) {
+    this.#process = spawn('ip', ['netns', 'exec', host.namespace, ...argv], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#process.stdout?.on('data', (chunk: Buffer) => {
       this.output += chunk;
     });
@@ -51,10 +51,15 @@ class Script {
 
 describe('a daemon that is killed and started again at once', () => {
   let network: TestNetwork;
-  const scripts: Script[] = [];
+  const running: Running[] = [];
+  const run = (host: TestHost, ...argv: string[]) => {
+    const command = new Running(host, ...argv);
+    running.push(command);
+    return command;
+  };
 
   afterEach(async () => {
-    for (const script of scripts.splice(0)) script.kill();
+    for (const command of running.splice(0)) command.kill();
     await network.remove();
   });
 
@@ -73,19 +78,21 @@ describe('a daemon that is killed and started again at once', () => {
     }
     const [, remote = ''] = addresses;
     await first.reaches(remote);
-    const receiver = new Script(second, RECEIVER);
-    scripts.push(receiver);
+    const receiver = run(second, process.execPath, '-e', RECEIVER);
     await eventually(() => expect(receiver.output).toContain('listening'));
-    const sender = new Script(first, SENDER, remote);
-    scripts.push(sender);
+    const sender = run(first, process.execPath, '-e', SENDER, remote);
     await eventually(() => expect(receiver.output).toContain('connected'));
-    const pings = first.run('ping', '-n', '-i', '0.01', '-c', '400', '-W', '1', remote);
+    const pings = run(first, 'ping', '-n', '-i', '0.01', '-c', '400', '-W', '1', remote);
+    // The route goes with the daemon's device: a ping that starts after that ends at once.
+    await eventually(() => expect(pings.output).toContain('bytes from'));
 
     await daemon.stop('SIGKILL');
     const again = first.start([network.endpoint]);
     await first.ready(1);
 
-    const [, sent = '', received = ''] = /(\d+) packets transmitted, (\d+) received/.exec((await pings).stdout) ?? [];
+    const SUMMARY = /(\d+) packets transmitted, (\d+) received/;
+    await eventually(() => expect(pings.output).toMatch(SUMMARY));
+    const [, sent = '', received = ''] = SUMMARY.exec(pings.output) ?? [];
     const lost = Number(sent) - Number(received);
     console.info(`SIGKILL and restart: about ${lost * 10} ms without forwarding`);
     expect(Number(received)).toBeGreaterThan(0);
