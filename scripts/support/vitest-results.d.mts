@@ -8,3 +8,10 @@ export function judgeResults(
   results: object | null,
   rules: Rules,
 ): { counts: { passed: number; failed: number; skipped: number }; remarks: string[] };
+
+export interface Outcome {
+  readonly status: number;
+  readonly results: object | null;
+}
+export function worthSecondGo(results: object | null): string[];
+export function mergeSecondGo(first: Outcome, second: Outcome): { outcome: Outcome; remarks: string[] };

@@ -1,8 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { judgeResults, type Rules } from '../../../scripts/support/vitest-results.mjs';
+import { judgeResults, mergeSecondGo, type Rules, worthSecondGo } from '../../../scripts/support/vitest-results.mjs';
 
 /** A report of one file with these tests, as vitest writes it. */
-function report(tests: Readonly<Record<string, 'passed' | 'failed' | 'skipped' | 'todo'>>, suiteStatus = 'passed') {
+function report(
+  tests: Readonly<Record<string, 'passed' | 'failed' | 'skipped' | 'todo'>>,
+  suiteStatus = 'passed',
+  name = 'a.test.ts',
+) {
   const assertionResults = Object.entries(tests).map(([fullName, status]) => ({ fullName, status }));
   const count = (wanted: string) => assertionResults.filter(({ status }) => status === wanted).length;
   return {
@@ -10,7 +14,7 @@ function report(tests: Readonly<Record<string, 'passed' | 'failed' | 'skipped' |
     numFailedTests: count('failed'),
     numPendingTests: count('skipped'),
     numTodoTests: count('todo'),
-    testResults: [{ status: suiteStatus, assertionResults }],
+    testResults: [{ name, status: suiteStatus, assertionResults }],
   };
 }
 
@@ -59,5 +63,42 @@ describe('the outcome of a run', () => {
 
   it('counts skipped tests as found', () => {
     expect(judge(report({ 'old tables': 'skipped', a: 'passed' }), { floor: 2 }).counts.failed).toBe(0);
+  });
+});
+
+describe('a second go', () => {
+  const good = report({ x: 'passed' }, 'passed', 'good.test.ts');
+  const bad = report({ a: 'passed', b: 'failed' }, 'failed', 'bad.test.ts');
+  const first = { status: 1, results: { ...bad, testResults: [...good.testResults, ...bad.testResults] } };
+  const again = (tests: Parameters<typeof report>[0], status: number) => {
+    const results = report(tests, status === 0 ? 'passed' : 'failed', 'bad.test.ts');
+    const { outcome, remarks } = mergeSecondGo(first, { status, results });
+    return { counts: judge(outcome.results, { status: outcome.status }).counts, remarks };
+  };
+
+  it('is for files with a failed test, or that could not be loaded, while they are few', () => {
+    expect(worthSecondGo(first.results)).toEqual(['bad.test.ts']);
+    expect(worthSecondGo(good)).toEqual([]);
+    expect(worthSecondGo(null)).toEqual([]);
+    const { testResults } = bad;
+    expect(worthSecondGo({ testResults: [...testResults, ...testResults, ...testResults] })).toHaveLength(3);
+    expect(worthSecondGo({ testResults: Array(4).fill(testResults[0]) })).toEqual([]);
+  });
+
+  it('takes the place of the first, and tells what passed only now', () => {
+    expect(again({ a: 'passed', b: 'passed' }, 0)).toEqual({
+      counts: { passed: 3, failed: 0, skipped: 0 },
+      remarks: ['• passed only the second time: b'],
+    });
+  });
+
+  it('is the last: what fails again has failed, and so has what fails only now', () => {
+    expect(again({ a: 'passed', b: 'failed' }, 1).counts.failed).toBe(1);
+    expect(again({ a: 'failed', b: 'passed' }, 1).counts.failed).toBe(1);
+    expect(again({ a: 'passed', b: 'passed' }, 1).counts.failed).toBe(1);
+  });
+
+  it('that brings no result changes nothing', () => {
+    expect(mergeSecondGo(first, { status: 1, results: null })).toEqual({ outcome: first, remarks: [] });
   });
 });
