@@ -14,6 +14,7 @@ import {
 import { plannedSteps, runRounds } from './harness/rounds.js';
 import { claimMachine, Site } from './network/site.js';
 import { crossingsSuite } from './suites/crossings.js';
+import { familiesSuite } from './suites/families.js';
 import { ladderSuite } from './suites/ladder.js';
 import { latencySuite } from './suites/latency.js';
 import { peersSuite } from './suites/peers.js';
@@ -26,7 +27,16 @@ import { throughputSuite } from './suites/throughput.js';
 const QUIET_MS = 1000;
 
 /** In the order in which they run and are reported. */
-export const suiteIds = ['crossings', 'ladder', 'throughput', 'latency', 'peers', 'scale', 'restart'] as const;
+export const suiteIds = [
+  'crossings',
+  'ladder',
+  'throughput',
+  'latency',
+  'families',
+  'peers',
+  'scale',
+  'restart',
+] as const;
 export type SuiteId = (typeof suiteIds)[number];
 
 /** A suite whose places nobody else has to know. */
@@ -76,6 +86,7 @@ function makeSuites(site: Site): readonly RunnableSuite[] {
     runnable(ladderSuite(site)),
     runnable(throughputSuite(site)),
     runnable(latencySuite(site)),
+    runnable(familiesSuite(site)),
     runnable(peersSuite(site)),
     runnable(scaleSuite),
     runnable(restartSuite),

@@ -2,7 +2,7 @@ import { cLoop } from './c-loop.js';
 import type { Contender } from './contender.js';
 import { batched, dgram } from './node-engines.js';
 import { peers } from './peers/all.js';
-import { direct, kernelDirect, kernelRoute, tweed, tweedOff, tweedWireguard, vxlan } from './tweed.js';
+import { direct, kernelDirect, kernelRoute, ofIpv6, tweed, tweedOff, tweedWireguard, vxlan } from './tweed.js';
 
 /** Everybody who can be measured, in the order in which tables show them. */
 export const contenders: readonly Contender[] = [
@@ -16,5 +16,6 @@ export const contenders: readonly Contender[] = [
   batched,
   dgram,
   cLoop,
+  ...ofIpv6,
   ...peers,
 ];

@@ -1,4 +1,4 @@
-import type { End, Pair } from '../network/pair.js';
+import type { End, Families, Pair } from '../network/pair.js';
 
 /** A way for the packets of one host's container to reach the other host's. */
 export interface Contender {
@@ -12,6 +12,8 @@ export interface Contender {
   readonly foreign?: boolean;
   /** MTU of the containers behind it, in bytes. */
   readonly mtu: number;
+  /** IPv4 by IPv4 if not told. */
+  readonly families?: Families;
   /** Why it cannot run on this machine; empty when it can. */
   unavailable(): Promise<string>;
   start(pair: Pair): Promise<Running>;

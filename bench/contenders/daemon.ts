@@ -6,7 +6,7 @@ import { waitFor } from '../../src/lab/wait.js';
 import { fetchStatus } from '../../src/operator/status-client.js';
 import { project } from '../harness/paths.js';
 import { Helper } from '../harness/process.js';
-import { type End, NETWORK, type Pair } from '../network/pair.js';
+import { type End, NETWORK, NETWORK_V6, type Pair } from '../network/pair.js';
 import type { Running } from './contender.js';
 
 /** The devices of backends that forward in the daemon; with the others the kernel does. */
@@ -71,14 +71,24 @@ export async function prepareDaemons(
 ): Promise<readonly DaemonPlan[]> {
   const registry = join(folder, 'registry');
   await mkdir(join(registry, 'subnets'), { recursive: true });
-  await writeFile(join(registry, 'config'), JSON.stringify({ Network: NETWORK, Backend: { Type: backend } }));
+  const { inner, underlay } = pair.families;
+  // a host of a network of IPv4 alone does not look for an IPv6 address
+  const network = {
+    ...(inner === 4 ? { Network: NETWORK } : { EnableIPv4: false }),
+    ...((inner === 6 || underlay === 6) && { EnableIPv6: true, IPv6Network: NETWORK_V6 }),
+  };
+  await writeFile(join(registry, 'config'), JSON.stringify({ ...network, Backend: { Type: backend } }));
   const plans: DaemonPlan[] = [];
   for (const end of pair.ends) {
     const runFolder = join(folder, `host${end.number}`);
     await mkdir(runFolder);
     const subnetFile = join(runFolder, 'subnet.env');
     // a daemon asks for the subnet it had before; so both sides get the ones that the pair's containers live in
-    await writeFile(subnetFile, `FLANNEL_NETWORK=${NETWORK}\nFLANNEL_SUBNET=${end.gateway}/24\n`);
+    const leased =
+      inner === 4
+        ? `FLANNEL_NETWORK=${NETWORK}\nFLANNEL_SUBNET=${end.gateway}/24\n`
+        : `FLANNEL_IPV6_NETWORK=${NETWORK_V6}\nFLANNEL_IPV6_SUBNET=${end.gateway}/64\n`;
+    await writeFile(subnetFile, leased);
     // nobody who is compared has firewall rules
     const argv = [process.execPath, join(project, 'dist/cli/tweed.js'), 'run', '--iface=eth0'];
     argv.push(

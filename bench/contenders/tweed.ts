@@ -1,3 +1,4 @@
+import type { Families } from '../network/pair.js';
 import type { Contender } from './contender.js';
 import { startDaemons } from './daemon.js';
 
@@ -60,3 +61,25 @@ export const vxlan = ours(
 export const direct = ours('direct', 'direct', 'tweed run with backend host-gw: routes, no tunnel', 1500, (pair) =>
   startDaemons(pair, 'host-gw'),
 );
+
+/** The same three with IPv6 among the containers, among the hosts, or both. */
+export const ofIpv6: readonly Contender[] = [
+  withFamilies(direct, 'direct-v6', 1500, { inner: 6, underlay: 6 }),
+  withFamilies(vxlan, 'vxlan-v6', 1430, { inner: 6, underlay: 6 }),
+  withFamilies(tweed, 'tweed-v6-on-v4', 1472, { inner: 6, underlay: 4 }),
+  withFamilies(tweed, 'tweed-v4-on-v6', 1452, { inner: 4, underlay: 6 }),
+  withFamilies(tweed, 'tweed-v6-on-v6', 1452, { inner: 6, underlay: 6 }),
+];
+
+function withFamilies(contender: Contender, id: string, mtu: number, families: Families): Contender {
+  const { title, description, mtu: without } = contender;
+  const words = `IPv${families.inner} by IPv${families.underlay}`;
+  return {
+    ...contender,
+    id,
+    title: `${title}, ${words}`,
+    description: `${description.replace(`MTU ${without}`, `MTU ${mtu}`)}; ${words}`,
+    mtu,
+    families,
+  };
+}

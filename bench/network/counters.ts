@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import type { Family } from '../../src/base/address.js';
 import { exec } from '../../src/base/exec.js';
 
 /** Bytes and packets that an interface of a namespace has received and sent. */
@@ -24,12 +25,25 @@ export interface LinkCounters {
   readonly txDropped: number;
 }
 
-/** The counters of one protocol in /proc/net/snmp, as a process in the namespace sees it. */
-export async function snmpCounters(pid: number, protocol: string): Promise<Record<string, number>> {
-  const text = await readFile(`/proc/${pid}/net/snmp`, 'utf8');
+/**
+ * UDP datagrams that reached the namespace of a process: read by a program, or dropped because it did not read in time.
+ * /proc/net/snmp has a line of names and one of values for each protocol, snmp6 one line for each counter.
+ */
+export async function arrivedDatagrams(pid: number, family: Family): Promise<number> {
+  const text = await readFile(`/proc/${pid}/net/${family === 4 ? 'snmp' : 'snmp6'}`, 'utf8');
+  const counters = family === 4 ? ipv4Counters(text) : ipv6Counters(text);
+  return (counters.InDatagrams ?? 0) + (counters.RcvbufErrors ?? 0);
+}
+
+function ipv4Counters(text: string): Readonly<Record<string, number>> {
   const [names, values] = text
     .split('\n')
-    .filter((line) => line.startsWith(`${protocol}: `))
+    .filter((line) => line.startsWith('Udp: '))
     .map((line) => line.split(' ').slice(1));
   return Object.fromEntries((names ?? []).map((name, i) => [name, Number(values?.[i])]));
+}
+
+function ipv6Counters(text: string): Readonly<Record<string, number>> {
+  const found = [...text.matchAll(/^Udp6(\w+)\s+(\d+)$/gm)];
+  return Object.fromEntries(found.map(([, name, value]) => [name, Number(value)]));
 }

@@ -1,4 +1,5 @@
 import os from 'node:os';
+import type { Family } from '../../src/base/address.js';
 import { exec } from '../../src/base/exec.js';
 import {
   createNamespaces,
@@ -28,11 +29,21 @@ export const NAMESPACE_PREFIX = 'tweed-bench-';
 
 /** The overlay network that both container subnets are part of. */
 export const NETWORK = '100.96.0.0/16';
+/** The same of IPv6. */
+export const NETWORK_V6 = 'fd00:100:96::/48';
+
+/** What the containers of a pair speak, and what the hosts between them. */
+export interface Families {
+  readonly inner: Family;
+  readonly underlay: Family;
+}
+
+export const IPV4_ALONE: Families = { inner: 4, underlay: 4 };
 
 const BRIDGE = 'br0';
 const SWITCH = 'switch0';
 
-/** One of the two hosts and its one container. */
+/** One of the two hosts and its one container, with one address each. */
 export interface End {
   readonly number: 1 | 2;
   /** Namespaces. */
@@ -40,6 +51,7 @@ export interface End {
   readonly container: string;
   /** The host's address on the underlay. */
   readonly address: string;
+  /** Of 24 bits; with IPv6 64. */
   readonly subnet: string;
   /** The subnet's first address, on the host's bridge. */
   readonly gateway: string;
@@ -58,14 +70,17 @@ export class Pair {
   readonly ends: readonly [End, End];
   readonly #switch: string;
 
-  private constructor(readonly name: string) {
+  private constructor(
+    readonly name: string,
+    readonly families: Families,
+  ) {
     this.#switch = `${NAMESPACE_PREFIX}${name}-switch`;
-    this.ends = [makeEnd(name, 1), makeEnd(name, 2)];
+    this.ends = [makeEnd(name, 1, families), makeEnd(name, 2, families)];
   }
 
   /** @param mtu of the containers, in bytes; the underlay's is 1500 */
-  static async up(name: string, mtu: number): Promise<Pair> {
-    const pair = new Pair(name);
+  static async up(name: string, mtu: number, families: Families = IPV4_ALONE): Promise<Pair> {
+    const pair = new Pair(name, families);
     try {
       await createNamespaces(pair.#namespaces());
       await pair.#build(mtu);
@@ -82,7 +97,15 @@ export class Pair {
 
   async #build(mtu: number): Promise<void> {
     // duplicate address detection and router solicitations would be noise
-    for (const namespace of this.#namespaces()) await setSysctls(namespace, '1', ['ipv6/conf/all/disable_ipv6']);
+    const { inner, underlay } = this.families;
+    const [, ...speakers] = this.#namespaces();
+    for (const namespace of this.#namespaces()) {
+      if ((inner === 6 || underlay === 6) && speakers.includes(namespace)) {
+        const switches = ['accept_dad', 'accept_ra', 'router_solicitations'];
+        await setSysctls(namespace, '0', ['all', 'default'].flatMap(withPath('ipv6/conf', switches)));
+      } else await setSysctls(namespace, '1', ['ipv6/conf/all/disable_ipv6']);
+    }
+    const [subnetLength, hostLength] = [lengthOf(inner), lengthOf(underlay)];
     await ipInside(this.#switch, [
       `link add ${SWITCH} type bridge forward_delay 0 mcast_snooping 0`,
       `link set ${SWITCH} up`,
@@ -91,11 +114,11 @@ export class Pair {
       await ipInside(host, [
         'link set lo up',
         `link add eth0 type veth peer name port${number} netns ${this.#switch}`,
-        `addr add ${address}/24 dev eth0`,
+        `addr add ${address}/${hostLength} dev eth0`,
         'link set eth0 up',
         `link add ${BRIDGE} type bridge forward_delay 0 mcast_snooping 0`,
         `link set ${BRIDGE} mtu ${mtu} up`,
-        `addr add ${gateway}/24 dev ${BRIDGE}`,
+        `addr add ${gateway}/${subnetLength} dev ${BRIDGE}`,
         `link add veth0 mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${container}`,
         `link set veth0 master ${BRIDGE} up`,
       ]);
@@ -103,10 +126,10 @@ export class Pair {
       await ipInside(container, [
         'link set lo up',
         'link set eth0 up',
-        `addr add ${containerAddress}/24 dev eth0`,
+        `addr add ${containerAddress}/${subnetLength} dev eth0`,
         `route add default via ${gateway}`,
       ]);
-      await setSysctls(host, '1', ['ipv4/ip_forward']);
+      await setSysctls(host, '1', [inner === 4 ? 'ipv4/ip_forward' : 'ipv6/conf/all/forwarding']);
       // thousands of connections a second, each of which lingers for a minute, must not run out of ports
       await setSysctls(container, '1', ['ipv4/tcp_tw_reuse']);
       await setSysctls(container, '1024 65535', ['ipv4/ip_local_port_range']);
@@ -167,15 +190,26 @@ export async function removeNamespaces(names: readonly string[]): Promise<void> 
   await deleteNamespaces(names);
 }
 
-function makeEnd(name: string, number: 1 | 2): End {
+function makeEnd(name: string, number: 1 | 2, { inner, underlay }: Families): End {
   const host = `${NAMESPACE_PREFIX}${name}-host${number}`;
+  const inSubnet = (low: string) => (inner === 4 ? `100.96.${number}.${low}` : `fd00:100:96:${number}::${low}`);
   return {
     number,
     host,
     container: `${host}-c1`,
-    address: `192.168.64.${number}`,
-    subnet: `100.96.${number}.0/24`,
-    gateway: `100.96.${number}.1`,
-    containerAddress: `100.96.${number}.2`,
+    address: underlay === 4 ? `192.168.64.${number}` : `fd00:192:168:64::${number}`,
+    subnet: `${inSubnet(inner === 4 ? '0' : '')}/${lengthOf(inner)}`,
+    gateway: inSubnet('1'),
+    containerAddress: inSubnet('2'),
   };
+}
+
+/** Of a subnet, and of the underlay. */
+function lengthOf(family: Family): number {
+  return family === 4 ? 24 : 64;
+}
+
+/** For each device's folder, the switches in it. */
+function withPath(folder: string, switches: readonly string[]): (device: string) => string[] {
+  return (device) => switches.map((name) => `${folder}/${device}/${name}`);
 }

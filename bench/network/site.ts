@@ -72,7 +72,7 @@ export class Site {
   }
 
   async #start(contender: Contender, info: ContenderInfo): Promise<Place> {
-    const pair = await Pair.up(contender.id, contender.mtu);
+    const pair = await Pair.up(contender.id, contender.mtu, contender.families);
     const stand: Stand = { contender, pair, info, place: null, running: null, servers: [] };
     this.#stands.set(contender.id, stand);
     const running = await contender.start(pair);

@@ -124,6 +124,15 @@ const RATIO_TARGETS: readonly RatioTarget[] = [
     most: 1,
   },
   {
+    title: 'one TCP stream, tweed, IPv6 by IPv4 ÷ IPv4 by IPv4',
+    suite: 'families',
+    underlay: 'whole',
+    measurement: 'tcp-1',
+    metric: 'gbps',
+    over: ['tweed-v6-on-v4', 'tweed'],
+    least: 0.95,
+  },
+  {
     title: 'one TCP stream, encrypted: tweed ÷ wireguard-go',
     suite: 'peers',
     underlay: 'whole',

@@ -2,7 +2,7 @@
 import type { Running } from '../contenders/contender.js';
 import { contextSwitches, cpuOf, machineTime, subtractCpu } from '../harness/cpu.js';
 import type { Metric, Values } from '../harness/results.js';
-import { snmpCounters } from '../network/counters.js';
+import { arrivedDatagrams } from '../network/counters.js';
 import { iperfTcp, iperfUdp } from '../network/iperf.js';
 import type { Pair } from '../network/pair.js';
 import { ping } from '../network/ping.js';
@@ -101,9 +101,10 @@ export function flood(
     run: (place) =>
       withCosts(place, async () => {
         const [near, far] = place.pair.ends;
-        const before = arrivedDatagrams(await snmpCounters(place.serverPid, 'Udp'));
+        const { inner } = place.pair.families;
+        const before = await arrivedDatagrams(place.serverPid, inner);
         const { sent, seconds } = await iperfUdp(near.container, far.containerAddress, { ...options, rate: 0 });
-        const arrived = arrivedDatagrams(await snmpCounters(place.serverPid, 'Udp')) - before;
+        const arrived = (await arrivedDatagrams(place.serverPid, inner)) - before;
         return {
           bytes: arrived * options.length,
           packets: arrived,
@@ -114,11 +115,6 @@ export function flood(
         };
       }),
   };
-}
-
-/** Read by a program, or dropped because it did not read in time. */
-function arrivedDatagrams(udp: Record<string, number>): number {
-  return (udp.InDatagrams ?? 0) + (udp.RcvbufErrors ?? 0);
 }
 
 export function idlePing(

@@ -17,10 +17,10 @@ const quick: Settings = { ...settings, quick: true, underlays: ['whole'] };
 const SET_UP_SECONDS = 30;
 
 describe('planRun', () => {
-  it('fits a full run into half an hour', () => {
+  it('fits a full run into 35 minutes', () => {
     const { seconds, steps } = planRun(suiteIds, settings);
     expect(steps).toBeGreaterThan(500);
-    expect(seconds + SET_UP_SECONDS).toBeLessThan(30 * 60);
+    expect(seconds + SET_UP_SECONDS).toBeLessThan(35 * 60);
   });
 
   it('fits a quick run into 3 minutes', () => {
@@ -41,6 +41,6 @@ describe('planRun', () => {
     const ids = contenders.map(({ id }) => id);
     expect(new Set(ids).size).toBe(ids.length);
     // namespaces are named after it, and a device's name is at most 15 characters long
-    for (const id of ids) expect(id).toMatch(/^[a-z][a-z-]{1,14}$/);
+    for (const id of ids) expect(id).toMatch(/^[a-z][a-z\d-]{1,14}$/);
   });
 });
