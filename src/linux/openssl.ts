@@ -2,43 +2,28 @@
  * ChaCha20-Poly1305 on shared memory, through the OpenSSL that every node binary carries.
  *
  * Theory of operation. Node links OpenSSL statically and exports its functions, so koffi finds them in the process
- * itself. Only the documented EVP interface is used, four calls a packet to seal and three to open; a call costs some
- * 50 ns, which is why the key goes in with the nonce and the expected tag with both.
+ * itself. There are three ways, each the fallback of the one before: OpenSSL's ChaCha20 and Poly1305 themselves
+ * (`chacha20-poly1305.ts`), its documented EVP interface, and node:crypto. Through EVP a packet takes four calls to seal and
+ * three to open, which cost as much as encrypting a whole packet does: each call some 50 ns, and what EVP does in them.
  *
  * An address is a 64-bit number, which V8 keeps as an object of its own: passing a fresh one to a call allocates it. So
- * texts lie in an arena of the cipher's own, at the starts of 64-byte blocks whose addresses are all made in advance; key,
- * nonce and tag have fixed places. Copying a packet there costs 16 ns, a fifth of the nonce's and the tag's calls.
+ * texts lie in an arena of the cipher's own, at the starts of 64-byte blocks whose addresses are all made in advance; what is
+ * to be opened, key, nonce and tag have fixed places. Copying a packet there costs 16 ns.
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import koffi from 'koffi';
+import { createPrimitives } from './chacha20-poly1305.js';
+import {
+  BLOCK_BYTES,
+  blockAddresses,
+  type Cipher,
+  type CipherPlaces,
+  KEY_BYTES,
+  NONCE_BYTES,
+  TAG_BYTES,
+  takePlaces,
+} from './cipher.js';
 import type { RegionAllocator, SharedMemory } from './memory.js';
-
-/** Texts begin at multiples of it. */
-export const BLOCK_BYTES = 64;
-export const TAG_BYTES = 16;
-const KEY_BYTES = 32;
-const NONCE_BYTES = 12;
-
-/** One thread's cipher. Everything lies in its own part of the shared memory. */
-export interface Cipher {
-  /** Which of the two does the work. */
-  readonly engine: 'openssl' | 'node';
-  /** Offset of the arena's first block, and how many there are. */
-  readonly arena: number;
-  readonly blocks: number;
-  /** Offsets of 32, 12 and 16 bytes. The caller fills key and nonce in; the tag stays behind after `seal`. */
-  readonly key: number;
-  readonly nonce: number;
-  readonly tag: number;
-  /** Encrypts `length` bytes at the start of a block, in place, and leaves the tag. @returns false when OpenSSL failed */
-  seal(block: number, length: number): boolean;
-  /** Decrypts, in place, what the tag fits. @returns false when it does not; the text is then worth nothing */
-  open(block: number, length: number): boolean;
-  /** Forgets the last key. */
-  forget(): void;
-  /** Forgets the last key and gives back what OpenSSL holds. Nothing may be called afterwards. */
-  close(): void;
-}
 
 /** The OpenSSL functions; addresses are numbers, 0 is NULL. All return 1 for success. */
 interface Evp {
@@ -99,58 +84,60 @@ export function opensslMissing(): string | null {
  * A cipher for the calling thread, with an arena of so many blocks. Without OpenSSL's functions it is node:crypto's, which
  * takes five times as long and allocates.
  *
- * @param engine for tests: which of the two it shall be
+ * @param engine for tests: which of the three it shall be
  */
 export function createCipher(
   memory: SharedMemory,
   regions: RegionAllocator,
   blocks: number,
-  engine: Cipher['engine'] = opensslMissing() === null ? 'openssl' : 'node',
+  engine?: Cipher['engine'],
 ): Cipher {
+  const places = takePlaces(regions, blocks);
+  if (engine === undefined || engine === 'openssl') {
+    const cipher = createPrimitives(memory, regions, places);
+    if (cipher !== null) return cipher;
+  }
   functions ??= load();
-  return engine === 'openssl' && typeof functions !== 'string'
-    ? new OpensslCipher(memory, regions, blocks, functions)
-    : new NodeCipher(memory, regions, blocks);
+  return engine !== 'node' && typeof functions !== 'string'
+    ? new EvpCipher(memory, regions, places, functions)
+    : new NodeCipher(memory, places);
 }
 
-class OpensslCipher implements Cipher {
-  readonly engine = 'openssl';
+class EvpCipher implements Cipher {
+  readonly engine = 'evp';
   readonly arena: number;
+  readonly blocks: number;
+  readonly sealed: number;
   readonly key: number;
   readonly nonce: number;
   readonly tag: number;
   readonly #memory: SharedMemory;
   readonly #evp: Evp;
-  /** The null keeps the addresses boxed, so that passing one to a call allocates nothing. */
   readonly #addresses: readonly (number | null)[];
   readonly #encryption: number;
   readonly #decryption: number;
+  readonly #sealedAddress: number;
   readonly #keyAddress: number;
   readonly #nonceAddress: number;
   readonly #tagAddress: number;
   readonly #lengthAddress: number;
   readonly #parameters: number;
 
-  constructor(
-    memory: SharedMemory,
-    regions: RegionAllocator,
-    readonly blocks: number,
-    evp: Evp,
-  ) {
+  constructor(memory: SharedMemory, regions: RegionAllocator, places: CipherPlaces, evp: Evp) {
     this.#memory = memory;
     this.#evp = evp;
-    this.key = regions.take(KEY_BYTES);
-    this.nonce = regions.take(NONCE_BYTES);
-    this.tag = regions.take(TAG_BYTES);
+    this.arena = places.arena;
+    this.blocks = places.blocks;
+    this.sealed = places.sealed;
+    this.key = places.key;
+    this.nonce = places.nonce;
+    this.tag = places.tag;
     const length = regions.take(4);
     const name = regions.take(TAG_PARAMETER.length);
     const parameters = regions.take(2 * OSSL_PARAM_BYTES);
-    this.arena = regions.take(blocks * BLOCK_BYTES, 4096);
     const { base, u8, u32 } = memory;
-    this.#addresses = [
-      ...Array.from({ length: blocks }, (_, block) => base + this.arena + block * BLOCK_BYTES),
-      null,
-    ] as const;
+    this.#addresses = blockAddresses(memory, places);
+    this.#sealedAddress = base + this.sealed;
     this.#keyAddress = base + this.key;
     this.#nonceAddress = base + this.nonce;
     this.#tagAddress = base + this.tag;
@@ -186,7 +173,7 @@ class OpensslCipher implements Cipher {
     const context = this.#decryption;
     const at = this.#addresses[block] as number;
     let done = evp.decryptInit(context, 0, this.#keyAddress, this.#nonceAddress, this.#parameters);
-    if (length > 0) done &= evp.decryptUpdate(context, at, this.#lengthAddress, at, length);
+    if (length > 0) done &= evp.decryptUpdate(context, at, this.#lengthAddress, this.#sealedAddress, length);
     return (done & evp.decryptFinal(context, this.#tagAddress, this.#lengthAddress)) === 1;
   }
 
@@ -208,21 +195,21 @@ class OpensslCipher implements Cipher {
 class NodeCipher implements Cipher {
   readonly engine = 'node';
   readonly arena: number;
+  readonly blocks: number;
+  readonly sealed: number;
   readonly key: number;
   readonly nonce: number;
   readonly tag: number;
   readonly #u8: Uint8Array;
 
-  constructor(
-    memory: SharedMemory,
-    regions: RegionAllocator,
-    readonly blocks: number,
-  ) {
+  constructor(memory: SharedMemory, places: CipherPlaces) {
     this.#u8 = memory.u8;
-    this.key = regions.take(KEY_BYTES);
-    this.nonce = regions.take(NONCE_BYTES);
-    this.tag = regions.take(TAG_BYTES);
-    this.arena = regions.take(blocks * BLOCK_BYTES, 4096);
+    this.arena = places.arena;
+    this.blocks = places.blocks;
+    this.sealed = places.sealed;
+    this.key = places.key;
+    this.nonce = places.nonce;
+    this.tag = places.tag;
   }
 
   seal(block: number, length: number): boolean {
@@ -242,7 +229,7 @@ class NodeCipher implements Cipher {
       authTagLength: TAG_BYTES,
     });
     decipher.setAuthTag(this.#bytes(this.tag, TAG_BYTES));
-    this.#u8.set(decipher.update(this.#bytes(at, length)), at);
+    this.#u8.set(decipher.update(this.#bytes(this.sealed, length)), at);
     try {
       decipher.final();
       return true;

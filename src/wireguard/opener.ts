@@ -1,15 +1,16 @@
 /**
  * Datagrams to inner packets, on the thread that receives.
  *
- * Theory of operation. A transport message names its session; the ciphertext is copied into the cipher's arena, decrypted
- * there in place, and only then is its counter looked up in the window: nothing of a message counts before it proved
+ * Theory of operation. A transport message names its session; the ciphertext is copied to where the cipher takes it from,
+ * decrypted into the cipher's arena, and only then is its counter looked up in the window: nothing of a message counts before it proved
  * authentic. The plaintext stays until `reset`. Handshake messages go to the control thread's mailbox as they are.
  *
  * Nothing is allocated after construction; what is not accepted is counted under one reason.
  */
+
+import { BLOCK_BYTES, type Cipher, TAG_BYTES } from '../linux/cipher.js';
 import type { Copy } from '../linux/copy.js';
 import type { SharedMemory } from '../linux/memory.js';
-import { BLOCK_BYTES, type Cipher, TAG_BYTES } from '../linux/openssl.js';
 import { MAX_RECEIVED_COUNTER } from './constants.js';
 import {
   HeldKey,
@@ -65,7 +66,7 @@ export class Opener {
   readonly #mailbox: Mailbox;
   readonly #call: () => void;
   readonly #key: HeldKey;
-  #block = 0;
+  #block = 1;
 
   /** Offset of the packet that `open` brought last, and the number of the peer that it came from. */
   at = 0;
@@ -96,7 +97,7 @@ export class Opener {
 
   /** Nobody reads the packets any more that were brought so far. */
   reset(): void {
-    this.#block = 0;
+    this.#block = 1;
   }
 
   /**
@@ -131,7 +132,7 @@ export class Opener {
     const textLength = length - MIN_MESSAGE;
     const block = this.#block;
     const text = this.#cipher.arena + block * BLOCK_BYTES;
-    this.#copy(text, datagram + TRANSPORT_HEADER, textLength);
+    this.#copy(this.#cipher.sealed, datagram + TRANSPORT_HEADER, textLength);
     this.#copy(this.#cipher.tag, datagram + TRANSPORT_HEADER + textLength, TAG_BYTES);
     const nonce = this.#cipher.nonce >>> 2;
     i32[nonce] = 0;
@@ -145,7 +146,7 @@ export class Opener {
     if (textLength === 0) return 0;
     const packetLength = innerLength(u8, text, textLength);
     if (packetLength === 0) return this.#drop(OpenDrop.not_ip);
-    this.#block = block + Math.ceil(textLength / BLOCK_BYTES);
+    this.#block = block + Math.ceil(textLength / BLOCK_BYTES) + 1;
     this.at = text;
     this.peer = peer;
     return packetLength;

@@ -8,9 +8,10 @@
  *
  * Nothing is allocated after construction; what cannot be sealed is counted.
  */
+
+import { BEHIND_TEXT, BLOCK_BYTES, type Cipher, TAG_BYTES } from '../linux/cipher.js';
 import type { Copy } from '../linux/copy.js';
 import type { SharedMemory } from '../linux/memory.js';
-import { BLOCK_BYTES, type Cipher, TAG_BYTES } from '../linux/openssl.js';
 import { PADDING_MULTIPLE, REJECT_AFTER_MESSAGES } from './constants.js';
 import { HeldKey, SLOT_BYTES, SLOT_REMOTE_INDEX, SLOT_SEND_KEY, SLOT_SENT } from './key-slots.js';
 import { TRANSPORT, TRANSPORT_COUNTER, TRANSPORT_HEADER, TRANSPORT_RECEIVER } from './messages.js';
@@ -79,7 +80,7 @@ export class Sealer {
 
   /** Is there room in the arena for a packet of `length` bytes? */
   fits(length: number): boolean {
-    return (this.#cipher.blocks - this.#block) * BLOCK_BYTES >= this.messageLength(length);
+    return (this.#cipher.blocks - this.#block) * BLOCK_BYTES >= paddedLength(length, this.#mtu) + BEHIND_TEXT;
   }
 
   /** Nobody reads the messages any more that were made so far. */
@@ -122,10 +123,6 @@ export class Sealer {
     const block = this.#block;
     const text = this.#cipher.arena + block * BLOCK_BYTES;
     const message = text - TRANSPORT_HEADER;
-    i32[message >>> 2] = TRANSPORT;
-    i32[(message + TRANSPORT_RECEIVER) >>> 2] = remoteIndex;
-    i32[(message + TRANSPORT_COUNTER) >>> 2] = counter;
-    i32[(message + TRANSPORT_COUNTER + 4) >>> 2] = 0;
     this.#copy(text, headers, headerLength);
     if (payloadLength > 0) this.#copy(text + headerLength, payload, payloadLength);
     for (let i = length; i < padded; i++) u8[text + i] = 0;
@@ -137,9 +134,14 @@ export class Sealer {
       this.#drop(SealDrop.cipher_failed);
       return 0;
     }
+    // not before: the bytes around the text were the cipher's
+    i32[message >>> 2] = TRANSPORT;
+    i32[(message + TRANSPORT_RECEIVER) >>> 2] = remoteIndex;
+    i32[(message + TRANSPORT_COUNTER) >>> 2] = counter;
+    i32[(message + TRANSPORT_COUNTER + 4) >>> 2] = 0;
     this.#copy(text + padded, this.#cipher.tag, TAG_BYTES);
 
-    this.#block = block + Math.ceil((padded + MESSAGE_OVERHEAD) / BLOCK_BYTES);
+    this.#block = block + Math.ceil((padded + TAG_BYTES) / BLOCK_BYTES) + 1;
     if (length > 0) i32[(record + PEER_DATA_SENT) >>> 2]++;
     this.#memory.f64[(record + PEER_SENT_BYTES) >>> 3] += padded + MESSAGE_OVERHEAD;
     this.at = message;

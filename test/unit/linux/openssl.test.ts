@@ -1,9 +1,10 @@
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { BEHIND_TEXT, BLOCK_BYTES, type Cipher, MAX_TEXT, TAG_BYTES } from '../../../src/linux/cipher.js';
 import { createCopy } from '../../../src/linux/copy.js';
 import { RegionAllocator, SharedMemory } from '../../../src/linux/memory.js';
-import { BLOCK_BYTES, type Cipher, createCipher, opensslMissing, TAG_BYTES } from '../../../src/linux/openssl.js';
+import { createCipher, opensslMissing } from '../../../src/linux/openssl.js';
 
 const BLOCKS = 64;
 
@@ -17,36 +18,51 @@ function setUp(engine: Cipher['engine']) {
 const key = fc.uint8Array({ minLength: 32, maxLength: 32 });
 const nonce = fc.uint8Array({ minLength: 12, maxLength: 12 });
 
-it('this node binary exports the functions of OpenSSL', () => {
+it('this node binary exports the functions of OpenSSL, and those below its EVP interface are what they were', () => {
   expect(opensslMissing()).toBeNull();
+  const memory = SharedMemory.create(1 << 20);
+  expect(createCipher(memory, new RegionAllocator(), BLOCKS).engine).toBe('openssl');
 });
 
-describe.each(['openssl', 'node'] as const)('ChaCha20-Poly1305 on shared memory, engine %s', (engine) => {
+describe.each(['openssl', 'evp', 'node'] as const)('ChaCha20-Poly1305 on shared memory, engine %s', (engine) => {
   it('is the engine that was asked for', () => {
     expect(setUp(engine).cipher.engine).toBe(engine);
   });
 
-  it('seals and opens in place as another library does, anywhere in the arena', () => {
+  it('seals in place and opens as another library does, anywhere in the arena', () => {
     const { memory, cipher } = setUp(engine);
     const { u8 } = memory;
     fc.assert(
-      fc.property(key, nonce, fc.uint8Array({ maxLength: 1500 }), fc.nat(BLOCKS - 25), (k, n, plain, block) => {
-        const at = cipher.arena + block * BLOCK_BYTES;
-        u8.set(k, cipher.key);
-        u8.set(n, cipher.nonce);
-        u8.fill(0xee, cipher.arena, cipher.arena + BLOCKS * BLOCK_BYTES);
-        u8.set(plain, at);
-        expect(cipher.seal(block, plain.length)).toBe(true);
-        const sealed = Buffer.concat([u8.slice(at, at + plain.length), u8.slice(cipher.tag, cipher.tag + TAG_BYTES)]);
-        expect(sealed).toEqual(Buffer.from(chacha20poly1305(k, n).encrypt(plain)));
-        expect(cipher.open(block, plain.length)).toBe(true);
-        expect(u8.slice(at, at + plain.length)).toEqual(plain);
-        const rest = [
-          ...u8.slice(cipher.arena, at),
-          ...u8.slice(at + plain.length, cipher.arena + BLOCKS * BLOCK_BYTES),
-        ];
-        expect(rest.every((byte) => byte === 0xee)).toBe(true);
-      }),
+      fc.property(
+        key,
+        nonce,
+        fc.uint8Array({ maxLength: 1500 }),
+        fc.integer({ min: 1, max: BLOCKS - 25 }),
+        (k, n, plain, block) => {
+          const at = cipher.arena + block * BLOCK_BYTES;
+          u8.set(k, cipher.key);
+          u8.set(n, cipher.nonce);
+          u8.fill(0xee, cipher.arena, cipher.arena + BLOCKS * BLOCK_BYTES);
+          u8.set(plain, at);
+          expect(cipher.seal(block, plain.length)).toBe(true);
+          const sealed = Buffer.concat([u8.slice(at, at + plain.length), u8.slice(cipher.tag, cipher.tag + TAG_BYTES)]);
+          expect(sealed).toEqual(Buffer.from(chacha20poly1305(k, n).encrypt(plain)));
+          const around = [
+            ...u8.slice(cipher.arena, at - BLOCK_BYTES),
+            ...u8.slice(at + plain.length + BEHIND_TEXT, cipher.arena + BLOCKS * BLOCK_BYTES),
+          ];
+          expect(around.every((byte) => byte === 0xee)).toBe(true);
+          u8.fill(0xee, cipher.arena, cipher.arena + BLOCKS * BLOCK_BYTES);
+          u8.set(sealed.subarray(0, plain.length), cipher.sealed);
+          expect(cipher.open(block, plain.length)).toBe(true);
+          expect(u8.slice(at, at + plain.length)).toEqual(plain);
+          const rest = [
+            ...u8.slice(cipher.arena, at - BLOCK_BYTES),
+            ...u8.slice(at + plain.length, cipher.arena + BLOCKS * BLOCK_BYTES),
+          ];
+          expect(rest.every((byte) => byte === 0xee)).toBe(true);
+        },
+      ),
       { numRuns: 200 },
     );
   });
@@ -58,11 +74,12 @@ describe.each(['openssl', 'node'] as const)('ChaCha20-Poly1305 on shared memory,
     const seal = () => {
       u8.fill(1, cipher.key, cipher.key + 32);
       u8.fill(2, cipher.nonce, cipher.nonce + 12);
-      u8.fill(3, cipher.arena, cipher.arena + length);
-      cipher.seal(0, length);
+      u8.fill(3, cipher.arena + BLOCK_BYTES, cipher.arena + BLOCK_BYTES + length);
+      cipher.seal(1, length);
+      u8.copyWithin(cipher.sealed, cipher.arena + BLOCK_BYTES, cipher.arena + BLOCK_BYTES + length);
     };
     for (const [at, bytes] of [
-      [cipher.arena, length],
+      [cipher.sealed, length],
       [cipher.tag, TAG_BYTES],
       [cipher.key, 32],
       [cipher.nonce, 12],
@@ -70,24 +87,43 @@ describe.each(['openssl', 'node'] as const)('ChaCha20-Poly1305 on shared memory,
       for (let i = 0; i < bytes; i++) {
         seal();
         u8[at + i] ^= 1 << (i & 7);
-        expect(cipher.open(0, length)).toBe(false);
+        expect(cipher.open(1, length)).toBe(false);
       }
     }
     seal();
-    expect(cipher.open(0, length)).toBe(true);
+    expect(cipher.open(1, length)).toBe(true);
   });
 
   it('opens again after a failure, and forgets its key', () => {
     const { memory, cipher } = setUp(engine);
-    memory.u8.fill(9, cipher.key, cipher.key + 32);
-    cipher.seal(0, 64);
-    memory.u8[cipher.tag] ^= 1;
-    expect(cipher.open(0, 64)).toBe(false);
+    const { u8 } = memory;
+    const text = cipher.arena + BLOCK_BYTES;
+    const seal = () => {
+      cipher.seal(1, 64);
+      u8.copyWithin(cipher.sealed, text, text + 64);
+    };
+    u8.fill(9, cipher.key, cipher.key + 32);
+    seal();
+    u8[cipher.tag] ^= 1;
+    expect(cipher.open(1, 64)).toBe(false);
     cipher.forget();
-    expect(memory.u8.subarray(cipher.key, cipher.key + 32).every((byte) => byte === 0)).toBe(true);
-    expect(cipher.seal(0, 64)).toBe(true);
-    expect(cipher.open(0, 64)).toBe(true);
+    expect(u8.subarray(cipher.key, cipher.key + 32).every((byte) => byte === 0)).toBe(true);
+    seal();
+    expect(cipher.open(1, 64)).toBe(true);
     cipher.close();
+  });
+
+  it('takes the longest text', () => {
+    const memory = SharedMemory.create(1 << 20);
+    const { u8 } = memory;
+    const blocks = MAX_TEXT / BLOCK_BYTES + 2;
+    const cipher = createCipher(memory, new RegionAllocator(), blocks, engine);
+    const text = cipher.arena + BLOCK_BYTES;
+    u8.fill(7, text, text + MAX_TEXT);
+    cipher.seal(1, MAX_TEXT);
+    u8.copyWithin(cipher.sealed, text, text + MAX_TEXT);
+    expect(cipher.open(1, MAX_TEXT)).toBe(true);
+    expect(u8.subarray(text, text + MAX_TEXT).every((byte) => byte === 7)).toBe(true);
   });
 });
 

@@ -1,9 +1,10 @@
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { BLOCK_BYTES } from '../../../src/linux/cipher.js';
 import { createCopy } from '../../../src/linux/copy.js';
 import { RegionAllocator, SharedMemory } from '../../../src/linux/memory.js';
-import { BLOCK_BYTES, createCipher } from '../../../src/linux/openssl.js';
+import { createCipher } from '../../../src/linux/openssl.js';
 import { KeySlots, SLOT_REST } from '../../../src/wireguard/key-slots.js';
 import { Secret } from '../../../src/wireguard/keys.js';
 import { MAILBOX_ENTRIES, Mailbox } from '../../../src/wireguard/mailbox.js';
