@@ -1,22 +1,33 @@
-// npm run lab: sets up what is due, then brings a lab up, tests it and shows it. With arguments: tweed lab ARGUMENTS.
+// npm run lab: sets up what is due, then brings a lab up, tests it and shows it. With options, such as --kernel-path direct,
+// the lab is made with them; with a command and its arguments: tweed lab ARGUMENTS.
 import { join } from 'node:path';
 import { project, run, say } from './support/run.mjs';
 import { main, setupProject, setupRoot } from './support/setup.mjs';
+
+/** The words of `--name`, which every command of a lab takes. */
+function nameOf(words) {
+  const at = words.findIndex((word) => word === '--name' || word.startsWith('--name='));
+  if (at < 0) return [];
+  return words.slice(at, words[at] === '--name' ? at + 2 : at + 1);
+}
 
 await main(async (args) => {
   await setupProject();
   const root = await setupRoot('lab');
   const lab = (...words) => run([...root, process.execPath, join(project, 'dist/cli/tweed.js'), 'lab', ...words]);
-  if (args.length > 0) return lab(...args);
-  let status = await lab('up');
+  const isCommand = args.some((word) => word === '--help') || (args.length > 0 && !args[0].startsWith('-'));
+  if (isCommand) return lab(...args);
+  const name = nameOf(args);
+  let status = await lab('up', ...args);
   if (status !== 0) return status;
   say('\nEvery container to every other one:');
-  status = await lab('test');
+  status = await lab('test', ...name);
   say('');
-  await lab('status');
+  await lab('status', ...name);
+  const which = name.map((word) => `${word} `).join('');
   say(`
-look around:   npm run lab -- exec host1/c1 -- ip route          (a host: host1; others: internet, etcd, switch)
-watch packets: npm run lab -- exec host1 -- tcpdump -ni flannel0 (on the wire: -ni eth0 udp port 8285)
-take it down:  npm run lab -- down`);
+look around:   npm run lab -- exec ${which}host1/c1 -- ip route          (a host: host1; others: internet, etcd, switch)
+watch packets: npm run lab -- exec ${which}host1 -- tcpdump -ni flannel0 (on the wire: -ni eth0 udp port 8285)
+take it down:  npm run lab -- down ${which}`);
   return status;
 });

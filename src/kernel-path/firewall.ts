@@ -40,8 +40,43 @@ function readLiberal(): boolean {
 }
 
 const ASKS_FOR_STATE = /--(?:ct)?state\b|\bct state\b/;
-/** Of a chain's policy, or of a rule. */
-const REFUSES = /^:FORWARD DROP\b|^-A FORWARD\b.*-j (?!ACCEPT\b)\S+|hook forward.*policy drop/m;
+/** A chain of nftables whose packets are dropped unless a rule accepts them. */
+const NFT_REFUSES = /hook forward.*policy drop/;
+
+/**
+ * The first line by which iptables may do anything but accept a forwarded packet: a policy or a rule of FORWARD, or of a chain
+ * that it leads to. A chain that only accepts is none, as that of `-iptables-forward-rules` is. Undefined when there is none.
+ */
+function refusalOfIptables(saved: string): string | undefined {
+  let table = '';
+  const rules = new Map<string, string[]>();
+  let policy: string | undefined;
+  for (const line of saved.split('\n')) {
+    if (line.startsWith('*')) table = line;
+    else if (line.startsWith(':FORWARD DROP')) policy ??= line;
+    const [word = '', name = ''] = line.split(' ');
+    if (word.startsWith(':')) rules.set(`${table} ${word.slice(1)}`, []);
+    if (word !== '-A') continue;
+    const chain = `${table} ${name}`;
+    rules.set(chain, [...(rules.get(chain) ?? []), line]);
+  }
+  const seen = new Set<string>();
+  const search = (chain: string): string | undefined => {
+    if (seen.has(chain)) return undefined;
+    seen.add(chain);
+    const [of = ''] = chain.split(' ');
+    for (const line of rules.get(chain) ?? []) {
+      const target = / -[jg] (\S+)/.exec(line)?.[1] ?? 'RETURN';
+      if (target === 'ACCEPT' || target === 'RETURN') continue;
+      const next = `${of} ${target}`;
+      const found = rules.has(next) ? search(next) : line;
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  };
+  const tables = [...rules.keys()].filter((chain) => chain.endsWith(' FORWARD'));
+  return policy ?? tables.map(search).find((line) => line !== undefined);
+}
 
 /** Why packets may not go straight to containers here; empty when they may. */
 export function obstacleToDirect({ rules, liberal }: Firewall): string {
@@ -54,7 +89,7 @@ export function obstacleToDirect({ rules, liberal }: Firewall): string {
 export function doubtAboutDirect(firewall: Firewall): string {
   const obstacle = obstacleToDirect(firewall);
   if (obstacle !== '') return obstacle;
-  const match = REFUSES.exec(firewall.rules);
-  if (match === null) return '';
-  return `the host filters forwarded packets ("${match[0].trim()}"), and would see the beginning of each flow only; -kernel-path=direct if that will do`;
+  const refusal = refusalOfIptables(firewall.rules) ?? NFT_REFUSES.exec(firewall.rules)?.[0];
+  if (refusal === undefined) return '';
+  return `the host filters forwarded packets ("${refusal.trim()}"), and would see the beginning of each flow only; -kernel-path=direct if that will do`;
 }

@@ -12,13 +12,13 @@ import { Lab } from '../../src/lab/lab.js';
 import { checkNames, formatMatrix, type MatrixResult } from '../../src/lab/matrix.js';
 import { belongsTo } from '../../src/lab/names.js';
 import { listNamespaces } from '../../src/lab/namespace.js';
-import { farAddress } from '../../src/lab/options.js';
 import { patient } from '../../src/lab/patience.js';
 import type { Progress } from '../../src/lab/progress.js';
 import { LabFiles } from '../../src/lab/state.js';
 import type { LabStatus } from '../../src/lab/status.js';
 import { waitFor } from '../../src/lab/wait.js';
 import { uniqueLabName, useLab } from './support/lab.js';
+import { expectPublishes, expectReachesInternet } from './support/lab-checks.js';
 
 const command = fileURLToPath(new URL('../../dist/cli/tweed.js', import.meta.url));
 
@@ -89,46 +89,12 @@ describe('a lab of three hosts with two containers each', () => {
     }
   });
 
-  it('lets containers reach the internet in the name of their host', async () => {
-    const { udp, tcp } = await lab().probe('internet').ports();
-    const probe = lab().probe('host2/c1');
-    const { address } = lab().host('host2');
-    const answer = await probe.ask('exchange', {
-      address: farAddress,
-      port: udp,
-      bytes: 100,
-      tries: 3,
-      timeout: patient(1_000),
-    });
-    expect(answer).toMatchObject({ returned: true, seenAs: address });
-    const sent = await probe.ask('transfer', {
-      address: farAddress,
-      port: tcp,
-      bytes: 100_000,
-      timeout: patient(5_000),
-    });
-    expect(sent.receivedHash).toBe(sent.sentHash);
-    expect(sent.seenAs).toBe(address);
-  });
+  it('lets containers reach the internet in the name of their host', () => expectReachesInternet(lab(), 'host2'));
 
-  it('publishes ports of containers on this and on another host', async () => {
-    const { stdout } = await lab().exec('host1', ['ip', '-json', '-4', 'addr', 'show', 'dev', 'flannel0']);
-    const [device] = JSON.parse(stdout) as [{ addr_info: { local: string }[] }];
-    // The host's own containers see the caller. One behind another host sees host1's end of the tunnel, to answer through it.
-    for (const [hostPort, place, seenAs] of [
-      [8080, 'host1/c1', farAddress],
-      [8081, 'host3/c2', device.addr_info[0]?.local],
-    ] as const) {
-      const { tcp } = await lab().probe(place).ports();
-      expect((await tweedLab(lab().name, 'publish', `host1:${hostPort}`, `${place}:${tcp}`)).stdout).toContain(place);
-      const { address } = lab().host('host1');
-      const sent = await lab()
-        .probe('internet')
-        .ask('transfer', { address, port: hostPort, bytes: 100_000, timeout: patient(5_000) });
-      expect(sent.receivedHash).toBe(sent.sentHash);
-      expect(sent.seenAs).toBe(seenAs);
-    }
-  });
+  it('publishes ports of containers on this and on another host', () =>
+    expectPublishes(lab(), async (from, to) => {
+      expect((await tweedLab(lab().name, 'publish', from, to)).stdout).toContain(to);
+    }));
 
   it('shows its state to people and to programs', async () => {
     const text = await tweedLab(lab().name, 'status');
