@@ -33,7 +33,7 @@ export default defineConfig({
           name: 'unit',
           include: ['test/{unit,fuzz}/**/*.test.ts'],
           globalSetup: ['test/support/unit-setup.ts'],
-          testTimeout: patient(20_000),
+          testTimeout: patient(60_000),
           sequence: { groupOrder: 0 },
         },
       },

@@ -1,7 +1,7 @@
 import { contains, netmask, type Prefix, prefixSize } from '../../base/ipv4.js';
 import { containsIpv6, type Ipv6Prefix } from '../../base/ipv6.js';
 import type { ForwarderOptions, Ipv6Options } from '../../encap/datapath/options.js';
-import { MAX_RECEIVE_SLOTS } from '../../encap/datapath/rx.js';
+import { MAX_RECEIVE_SLOTS } from '../../encap/datapath/receive-slots.js';
 import type { Layout, OverlayNetworks } from '../../encap/forwarding/layout.js';
 import type { Descriptors } from './descriptors.js';
 import { maxSegments } from './kernel-quirks.js';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Forwarder } from '../../../src/encap/datapath/loop.js';
-import { MAX_RECEIVE_SLOTS } from '../../../src/encap/datapath/rx.js';
+import { MAX_RECEIVE_SLOTS } from '../../../src/encap/datapath/receive-slots.js';
 import { TURN_READS } from '../../../src/encap/datapath/tx.js';
 import {
   EAGAIN,
