@@ -32,6 +32,7 @@ export const commands: readonly Command[] = [
     run: async (argv) => (await import('./commands/status.js')).runStatusCommand(argv),
     help: async () => (await import('./commands/status.js')).statusUsage(),
   },
+  ofYargs('top', 'watch what flows now: rates of each peer, drops by reason', () => import('./commands/top.js')),
   ofYargs(
     'ping',
     'probe the way to a host, a subnet or a container, and say which half of it fails',
@@ -46,6 +47,11 @@ export const commands: readonly Command[] = [
     'doctor',
     'examine this host: device, rights, port, forwarding, firewall, MTU, kernel, registry, clock',
     () => import('./commands/doctor.js'),
+  ),
+  ofYargs(
+    'report',
+    'gather what somebody needs who is to help, without secrets, in one file',
+    () => import('./commands/report.js'),
   ),
   ofYargs(
     'network',

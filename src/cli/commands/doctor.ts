@@ -9,12 +9,13 @@ import { registryFlagNames, withDaemonFlags } from '../shared-options.js';
 import { jsonOption, runDirectoryOption } from './shared.js';
 
 const underlayFlagNames = ['iface', 'iface-regex', 'iface-can-reach', 'public-ip'];
-const flagNames = [...registryFlagNames, ...underlayFlagNames, 'device', 'socket-buffer', 'run-dir'];
+/** Those by which a command looks at this host as its daemon does. */
+export const hostFlagNames = [...registryFlagNames, ...underlayFlagNames, 'device', 'socket-buffer', 'run-dir'];
 
 export const command: CommandModule<object, { json: boolean; programs: boolean }> = {
   command: 'doctor',
   builder: (args) =>
-    withDaemonFlags(args, flagNames).option('json', jsonOption).option('programs', {
+    withDaemonFlags(args, hostFlagNames).option('json', jsonOption).option('programs', {
       type: 'boolean',
       default: false,
       describe: 'look at the kernel path, and print its programs and what the kernel’s verifier says',
@@ -22,7 +23,7 @@ export const command: CommandModule<object, { json: boolean; programs: boolean }
   handler: async (args) => {
     const words = args as unknown as Record<string, unknown>;
     const sources = await readSources(String(words['run-dir'] ?? runDirectoryOption.default));
-    const given = knownFlags(words, flagNames, runFlags, sources);
+    const given = knownFlags(words, hostFlagNames, runFlags, sources);
     const options = daemonOptions(given);
     const kernel = args.programs ? await examineKernel(options) : { findings: [], programs: '' };
     const findings = [...(await examineHost(options)), ...kernel.findings];

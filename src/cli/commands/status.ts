@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../base/errors.js';
 import { printable, printableJson, printableLines } from '../../base/printable.js';
 import type { DaemonStatus } from '../../observe/status.js';
@@ -7,6 +6,7 @@ import { fetchStatus } from '../../operator/status-client.js';
 import { renderStatus } from '../../operator/status-text.js';
 import { exitCodes } from '../exit.js';
 import { type Flag, resolveFlags } from '../flags.js';
+import { repeatPage } from '../screen.js';
 import { flagLines, orUsage } from '../usage.js';
 import { callersNamespace, daemonChoiceOptions } from './shared.js';
 
@@ -48,10 +48,6 @@ export const statusUsage = () =>
     '',
   ].join('\n');
 
-/** Another screen, so that what was on the terminal is there again afterwards (xterm's control sequences). */
-const OTHER_SCREEN = '\x1b[?1049h';
-const OWN_SCREEN = '\x1b[?1049l';
-const CLEAR_SCREEN = '\x1b[H\x1b[2J';
 const REFRESH_MS = 1000;
 
 /** `tweed status`, for which health checks start a process every few seconds: it loads little. */
@@ -84,16 +80,11 @@ export async function runStatusCommand(argv: readonly string[]): Promise<number>
     process.stdout.write(await show());
     return exitCode;
   }
-  const isTerminal = process.stdout.isTTY && !json;
-  if (isTerminal) {
-    process.stdout.write(OTHER_SCREEN);
-    process.on('exit', () => process.stdout.write(OWN_SCREEN));
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(0));
-  }
-  for (;;) {
+  await repeatPage({
     // A daemon that restarts comes back; watching goes on meanwhile.
-    const screen = await show().catch((error: unknown) => `${printable(messageOf(error))}\n`);
-    process.stdout.write(isTerminal ? CLEAR_SCREEN + screen : screen);
-    await sleep(REFRESH_MS);
-  }
+    page: () => show().catch((error: unknown) => `${printable(messageOf(error))}\n`),
+    intervalMs: REFRESH_MS,
+    plain: json === true,
+  });
+  return exitCodes.done;
 }

@@ -81,8 +81,12 @@ export class TestHost {
 
   /** `tweed COMMAND …` on this host; `status`, `ping` and their like find this host's daemon. */
   tweed(...args: string[]): Promise<ExecResult> {
-    const environment = ['env', `TWEED_RUN_DIR=${this.directory}`];
-    return this.run(...environment, process.execPath, path.join(dist, 'cli/tweed.js'), ...args);
+    return this.run(...this.tweedWords(...args));
+  }
+
+  /** The words of {@link tweed}, to be run in this host's namespace. */
+  tweedWords(...args: string[]): string[] {
+    return ['env', `TWEED_RUN_DIR=${this.directory}`, process.execPath, path.join(dist, 'cli/tweed.js'), ...args];
   }
 
   /**

@@ -1,3 +1,8 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs/promises';
+import path from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { deviceAddress, eventually, type RunningDaemon, TestNetwork } from './hosts.js';
 
@@ -95,6 +100,57 @@ describe('tweed ping', () => {
     const underlay = await host.tweed('ping', '-c1', '192.168.77.2');
     await other.run('ip', 'link', 'set', 'eth0', 'up');
     expect([underlay.stdout, underlay.status]).toEqual([expect.stringContaining('the underlay fails'), 1]);
+  });
+});
+
+describe('tweed top', () => {
+  it('shows what flows, page behind page where there is no terminal', async () => {
+    const [host, other] = network.hosts;
+    await host.reaches(deviceAddress(await other.status()));
+    const { stdout, status } = await host.tweed('top', '--count', '2', '--interval', '0.2');
+    expect([stdout.match(/^tweed .* ready, flannel0 by udp/gm)?.length, status]).toEqual([2, 0]);
+    expect(stdout).toMatch(/^192\.168\.77\.2 +100\.96\.\d+\.0\/24 +[\d,]+ pkt\/s /m);
+    expect(stdout).not.toContain('\x1b');
+  });
+
+  it('has a screen of its own on a terminal, until q', async () => {
+    const [host] = network.hosts;
+    // script(1) makes a terminal for what it runs
+    const command = `stty rows 24 columns 80; ${host.tweedWords('top', '--interval', '0.2').join(' ')}; echo "ended $?"`;
+    const words = ['netns', 'exec', host.namespace, 'script', '--quiet', '--command', command, '/dev/null'];
+    const terminal = spawn('ip', words, { stdio: ['pipe', 'pipe', 'inherit'] });
+    let shown = '';
+    terminal.stdout.on('data', (chunk: Buffer) => {
+      if (!shown.includes('q quits') && `${shown}${chunk}`.includes('q quits')) terminal.stdin.write('q');
+      shown += chunk;
+    });
+    await once(terminal, 'close');
+    expect(shown).toContain('\x1b[?1049h');
+    expect(shown.slice(shown.lastIndexOf('\x1b[?1049l'))).toContain('ended 0');
+  });
+});
+
+describe('tweed report', () => {
+  it('is one file for root alone, with all its parts', async () => {
+    const [host] = network.hosts;
+    const file = path.join(host.directory, 'report.tar.gz');
+    const endpoint = network.endpoint.replace('-etcd', '--etcd');
+    const { stdout, stderr, status } = await host.tweed('report', '--output', file, endpoint);
+    expect([stderr, status]).toEqual(['', 0]);
+    expect(stdout).toContain(`${file}, 16 files`);
+    expect((await fs.stat(file)).mode & 0o777).toBe(0o600);
+    const listed = await host.run('tar', '-tzf', file);
+    const names = listed.stdout
+      .trim()
+      .split('\n')
+      .map((name) => path.basename(name));
+    expect(names).toEqual(
+      expect.arrayContaining(['README.txt', 'status.json', 'options.txt', 'doctor.txt', 'log.txt']),
+    );
+    const text = gunzipSync(await fs.readFile(file)).toString();
+    expect(text).toMatch(/flannel0: <POINTOPOINT/);
+    expect(text).toMatch(/-A FLANNEL-POSTRTG/);
+    expect((await host.tweed('report', '--output', file, endpoint)).stderr).toContain('EEXIST'); // never written over
   });
 });
 
