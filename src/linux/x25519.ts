@@ -1,9 +1,12 @@
 /**
- * X25519 (RFC 7748), through the OpenSSL that every node binary carries: `openssl.ts` tells how.
+ * X25519 (RFC 7748), through the OpenSSL that every node binary carries.
  *
- * node:crypto has it too, but takes keys as DER or as text only. Parsing DER costs ten times the computation itself, which
- * matters to whoever answers handshakes by the hundred a second; and text is a string, which nobody can make zero.
- * So it is the way out for a node binary that was linked otherwise.
+ * There are three ways, each the fallback of the one before. OpenSSL's function itself is one scalar multiplication. Its
+ * documented EVP interface makes a key of the private bytes first, and with it the public key, which is another, at every
+ * use. node:crypto takes keys as DER or as text only: parsing DER costs ten times the computation itself, and text is a
+ * string, which nobody can make zero. All of that matters to whoever answers handshakes by the hundred a second.
+ *
+ * The function is OpenSSL's own, not for its users: so it is used only after it gave the right answer to a question.
  */
 import { createPrivateKey, createPublicKey, diffieHellman } from 'node:crypto';
 import koffi from 'koffi';
@@ -12,7 +15,7 @@ export const X25519_BYTES = 32;
 
 /** Keys are 32 bytes each, and remain their owner's. */
 export interface X25519 {
-  readonly engine: 'openssl' | 'node';
+  readonly engine: 'openssl' | 'evp' | 'node';
   publicKeyOf(privateKey: Uint8Array): Uint8Array;
   /** @returns what both ends compute; undefined where it would be zero (RFC 7748, section 6.1) */
   agree(privateKey: Uint8Array, publicKey: Uint8Array): Uint8Array | undefined;
@@ -21,7 +24,35 @@ export interface X25519 {
 /** openssl/obj_mac.h: EVP_PKEY_X25519 */
 const NID_X25519 = 1034;
 
+/** @throws Error where the functions are not exported, or are not what they were */
 function throughOpenssl(): X25519 {
+  const library = koffi.load(null);
+  const multiply = library.func('int ossl_x25519(_Out_ uint8_t *to, const uint8_t *key, const uint8_t *point)');
+  const multiplyBase = library.func('void ossl_x25519_public_from_private(_Out_ uint8_t *to, const uint8_t *key)');
+  const x25519: X25519 = {
+    engine: 'openssl',
+    publicKeyOf(privateKey) {
+      const to = new Uint8Array(X25519_BYTES);
+      multiplyBase(to, privateKey);
+      return to;
+    },
+    agree(privateKey, publicKey) {
+      const to = new Uint8Array(X25519_BYTES);
+      return multiply(to, privateKey, publicKey) === 1 ? to : undefined;
+    },
+  };
+  const [one, two] = [new Uint8Array(X25519_BYTES).fill(0x48), new Uint8Array(X25519_BYTES).fill(0x50)];
+  const other = throughNode();
+  const theirs = other.publicKeyOf(two);
+  const right =
+    Buffer.compare(x25519.publicKeyOf(two), theirs) === 0 &&
+    Buffer.compare(x25519.agree(one, theirs) ?? one, other.agree(one, theirs) ?? two) === 0 &&
+    x25519.agree(one, new Uint8Array(X25519_BYTES)) === undefined;
+  if (!right) throw new Error("OpenSSL's X25519 is not what it was");
+  return x25519;
+}
+
+function throughEvp(): X25519 {
   const library = koffi.load(null);
   // handles are numbers; 0 is NULL
   const newPrivate = library.func(
@@ -46,7 +77,7 @@ function throughOpenssl(): X25519 {
     return key;
   };
   return {
-    engine: 'openssl',
+    engine: 'evp',
     publicKeyOf(privateKey) {
       const key = keyOf(newPrivate, privateKey);
       const to = new Uint8Array(X25519_BYTES);
@@ -99,13 +130,17 @@ function throughNode(): X25519 {
   };
 }
 
-/** @param engine for tests: which of the two it shall be; else OpenSSL's functions where they can be had */
+const ENGINES = { openssl: throughOpenssl, evp: throughEvp, node: throughNode } as const;
+
+/** @param engine for tests: which of the three it shall be; else the first that can be had */
 export function createX25519(engine?: X25519['engine']): X25519 {
-  if (engine === 'node') return throughNode();
-  try {
-    return throughOpenssl();
-  } catch (error) {
-    if (engine === 'openssl') throw error;
-    return throughNode();
+  if (engine !== undefined) return ENGINES[engine]();
+  for (const make of [throughOpenssl, throughEvp]) {
+    try {
+      return make();
+    } catch {
+      // the next one
+    }
   }
+  return throughNode();
 }

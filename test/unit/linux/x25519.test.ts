@@ -6,7 +6,7 @@ const hex = (text: string) => new Uint8Array(Buffer.from(text, 'hex'));
 const BOB = '5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb';
 const key = fc.uint8Array({ minLength: 32, maxLength: 32 });
 
-describe.each(['openssl', 'node'] as const)('X25519 by %s', (engine) => {
+describe.each(['openssl', 'evp', 'node'] as const)('X25519 by %s', (engine) => {
   const x25519 = createX25519(engine);
 
   it('is the function of RFC 7748, section 6.1', () => {
