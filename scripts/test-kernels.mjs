@@ -5,6 +5,7 @@
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { DebianArchive } from './support/kernels/debian-archive.mjs';
 import { makeInitrd, unpackKernel } from './support/kernels/debian-kernel.mjs';
@@ -65,8 +66,12 @@ function readArguments(args) {
   };
 }
 
-/** Says how long each part took. */
+const stopping = new AbortController();
+
+/** Says how long each part took. None begins after a signal, which is heard between them: some of them are one synchronous piece. */
 async function step(title, work) {
+  await setImmediate();
+  if (stopping.signal.aborted) throw new SetupError('stopped');
   const started = performance.now();
   const result = await work();
   say(`• ${title}: ${((performance.now() - started) / 1000).toFixed(0)} s`);
@@ -87,17 +92,17 @@ async function setup(architectures) {
   }
 }
 
-async function test(plan, folder, signal, add) {
+async function test(plan, folder, add) {
   const architectures = [...new Set(plan.kernels.map(({ architecture }) => architecture))];
   await step('tools and build', () => setup(architectures));
   for (const architecture of architectures) {
     const kernels = plan.kernels.filter((kernel) => kernel.architecture === architecture);
-    await testOn(architecture, { ...plan, kernels }, join(folder, architecture), signal, add);
+    await testOn(architecture, { ...plan, kernels }, join(folder, architecture), add);
   }
 }
 
 /** Makes one disk for all kernels of an architecture, and boots each with it. */
-async function testOn(architecture, plan, folder, signal, add) {
+async function testOn(architecture, plan, folder, add) {
   mkdirSync(folder);
   const root = join(folder, 'root');
   const archive = (name, suites) => new DebianArchive(join(folder, name), suites, architecture);
@@ -119,7 +124,6 @@ async function testOn(architecture, plan, folder, signal, add) {
   const image = await step('image', () => makeImage(root));
   const { floors, skips } = JSON.parse(readFileSync(join(project, '.ci/tests.json'), 'utf8'));
   for (const [i, kernel] of plan.kernels.entries()) {
-    if (signal.aborted) return;
     const { version } = unpacked[i];
     say(`\n── Linux ${version} (${kernel.what})`);
     const initrd = { init: join(project, 'test/kernels/guest/initrd'), busybox: join(root, 'usr/bin/busybox') };
@@ -134,7 +138,7 @@ async function testOn(architecture, plan, folder, signal, add) {
         folder,
         minutes: plan.smoke ? smoke.minutes : MINUTES,
         parameters: { TWEED_KERNEL: kernel.name, TWEED_KERNEL_VERSION: version, TWEED_FILES: files.join(',') },
-        signal,
+        signal: stopping.signal,
       }),
     );
     if (trouble !== null) say(`✗ ${trouble}`);
@@ -162,11 +166,10 @@ function judge(results, { floor, skips, trouble }) {
 
 await main(async (args) => {
   const folder = mkdtempSync(join(tmpdir(), 'tweed-kernels-'));
-  const stopping = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM']) process.on(name, () => stopping.abort());
   const total = { passed: 0, failed: 0, skipped: 0 };
   try {
-    await test(readArguments(args), folder, stopping.signal, (counts) => {
+    await test(readArguments(args), folder, (counts) => {
       for (const key of Object.keys(total)) total[key] += counts[key];
     });
     if (stopping.signal.aborted) throw new SetupError('stopped');
