@@ -85,7 +85,7 @@ export const backendKinds: readonly BackendKind[] = [
   },
   {
     type: 'wireguard',
-    ipv6: false,
+    ipv6: true,
     overhead: WIREGUARD_OVERHEAD,
     defaultPort: WIREGUARD_PORT,
     port: (options) => readWireguardOptions(options).options.port,

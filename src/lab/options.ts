@@ -136,20 +136,26 @@ function checkOverlap(text: string, network: AnyPrefix, underlay: AnyPrefix): vo
   throw new LabOptionError(`network ${text} overlaps the lab's underlay ${taken}; choose another`);
 }
 
-/** `vxlan` and `host-gw` carry each family by addresses of the same one, as flannel's do. */
-function checkFamilies({ backend, ipFamilies, underlayFamily, underlayMtu }: LabOptions): void {
+/** All but `udp` carry each family by addresses of the same one, as flannel's do; `wireguard` only where it is not told otherwise. */
+function checkFamilies(options: LabOptions): void {
+  const { backend, ipFamilies, underlayFamily, underlayMtu } = options;
   const missing = familiesOf(ipFamilies).filter((family) => !familiesOf(underlayFamily).includes(family));
-  if ((backend === 'vxlan' || backend === 'host-gw') && missing.length > 0) {
+  if (backend !== 'udp' && !hasOneDeviceForBoth(options) && missing.length > 0) {
     throw new LabOptionError(
       `${backend} carries IPv${missing[0]} by IPv${missing[0]} only; give the underlay that family too: --underlay-family`,
     );
   }
-  if (backend === 'wireguard' && (ipFamilies !== 'ipv4' || underlayFamily === 'ipv6')) {
-    throw new LabOptionError('wireguard carries IPv4 by IPv4 only; choose another backend');
-  }
-  // RFC 8200, 5: below it a link has no IPv6; the overlay's packets are shorter by 70 bytes at most.
-  if (ipFamilies !== 'ipv4') checkNumber('underlay-mtu', underlayMtu, 1280 + 70, 65_535);
+  // RFC 8200, 5: below it a link has no IPv6; the overlay's packets are shorter by so many bytes at most.
+  const overhead = backend === 'wireguard' ? 80 : 70;
+  if (ipFamilies !== 'ipv4') checkNumber('underlay-mtu', underlayMtu, 1280 + overhead, 65_535);
   else if (underlayFamily !== 'ipv4') checkNumber('underlay-mtu', underlayMtu, 1280, 65_535);
+}
+
+/** `wireguard` in a mode other than `separate`. */
+function hasOneDeviceForBoth({ backend, networkConfig }: LabOptions): boolean {
+  const { Backend: members } = networkConfig;
+  const mode = typeof members === 'object' && members !== null && 'Mode' in members ? members.Mode : 'separate';
+  return backend === 'wireguard' && mode !== 'separate';
 }
 
 /** The first option of `given` that differs from what a running lab was made with; null when none does. */

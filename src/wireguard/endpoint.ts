@@ -1,4 +1,5 @@
 import { isIPv4 } from 'node:net';
+import { type Address, familyOf } from '../base/address.js';
 
 /** Where a peer's datagrams come from and go to. */
 export interface Endpoint {
@@ -15,6 +16,22 @@ export function sameEndpoint(a: Endpoint | undefined, b: Endpoint | undefined): 
 /** The bytes that a cookie is made for: the address, then the port, big-endian. */
 export function endpointBytes({ address, port }: Endpoint): Uint8Array {
   return Uint8Array.of(...address, port >>> 8, port & 255);
+}
+
+export function endpointOf(address: Address, port: number): Endpoint {
+  const bytes = new Uint8Array(familyOf(address) === 4 ? 4 : 16);
+  const view = new DataView(bytes.buffer);
+  if (typeof address === 'number') view.setUint32(0, address);
+  else {
+    view.setBigUint64(0, address >> 64n);
+    view.setBigUint64(8, BigInt.asUintN(64, address));
+  }
+  return { address: bytes, port };
+}
+
+export function addressOf({ address }: Endpoint): Address {
+  const view = new DataView(address.buffer, address.byteOffset, address.byteLength);
+  return address.length === 4 ? view.getUint32(0) : (view.getBigUint64(0) << 64n) | view.getBigUint64(8);
 }
 
 /** As the user API writes it: `192.0.2.1:51820`, `[2001:db8::1]:51820`. */

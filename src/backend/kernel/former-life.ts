@@ -41,9 +41,9 @@ export function isFlannelVxlan({ name, kind }: Pick<LinkState, 'name' | 'kind'>)
   return kind === 'vxlan' && /^flannel(-v6)?\.\d+$/.test(name);
 }
 
-/** The kernel's WireGuard device, named as flannel's. */
+/** The kernel's WireGuard device, named as one of flannel's. */
 function isFlannelWireguard({ name, kind }: Pick<LinkState, 'name' | 'kind'>): boolean {
-  return kind === 'wireguard' && name === 'flannel-wg';
+  return kind === 'wireguard' && (name === 'flannel-wg' || name === 'flannel-wg-v6');
 }
 
 /**

@@ -15,12 +15,16 @@ export interface DescriptorOptions extends Omit<UdpSocketOptions, 'address'> {
   readonly address: number | null;
   readonly addressV6?: bigint | null;
   readonly device: string;
+  /** By what name the next process, or the next backend of this one, finds the device: only where one process has several. */
+  readonly deviceKey?: string;
   readonly tso: Switch;
   readonly uso: Switch;
 }
 
 /** By what names the next process, or the next backend of this one, finds them. */
 const TUN = 'tun';
+/** Of a second device, for IPv6. */
+export const TUN_V6 = 'tun6';
 const SOCKET = 'udp';
 const SOCKET_V6 = 'udp6';
 
@@ -52,6 +56,7 @@ export class Descriptors {
     readonly ipv6: UdpSocket | null,
     /** Why there is no socket though there is an address, in words; empty for none. */
     readonly missing: string,
+    readonly deviceKey: string,
   ) {}
 
   /**
@@ -79,15 +84,15 @@ export class Descriptors {
     options: DescriptorOptions,
     open: (options: UdpSocketOptions, name: string) => UdpSocket,
   ): Descriptors {
-    const { address, addressV6 = null } = options;
+    const { address, addressV6 = null, deviceKey = TUN } = options;
     try {
       const ipv4 = address === null ? null : open({ ...options, address }, SOCKET);
-      if (addressV6 === null) return new Descriptors(tun, ipv4, null, '');
+      if (addressV6 === null) return new Descriptors(tun, ipv4, null, '', deviceKey);
       try {
-        return new Descriptors(tun, ipv4, open({ ...options, address: addressV6 }, SOCKET_V6), '');
+        return new Descriptors(tun, ipv4, open({ ...options, address: addressV6 }, SOCKET_V6), '', deviceKey);
       } catch (error) {
         if (ipv4 === null) throw error;
-        return new Descriptors(tun, ipv4, null, messageOf(error));
+        return new Descriptors(tun, ipv4, null, messageOf(error), deviceKey);
       }
     } catch (error) {
       control.close(tun.fd);
@@ -106,7 +111,7 @@ export class Descriptors {
 
   get byName(): ReadonlyMap<string, number> {
     return new Map([
-      [TUN, this.tun.fd],
+      [this.deviceKey, this.tun.fd],
       ...(this.ipv4 === null ? [] : [[SOCKET, this.ipv4.fd] as const]),
       ...(this.ipv6 === null ? [] : [[SOCKET_V6, this.ipv6.fd] as const]),
     ]);
@@ -131,7 +136,7 @@ async function inheritedTun(
   options: DescriptorOptions,
   { inherited, note, removeDevice }: DescriptorContext,
 ): Promise<TunDevice | null> {
-  const fd = inherited.take(TUN);
+  const fd = inherited.take(options.deviceKey ?? TUN);
   if (fd === null) return null;
   const found = use(fd, () => adoptTun(fd, options.device, options));
   if ('fd' in found) {

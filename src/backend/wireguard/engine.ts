@@ -1,10 +1,16 @@
-import type { Prefix } from '../../base/ipv4.js';
+import { hostPrefix } from '../../base/address.js';
+import type { OverlayNetworks } from '../../encap/forwarding/layout.js';
 import type { Inheritance } from '../../linux/inheritance.js';
-import type { BackendStatus } from '../backend.js';
+import type { WantedLink } from '../../routes/links.js';
+import type { BackendStatus, PeerStatus } from '../backend.js';
 import type { WireguardPeer } from './peers.js';
 
-/** What is the same on this host for as long as the backend lives. */
+/** What is the same on this host for as long as a device lives. */
 export interface EngineContext {
+  /** Its name. */
+  readonly device: string;
+  /** What it carries. */
+  readonly networks: OverlayNetworks;
   /** The device's, in bytes. */
   readonly mtu: number;
   readonly port: number;
@@ -19,16 +25,22 @@ export interface EnginePeers {
   readonly complete: boolean;
 }
 
-/** By subnet: why a peer cannot be had. */
+/** By subnet, as the device calls a peer: why it cannot be had. */
 export type EngineRefusals = ReadonlyMap<string, string>;
 
-/** Who encrypts and forwards: the kernel, or this process. The contracts are those of `Backend`. */
+/** The peers by their public keys in base64. */
+export interface EngineStatus extends Pick<BackendStatus, 'features' | 'totals' | 'drops'> {
+  readonly peers: ReadonlyMap<string, PeerStatus>;
+}
+
+/** Who encrypts and forwards for one device: the kernel, or this process. The contracts are those of `Backend`. */
 export interface Engine {
   readonly name: 'kernel' | 'user';
   readonly failed: Promise<Error>;
-  start(subnet: Prefix, peers: EnginePeers): Promise<EngineRefusals>;
+  /** @param subnets this host's, of the families that the device carries */
+  start(subnets: OverlayNetworks, peers: EnginePeers): Promise<EngineRefusals>;
   setPeers(peers: EnginePeers): Promise<{ readonly mended: readonly string[]; readonly refused: EngineRefusals }>;
-  status(): Pick<BackendStatus, 'peers' | 'features' | 'totals' | 'drops'>;
+  status(): EngineStatus;
   stuckFor(): number;
   /** What another process can go on with, where there is something. */
   descriptors?(): ReadonlyMap<string, number>;
@@ -36,4 +48,25 @@ export interface Engine {
    * The keys of all sessions are gone afterwards, and so is the device, as with flannel, unless there is an heir who gets it.
    */
   stop(heir?: Inheritance): Promise<void>;
+}
+
+/** What the device is to look like. */
+export function wantedLink(
+  { device, networks, mtu }: EngineContext,
+  subnets: OverlayNetworks,
+  txQueueLength: number,
+): WantedLink {
+  const own = prefixesOf(networks);
+  return {
+    name: device,
+    mtu,
+    txQueueLength,
+    addresses: prefixesOf(subnets).map(({ address }) => hostPrefix(address)),
+    networks: own,
+    routes: own.map((destination) => ({ destination })),
+  };
+}
+
+function prefixesOf({ ipv4, ipv6 }: OverlayNetworks) {
+  return [ipv4, ipv6].filter((prefix) => prefix !== null);
 }

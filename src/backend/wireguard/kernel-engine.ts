@@ -5,18 +5,19 @@
  * The kernel forwards and follows peers that roam; what is left to do is compare the peers that it has with those that it
  * should have, and write them anew where they differ.
  */
-import { hostPrefix } from '../../base/address.js';
+import { formatAnyPrefix, formatEndpoint } from '../../base/address.js';
 import { messageOf, TweedError } from '../../base/errors.js';
 import { type ExecResult, exec } from '../../base/exec.js';
-import { formatIpv4, formatPrefix, type Prefix } from '../../base/ipv4.js';
 import { plural } from '../../base/plural.js';
+import type { OverlayNetworks } from '../../encap/forwarding/layout.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import type { Run } from '../../routes/ip.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
+import { halvesOf } from '../../subnet/lease.js';
 import { formatKey, type PrivateKey } from '../../wireguard/keys.js';
+import { type PeerStatus, peerNames } from '../backend.js';
 import { hostKernel, type Kernel } from '../kernel/kernel.js';
-import type { Engine, EngineContext, EnginePeers, EngineRefusals } from './engine.js';
-import { WIREGUARD_DEVICE } from './options.js';
+import { type Engine, type EngineContext, type EnginePeers, type EngineRefusals, wantedLink } from './engine.js';
 import type { WireguardPeer } from './peers.js';
 
 /** The kernel, or the tool for it, has no WireGuard. */
@@ -30,7 +31,6 @@ export class NoKernelWireguardError extends TweedError {
 }
 
 export interface KernelEngineOptions {
-  readonly network: Prefix;
   readonly context: EngineContext;
   readonly privateKey: PrivateKey;
   readonly txQueueLength: number;
@@ -51,6 +51,7 @@ export class KernelEngine implements Engine {
   /** The kernel forwards, and nothing of ours can fail for good. */
   readonly failed = new Promise<Error>(() => {});
   readonly #options: KernelEngineOptions;
+  readonly #device: string;
   readonly #kernel: Kernel;
   readonly #run: Run;
   #link: WantedLink | null = null;
@@ -60,24 +61,21 @@ export class KernelEngine implements Engine {
 
   constructor(options: KernelEngineOptions) {
     this.#options = options;
+    this.#device = options.context.device;
     this.#kernel = options.kernel ?? hostKernel;
     this.#run = options.run ?? exec;
   }
 
   /** @throws NoKernelWireguardError with nothing left behind */
-  async start(subnet: Prefix, peers: EnginePeers): Promise<EngineRefusals> {
-    const { network, context, txQueueLength } = this.#options;
+  async start(subnets: OverlayNetworks, peers: EnginePeers): Promise<EngineRefusals> {
+    const { context, txQueueLength } = this.#options;
     await this.#make();
-    const link: WantedLink = {
-      name: WIREGUARD_DEVICE,
-      mtu: context.mtu,
-      txQueueLength,
-      addresses: [hostPrefix(subnet.address)],
-      networks: [network],
-      routes: [{ destination: network }],
-    };
-    this.#link = link;
+    this.#link = wantedLink(context, subnets, txQueueLength);
     try {
+      // whatever is usual for new devices
+      if (context.networks.ipv6 !== null) {
+        await this.#kernel.setSwitch(`net/ipv6/conf/${this.#device}/disable_ipv6`, '0');
+      }
       const { refused } = await this.setPeers(peers);
       return refused;
     } catch (error) {
@@ -92,8 +90,8 @@ export class KernelEngine implements Engine {
       throw new NoKernelWireguardError(`wg (package wireguard-tools) cannot be run: ${messageOf(error)}`);
     });
     const { ip } = this.#kernel;
-    await ip.run('link', 'del', WIREGUARD_DEVICE).catch(() => {}); // as a rule there is none
-    await ip.run('link', 'add', WIREGUARD_DEVICE, 'type', 'wireguard').catch((error) => {
+    await ip.run('link', 'del', this.#device).catch(() => {}); // as a rule there is none
+    await ip.run('link', 'add', this.#device, 'type', 'wireguard').catch((error) => {
       throw new NoKernelWireguardError(`the kernel makes no WireGuard device (${messageOf(error)})`);
     });
   }
@@ -107,7 +105,7 @@ export class KernelEngine implements Engine {
     if (wanted !== this.#configured) await this.#configure(peers, wanted);
     else if (!sameNetworks(present, peers)) {
       await this.#configure(peers, wanted);
-      mended.push(`gave ${WIREGUARD_DEVICE} its ${plural(peers.length, 'peer')}`);
+      mended.push(`gave ${this.#device} its ${plural(peers.length, 'peer')}`);
     }
     mended.push(...(await ensureLink(link, this.#kernel.ip)));
     this.#observed = present;
@@ -119,14 +117,14 @@ export class KernelEngine implements Engine {
   async #configure(peers: readonly WireguardPeer[], wanted: string): Promise<void> {
     const input = configurationText(this.#options.privateKey, this.#options.context, peers);
     const verb = this.#configured === '' ? 'setconf' : 'syncconf';
-    await this.#run(['wg', verb, WIREGUARD_DEVICE, '/dev/stdin'], { input });
+    await this.#run(['wg', verb, this.#device, '/dev/stdin'], { input });
     this.#configured = wanted;
   }
 
   /** By public key. Asks for no secrets: `dump` would tell them. */
   async #read(): Promise<ReadonlyMap<string, Observed & { readonly networks: string }>> {
     const ask = async (what: string): Promise<Map<string, string[]>> => {
-      const { stdout }: ExecResult = await this.#run(['wg', 'show', WIREGUARD_DEVICE, what]);
+      const { stdout }: ExecResult = await this.#run(['wg', 'show', this.#device, what]);
       const rows = stdout.split('\n').filter((line) => line !== '');
       return new Map(rows.map((line) => line.split('\t')).map(([key, ...values]) => [key, values]));
     };
@@ -151,24 +149,9 @@ export class KernelEngine implements Engine {
   }
 
   status(): ReturnType<Engine['status']> {
-    const device = deviceTotals(WIREGUARD_DEVICE, this.#kernel.readStatistics('dev'));
+    const device = deviceTotals(this.#device, this.#kernel.readStatistics('dev'));
     return {
-      peers: this.#peers.map(({ subnet, publicIp, name }) => {
-        const seen = this.#observed.get(name);
-        return {
-          subnet: formatPrefix(subnet),
-          subnetV6: null,
-          publicIp: formatIpv4(publicIp),
-          publicIpv6: null,
-          txPackets: null,
-          txBytes: seen?.txBytes ?? 0,
-          rxPackets: null,
-          rxBytes: seen?.rxBytes ?? 0,
-          lastReceived: null,
-          endpoint: seen?.endpoint ?? null,
-          lastHandshake: seen?.lastHandshake ?? null,
-        };
-      }),
+      peers: new Map(this.#peers.map((peer) => [peer.name, this.#statusOf(peer)])),
       features: [],
       totals: {
         tx_packets: device.txPackets,
@@ -185,6 +168,20 @@ export class KernelEngine implements Engine {
     };
   }
 
+  #statusOf(peer: WireguardPeer): PeerStatus {
+    const seen = this.#observed.get(peer.name);
+    return {
+      ...peerNames({ ...peer, attributes: peer }),
+      txPackets: null,
+      txBytes: seen?.txBytes ?? 0,
+      rxPackets: null,
+      rxBytes: seen?.rxBytes ?? 0,
+      lastReceived: null,
+      endpoint: seen?.endpoint ?? null,
+      lastHandshake: seen?.lastHandshake ?? null,
+    };
+  }
+
   stuckFor(): number {
     return 0;
   }
@@ -192,12 +189,12 @@ export class KernelEngine implements Engine {
   async stop(): Promise<void> {
     if (this.#link === null) return;
     this.#link = null;
-    await this.#kernel.ip.run('link', 'del', WIREGUARD_DEVICE).catch(() => {}); // somebody else may have removed it
+    await this.#kernel.ip.run('link', 'del', this.#device).catch(() => {}); // somebody else may have removed it
   }
 }
 
 function wantedText(peers: readonly WireguardPeer[]): string {
-  return JSON.stringify(peers.map(({ name, publicIp, port, subnet }) => [name, publicIp, port, formatPrefix(subnet)]));
+  return JSON.stringify(peers.map((peer) => [peer.name, endpointOf(peer), networksOf(peer)]));
 }
 
 function sameNetworks(
@@ -206,8 +203,20 @@ function sameNetworks(
 ): boolean {
   return (
     present.size === peers.length &&
-    peers.every(({ name, subnet }) => present.get(name)?.networks === formatPrefix(subnet))
+    peers.every((peer) => sorted(present.get(peer.name)?.networks.split(' ')) === sorted(networksOf(peer)))
   );
+}
+
+function sorted(networks: readonly string[] = []): string {
+  return [...networks].sort().join();
+}
+
+function endpointOf({ address, port }: WireguardPeer): string {
+  return formatEndpoint(address, port);
+}
+
+function networksOf(peer: WireguardPeer): string[] {
+  return halvesOf(peer).map(formatAnyPrefix);
 }
 
 /** As `wg setconf` reads it (wg(8), configuration file format). Holds secrets. */
@@ -217,10 +226,10 @@ export function configurationText(
   peers: readonly WireguardPeer[],
 ): string {
   const lines = ['[Interface]', `PrivateKey = ${formatKey(privateKey.secret.bytes)}`, `ListenPort = ${port}`];
-  for (const { name, publicIp, port: theirs, subnet } of peers) {
-    lines.push('[Peer]', `PublicKey = ${name}`);
+  for (const peer of peers) {
+    lines.push('[Peer]', `PublicKey = ${peer.name}`);
     if (presharedKey !== null) lines.push(`PresharedKey = ${formatKey(presharedKey)}`);
-    lines.push(`Endpoint = ${formatIpv4(publicIp)}:${theirs}`, `AllowedIPs = ${formatPrefix(subnet)}`);
+    lines.push(`Endpoint = ${endpointOf(peer)}`, `AllowedIPs = ${networksOf(peer).join(', ')}`);
     if (keepalive > 0) lines.push(`PersistentKeepalive = ${keepalive}`);
   }
   return `${lines.join('\n')}\n`;

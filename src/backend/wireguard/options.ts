@@ -8,7 +8,10 @@ import { KEY_BYTES, parseKey } from '../../wireguard/keys.js';
  */
 export const WIREGUARD_OVERHEAD = 80;
 export const WIREGUARD_PORT = 51_820;
+export const WIREGUARD_PORT_V6 = 51_821;
 export const WIREGUARD_DEVICE = 'flannel-wg';
+/** What carries IPv6 where each family has a device of its own. */
+export const WIREGUARD_DEVICE_V6 = 'flannel-wg-v6';
 /** RFC 791: every link carries this. */
 const SMALLEST_IPV4_MTU = 68;
 
@@ -25,7 +28,10 @@ export interface WireguardDaemonOptions {
 export interface WireguardOptions {
   /** Null for none. The same for all peers. */
   readonly presharedKey: Uint8Array | null;
+  readonly mode: WireguardMode;
   readonly port: number;
+  /** Of the device for IPv6, in the mode `separate`. */
+  readonly portV6: number;
   /** Taken for the MTU of the underlay instead of its own; null: its own. */
   readonly underlayMtu: number | null;
   /** Seconds; 0 for none. */
@@ -33,7 +39,12 @@ export interface WireguardOptions {
 }
 
 const NAMES = ['PSK', 'ListenPort', 'ListenPortV6', 'MTU', 'PersistentKeepaliveInterval', 'Mode'] as const;
-const MODES = ['separate', 'auto', 'ipv4', 'ipv6'];
+const MODES = ['separate', 'auto', 'ipv4', 'ipv6'] as const;
+/**
+ * `separate`: a device for each family, whose datagrams travel by the same one. The others: one device for both, whose
+ * datagrams travel by IPv4, by IPv6, or by what a peer's addresses suggest.
+ */
+export type WireguardMode = (typeof MODES)[number];
 
 /**
  * @returns the options, and the names that mean nothing to this backend
@@ -50,13 +61,12 @@ export function readWireguardOptions(options: Readonly<Record<string, unknown>>)
     const rule = `it is the MTU between the hosts, ${least} or more; 0 takes the interface's own`;
     throw new ConfigError('Backend.MTU', `${mtu} is not possible`, rule);
   }
-  checkMode(members.string('Mode') || 'separate');
-  // of the device for IPv6, which is not made here; wrong values are wrong all the same
-  members.integer('ListenPortV6', 0, 65_535);
   return {
     options: {
       presharedKey: readPresharedKey(members),
+      mode: readMode(members.string('Mode') || 'separate'),
       port: members.integer('ListenPort', 0, 65_535) || WIREGUARD_PORT,
+      portV6: members.integer('ListenPortV6', 0, 65_535) || WIREGUARD_PORT_V6,
       underlayMtu: mtu === 0 ? null : mtu,
       keepalive: members.integer('PersistentKeepaliveInterval', 0, 65_535) ?? 0,
     },
@@ -64,21 +74,11 @@ export function readWireguardOptions(options: Readonly<Record<string, unknown>>)
   };
 }
 
-function checkMode(mode: string): void {
-  if (!MODES.includes(mode)) {
-    throw new ConfigError(
-      'Backend.Mode',
-      `${JSON.stringify(mode)} is not possible`,
-      `it is one of ${MODES.join(', ')}`,
-    );
-  }
-  if (mode === 'ipv6') {
-    throw new ConfigError(
-      'Backend.Mode',
-      '"ipv6" is not possible',
-      'hosts reach each other by IPv4 only: leave it out',
-    );
-  }
+function readMode(text: string): WireguardMode {
+  const mode = MODES.find((one) => one === text);
+  if (mode !== undefined) return mode;
+  const rule = `it is one of ${MODES.join(', ')}`;
+  throw new ConfigError('Backend.Mode', `${JSON.stringify(text)} is not possible`, rule);
 }
 
 function readPresharedKey(members: Members): Uint8Array | null {

@@ -11,12 +11,12 @@
  * sessions of the first are gone: else a packet would be sealed for one host and sent to another.
  */
 import { randomBytes } from 'node:crypto';
-import { formatPrefix } from '../../base/ipv4.js';
+import { formatEndpoint } from '../../base/address.js';
 import { unforeseen } from '../../base/unforeseen.js';
 import type { DataPlane } from '../../encap/datapath/data-plane.js';
 import type { SealingOptions } from '../../encap/datapath/options.js';
 import { createSealer } from '../../encap/datapath/sealing.js';
-import { peerName } from '../../encap/forwarding/forwarding-table.js';
+import { type Peer, peerName } from '../../encap/forwarding/forwarding-table.js';
 import { MSG_DONTWAIT } from '../../linux/constants.js';
 import { createCopy } from '../../linux/copy.js';
 import { control as libc } from '../../linux/libc.js';
@@ -24,7 +24,7 @@ import type { RegionAllocator } from '../../linux/memory.js';
 import { SOCKADDR_IN_BYTES } from '../../linux/structs.js';
 import { Device, type PeerStatus } from '../../wireguard/device.js';
 import type { Now } from '../../wireguard/device-context.js';
-import type { Endpoint } from '../../wireguard/endpoint.js';
+import { addressOf, type Endpoint, endpointOf } from '../../wireguard/endpoint.js';
 import type { PrivateKey } from '../../wireguard/keys.js';
 import { MAILBOX_ENTRIES, Mailbox } from '../../wireguard/mailbox.js';
 import { SOCKADDR_BYTES, writeSockaddr } from '../../wireguard/peer-records.js';
@@ -39,10 +39,10 @@ export interface SessionControlOptions {
   readonly sealing: SealingOptions;
   /** Memory of its own. */
   readonly regions: RegionAllocator;
-  /** The forwarders' socket. */
-  readonly socket: number;
+  /** The forwarders', by family; −1 for one that this host does not have. */
+  readonly sockets: { readonly ipv4: number; readonly ipv6: number };
   readonly privateKey: PrivateKey;
-  readonly context: EngineContext;
+  readonly context: Pick<EngineContext, 'presharedKey' | 'keepalive'>;
   readonly clock?: () => Now;
   readonly sendto?: typeof libc.sendto;
   /** It says nothing to anybody before `begin`: answers would go to another process. */
@@ -75,6 +75,8 @@ export class SessionControl {
   #endings = 0;
   #hasNews = false;
   readonly #met = new Set<number>();
+  /** Peers that speak from elsewhere, for whose new address there was no room in the forwarding table yet. */
+  readonly #unmoved = new Map<number, Endpoint>();
   #handshakes = 0;
   #rekeys = 0;
   #unanswered = 0;
@@ -102,10 +104,7 @@ export class SessionControl {
           this.#unanswered++;
           this.#hasNews = true;
         },
-        moved: (peer, { address, port }) => {
-          const [a, b, c, d] = address;
-          plane.table.moveTo(peer, ((a << 24) | (b << 16) | (c << 8) | d) >>> 0, port);
-        },
+        moved: (peer, endpoint) => this.#move(peer, endpoint),
       },
     });
   }
@@ -118,29 +117,31 @@ export class SessionControl {
   setPeers(wanted: readonly WireguardPeer[]): EngineRefusals {
     const { table } = this.#options.plane;
     const now = this.#clock();
-    const bySubnet = new Map(wanted.map((peer) => [formatPrefix(peer.subnet), peer]));
+    const bySubnet = new Map(wanted.map((peer) => [peerName(peer), peer]));
     for (const [subnet, { number, name }] of this.#peers) {
       if (bySubnet.get(subnet)?.name === name) continue;
       this.device.removePeer(number, now);
       this.#met.delete(number);
+      this.#unmoved.delete(number);
       this.#peers.delete(subnet);
     }
-    table.replaceAll(wanted);
+    table.replaceAll(wanted.map(inTable));
     const refused = new Map(table.refused.map((peer) => [peerName(peer), peer.reason]));
     const unusable = new Set<WireguardPeer>();
     for (const [subnet, peer] of bySubnet) {
-      const number = table.numberOf(peer.subnet);
+      const half = peer.subnet ?? peer.subnetV6;
+      const number = half === null ? undefined : table.numberOf(half);
       if (number === undefined) continue;
-      const endpoint = endpointOf(peer);
-      const text = `${peer.publicIp}:${peer.port}`;
+      const text = formatEndpoint(peer.address, peer.port);
       // a roaming peer is let roam until its lease says something new
       if (this.#peers.get(subnet)?.endpoint === text) continue;
-      if (!this.#setPeer(peer, number, endpoint, now)) {
+      this.#unmoved.delete(number);
+      if (!this.#setPeer(peer, number, now)) {
         unusable.add(peer);
         refused.set(subnet, 'its public key is one that nobody can have');
       } else this.#peers.set(subnet, { number, name: peer.name, endpoint: text });
     }
-    if (unusable.size > 0) table.replaceAll(wanted.filter((peer) => !unusable.has(peer)));
+    if (unusable.size > 0) table.replaceAll(wanted.filter((peer) => !unusable.has(peer)).map(inTable));
     this.attend();
     return refused;
   }
@@ -160,7 +161,7 @@ export class SessionControl {
     this.attend();
   }
 
-  #setPeer({ publicKey }: WireguardPeer, number: number, endpoint: Endpoint, now: Now): boolean {
+  #setPeer({ publicKey, address, port }: WireguardPeer, number: number, now: Now): boolean {
     const { presharedKey, keepalive } = this.#options.context;
     try {
       this.device.setPeer(
@@ -168,7 +169,7 @@ export class SessionControl {
           number,
           publicKey,
           presharedKey: presharedKey ?? undefined,
-          endpoint,
+          endpoint: endpointOf(address, port),
           persistentKeepalive: keepalive * 1000,
         },
         now,
@@ -197,6 +198,7 @@ export class SessionControl {
       this.device.receive(letter.message, letter.from, this.#clock());
     }
     const next = this.device.poll(this.#clock());
+    for (const [peer, endpoint] of this.#unmoved) this.#move(peer, endpoint);
     if (this.#hasNews || this.device.endings !== this.#endings) this.#options.plane.wake();
     this.#hasNews = false;
     this.#endings = this.device.endings;
@@ -235,15 +237,25 @@ export class SessionControl {
     this.#hasNews = true;
   }
 
+  /** Room comes when the forwarders have let go of addresses that peers have left: a few rounds later at most. */
+  #move(peer: number, endpoint: Endpoint): void {
+    const { table } = this.#options.plane;
+    if (table.moveTo(peer, addressOf(endpoint), endpoint.port)) this.#unmoved.delete(peer);
+    else this.#unmoved.set(peer, endpoint);
+  }
+
   #send(message: Uint8Array, to: Endpoint): void {
     writeSockaddr(this.#address, 0, to);
-    const length = to.address.length === 4 ? SOCKADDR_IN_BYTES : SOCKADDR_BYTES;
-    const sent = this.#sendto(this.#options.socket, message, message.length, MSG_DONTWAIT, this.#address, length);
+    const { ipv4, ipv6 } = this.#options.sockets;
+    const [socket, length] = to.address.length === 4 ? [ipv4, SOCKADDR_IN_BYTES] : [ipv6, SOCKADDR_BYTES];
+    const sent = this.#sendto(socket, message, message.length, MSG_DONTWAIT, this.#address, length);
     if (sent < 0) this.#unsent++;
   }
 }
 
-function endpointOf({ publicIp, port }: WireguardPeer): Endpoint {
-  const address = Uint8Array.of(publicIp >>> 24, publicIp >>> 16, publicIp >>> 8, publicIp);
-  return { address, port };
+/** Of a peer's addresses the forwarding table is told the one that is to be used. */
+function inTable({ subnet, subnetV6, address, port }: WireguardPeer): Peer {
+  const way =
+    typeof address === 'number' ? { publicIp: address, publicIpv6: null } : { publicIp: 0, publicIpv6: address };
+  return { subnet, subnetV6, ...way, port };
 }

@@ -9,9 +9,8 @@
  */
 import os from 'node:os';
 import { abortable } from '../../base/abortable.js';
-import { hostPrefix } from '../../base/address.js';
+import { type AnyPrefix, formatAnyPrefix } from '../../base/address.js';
 import { messageOf, TweedError } from '../../base/errors.js';
-import type { Prefix } from '../../base/ipv4.js';
 import { Standing } from '../../base/standing.js';
 import { DataPlane, TICK_MS } from '../../encap/datapath/data-plane.js';
 import type { SealingOptions } from '../../encap/datapath/options.js';
@@ -19,29 +18,38 @@ import { forwarderThreads } from '../../encap/datapath/threads.js';
 import { receiveQueueDrops } from '../../encap/datapath/udp-socket.js';
 import type { Direction } from '../../encap/forwarding/control-block.js';
 import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
-import { peerName } from '../../encap/forwarding/forwarding-table.js';
-import { CAPACITY, type Layout, planLayout } from '../../encap/forwarding/layout.js';
+import { CAPACITY, type Layout, type OverlayNetworks, planLayout } from '../../encap/forwarding/layout.js';
 import { errnoName } from '../../linux/errno.js';
 import { Inheritance } from '../../linux/inheritance.js';
 import { RegionAllocator } from '../../linux/memory.js';
 import { opensslMissing } from '../../linux/openssl.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import { ensureLink, readLink, type WantedLink } from '../../routes/links.js';
+import { halvesOf } from '../../subnet/lease.js';
 import { formatEndpoint } from '../../wireguard/endpoint.js';
-import type { PrivateKey } from '../../wireguard/keys.js';
+import { formatKey, type PrivateKey } from '../../wireguard/keys.js';
 import { OPEN_DROPS, readTransportDrops, SEAL_DROPS } from '../../wireguard/transport-drops.js';
 import { planTransport } from '../../wireguard/transport-layout.js';
 import type { UserApiDevice } from '../../wireguard/user-api.js';
-import { type BackendContext, type BackendStatus, type FeatureStatus, ipv4Network, peerNames } from '../backend.js';
+import { type BackendContext, type FeatureStatus, type PeerStatus, peerNames } from '../backend.js';
 import { hostKernel } from '../kernel/kernel.js';
-import { Descriptors } from '../udp/descriptors.js';
+import { Descriptors, TUN_V6 } from '../udp/descriptors.js';
 import { featuresOf } from '../udp/features.js';
 import { forwarderOptions } from '../udp/forwarder-options.js';
 import { segmentedSendDoubt } from '../udp/kernel-quirks.js';
 import type { UdpBackendOptions } from '../udp/options.js';
 import { probeMerging } from '../udp/udp-backend.js';
-import type { Engine, EngineContext, EnginePeers, EngineRefusals } from './engine.js';
-import { WIREGUARD_DEVICE } from './options.js';
+import type { DevicePlan } from './devices.js';
+import {
+  type Engine,
+  type EngineContext,
+  type EnginePeers,
+  type EngineRefusals,
+  type EngineStatus,
+  wantedLink,
+} from './engine.js';
+import { WIREGUARD_DEVICE_V6 } from './options.js';
+import type { WireguardPeer } from './peers.js';
 import { SessionControl } from './session-control.js';
 import { UserApiServer } from './user-api-server.js';
 
@@ -56,6 +64,9 @@ const CONTROL_BYTES = 1 << 20;
 export interface UserEngineOptions {
   readonly backend: BackendContext;
   readonly context: EngineContext;
+  /** This host's addresses on the underlay that datagrams may come from. */
+  readonly local: DevicePlan['local'];
+  /** Zeroed at the end. */
   readonly privateKey: PrivateKey;
   readonly udp: UdpBackendOptions;
   readonly socketDirectory: string;
@@ -80,61 +91,63 @@ export class UserEngine implements Engine {
   readonly name = 'user';
   readonly failed: Promise<Error>;
   readonly #options: UserEngineOptions;
+  readonly #device: string;
   readonly #features: Standing;
   #fail: (error: Error) => void = () => {};
   #running: Running | null = null;
   #userApi: UserApiServer | null = null;
+  /** By public key. */
+  #peers: ReadonlyMap<string, WireguardPeer> = new Map();
   readonly #ending = new AbortController();
 
   constructor(options: UserEngineOptions) {
     this.#options = options;
+    this.#device = options.context.device;
     this.#features = new Standing(options.backend.log);
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
   }
 
-  async start(subnet: Prefix, { peers, complete }: EnginePeers): Promise<EngineRefusals> {
+  async start(subnets: OverlayNetworks, { peers, complete }: EnginePeers): Promise<EngineRefusals> {
     const { backend, context, udp, privateKey } = this.#options;
-    const { network } = ipv4Network(backend.config);
+    const { networks } = context;
     const { inherited = new Inheritance() } = backend;
-    await removeKernelDevice();
+    await removeKernelDevice(this.#device);
     const descriptors = await openDescriptors(this.#options, inherited);
+    if (descriptors.missing !== '')
+      backend.log.warn(`no datagrams of ${this.#device} go by IPv6: ${descriptors.missing}`);
     let sessions: SessionControl | null = null;
     try {
-      const { layout, sealing, regions } = planMemory(network, context.mtu);
-      const plane = new DataPlane({ ipv4: network, ipv6: null }, context.port, layout);
+      const { layout, sealing, regions } = planMemory(networks, context.mtu);
+      const { ipv4, ipv6 } = descriptors;
+      const plane = new DataPlane(networks, context.port, layout, { ipv4: ipv4 !== null, ipv6: ipv6 !== null });
       sessions = new SessionControl({
         plane,
         sealing,
         regions,
-        socket: descriptors.socket.fd,
+        sockets: { ipv4: ipv4?.fd ?? -1, ipv6: ipv6?.fd ?? -1 },
         privateKey,
         context,
         waits: true,
       });
-      const refused = sessions.setPeers(peers);
+      const refused = this.#setPeers(sessions, peers);
       plane.control.peersComplete = complete;
-      const link: WantedLink = {
-        name: WIREGUARD_DEVICE,
-        mtu: context.mtu,
-        txQueueLength: udp.txQueueLength,
-        addresses: [hostPrefix(subnet.address)],
-        networks: [network],
-        routes: [{ destination: network }],
-      };
+      const link = wantedLink(context, subnets, udp.txQueueLength);
+      // whatever is usual for new devices
+      if (networks.ipv6 !== null) await hostKernel.setSwitch(`net/ipv6/conf/${this.#device}/disable_ipv6`, '0');
       await ensureLink(link);
       const options = forwarderOptions({
         layout,
         descriptors,
-        networks: { ipv4: network, ipv6: null },
-        subnets: { ipv4: subnet, ipv6: null },
+        networks,
+        subnets,
         port: context.port,
         mtu: context.mtu,
         mayBeUnfinished: false, // what is sealed was finished by then
         checkSenders: false, // the tag says who sent a datagram, wherever it came from
         batch: udp.offloads.udpBatch !== 'off',
-        merging: probeMerging(plane, descriptors, subnet.address),
+        merging: probeMerging(plane, descriptors, subnets.ipv4?.address ?? 0),
       });
       const threads = forwarderThreads(udp.forwarderThreads, os.availableParallelism());
       const control = sessions;
@@ -174,21 +187,21 @@ export class UserEngine implements Engine {
   async #serveUserApi(sessions: SessionControl): Promise<UserApiServer | null> {
     const { socketDirectory, backend } = this.#options;
     try {
-      return await UserApiServer.open(socketDirectory, WIREGUARD_DEVICE, () => this.#describe(sessions));
+      return await UserApiServer.open(socketDirectory, this.#device, () => this.#describe(sessions));
     } catch (error) {
-      backend.log.warn(`"wg show" will not see ${WIREGUARD_DEVICE}: ${messageOf(error)}`);
+      backend.log.warn(`"wg show" will not see ${this.#device}: ${messageOf(error)}`);
       return null;
     }
   }
 
   #describe(sessions: SessionControl): UserApiDevice {
-    const subnets = new Map<number, string>();
+    const subnets = new Map<number, readonly AnyPrefix[]>();
     const { table } = this.#running?.plane ?? {};
-    for (const peer of table?.entries() ?? []) subnets.set(peer.number, peerName(peer));
-    const peers = [...sessions.device.peers()].map((peer) => {
-      const subnet = subnets.get(peer.number);
-      return { ...peer, allowedIps: subnet === undefined ? [] : [subnet] };
-    });
+    for (const peer of table?.entries() ?? []) subnets.set(peer.number, halvesOf(peer));
+    const peers = [...sessions.device.peers()].map((peer) => ({
+      ...peer,
+      allowedIps: (subnets.get(peer.number) ?? []).map(formatAnyPrefix),
+    }));
     return { privateKey: sessions.device.privateKey, listenPort: this.#options.context.port, peers };
   }
 
@@ -196,7 +209,7 @@ export class UserEngine implements Engine {
     const failed = served.filter((direction) => control.failed(direction) !== 0);
     const why = error === null ? failed.map((one) => errnoName(control.failed(one))).join(', ') : messageOf(error);
     const which = (error === null ? failed : served).join(' and ');
-    const advice = `was ${WIREGUARD_DEVICE} removed? restart the daemon`;
+    const advice = `was ${this.#device} removed? restart the daemon`;
     this.#fail(new TweedError('FORWARDER_FAILED', `the ${which} forwarder stopped (${why}); ${advice}`));
   }
 
@@ -224,14 +237,19 @@ export class UserEngine implements Engine {
   async setPeers({ peers, complete }: EnginePeers): ReturnType<Engine['setPeers']> {
     const running = this.#running;
     if (running === null) return { mended: [], refused: new Map() };
-    const refused = running.sessions.setPeers(peers);
+    const refused = this.#setPeers(running.sessions, peers);
     running.plane.control.peersComplete = complete;
     return { mended: await ensureLink(running.link), refused };
   }
 
-  status(): ReturnType<Engine['status']> {
+  #setPeers(sessions: SessionControl, peers: readonly WireguardPeer[]): EngineRefusals {
+    this.#peers = new Map(peers.map((peer) => [peer.name, peer]));
+    return sessions.setPeers(peers);
+  }
+
+  status(): EngineStatus {
     const running = this.#running;
-    if (running === null) return { peers: [], features: [], totals: {}, drops: {} };
+    if (running === null) return { peers: new Map(), features: [], totals: {}, drops: {} };
     const { plane, sealing, sessions, descriptors } = running;
     const { counters, memory } = plane;
     const { no_key: withoutKey, ...sealDrops } = readTransportDrops(
@@ -242,7 +260,7 @@ export class UserEngine implements Engine {
     const openDrops = readTransportDrops(memory.f64, sealing.layout.openDrops, OPEN_DROPS);
     const handshakes = sessions.counted();
     return {
-      peers: this.#peers(running),
+      peers: this.#peerStatuses(running),
       features: this.#featuresOf(running),
       totals: {
         ...readTotals(counters.tx, counters.rx),
@@ -254,28 +272,32 @@ export class UserEngine implements Engine {
         ...prefixed('tx', sealDrops),
         ...prefixed('rx', openDrops),
         ...handshakes.drops,
-        tx_tun_queue_full: deviceTotals(WIREGUARD_DEVICE, hostKernel.readStatistics('dev')).txDrops,
-        rx_socket_queue_full: receiveQueueDrops(descriptors.socket.fd),
+        tx_tun_queue_full: deviceTotals(this.#device, hostKernel.readStatistics('dev')).txDrops,
+        rx_socket_queue_full: descriptors.sockets.reduce((sum, { fd }) => sum + receiveQueueDrops(fd), 0),
       },
     };
   }
 
-  #peers({ plane: { table }, sessions }: Running): BackendStatus['peers'] {
-    const statuses = sessions.statuses();
-    return [...table.entries()].map((peer) => {
-      const session = statuses.get(peer.number);
-      const { txPackets, txBytes, rxPackets, rxBytes, lastReceived } = peer;
-      return {
-        ...peerNames({ ...peer, attributes: peer }),
+  #peerStatuses({ plane: { table }, sessions }: Running): EngineStatus['peers'] {
+    const counted = new Map([...table.entries()].map((entry) => [entry.number, entry]));
+    const statuses = new Map<string, PeerStatus>();
+    for (const { number, publicKey, endpoint, lastHandshake } of sessions.statuses().values()) {
+      const name = formatKey(publicKey);
+      const [peer, entry] = [this.#peers.get(name), counted.get(number)];
+      if (peer === undefined || entry === undefined) continue;
+      const { subnet, subnetV6, txPackets, txBytes, rxPackets, rxBytes, lastReceived } = entry;
+      statuses.set(name, {
+        ...peerNames({ subnet, subnetV6, attributes: peer }),
         txPackets,
         txBytes,
         rxPackets,
         rxBytes,
         lastReceived,
-        endpoint: session?.endpoint === undefined ? null : formatEndpoint(session.endpoint),
-        lastHandshake: session === undefined || session.lastHandshake === 0 ? null : session.lastHandshake,
-      };
-    });
+        endpoint: endpoint === undefined ? null : formatEndpoint(endpoint),
+        lastHandshake: lastHandshake === 0 ? null : lastHandshake,
+      });
+    }
+    return statuses;
   }
 
   descriptors(): ReadonlyMap<string, number> {
@@ -298,10 +320,10 @@ export class UserEngine implements Engine {
 
 /** The forwarding layout, and behind it what WireGuard needs. */
 function planMemory(
-  network: Prefix,
+  networks: OverlayNetworks,
   mtu: number,
 ): { readonly layout: Layout; readonly sealing: SealingOptions; readonly regions: RegionAllocator } {
-  const plain = planLayout({ ipv4: network, ipv6: null }, { ...CAPACITY, peers: PEERS });
+  const plain = planLayout(networks, { ...CAPACITY, peers: PEERS });
   const all = new RegionAllocator(plain.bytes);
   const transport = planTransport(all, PEERS);
   const own = all.take(CONTROL_BYTES, 4096);
@@ -309,13 +331,18 @@ function planMemory(
   return { layout, sealing: { layout: transport, mtu }, regions: new RegionAllocator(own, own + CONTROL_BYTES) };
 }
 
-function openDescriptors({ backend, context, udp }: UserEngineOptions, inherited: Inheritance): Promise<Descriptors> {
+function openDescriptors(
+  { backend, context, local, udp }: UserEngineOptions,
+  inherited: Inheritance,
+): Promise<Descriptors> {
   const { offloads, socketBuffer } = udp;
   const wanted = {
-    device: WIREGUARD_DEVICE,
+    device: context.device,
+    ...(context.device === WIREGUARD_DEVICE_V6 && { deviceKey: TUN_V6 }),
     tso: offloads.tunTso,
     uso: offloads.tunUso,
-    address: backend.underlay.address,
+    address: local.ipv4,
+    addressV6: local.ipv6,
     port: context.port,
     gso: offloads.udpGso === 'auto' && segmentedSendDoubt() !== '' ? 'off' : offloads.udpGso,
     gro: offloads.udpGro,
@@ -329,9 +356,9 @@ function openDescriptors({ backend, context, udp }: UserEngineOptions, inherited
 }
 
 /** What a daemon that crashed, or flanneld, left behind would keep its name. */
-async function removeKernelDevice(): Promise<void> {
-  const present = await readLink(WIREGUARD_DEVICE, hostKernel.ip);
-  if (present?.kind === 'wireguard') await hostKernel.ip.run('link', 'del', WIREGUARD_DEVICE);
+async function removeKernelDevice(name: string): Promise<void> {
+  const present = await readLink(name, hostKernel.ip);
+  if (present?.kind === 'wireguard') await hostKernel.ip.run('link', 'del', name);
 }
 
 function prefixed(prefix: string, counts: Readonly<Record<string, number>>): Record<string, number> {

@@ -1,39 +1,52 @@
 /**
- * The `wireguard` backend: flannel's, so that hosts of both kinds share an overlay. What the lease says, who the peers are,
- * and which engine carries their packets; the rest is the engine's.
+ * The `wireguard` backend: flannel's, so that hosts of both kinds share an overlay. What the lease says, which devices there
+ * are, who the peers of each are, and which engine carries their packets; the rest is the engine's.
  */
-import { isIpv4Prefix } from '../../base/address.js';
+import { existsSync } from 'node:fs';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
-import { formatKey, type PrivateKey } from '../../wireguard/keys.js';
+import { formatKey, PrivateKey } from '../../wireguard/keys.js';
 import {
   type Backend,
   type BackendContext,
   type BackendStatus,
   type FeatureStatus,
-  ipv4Network,
-  ipv4Subnet,
   peerNames,
   type RefusedPeer,
   type StopOptions,
 } from '../backend.js';
-import { removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
+import { ownershipOf, removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
 import { DeviceSharedError } from '../udp/descriptors.js';
 import type { UdpBackendOptions } from '../udp/options.js';
 import { announcementOf } from './announcement.js';
+import { carriedOf, type DevicePlan, planDevices } from './devices.js';
 import type { Engine, EngineContext, EngineRefusals } from './engine.js';
 import { KernelEngine, NoKernelWireguardError } from './kernel-engine.js';
 import { loadPrivateKey } from './key-file.js';
-import { readWireguardOptions, WIREGUARD_DEVICE, WIREGUARD_OVERHEAD, type WireguardDaemonOptions } from './options.js';
+import { mergeStatus } from './merged-status.js';
+import {
+  readWireguardOptions,
+  WIREGUARD_OVERHEAD,
+  type WireguardDaemonOptions,
+  type WireguardOptions,
+} from './options.js';
 import { wireguardPeers } from './peers.js';
 import { UserEngine } from './user-engine.js';
+
+/** A device that forwards. */
+interface Running {
+  readonly plan: DevicePlan;
+  readonly engine: Engine;
+}
 
 export class WireguardBackend implements Backend {
   readonly type = 'wireguard';
   readonly mtu: number;
   readonly failed: Promise<Error>;
   readonly #context: BackendContext;
-  readonly #engineContext: EngineContext;
+  readonly #options: WireguardOptions;
+  /** IPv4's first, where each family has its own. */
+  readonly #plans: readonly DevicePlan[];
   readonly #daemon: WireguardDaemonOptions;
   readonly #udp: UdpBackendOptions;
   #fail: (error: Error) => void = () => {};
@@ -41,12 +54,15 @@ export class WireguardBackend implements Backend {
   #keyIsNew = false;
   /** This host's public key in base64. */
   #name = '';
-  #engine: Engine | null = null;
+  #running: readonly Running[] = [];
   /** Why it is not the kernel; empty when it is, or was not asked. */
   #engineReason = '';
   #refused: readonly RefusedPeer[] = [];
 
-  /** @throws ConfigError when an option of the network configuration is wrong */
+  /**
+   * @throws ConfigError when an option of the network configuration is wrong
+   * @throws NoHalfError when the host has no address by which anything could be carried
+   */
   constructor(context: BackendContext, daemon: WireguardDaemonOptions, udp: UdpBackendOptions) {
     const { underlay, config, log } = context;
     const { options, unknown } = readWireguardOptions(config.backend.options);
@@ -57,11 +73,11 @@ export class WireguardBackend implements Backend {
       underlayMtu = underlay.mtu;
     }
     this.#context = context;
+    this.#options = options;
     this.#daemon = daemon;
     this.#udp = udp;
     this.mtu = underlayMtu - WIREGUARD_OVERHEAD;
-    const { port, presharedKey, keepalive } = options;
-    this.#engineContext = { mtu: this.mtu, port, presharedKey, keepalive };
+    this.#plans = planDevices(context, options, this.mtu);
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
@@ -69,11 +85,20 @@ export class WireguardBackend implements Backend {
 
   async attributes(): Promise<LeaseAttributes> {
     const { publicKey } = await this.#loadKey();
+    const { config, publicIp, publicIpv6 } = this.#context;
+    const [ofV4, ofV6] = (['ipv4', 'ipv6'] as const).map((family) =>
+      this.#plans.find(({ networks }) => networks[family] !== null),
+    );
+    // as flannel: what is no way of ours in this mode is told all the same, and says whose lease it is
+    const addresses =
+      this.#options.mode === 'separate'
+        ? { publicIp: ofV4 ? publicIp : 0, publicIpv6: ofV6 ? publicIpv6 : null }
+        : { publicIp, publicIpv6: config.ipv6 && publicIpv6 };
     return {
-      publicIp: this.#context.publicIp,
-      publicIpv6: null,
+      ...addresses,
       backendType: this.type,
-      backendData: announcementOf(publicKey, this.#engineContext.port),
+      ...(ofV4 && { backendData: announcementOf(publicKey, ofV4.port) }),
+      ...(ofV6 && { backendV6Data: announcementOf(publicKey, ofV6.port) }),
     };
   }
 
@@ -90,41 +115,75 @@ export class WireguardBackend implements Backend {
   async start(lease: Lease, peers: PeerSet): Promise<void> {
     const key = await this.#loadKey();
     await this.#removeFormerLife();
-    const sorted = this.#sort(peers);
-    const started = async (engine: Engine): Promise<void> => {
-      this.#note(peers, sorted.refused, await engine.start(ipv4Subnet(lease), { ...sorted, complete: peers.complete }));
-      this.#engine = engine;
-      engine.failed.then(this.#fail);
-    };
     const { engine: wanted } = this.#daemon;
     const { inherited } = this.#context;
     if (wanted === 'auto' && inherited?.empty === false) {
       // to ask the kernel would take the device away that is to be gone on with
       this.#engineReason = 'the device of the daemon that ran before is gone on with';
     } else if (wanted !== 'user') {
-      if (inherited?.shared) throw new DeviceSharedError(WIREGUARD_DEVICE, 'it is to be the kernel’s');
+      if (inherited?.shared) throw new DeviceSharedError(this.#deviceNames, 'it is to be the kernel’s');
       try {
-        return await started(this.#kernelEngine(key));
+        return await this.#startAll(lease, peers, (context) => this.#kernelEngine(context, key));
       } catch (error) {
         if (wanted === 'kernel' || !(error instanceof NoKernelWireguardError)) throw error;
         this.#engineReason = error.reason;
         this.#context.log.info(`encrypting in this process: ${error.reason}`);
       }
     }
-    await started(this.#userEngine(key));
+    await this.#startAll(lease, peers, (context, plan) => this.#userEngine(context, plan, key));
   }
 
-  #kernelEngine(privateKey: PrivateKey): Engine {
-    const { network } = ipv4Network(this.#context.config);
-    const { txQueueLength } = this.#udp;
-    return new KernelEngine({ network, context: this.#engineContext, privateKey, txQueueLength });
+  /** All devices or none. */
+  async #startAll(
+    lease: Lease,
+    peers: PeerSet,
+    make: (context: EngineContext, plan: DevicePlan) => Engine,
+  ): Promise<void> {
+    const { presharedKey, keepalive } = this.#options;
+    const running: Running[] = [];
+    const refusals: EngineRefusals[] = [];
+    try {
+      for (const planned of this.#plans) {
+        const plan = this.#withinReach(planned, lease);
+        const { subnet: ipv4, subnetV6: ipv6 } = carriedOf(plan, lease);
+        if (ipv4 === null && ipv6 === null) continue;
+        const { name: device, networks, port } = plan;
+        const engine = make({ device, networks, mtu: this.mtu, port, presharedKey, keepalive }, plan);
+        const { refused, peers: sorted } = wireguardPeers(peers.leases, this.#name, plan);
+        refusals.push(refused, await engine.start({ ipv4, ipv6 }, { peers: sorted, complete: peers.complete }));
+        running.push({ plan, engine });
+      }
+    } catch (error) {
+      for (const { engine } of running) await engine.stop();
+      throw error;
+    }
+    this.#running = running;
+    this.#note(peers, refusals);
+    for (const { engine } of running) engine.failed.then(this.#fail);
   }
 
-  #userEngine(privateKey: PrivateKey): Engine {
+  /** Of the plan what the lease has, and the kernel can have addresses of. */
+  #withinReach(plan: DevicePlan, lease: Lease): DevicePlan {
+    const { ipv4, ipv6 } = plan.networks;
+    const can = existsSync('/proc/net/if_inet6');
+    if (ipv6 !== null && !can) {
+      this.#context.log.warn(`${plan.name} carries no IPv6, since the kernel has none; enable it (ipv6.disable)`);
+    }
+    const networks = { ipv4: lease.subnet && ipv4, ipv6: can ? lease.subnetV6 && ipv6 : null };
+    return { ...plan, networks };
+  }
+
+  #kernelEngine(context: EngineContext, privateKey: PrivateKey): Engine {
+    return new KernelEngine({ context, privateKey, txQueueLength: this.#udp.txQueueLength });
+  }
+
+  #userEngine(context: EngineContext, { local }: DevicePlan, privateKey: PrivateKey): Engine {
     return new UserEngine({
       backend: this.#context,
-      context: this.#engineContext,
-      privateKey,
+      context,
+      local,
+      // each device's own: it is zeroed when that ends
+      privateKey: new PrivateKey(privateKey.secret.bytes.slice()),
       udp: this.#udp,
       socketDirectory: this.#daemon.socketDirectory,
       hasPast: !this.#keyIsNew,
@@ -133,67 +192,80 @@ export class WireguardBackend implements Backend {
 
   /** A route to a peer that another backend left behind would win over ours, and its packets would travel in the clear. */
   async #removeFormerLife(): Promise<void> {
-    const { config, underlay, log, formerNetworks = [] } = this.#context;
-    const { network, subnetLength } = ipv4Network(config);
-    const networks = [network, ...formerNetworks.filter(isIpv4Prefix)];
-    const ownership = {
-      networks,
-      ownDevice: WIREGUARD_DEVICE,
-      underlay: underlay.name,
-      subnetLength,
-    };
-    for (const line of await removeFormerDevices(ownership, hostKernel)) log.info(line);
-    for (const line of await removeFormerRoutes({ ...ownership, ownDevice: null }, hostKernel)) log.info(line);
-  }
-
-  #sort({ leases }: PeerSet): ReturnType<typeof wireguardPeers> {
-    return wireguardPeers(leases, this.#name, this.#engineContext.port);
+    const { log } = this.#context;
+    for (const { name, networks } of this.#plans) {
+      for (const family of [4, 6] as const) {
+        if (networks[family === 4 ? 'ipv4' : 'ipv6'] === null) continue;
+        const { former } = ownershipOf(this.#context, name, family);
+        for (const line of await removeFormerDevices(former, hostKernel)) log.info(line);
+        for (const line of await removeFormerRoutes({ ...former, ownDevice: null }, hostKernel)) log.info(line);
+      }
+    }
   }
 
   async setPeers(peers: PeerSet): Promise<readonly string[]> {
-    if (this.#engine === null) return [];
-    const sorted = this.#sort(peers);
-    const { mended, refused } = await this.#engine.setPeers({ ...sorted, complete: peers.complete });
-    this.#note(peers, sorted.refused, refused);
-    return mended;
+    const refusals: EngineRefusals[] = [];
+    const lines: string[] = [];
+    const failures: unknown[] = [];
+    for (const { plan, engine } of this.#running) {
+      const sorted = wireguardPeers(peers.leases, this.#name, plan);
+      try {
+        const { mended, refused } = await engine.setPeers({ peers: sorted.peers, complete: peers.complete });
+        lines.push(...mended);
+        refusals.push(sorted.refused, refused);
+      } catch (error) {
+        failures.push(error); // what one family lacks takes nothing from the other
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+    this.#note(peers, refusals);
+    return lines;
   }
 
-  #note({ leases }: PeerSet, ...refusals: EngineRefusals[]): void {
+  #note({ leases }: PeerSet, refusals: readonly EngineRefusals[]): void {
     const reasons = new Map(refusals.flatMap((one) => [...one]));
-    this.#refused = leases.flatMap((lease) => {
-      const { subnet, publicIp } = peerNames(lease);
-      const reason = reasons.get(subnet);
-      return reason === undefined ? [] : [{ subnet, publicIp, reason }];
+    this.#refused = leases.flatMap((lease): readonly RefusedPeer[] => {
+      const { subnet, subnetV6, publicIp } = peerNames(lease);
+      const refused = [...new Set([subnet, subnetV6 ?? subnet])].flatMap((name) => {
+        const reason = reasons.get(name);
+        return reason === undefined ? [] : [{ subnet: name, publicIp, reason }];
+      });
+      // both halves for the same reason are the whole lease
+      return new Set(refused.map(({ reason }) => reason)).size === 1 ? refused.slice(0, 1) : refused;
     });
   }
 
+  get #deviceNames(): string {
+    return this.#plans.map(({ name }) => name).join(', ');
+  }
+
   status(): BackendStatus {
-    const base = { type: this.type, device: WIREGUARD_DEVICE, mtu: this.mtu, refused: this.#refused };
-    const engine = this.#engine;
-    if (engine === null) return { ...base, peers: [], features: [], totals: {}, drops: {} };
-    const { features, ...others } = engine.status();
+    const base = { type: this.type, device: this.#deviceNames, mtu: this.mtu, refused: this.#refused };
+    const [first] = this.#running;
+    if (first === undefined) return { ...base, peers: [], features: [], totals: {}, drops: {} };
+    const { features, ...others } = mergeStatus(this.#running.map(({ engine }) => engine.status()));
     const which: FeatureStatus = {
       name: 'engine',
       wanted: this.#daemon.engine,
-      inForce: engine.name,
+      inForce: first.engine.name,
       reason: this.#engineReason,
     };
     return { ...base, ...others, features: [which, ...features] };
   }
 
   stuckFor(): number {
-    return this.#engine?.stuckFor() ?? 0;
+    return Math.max(0, ...this.#running.map(({ engine }) => engine.stuckFor()));
   }
 
   descriptors(): ReadonlyMap<string, number> {
-    return this.#engine?.descriptors?.() ?? new Map();
+    return new Map(this.#running.flatMap(({ engine }) => [...(engine.descriptors?.() ?? [])]));
   }
 
   async stop({ heir }: StopOptions): Promise<void> {
-    const engine = this.#engine;
-    this.#engine = null;
-    await engine?.stop(heir);
+    const running = this.#running;
+    this.#running = [];
+    for (const { engine } of running) await engine.stop(heir);
     this.#key?.zero();
-    this.#engineContext.presharedKey?.fill(0);
+    this.#options.presharedKey?.fill(0);
   }
 }

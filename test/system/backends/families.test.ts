@@ -13,6 +13,8 @@ interface Combination {
   readonly backend: LabOptions['backend'];
   readonly ipFamilies: FamilyChoice;
   readonly underlayFamily: FamilyChoice;
+  /** `Backend.Mode` of wireguard. */
+  readonly mode?: string;
   /** Not part of the usual suite: only with TWEED_ALL_FAMILIES=1. */
   readonly extra?: boolean;
 }
@@ -20,7 +22,7 @@ interface Combination {
 const all = process.env.TWEED_ALL_FAMILIES === '1';
 
 /** What each backend can carry over which underlay; with IPv4 alone, the labs of other files test it. */
-const combinations: readonly Combination[] = (['vxlan', 'host-gw', 'udp'] as const).flatMap(
+const combinations: readonly Combination[] = (['vxlan', 'host-gw', 'udp', 'wireguard'] as const).flatMap(
   (backend): Combination[] => [
     { backend, ipFamilies: 'dual', underlayFamily: 'dual' },
     { backend, ipFamilies: 'ipv6', underlayFamily: 'ipv6' },
@@ -28,7 +30,14 @@ const combinations: readonly Combination[] = (['vxlan', 'host-gw', 'udp'] as con
     { backend, ipFamilies: 'ipv4', underlayFamily: 'dual', extra: true },
   ],
 );
-const tested = combinations.filter(({ extra }) => all || extra !== true);
+/** With one device for both families, which carries either by either. */
+const oneDevice: readonly Combination[] = [
+  { backend: 'wireguard', mode: 'ipv6', ipFamilies: 'dual', underlayFamily: 'dual' },
+  { backend: 'wireguard', mode: 'ipv4', ipFamilies: 'dual', underlayFamily: 'ipv4', extra: true },
+  { backend: 'wireguard', mode: 'auto', ipFamilies: 'dual', underlayFamily: 'ipv6', extra: true },
+  { backend: 'wireguard', mode: 'auto', ipFamilies: 'ipv6', underlayFamily: 'dual', extra: true },
+];
+const tested = [...combinations, ...oneDevice].filter(({ extra }) => all || extra !== true);
 
 /** Checks every second instead of every five. */
 const daemonArgs = ['--iptables-resync=1'];
@@ -54,12 +63,13 @@ async function peerRoutes(lab: Lab, host: string): Promise<string[]> {
   return found;
 }
 
-describe.each(tested)('a lab of two hosts: $backend, $ipFamilies over $underlayFamily', (combination) => {
-  const { ipFamilies } = combination;
+describe.each(tested)('a lab of two hosts: $backend $mode, $ipFamilies over $underlayFamily', (combination) => {
+  const { backend, ipFamilies, underlayFamily, mode } = combination;
   const families = familiesOf(ipFamilies);
-  /** udp has a route for the whole network, and carries either family over either. */
-  const byPeer = combination.backend !== 'udp';
-  const lab = useLab({ ...combination, hosts: 2, containers: 1, daemonArgs });
+  /** The others have a route for the whole network, and end with their daemon. */
+  const byPeer = backend === 'vxlan' || backend === 'host-gw';
+  const networkConfig = mode === undefined ? {} : { Backend: { Mode: mode } };
+  const lab = useLab({ backend, ipFamilies, underlayFamily, networkConfig, hosts: 2, containers: 1, daemonArgs });
 
   it('carries every kind of traffic of every family', () => expectGreen(lab()));
 
@@ -73,12 +83,19 @@ describe.each(tested)('a lab of two hosts: $backend, $ipFamilies over $underlayF
       .map((line) => JSON.parse(line) as Record<string, unknown>);
     const leases = values.filter((value) => 'PublicIP' in value);
     for (const { name, addresses } of lab().hosts) {
-      const own = addresses.filter((address) => families.includes(isIPv6(address) ? 6 : 4));
+      const told = mode === undefined ? families : familiesOf(underlayFamily);
+      const own = addresses.filter((address) => told.includes(isIPv6(address) ? 6 : 4));
       const lease = leases.find((one) => own.includes(String(one.PublicIP)) || own.includes(String(one.PublicIPv6)));
       // As flannel's, a lease of udp names no backend.
-      expect(lease?.BackendType, name).toBe(combination.backend === 'udp' ? undefined : combination.backend);
+      expect(lease?.BackendType, name).toBe(backend === 'udp' ? undefined : backend);
       expect(lease?.PublicIPv6 ?? null).toBe(own.find(isIPv6) ?? null);
-      if (combination.backend !== 'vxlan') continue;
+      if (backend === 'wireguard') {
+        const PublicKey = expect.stringMatching(/^[A-Za-z0-9+/]{43}=$/);
+        const Port = mode === undefined ? 51_821 : 51_820;
+        expect(lease?.BackendData).toEqual(families.includes(4) ? { PublicKey, Port: 51_820 } : undefined);
+        expect(lease?.BackendV6Data).toEqual(families.includes(6) ? { PublicKey, Port } : undefined);
+      }
+      if (backend !== 'vxlan') continue;
       const mac = (device: string) => print(lab(), name, 'cat', `/sys/class/net/${device}/address`);
       if (families.includes(4))
         expect(lease?.BackendData).toEqual({ VNI: 1, VtepMAC: (await mac('flannel.1')).trim() });
@@ -90,7 +107,7 @@ describe.each(tested)('a lab of two hosts: $backend, $ipFamilies over $underlayF
 
   it('masquerades what leaves the overlay, and nothing within', async () => {
     const { udp } = await lab().probe('internet').ports();
-    for (const family of families) {
+    for (const family of families.filter((one) => familiesOf(underlayFamily).includes(one))) {
       const address = family === 4 ? farAddress : farAddressV6;
       const exchange = { address, port: udp, bytes: 100, tries: 3, timeout: patient(1_000) };
       const { seenAs } = await lab().probe('host1/c1').ask('exchange', exchange);

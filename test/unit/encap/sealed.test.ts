@@ -1,77 +1,12 @@
-/** Both forwarders with sealed datagrams, over a scripted kernel. The keys are fixed, so node:crypto is the other end. */
-import { createCipheriv, createDecipheriv } from 'node:crypto';
+/** Both forwarders with sealed datagrams, over a scripted kernel. */
 import { describe, expect, it } from 'vitest';
 import { EAGAIN, EMSGSIZE } from '../../../src/linux/constants.js';
-import { KeySlots } from '../../../src/wireguard/key-slots.js';
-import { Secret } from '../../../src/wireguard/keys.js';
-import { PeerRecords } from '../../../src/wireguard/peer-records.js';
-import { OPEN_DROPS, readTransportDrops, SEAL_DROPS } from '../../../src/wireguard/transport-drops.js';
 import type { TunRead } from './support/fake-kernel.js';
 import { altered, fixHeaderChecksum, offloaded, payload, tcp, udp } from './support/packets.js';
 import { datagram, delivered, inboundTcp, inboundUdp, receive, run } from './support/receiving.js';
 import { parseIcmpError, referenceSplit } from './support/reference.js';
-import { host, SEALING, type Workbench, workbench } from './support/workbench.js';
-
-/** Peer numbers: the order in which the workbench sets them. */
-const PEER_2 = 0;
-const PEER_3 = 1;
-const THEIR_INDEX = 0x1234_5678;
-const KEY = new Uint8Array(32).fill(9);
-
-function sealedBench() {
-  const bench = workbench({ sealing: SEALING, checkSenders: false });
-  const { memory } = bench;
-  const slots = new KeySlots(memory, SEALING.layout.keys, (bytes) => new Uint8Array(bytes).fill(7));
-  const records = new PeerRecords(memory, SEALING.layout.peers);
-  return {
-    ...bench,
-    records,
-    /** @returns the index under which the peer's messages come */
-    session(peer: number): number {
-      const index = slots.reserve(0)!;
-      slots.install(index, peer, THEIR_INDEX, { send: new Secret(KEY.slice()), receive: new Secret(KEY.slice()) });
-      records.setSending(peer, slots.slotOf(index));
-      return index;
-    },
-    sealDrops: () => nonZero(readTransportDrops(memory.f64, SEALING.layout.sealDrops, SEAL_DROPS)),
-    openDrops: () => nonZero(readTransportDrops(memory.f64, SEALING.layout.openDrops, OPEN_DROPS)),
-  };
-}
-
-function nonZero(counts: Record<string, number>): Record<string, number> {
-  return Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
-}
-
-function nonceOf(counter: number): Uint8Array {
-  const nonce = new Uint8Array(12);
-  new DataView(nonce.buffer).setUint32(4, counter, true);
-  return nonce;
-}
-
-/** What a message holds, without its padding, and its counter. */
-function opened(message: Uint8Array): { readonly counter: number; readonly packet: Uint8Array } {
-  const view = new DataView(message.buffer, message.byteOffset);
-  expect([view.getUint32(0, true), view.getUint32(4, true)]).toEqual([4, THEIR_INDEX]);
-  const counter = view.getUint32(8, true);
-  const decipher = createDecipheriv('chacha20-poly1305', KEY, nonceOf(counter), { authTagLength: 16 });
-  decipher.setAuthTag(message.subarray(-16));
-  const text = decipher.update(message.subarray(16, -16));
-  decipher.final();
-  return { counter, packet: new Uint8Array(text.subarray(0, text.readUInt16BE(2))) };
-}
-
-/** A message that the peer would send under the index. */
-function sealed(index: number, counter: number, packet: Uint8Array): Uint8Array {
-  const cipher = createCipheriv('chacha20-poly1305', KEY, nonceOf(counter), { authTagLength: 16 });
-  const padded = new Uint8Array(Math.min(1440, Math.ceil(packet.length / 16) * 16));
-  padded.set(packet);
-  const header = new Uint8Array(16);
-  const view = new DataView(header.buffer);
-  view.setUint32(0, 4, true);
-  view.setUint32(4, index, true);
-  view.setUint32(8, counter, true);
-  return Uint8Array.from([...header, ...cipher.update(padded), ...cipher.final(), ...cipher.getAuthTag()]);
-}
+import { opened, PEER_2, PEER_3, sealed, sealedBench } from './support/sealed.js';
+import { host, type Workbench } from './support/workbench.js';
 
 function drain(bench: Workbench, reads: readonly TunRead[], pathMtu = 1500) {
   bench.kernel.tunReads.push(...reads);

@@ -44,13 +44,16 @@ describe('lab options', () => {
   });
 
   it('that no backend could carry are refused', () => {
-    for (const backend of ['vxlan', 'host-gw'] as const) {
+    for (const backend of ['vxlan', 'host-gw', 'wireguard'] as const) {
       expect(() => completeOptions({ backend, ipFamilies: 'dual' })).toThrow(/carries IPv6 by IPv6 only/);
       expect(() => completeOptions({ backend, underlayFamily: 'ipv6' })).toThrow(/carries IPv4 by IPv4 only/);
       completeOptions({ backend, ipFamilies: 'ipv6', underlayFamily: 'ipv6' });
     }
-    expect(() => completeOptions({ backend: 'wireguard', ipFamilies: 'dual' })).toThrow(/another backend/);
     expect(() => completeOptions({ ipFamilies: 'dual', underlayMtu: 1300 })).toThrow(/whole number from 1350/);
+    const tooSmall = { backend: 'wireguard', ipFamilies: 'dual', underlayFamily: 'dual', underlayMtu: 1355 } as const;
+    expect(() => completeOptions(tooSmall)).toThrow(/whole number from 1360/);
+    const oneDevice = { backend: 'wireguard', networkConfig: { Backend: { Mode: 'ipv6' } } } as const;
+    completeOptions({ ...oneDevice, ipFamilies: 'dual', underlayFamily: 'ipv6' });
     expect(() => completeOptions({ networkV6: 'fd00:192:168::/48' })).toThrow(/overlaps the lab's underlay/);
     expect(() => completeOptions({ networkV6: '10.0.0.0/8' })).toThrow(/is no IPv6 prefix/);
   });

@@ -4,24 +4,43 @@ import { KernelEngine, NoKernelWireguardError } from '../../../../src/backend/wi
 import type { WireguardPeer } from '../../../../src/backend/wireguard/peers.js';
 import { ExecError, type ExecOptions, type ExecResult } from '../../../../src/base/exec.js';
 import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
+import { parseIpv6, parseIpv6Prefix } from '../../../../src/base/ipv6.js';
+import type { OverlayNetworks } from '../../../../src/encap/forwarding/layout.js';
 import { formatKey, PrivateKey } from '../../../../src/wireguard/keys.js';
 
-const NETWORK = parsePrefix('10.5.0.0/16')!;
-const SUBNET = parsePrefix('10.5.1.0/24')!;
+const NETWORK = { ipv4: parsePrefix('10.5.0.0/16')!, ipv6: null };
+const SUBNET = { ipv4: parsePrefix('10.5.1.0/24')!, ipv6: null };
+const BOTH = { ipv4: NETWORK.ipv4, ipv6: parseIpv6Prefix('fd00:5::/48')! };
 const secret = formatKey(new Uint8Array(32).fill(64));
 const shared = new Uint8Array(32).fill(7);
 
 function peer(n: number, port = 51820): WireguardPeer {
   const publicKey = new Uint8Array(32).fill(n);
   const publicIp = parseIpv4(`192.0.2.${n}`)!;
-  return { subnet: parsePrefix(`10.5.${n}.0/24`)!, publicIp, port, publicKey, name: formatKey(publicKey) };
+  return {
+    subnet: parsePrefix(`10.5.${n}.0/24`)!,
+    subnetV6: null,
+    publicIp,
+    publicIpv6: null,
+    address: publicIp,
+    port,
+    publicKey,
+    name: formatKey(publicKey),
+  };
+}
+
+/** The same with IPv6, inside and outside. */
+function peerV6(n: number, port = 51821): WireguardPeer {
+  const publicIpv6 = parseIpv6(`2001:db8::${n}`)!;
+  return { ...peer(n), subnetV6: parseIpv6Prefix(`fd00:5:0:${n}::/64`)!, publicIpv6, address: publicIpv6, port };
 }
 
 /** A host with `ip` and `wg`, as far as the engine uses them. */
 class ScriptedHost {
   readonly commands: string[] = [];
   readonly inputs: string[] = [];
-  device: { up: boolean; address: boolean; route: boolean; networks: Map<string, string> } | null = null;
+  device: { name: string; up: boolean; addresses: string[]; routes: string[]; networks: Map<string, string> } | null =
+    null;
   hasKernel = true;
   hasTool = true;
 
@@ -35,43 +54,50 @@ class ScriptedHost {
   #answer(argv: readonly string[], { input = '' }: ExecOptions): string | { refusal: string } {
     const text = argv.join(' ');
     if (argv[0] === 'wg') return this.#wg(argv.slice(1), input);
-    if (text === 'ip link del flannel-wg') {
-      if (this.device === null) return { refusal: 'Cannot find device "flannel-wg"' };
+    if (text.startsWith('ip link del ')) {
+      if (this.device === null) return { refusal: `Cannot find device "${argv[3]}"` };
       this.device = null;
     }
-    if (text === 'ip link add flannel-wg type wireguard') {
+    const [, name] = /^ip link add (\S+) type wireguard$/.exec(text) ?? [];
+    if (name !== undefined) {
       if (!this.hasKernel) return { refusal: 'Error: Unknown device type.' };
-      this.device = { up: false, address: false, route: false, networks: new Map() };
+      this.device = { name, up: false, addresses: [], routes: [], networks: new Map() };
     }
     if (text.includes('-batch') && this.device !== null) {
       this.inputs.push(input);
-      if (input.includes('address add')) this.device.address = true;
-      if (input.includes('link set dev flannel-wg up')) this.device.up = true;
-      if (input.includes('route add') || input.includes('route replace')) this.device.route = true;
+      for (const [, address] of input.matchAll(/address add (\S+)/g)) this.device.addresses.push(address as string);
+      for (const [, route] of input.matchAll(/route add (\S+)/g)) this.device.routes.push(route as string);
+      if (input.includes(`link set dev ${this.device.name} up`)) this.device.up = true;
     }
-    if (text.includes('address show dev flannel-wg')) return JSON.stringify(this.#link());
-    if (text.includes('route show')) return JSON.stringify(this.#routes());
+    if (text.includes('address show dev ')) return JSON.stringify(this.#link());
+    if (text.includes('route show')) return JSON.stringify(this.#routes(text.includes(' -6 ')));
     return '';
   }
 
   #link() {
     if (this.device === null) return [];
-    const addresses = [{ family: 'inet', local: '10.5.1.0', prefixlen: 32, scope: 'global' }];
+    const { name, up, addresses } = this.device;
     return [
       {
         ifindex: 7,
-        ifname: 'flannel-wg',
-        flags: this.device.up ? ['UP'] : [],
+        ifname: name,
+        flags: up ? ['UP'] : [],
         mtu: 1420,
         txqlen: 1000,
         linkinfo: { info_kind: 'wireguard' },
-        addr_info: this.device.address ? addresses : [],
+        addr_info: addresses.map((text) => {
+          const [local, length] = text.split('/');
+          return { family: text.includes(':') ? 'inet6' : 'inet', local, prefixlen: Number(length), scope: 'global' };
+        }),
       },
     ];
   }
 
-  #routes() {
-    return this.device?.route ? [{ dst: '10.5.0.0/16', dev: 'flannel-wg', scope: 'link', flags: [] }] : [];
+  #routes(v6: boolean) {
+    const { name = '', routes = [] } = this.device ?? {};
+    return routes
+      .filter((dst) => dst.includes(':') === v6)
+      .map((dst) => ({ dst, dev: name, flags: [], ...(v6 ? { metric: 1024, protocol: '84' } : { scope: 'link' }) }));
   }
 
   #wg(words: readonly string[], input: string): string | { refusal: string } {
@@ -79,13 +105,16 @@ class ScriptedHost {
     if (this.device === null && words[0] !== '--version') return { refusal: 'no such device' };
     if (words[0] === 'setconf' || words[0] === 'syncconf') {
       this.inputs.push(input);
-      const pairs = [...input.matchAll(/PublicKey = (\S+)[^[]*AllowedIPs = (\S+)/g)];
+      const pairs = [...input.matchAll(/PublicKey = (\S+)[\s\S]*?AllowedIPs = (.+)/g)];
       this.device!.networks = new Map(pairs.map(([, key, network]) => [key as string, network as string]));
     }
     const lines = (value: string) => [...this.device!.networks.keys()].map((key) => `${key}\t${value}\n`).join('');
     switch (words[2]) {
       case 'allowed-ips':
-        return [...this.device!.networks].map(([key, network]) => `${key}\t${network}\n`).join('');
+        // in an order of its own
+        return [...this.device!.networks]
+          .map(([key, networks]) => `${key}\t${networks.split(', ').reverse().join(' ')}\n`)
+          .join('');
       case 'endpoints':
         return lines('198.51.100.1:4500');
       case 'latest-handshakes':
@@ -97,10 +126,9 @@ class ScriptedHost {
     }
   }
 
-  engine(keepalive = 25): KernelEngine {
+  engine({ keepalive = 25, device = 'flannel-wg', networks = NETWORK as OverlayNetworks } = {}): KernelEngine {
     return new KernelEngine({
-      network: NETWORK,
-      context: { mtu: 1420, port: 51820, presharedKey: shared, keepalive },
+      context: { device, networks, mtu: 1420, port: 51820, presharedKey: shared, keepalive },
       privateKey: new PrivateKey(new Uint8Array(32).fill(64)),
       txQueueLength: 1000,
       kernel: kernelThrough(this.run as Parameters<typeof kernelThrough>[0], () => ''),
@@ -113,7 +141,7 @@ describe('the engine in the kernel', () => {
   it('makes the device, tells wg by its standard input, and no secret by an argument', async () => {
     const host = new ScriptedHost();
     await host.engine().start(SUBNET, { peers: [peer(2), peer(3, 7)], complete: true });
-    expect(host.device).toMatchObject({ up: true, address: true, route: true });
+    expect(host.device).toMatchObject({ up: true, addresses: ['10.5.1.0/32'], routes: ['10.5.0.0/16'] });
     expect(host.inputs[0]).toBe(
       `[Interface]\nPrivateKey = ${secret}\nListenPort = 51820\n` +
         `[Peer]\nPublicKey = ${peer(2).name}\nPresharedKey = ${formatKey(shared)}\n` +
@@ -154,26 +182,76 @@ describe('the engine in the kernel', () => {
     const engine = host.engine();
     await engine.start(SUBNET, { peers: [peer(2)], complete: true });
     await engine.setPeers({ peers: [peer(2)], complete: true });
-    expect(engine.status().peers).toEqual([
-      {
-        subnet: '10.5.2.0/24',
-        subnetV6: null,
-        publicIp: '192.0.2.2',
-        publicIpv6: null,
-        txPackets: null,
-        txBytes: 22,
-        rxPackets: null,
-        rxBytes: 11,
-        lastReceived: null,
-        endpoint: '198.51.100.1:4500',
-        lastHandshake: 1_700_000_000_000,
-      },
+    expect([...engine.status().peers]).toEqual([
+      [
+        peer(2).name,
+        {
+          subnet: '10.5.2.0/24',
+          subnetV6: null,
+          publicIp: '192.0.2.2',
+          publicIpv6: null,
+          txPackets: null,
+          txBytes: 22,
+          rxPackets: null,
+          rxBytes: 11,
+          lastReceived: null,
+          endpoint: '198.51.100.1:4500',
+          lastHandshake: 1_700_000_000_000,
+        },
+      ],
     ]);
+  });
+
+  it.each([
+    [
+      'one of its own',
+      'flannel-wg-v6',
+      { ipv4: null, ipv6: BOTH.ipv6 },
+      { ...peerV6(2), subnet: null },
+      { addresses: ['fd00:5:0:1::/128'], routes: ['fd00:5::/48'] },
+      'fd00:5:0:2::/64',
+      'fd00:5:0:2::/64',
+    ],
+    [
+      'the one for both families',
+      'flannel-wg',
+      BOTH,
+      peerV6(2),
+      { addresses: ['10.5.1.0/32', 'fd00:5:0:1::/128'], routes: ['10.5.0.0/16', 'fd00:5::/48'] },
+      '10.5.2.0/24, fd00:5:0:2::/64',
+      '10.5.2.0/24',
+    ],
+  ] as const)('IPv6 by %s: addresses, routes, networks and endpoints of the family', async (...args) => {
+    const [, device, networks, known, expected, allowed, called] = args;
+    const host = new ScriptedHost();
+    const engine = host.engine({ device, networks });
+    const subnets = { ipv4: networks.ipv4 && SUBNET.ipv4, ipv6: parseIpv6Prefix('fd00:5:0:1::/64') };
+    await engine.start(subnets, { peers: [known], complete: true });
+    expect(host.commands).toContain(`tee /proc/sys/net/ipv6/conf/${device}/disable_ipv6`);
+    expect(host.device).toMatchObject({ name: device, up: true, ...expected });
+    expect(host.inputs.find((text) => text.includes('[Peer]'))).toContain(
+      `Endpoint = [2001:db8::2]:51821\nAllowedIPs = ${allowed}\n`,
+    );
+    // whatever the order in which wg names the networks, nothing is amiss
+    expect(await engine.setPeers({ peers: [known], complete: true })).toMatchObject({ mended: [] });
+    expect(engine.status().peers.get(known.name)).toMatchObject({ subnet: called, subnetV6: 'fd00:5:0:2::/64' });
+    host.device!.networks.set(known.name, '10.5.2.0/24, fd00:5:0:9::/64');
+    expect(await engine.setPeers({ peers: [known], complete: true })).toMatchObject({
+      mended: [`gave ${device} its 1 peer`],
+    });
+    await engine.stop();
+    expect(host.device).toBeNull();
   });
 
   it('a device of that name is made anew, and gone after the stop', async () => {
     const host = new ScriptedHost();
-    host.device = { up: true, address: false, route: false, networks: new Map([['old', '10.5.9.0/24']]) };
+    host.device = {
+      name: 'flannel-wg',
+      up: true,
+      addresses: [],
+      routes: [],
+      networks: new Map([['old', '10.5.9.0/24']]),
+    };
     const engine = host.engine();
     await engine.start(SUBNET, { peers: [], complete: true });
     expect(host.device.networks.size).toBe(0);

@@ -2,17 +2,25 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { announcementOf, readAnnouncement } from '../../../../src/backend/wireguard/announcement.js';
 import { readWireguardOptions } from '../../../../src/backend/wireguard/options.js';
-import { wireguardPeers } from '../../../../src/backend/wireguard/peers.js';
-import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
-import type { Lease } from '../../../../src/subnet/lease.js';
 import { formatKey } from '../../../../src/wireguard/keys.js';
 
 const keyOf = (byte: number) => formatKey(new Uint8Array(32).fill(byte));
 
 describe('options of the network configuration', () => {
   it('flannel’s defaults', () => {
-    const expected = { presharedKey: null, port: 51820, underlayMtu: null, keepalive: 0 };
-    for (const nothing of [{}, { listenport: 0, mtu: 0, psk: '', mode: '' }, { psk: null, mode: 'separate' }]) {
+    const expected = {
+      presharedKey: null,
+      mode: 'separate',
+      port: 51820,
+      portV6: 51821,
+      underlayMtu: null,
+      keepalive: 0,
+    };
+    for (const nothing of [
+      {},
+      { listenport: 0, listenportv6: 0, mtu: 0, psk: '', mode: '' },
+      { psk: null, mode: 'separate' },
+    ]) {
       expect(readWireguardOptions(nothing)).toEqual({ options: expected, unknown: [] });
     }
   });
@@ -27,7 +35,14 @@ describe('options of the network configuration', () => {
       mode: 'auto',
     };
     expect(readWireguardOptions({ ...given, vni: 1 })).toEqual({
-      options: { presharedKey: new Uint8Array(32).fill(3), port: 7, underlayMtu: 1480, keepalive: 25 },
+      options: {
+        presharedKey: new Uint8Array(32).fill(3),
+        mode: 'auto',
+        port: 7,
+        portV6: 8,
+        underlayMtu: 1480,
+        keepalive: 25,
+      },
       unknown: ['vni'],
     });
   });
@@ -38,7 +53,6 @@ describe('options of the network configuration', () => {
     [{ mtu: 147 }, /Backend.MTU: 147 is not possible; .*148 or more/],
     [{ persistentkeepaliveinterval: -1 }, /Backend.PersistentKeepaliveInterval/],
     [{ mode: 'both' }, /Backend.Mode: "both" is not possible; it is one of separate, auto, ipv4, ipv6/],
-    [{ mode: 'ipv6' }, /Backend.Mode: "ipv6" is not possible; hosts reach each other by IPv4 only/],
     [{ psk: 5 }, /Backend.PSK: is no key/],
   ])('%j is refused', (options, message) => {
     expect(() => readWireguardOptions(options)).toThrow(message);
@@ -86,34 +100,5 @@ describe('what a lease says', () => {
     [{ PublicKey: keyOf(1), Port: '1' }, '"1" in its lease is no UDP port'],
   ])('%j is refused', (data, refusal) => {
     expect(readAnnouncement(data, 1)).toEqual({ refusal });
-  });
-});
-
-describe('peers', () => {
-  const lease = (n: number, PublicKey: string, Port?: number): Lease => ({
-    subnet: parsePrefix(`10.5.${n}.0/24`)!,
-    subnetV6: null,
-    attributes: {
-      publicIp: parseIpv4(`192.0.2.${n}`)!,
-      publicIpv6: null,
-      backendType: 'wireguard',
-      backendData: { PublicKey, Port },
-    },
-    expiresAt: null,
-  });
-
-  it('a key is one host’s: the newest lease holds; our own is nobody’s', () => {
-    const { peers, refused } = wireguardPeers(
-      [lease(1, keyOf(1), 7), lease(2, keyOf(2)), lease(3, keyOf(1)), lease(4, keyOf(9)), lease(5, 'nonsense')],
-      keyOf(9),
-      51820,
-    );
-    expect(peers.map(({ subnet, name, port }) => [subnet.address & 0xff00, name, port])).toEqual([
-      [2 << 8, keyOf(2), 51820],
-      [3 << 8, keyOf(1), 51820],
-    ]);
-    expect([...refused.keys()].sort()).toEqual(['10.5.1.0/24', '10.5.4.0/24', '10.5.5.0/24']);
-    expect(refused.get('10.5.1.0/24')).toBe('its public key is that of 10.5.3.0/24, a newer lease');
-    expect(refused.get('10.5.4.0/24')).toContain('own');
   });
 });

@@ -1,18 +1,22 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { WireguardPeer } from '../../../../src/backend/wireguard/peers.js';
 import { SessionControl } from '../../../../src/backend/wireguard/session-control.js';
+import { type Address, type Family, parseAddress } from '../../../../src/base/address.js';
 import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
+import { parseIpv6, parseIpv6Prefix } from '../../../../src/base/ipv6.js';
 import { DataPlane } from '../../../../src/encap/datapath/data-plane.js';
 import { createSealer } from '../../../../src/encap/datapath/sealing.js';
 import { planLayout } from '../../../../src/encap/forwarding/layout.js';
-import { PEER_BYTES, PEER_SOCKADDR } from '../../../../src/encap/forwarding/peer-record.js';
+import { PEER_BYTES, PEER_ENDPOINT_V6, PEER_SOCKADDR } from '../../../../src/encap/forwarding/peer-record.js';
 import { RegionAllocator } from '../../../../src/linux/memory.js';
-import { type Endpoint, formatEndpoint } from '../../../../src/wireguard/endpoint.js';
+import { type Endpoint, endpointOf, formatEndpoint } from '../../../../src/wireguard/endpoint.js';
 import { formatKey, PrivateKey } from '../../../../src/wireguard/keys.js';
 import { readSockaddr } from '../../../../src/wireguard/peer-records.js';
 import { planTransport } from '../../../../src/wireguard/transport-layout.js';
 
-const NETWORK = parsePrefix('10.5.0.0/16')!;
+const NETWORKS = { ipv4: parsePrefix('10.5.0.0/16')!, ipv6: parseIpv6Prefix('fd00:5::/48')! };
+/** Sockets of the forwarders. */
+const SOCKETS = { ipv4: 7, ipv6: 8 };
 const hosts: Host[] = [];
 afterEach(() => {
   for (const host of hosts.splice(0)) host.control.close();
@@ -21,7 +25,7 @@ afterEach(() => {
 /** A host without forwarders: a sealer stands in for them, and what is sent is kept. */
 class Host {
   readonly key: PrivateKey;
-  readonly sent: { readonly message: Uint8Array; readonly to: string }[] = [];
+  readonly sent: { readonly message: Uint8Array; readonly to: string; readonly by: number }[] = [];
   readonly plane: DataPlane;
   readonly control: SessionControl;
   readonly #sealer: ReturnType<typeof createSealer>;
@@ -32,40 +36,51 @@ class Host {
     readonly number: number,
     peers = 4,
     secret = number,
+    /** Of its address on the underlay. */
+    readonly outer: Family = 4,
   ) {
     this.key = new PrivateKey(new Uint8Array(32).fill(secret));
-    const layout = planLayout({ ipv4: NETWORK, ipv6: null }, { peers, subnetNodes: 16, senderNodes: 16 });
+    const layout = planLayout(NETWORKS, { peers, subnetNodes: 16, senderNodes: 16 });
     const all = new RegionAllocator(layout.bytes);
     const sealing = { layout: planTransport(all, peers), mtu: 1420 };
     const [own, stand] = [all.take(1 << 20), all.take(1 << 20)];
-    this.plane = new DataPlane({ ipv4: NETWORK, ipv6: null }, 51820, { ...layout, bytes: all.used });
+    const both = { ipv4: true, ipv6: true };
+    this.plane = new DataPlane(NETWORKS, 51820, { ...layout, bytes: all.used }, both);
     this.plane.wake = () => void this.wakes++;
     this.#sealer = createSealer({ memory: this.plane.memory, call: () => {} }, new RegionAllocator(stand), sealing);
     this.control = new SessionControl({
       plane: this.plane,
       sealing,
       regions: new RegionAllocator(own),
-      socket: 7,
+      sockets: SOCKETS,
       privateKey: this.key,
-      context: { mtu: 1420, port: 51820, presharedKey: null, keepalive: 0 },
+      context: { presharedKey: null, keepalive: 0 },
       clock: () => ({ monotonic: this.time, wall: 1_700_000_000_000 + this.time }),
-      sendto: (_fd, message, length, _flags, address) => {
-        this.sent.push({ message: message.slice(0, length), to: formatEndpoint(readSockaddr(address, 0)!) });
+      sendto: (by, message, length, _flags, address) => {
+        const to = formatEndpoint(readSockaddr(address, 0)!);
+        this.sent.push({ message: message.slice(0, length), to, by });
         return length;
       },
     });
     hosts.push(this);
   }
 
+  get address(): Address {
+    return this.outer === 4 ? parseIpv4(`192.0.2.${this.number}`)! : parseIpv6(`2001:db8::${this.number}`)!;
+  }
+
   get endpoint(): Endpoint {
-    return { address: Uint8Array.of(192, 0, 2, this.number), port: 51820 };
+    return endpointOf(this.address, 51820);
   }
 
   /** As its lease would have it. */
   get asPeer(): WireguardPeer {
     return {
       subnet: parsePrefix(`10.5.${this.number}.0/24`)!,
-      publicIp: parseIpv4(`192.0.2.${this.number}`)!,
+      subnetV6: parseIpv6Prefix(`fd00:5:0:${this.number}::/64`)!,
+      publicIp: 0,
+      publicIpv6: null,
+      address: this.address,
       port: 51820,
       publicKey: this.key.publicKey,
       name: formatKey(this.key.publicKey),
@@ -73,7 +88,7 @@ class Host {
   }
 
   numberOf(other: WireguardPeer): number {
-    return this.plane.table.numberOf(other.subnet)!;
+    return this.plane.table.numberOf(other.subnet ?? other.subnetV6!)!;
   }
 
   /** What a forwarder does with a packet. @returns the length of the message; 0 when there is no session */
@@ -82,13 +97,34 @@ class Host {
     return this.#sealer.seal(peer, 64, 20, 0, 0);
   }
 
+  /** The other renews its session, and speaks from elsewhere. */
+  hear(other: Host, from: Endpoint): void {
+    this.time += 200_000;
+    other.time += 200_000;
+    other.control.attend();
+    other.seal(other.numberOf(this.asPeer));
+    other.control.attend();
+    for (const { message } of other.sent.splice(0)) {
+      this.control.device.receive(message, from, { monotonic: this.time, wall: 1_700_000_000_000 + this.time });
+    }
+    this.control.attend();
+  }
+
+  /** A forwarder is in a turn, and may hold what it read in the tables. */
+  set inTurn(inTurn: boolean) {
+    if ((this.plane.control.beat(0) & 1) === (inTurn ? 1 : 0)) return;
+    if (inTurn) this.plane.control.enterTurn(0);
+    else this.plane.control.leaveTurn(0);
+  }
+
   attempts(peer: number): number {
     return this.#sealer.failedAttempts(peer);
   }
 
   goesTo(peer: number): string {
-    const at = this.plane.layout.peers + peer * PEER_BYTES + PEER_SOCKADDR;
-    return formatEndpoint(readSockaddr(this.plane.memory.u8, at)!);
+    const record = this.plane.layout.peers + peer * PEER_BYTES;
+    const { u8, i32 } = this.plane.memory;
+    return formatEndpoint(readSockaddr(u8, i32[(record + PEER_ENDPOINT_V6) >>> 2] || record + PEER_SOCKADDR)!);
   }
 }
 
@@ -116,14 +152,17 @@ function connect(a: Host, b: Host): void {
 }
 
 describe('SessionControl', () => {
-  it('a packet without a session brings one about, and wakes the forwarders', () => {
-    const [one, two] = [new Host(1), new Host(2)];
+  it.each([
+    [4, '192.0.2.2:51820', SOCKETS.ipv4],
+    [6, '[2001:db8::2]:51820', SOCKETS.ipv6],
+  ] as const)('a packet without a session brings one about by IPv%i, and wakes the forwarders', (outer, where, by) => {
+    const [one, two] = [1, 2].map((number) => new Host(number, 4, number, outer)) as [Host, Host];
     one.control.setPeers([two.asPeer]);
     two.control.setPeers([one.asPeer]);
     const peer = one.numberOf(two.asPeer);
     expect(one.seal(peer)).toBe(0);
     one.control.attend();
-    expect(one.sent.map(({ to, message }) => [to, message[0]])).toEqual([['192.0.2.2:51820', 1]]);
+    expect(one.sent.map(({ to, by, message }) => [to, by, message[0]])).toEqual([[where, by, 1]]);
     one.wakes = 0;
     exchange(one, two);
     expect(one.wakes).toBeGreaterThan(0);
@@ -179,26 +218,56 @@ describe('SessionControl', () => {
     expect([...one.control.device.peers()].map(({ publicKey }) => formatKey(publicKey))).toEqual([three.asPeer.name]);
   });
 
-  it('a peer is followed where it speaks from, until its lease says something new', () => {
-    const [one, two] = [new Host(1), new Host(2)];
+  it.each([
+    [4, '198.51.100.9', '203.0.113.7'],
+    [6, '2001:db8:9::9', '2001:db8:7::7'],
+    [4, '2001:db8:9::9', '2001:db8:7::7'],
+    [6, '198.51.100.9', '203.0.113.7'],
+  ] as const)(
+    'a peer of IPv%i is followed to %s, where it speaks from, until its lease says something new',
+    (...args) => {
+      const [outer, roamsTo, movesTo] = args;
+      const [one, two] = [new Host(1, 4, 1, outer), new Host(2, 4, 2, outer)];
+      connect(one, two);
+      const peer = one.numberOf(two.asPeer);
+      const elsewhere = endpointOf(parseAddress(roamsTo)!, 4500);
+      one.hear(two, elsewhere);
+      expect(one.goesTo(peer)).toBe(formatEndpoint(elsewhere));
+      one.control.setPeers([two.asPeer]);
+      expect(one.goesTo(peer)).toBe(formatEndpoint(elsewhere));
+      const moved = endpointOf(parseAddress(movesTo)!, 51_999);
+      one.control.setPeers([{ ...two.asPeer, address: parseAddress(movesTo)!, port: 51_999 }]);
+      expect(one.goesTo(peer)).toBe(formatEndpoint(moved));
+      expect(one.control.statuses().get(peer)?.endpoint).toEqual(moved);
+      one.sent.splice(0);
+      one.time += 200_000;
+      one.control.attend();
+      one.seal(peer);
+      one.control.attend();
+      expect(one.sent.at(-1)?.to).toBe(formatEndpoint(moved));
+    },
+  );
+
+  it('a peer that roams while forwarders hold all room for addresses is followed when they have let go', () => {
+    // room for one peer is room for two addresses
+    const [one, two] = [new Host(1, 1, 1, 6), new Host(2, 4, 2, 6)];
     connect(one, two);
     const peer = one.numberOf(two.asPeer);
-    const elsewhere = { address: Uint8Array.of(198, 51, 100, 9), port: 4500 };
-    // it renews its session from there
-    two.time += 200_000;
-    one.time += 200_000;
-    two.control.attend();
-    two.seal(two.numberOf(one.asPeer));
-    two.control.attend();
-    for (const { message } of two.sent.splice(0)) {
-      one.control.device.receive(message, elsewhere, { monotonic: one.time, wall: 1_700_000_000_000 + one.time });
-    }
-    expect(one.goesTo(peer)).toBe('198.51.100.9:4500');
-    one.control.setPeers([two.asPeer]);
-    expect(one.goesTo(peer)).toBe('198.51.100.9:4500');
-    one.control.setPeers([{ ...two.asPeer, publicIp: parseIpv4('203.0.113.7')!, port: 51_999 }]);
-    expect(one.goesTo(peer)).toBe('203.0.113.7:51999');
-    expect(one.control.statuses().get(peer)?.endpoint).toMatchObject({ port: 51_999 });
+    const places = [5, 6, 7].map((n) => endpointOf(parseIpv6(`2001:db8::${n}`)!, 4500));
+    one.inTurn = true;
+    for (const place of places) one.hear(two, place);
+    expect(one.goesTo(peer)).not.toBe(formatEndpoint(places[2]!));
+    one.inTurn = false;
+    one.control.attend();
+    expect(one.goesTo(peer)).toBe(formatEndpoint(places[2]!));
+  });
+
+  it('a peer of IPv6 alone is known by that, and its packets find it', () => {
+    const [one, two] = [new Host(1), new Host(2, 4, 2, 6)];
+    const known = { ...two.asPeer, subnet: null };
+    expect(one.control.setPeers([known])).toEqual(new Map());
+    expect([...one.plane.table.entries()]).toMatchObject([{ subnet: null, subnetV6: known.subnetV6 }]);
+    expect(one.goesTo(one.numberOf(known))).toBe('[2001:db8::2]:51820');
   });
 
   it('a public key that nobody can have is refused, and has no route', () => {
