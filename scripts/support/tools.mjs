@@ -8,8 +8,12 @@ import { findProgram, rootAccess, run, say } from './run.mjs';
  * @property {string} program
  * @property {string} package Debian's name of the package; other distributions' are mostly alike
  * @property {string} [file] where it is, when that is no folder of programs
+ * @property {boolean} [unpack] the package is only unpacked, and `file` is where the program is then
  * @property {string} [without] what is done without it; a tool that has this is not insisted on
  */
+
+/** Tools that are taken out of a package which is not installed, for it would start a server. */
+const unpacked = '/var/lib/tweed-tools';
 
 /** @typedef {'lab' | 'test' | 'bench' | 'docker' | 'kernels' | 'arm64'} Purpose */
 
@@ -36,6 +40,13 @@ const tools = {
       file: '/usr/lib/cni/portmap',
       package: 'containernetworking-plugins',
       without: 'containers by CNI are not tried',
+    },
+    {
+      program: 'promtool',
+      file: `${unpacked}/usr/bin/promtool`,
+      package: 'prometheus',
+      unpack: true,
+      without: 'the alert rules are not tried',
     },
     { program: 'systemd-analyze', package: 'systemd', without: "the service's unit is not examined" },
     { program: 'chromium', package: 'chromium', without: "the benchmark's report is not looked at in a browser" },
@@ -104,7 +115,8 @@ async function install(missing) {
     return;
   }
   say(`• installing with apt: ${packages.join(', ')}`);
+  const words = missing.map((tool) => (tool.unpack ? `${unpacked}:${tool.package}` : tool.package));
   const installer = fileURLToPath(new URL('install-tools.mjs', import.meta.url));
-  const status = await run([...root.prefix, process.execPath, installer, ...packages]);
+  const status = await run([...root.prefix, process.execPath, installer, ...words]);
   if (status !== 0) say('• apt could not install all of them; its messages are above');
 }

@@ -15,6 +15,28 @@ beforeAll(async () => {
 });
 afterAll(() => network.remove());
 
+/** Metrics, their labels and reasons of drops that the alerts and the dashboard ask for and the daemon does not export. */
+async function missingFrom(metrics: string): Promise<string[]> {
+  const packaging = new URL('../../../packaging/', import.meta.url);
+  const texts = ['prometheus/alerts.yml', 'grafana/tweed.json'].map((file) =>
+    fs.readFile(new URL(file, packaging), 'utf8'),
+  );
+  const asked = (await Promise.all(texts)).join('\n');
+  const samples = metrics.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  const exported = new Set(samples.map((line) => line.split(/[ {]/)[0]));
+  const names = new Set([...asked.matchAll(/\b(?:tweed|process)_[a-z0-9_]+\b/g)].map(([name]) => name));
+  const reasons = [...asked.matchAll(/reason=~\\?"([^"\\]+)/g)].flatMap(([, some = '']) => some.split('|'));
+  const labels = new Set([...asked.matchAll(/(?:\$labels\.|\{\{|by \()(\w+)/g)].map(([, label]) => label));
+  const exportedLabels = new Set([...metrics.matchAll(/[{,](\w+)="/g)].map(([, label]) => label));
+  expect([names.size > 15, reasons.length > 3, labels.size > 2]).toEqual([true, true, true]);
+  return [
+    ...[...names].filter((name) => !exported.has(name)),
+    ...reasons.filter((reason) => !metrics.includes(`{reason="${reason}"}`)),
+    // these two Prometheus adds
+    ...[...labels].filter((label) => !exportedLabels.has(label) && !['instance', 'job'].includes(label as string)),
+  ] as string[];
+}
+
 describe('a running daemon', () => {
   it('is asked for its status, in text and in JSON', async () => {
     const [host, other] = network.hosts;
@@ -38,6 +60,7 @@ describe('a running daemon', () => {
     expect(code).toBe(200);
     expect(metrics).toMatch(/^tweed_peer_receive_packets_total\{peer="192.168.77.2",subnet="[^"]+"\} [1-9]/m);
     expect(metrics).toMatch(/^tweed_dropped_packets_total\{reason="rx_unknown_sender"\} \d+$/m);
+    expect(await missingFrom(metrics)).toEqual([]);
   });
 
   it('changes its log level, dumps its status on SIGUSR1, and goes on after SIGHUP', async () => {
