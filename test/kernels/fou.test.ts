@@ -18,7 +18,7 @@ const MTU = 1500;
 const OVERHEAD = 28;
 const far = { number: 9, underlay: '192.168.77.9', address: '10.5.9.1' };
 let kernel: Namespace;
-let end: End;
+let end: End<number>;
 
 beforeAll(async () => {
   for (const name of ['fou', 'ipip']) await exec(['modprobe', name]);

@@ -42,7 +42,7 @@ async function nft(namespace: Namespace, input: string): Promise<void> {
 }
 
 /** The error that a connection ends with before it has come about. */
-async function refusal(from: End, to: End): Promise<string> {
+async function refusal(from: End, to: End<number>): Promise<string> {
   const socket = new TcpSocket({ fd: openSocket(from.namespace, AF_INET, SOCK_STREAM) });
   const failed = once(socket, 'error');
   socket.connect({ host: formatIpv4(to.address), port: 9 });

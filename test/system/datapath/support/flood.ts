@@ -12,7 +12,7 @@ export class Flood {
   readonly #child: ChildProcess;
 
   /** @param size of each datagram's payload; 36 makes packets of 64 bytes @param run how many leave in one call */
-  constructor(from: End, to: End, { size = 36, run = 1 } = {}) {
+  constructor(from: End, to: End<number>, { size = 36, run = 1 } = {}) {
     this.#child = from.namespace.spawn(
       process.execPath,
       [program, formatIpv4(to.address), String(PORT), String(size), String(run)],

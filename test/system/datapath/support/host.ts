@@ -4,7 +4,9 @@ import type { BackendStatus } from '../../../../src/backend/backend.js';
 import { unfinishedData } from '../../../../src/backend/udp/lease-data.js';
 import type { KernelPathWish, UdpBackendOptions } from '../../../../src/backend/udp/options.js';
 import { announcementOf } from '../../../../src/backend/wireguard/announcement.js';
+import type { Family } from '../../../../src/base/address.js';
 import { parseIpv4, parsePrefix } from '../../../../src/base/ipv4.js';
+import { parseIpv6, parseIpv6Prefix } from '../../../../src/base/ipv6.js';
 import type { Lease, PeerSet } from '../../../../src/subnet/lease.js';
 import { formatKey, PrivateKey } from '../../../../src/wireguard/keys.js';
 import type { Namespace } from './namespace.js';
@@ -13,6 +15,8 @@ import { ifIndex } from './sockets.js';
 const program = fileURLToPath(new URL('host.mjs', import.meta.url));
 
 export const NETWORK = '10.5.0.0/16';
+/** The same of IPv6, where the overlay has both families: the packets of the unit tests are at home in it. */
+export const NETWORK_V6 = 'fd00::/64';
 export const PORT = 8285;
 
 export type Offloads = UdpBackendOptions['offloads'];
@@ -25,10 +29,16 @@ export const OFF: Offloads = { tunTso: 'off', tunUso: 'off', udpGso: 'off', udpG
 export interface HostOptions extends UdpBackendOptions {
   /** The `wireguard` backend with its engine in this process. */
   readonly sealed: boolean;
+  /**
+   * The overlay has IPv4 alone when this is null; else both families, and the underlay has this one, by which all hosts are
+   * known.
+   */
+  readonly dualOver: Family | null;
 }
 
 export const OPTIONS: HostOptions = {
   sealed: false,
+  dualOver: null,
   deviceName: 'flannel0',
   checkSenders: true,
   offloads: AUTO,
@@ -50,6 +60,24 @@ function network(text: string) {
   return parsed;
 }
 
+export function addressV6(text: string): bigint {
+  const parsed = parseIpv6(text);
+  if (parsed === null) throw new Error(`${text} is no IPv6 address`);
+  return parsed;
+}
+
+function networkV6(text: string) {
+  const parsed = parseIpv6Prefix(text);
+  if (parsed === null) throw new Error(`${text} is no IPv6 prefix`);
+  return parsed;
+}
+
+/** Where a host is on the underlay. */
+export interface PublicAddresses {
+  readonly publicIp: number;
+  readonly publicIpv6: bigint;
+}
+
 /** The private key of a host whose datagrams are sealed. */
 function keyOf(number: number): PrivateKey {
   return new PrivateKey(new Uint8Array(32).fill(number));
@@ -63,6 +91,15 @@ export function leaseOf(number: number, publicIp: number, kernelPath: KernelPath
     subnetV6: null,
     attributes: { publicIp, publicIpv6: null, ...((sealed || kernelPath !== 'off') && { backendData }) },
     expiresAt: null,
+  };
+}
+
+/** The lease of host `number` in an overlay of both families, known by its address of one: with fd00::NUMBER:0/112 besides. */
+export function dualLeaseOf(number: number, { publicIp, publicIpv6 }: PublicAddresses, over: Family): Lease {
+  return {
+    ...leaseOf(number, publicIp),
+    subnetV6: networkV6(`fd00::${number}:0/112`),
+    attributes: over === 4 ? { publicIp, publicIpv6: null } : { publicIp: 0, publicIpv6 },
   };
 }
 
@@ -102,7 +139,10 @@ export class HostProcess {
   constructor(namespace: Namespace, number: number) {
     this.#namespace = namespace;
     this.#number = number;
-    this.#child = namespace.spawn(process.execPath, [program], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+    this.#child = namespace.spawn(process.execPath, [program], {
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      serialization: 'advanced', // IPv6 addresses are bigints
+    });
     this.#child.on('message', (message) => this.#take(message as Reply));
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       this.#log += chunk.toString();
@@ -142,7 +182,7 @@ export class HostProcess {
 
   /** Starts the backend on eth0, with the host's own subnet unless told otherwise. Returns the MTU for containers. */
   start(
-    publicIp: number,
+    addresses: number | PublicAddresses,
     mtu: number,
     peers: readonly Lease[],
     options: Partial<HostOptions> = {},
@@ -151,14 +191,19 @@ export class HostProcess {
     this.failure = '';
     this.#peers = { leases: peers, complete: true };
     const index = ifIndex(this.#namespace, 'eth0');
-    const underlay = { name: 'eth0', index, address: publicIp, prefixLength: 24, ipv6: null, mtu };
-    const { sealed, ...udp } = { ...OPTIONS, ...options };
+    const { sealed, dualOver, ...udp } = { ...OPTIONS, ...options };
+    const known = typeof addresses === 'number' ? { publicIp: addresses, publicIpv6: 0n } : addresses;
+    const lease = dualOver === null ? leaseOf(subnet, known.publicIp) : dualLeaseOf(subnet, known, dualOver);
+    const { publicIp, publicIpv6 } = lease.attributes;
+    const ipv6Address = publicIpv6 === null ? null : { address: publicIpv6, prefixLength: 64 };
+    const underlay = { name: 'eth0', index, address: publicIp, prefixLength: 24, ipv6: ipv6Address, mtu };
     const backend = sealed ? { type: 'wireguard', options: { ListenPort: PORT } } : { type: 'udp', options: {} };
     const ipv4 = { network: network(NETWORK), subnetLength: 24 };
-    const config = { ipv4, ipv6: null, enableNftables: false, backend };
-    const context = { underlay, publicIp, publicIpv6: null, config };
+    const ipv6 = dualOver === null ? null : { network: networkV6(NETWORK_V6), subnetLength: 112 };
+    const config = { ipv4, ipv6, enableNftables: false, backend };
+    const context = { underlay, publicIp, publicIpv6, config };
     const key = sealed ? formatKey(keyOf(subnet).secret.bytes) : null;
-    return this.#call('start', context, udp, leaseOf(subnet, publicIp), this.#peers, key);
+    return this.#call('start', context, udp, lease, this.#peers, key);
   }
 
   stop(): Promise<void> {

@@ -1,13 +1,15 @@
 import { afterAll, afterEach, beforeAll } from 'vitest';
 import { WIREGUARD_OVERHEAD } from '../../../../src/backend/wireguard/options.js';
-import { address, type HostOptions, HostProcess, leaseOf } from './host.js';
+import type { Family } from '../../../../src/base/address.js';
+import { address, addressV6, dualLeaseOf, type HostOptions, HostProcess, leaseOf } from './host.js';
 import { connect, Namespace } from './namespace.js';
 import { closeSockets } from './sockets.js';
 import type { End } from './transfer.js';
 
 /** What a tunnel takes off the underlay's MTU. */
-export function overheadOf({ sealed = false }: Partial<HostOptions>): number {
-  return sealed ? WIREGUARD_OVERHEAD : 28;
+export function overheadOf({ sealed = false, dualOver }: Partial<HostOptions>): number {
+  if (sealed) return WIREGUARD_OVERHEAD;
+  return dualOver === 6 ? 48 : 28;
 }
 
 /**
@@ -16,6 +18,8 @@ export function overheadOf({ sealed = false }: Partial<HostOptions>): number {
  *
  *     container eth0 ── vc br0 ┐
  *     10.5.N.2    10.5.N.1 ├ flannel0 ── eth0 ── switch
+ *
+ * It has IPv6 besides, used where the overlay has both families: fd00::N:2, fd00::N:1, and fd00:77::N for 192.168.77.N.
  */
 export class Host {
   readonly namespace = new Namespace();
@@ -23,9 +27,12 @@ export class Host {
   readonly process: HostProcess;
   /** Host order. */
   readonly publicIp: number;
+  readonly publicIpv6: bigint;
   readonly containerIp: number;
+  readonly containerIpv6: bigint;
   /** Its container, for traffic. */
-  readonly end: End;
+  readonly end: End<number>;
+  readonly endV6: End;
 
   /** @param network first three numbers of the underlay's network, such as 192.168.77 */
   constructor(
@@ -33,9 +40,26 @@ export class Host {
     readonly network: string,
   ) {
     this.publicIp = address(`${network}.${number}`);
+    this.publicIpv6 = addressV6(`${this.networkV6}${number}`);
     this.containerIp = address(`10.5.${number}.2`);
+    this.containerIpv6 = addressV6(`fd00::${number}:2`);
     this.end = { namespace: this.container, address: this.containerIp };
+    this.endV6 = { namespace: this.container, address: this.containerIpv6 };
     this.process = new HostProcess(this.namespace, number);
+  }
+
+  /** What the underlay's IPv6 addresses begin with, outside of the overlay. */
+  get networkV6(): string {
+    return `fd00:${this.network.split('.').at(-1)}::`;
+  }
+
+  /** Where datagrams for it go. */
+  publicAddress(family: Family): number | bigint {
+    return family === 4 ? this.publicIp : this.publicIpv6;
+  }
+
+  endOf(family: Family): End {
+    return family === 4 ? this.end : this.endV6;
   }
 
   async build(mtu: number): Promise<void> {
@@ -43,17 +67,22 @@ export class Host {
     await namespace.ip(
       'link set lo up',
       `address add ${this.network}.${number}/24 dev eth0`,
+      `address add ${this.networkV6}${number}/64 dev eth0 nodad`,
       'link add br0 type bridge',
       'link set br0 up',
       `address add 10.5.${number}.1/24 dev br0`,
+      `address add fd00::${number}:1/112 dev br0 nodad`,
     );
     namespace.sysctl('ipv4/ip_forward', 1);
+    namespace.sysctl('ipv6/conf/all/forwarding', 1);
     await connect(namespace, 'vc', container, 'eth0');
     await namespace.ip('link set vc master br0');
     await container.ip(
       'link set lo up',
       `address add 10.5.${number}.2/24 dev eth0`,
       `route add default via 10.5.${number}.1`,
+      `address add fd00::${number}:2/112 dev eth0 nodad`,
+      `route add default via fd00::${number}:1`,
     );
     await this.setContainerMtu(mtu - overheadOf({}));
   }
@@ -82,12 +111,13 @@ export async function startAll(hosts: readonly Host[], mtu: number, ...options: 
   await Promise.all(
     hosts.map(async (host, i) => {
       const optionsOf = (number: number) => options[number] ?? options[0] ?? {};
-      const leases = hosts.map(({ number, publicIp }, j) => {
-        const { kernelPath, sealed } = optionsOf(j);
-        return leaseOf(number, publicIp, kernelPath, sealed);
+      const leases = hosts.map((other, j) => {
+        const { kernelPath, sealed, dualOver = null } = optionsOf(j);
+        if (dualOver !== null) return dualLeaseOf(other.number, other, dualOver);
+        return leaseOf(other.number, other.publicIp, kernelPath, sealed);
       });
       const peers = leases.filter((_, j) => j !== i);
-      await host.process.start(host.publicIp, mtu, peers, optionsOf(i));
+      await host.process.start(host, mtu, peers, optionsOf(i));
     }),
   );
 }

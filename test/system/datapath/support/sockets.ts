@@ -1,8 +1,14 @@
 /** Sockets that Node does not offer: UDP with segmented sends and odd options, raw senders, sniffers. */
 import koffi from 'koffi';
-import { formatIpv4 } from '../../../../src/base/ipv4.js';
+import { type Address, type Family, familyOf, formatAddress } from '../../../../src/base/address.js';
 import { control } from '../../../../src/linux/libc.js';
-import { putSockaddrIn, SOCKADDR_IN_BYTES } from '../../../../src/linux/structs.js';
+import {
+  putSockaddrIn,
+  putSockaddrIn6,
+  SOCKADDR_IN_BYTES,
+  SOCKADDR_IN6_ADDRESS,
+  SOCKADDR_IN6_BYTES,
+} from '../../../../src/linux/structs.js';
 import type { Namespace } from './namespace.js';
 import { until } from './until.js';
 
@@ -28,6 +34,7 @@ const getsockname = libc.func('int getsockname(int fd, _Out_ uint8_t *address, _
 const ifNameToIndex = libc.func('unsigned int if_nametoindex(const char *name)') as (name: string) => number;
 
 export const AF_INET = 2;
+export const AF_INET6 = 10;
 const AF_PACKET = 17;
 export const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
@@ -49,8 +56,8 @@ const MSG_DONTWAIT = 0x40;
 const EAGAIN = 11;
 const BUFFER = 32 << 20;
 const PACKET_ROOM = 65_536;
-/** The longest address of any family used here: `struct sockaddr_ll`. */
-const FROM_BYTES = 20;
+/** The longest address of any family used here: `struct sockaddr_in6`. */
+const FROM_BYTES = 28;
 
 export function ifIndex(namespace: Namespace, name: string): number {
   const index = namespace.enter(() => ifNameToIndex(name));
@@ -136,8 +143,10 @@ class DatagramSocket {
 }
 
 export interface UdpOptions {
+  /** IPv4 unless told otherwise, by this or by the address. */
+  readonly family?: Family;
   /** Address to bind to; all of them by default. */
-  readonly address?: number;
+  readonly address?: Address;
   readonly port?: number;
   readonly ttl?: number;
   /** Send without a UDP checksum. */
@@ -149,20 +158,21 @@ export interface UdpOptions {
 /** A UDP socket that does what Node's does not: segmented sends, no checksums, ICMP errors. */
 export class Udp extends DatagramSocket {
   constructor(namespace: Namespace, options: UdpOptions = {}) {
-    super(namespace, AF_INET, SOCK_DGRAM, 0);
+    const { family = familyOf(options.address ?? 0) } = options;
+    super(namespace, family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM, 0);
     if (options.ttl !== undefined) this.set(IPPROTO_IP, IP_TTL, options.ttl);
     if (options.noChecksum) this.set(SOL_SOCKET, SO_NO_CHECK, 1);
     if (options.reportErrors) this.set(IPPROTO_IP, IP_RECVERR, 1);
-    this.bindTo(sockaddr(options.address ?? 0, options.port ?? 0));
+    this.bindTo(sockaddr(options.address ?? (family === 4 ? 0 : 0n), options.port ?? 0));
   }
 
-  connect(address: number, port: number): void {
+  connect(address: Address, port: number): void {
     const to = sockaddr(address, port);
     if (control.connect(this.fd, to, to.length) < 0) throw new RefusedError('connect', control.errno());
   }
 
   /** Sends one datagram. @throws RefusedError */
-  send(data: Uint8Array, address: number, port: number): void {
+  send(data: Uint8Array, address: Address, port: number): void {
     this.sendTo(data, sockaddr(address, port));
   }
 
@@ -172,7 +182,7 @@ export class Udp extends DatagramSocket {
   }
 
   /** Sends `data` as datagrams of `size` bytes, the last maybe shorter, in one call of the kernel's segmentation. */
-  sendSegmented(data: Uint8Array, size: number, address: number, port: number): void {
+  sendSegmented(data: Uint8Array, size: number, address: Address, port: number): void {
     this.set(IPPROTO_UDP, UDP_SEGMENT, size);
     try {
       this.sendTo(data, sockaddr(address, port));
@@ -185,25 +195,25 @@ export class Udp extends DatagramSocket {
   receive(): Datagram[] {
     const datagrams: Datagram[] = [];
     this.drainInto((data, from) => {
-      datagrams.push({ data, address: formatIpv4(from.getUint32(4)), port: from.getUint16(2) });
+      datagrams.push({ data, address: formatAddress(addressIn(from)), port: from.getUint16(2) });
     });
     return datagrams;
   }
 
   get port(): number {
-    const name = new Uint8Array(SOCKADDR_IN_BYTES);
+    const name = new Uint8Array(SOCKADDR_IN6_BYTES);
     getsockname(this.fd, name, [name.length]);
     return new DataView(name.buffer).getUint16(2);
   }
 }
 
-/** A raw socket: sends and receives what stands behind the IPv4 header; the header comes along when receiving. */
+/** A raw socket: sends and receives what stands behind the IP header; that of IPv4 comes along when receiving. */
 export class RawIp extends DatagramSocket {
-  constructor(namespace: Namespace, protocol: number) {
-    super(namespace, AF_INET, SOCK_RAW, protocol);
+  constructor(namespace: Namespace, protocol: number, family: Family = 4) {
+    super(namespace, family === 4 ? AF_INET : AF_INET6, SOCK_RAW, protocol);
   }
 
-  send(data: Uint8Array, address: number): void {
+  send(data: Uint8Array, address: Address): void {
     this.sendTo(data, sockaddr(address, 0));
   }
 
@@ -253,10 +263,17 @@ export class Sniffer extends DatagramSocket {
   }
 }
 
-function sockaddr(address: number, port: number): Uint8Array {
-  const bytes = new Uint8Array(SOCKADDR_IN_BYTES);
-  putSockaddrIn(bytes, 0, address, port, AF_INET);
+function sockaddr(address: Address, port: number): Uint8Array {
+  const bytes = new Uint8Array(typeof address === 'number' ? SOCKADDR_IN_BYTES : SOCKADDR_IN6_BYTES);
+  if (typeof address === 'number') putSockaddrIn(bytes, 0, address, port, AF_INET);
+  else putSockaddrIn6(bytes, 0, address, port, AF_INET6);
   return bytes;
+}
+
+function addressIn(sockaddr: DataView): Address {
+  if (sockaddr.getUint16(0, true) === AF_INET) return sockaddr.getUint32(4);
+  const half = (at: number) => sockaddr.getBigUint64(SOCKADDR_IN6_ADDRESS + at);
+  return (half(0) << 64n) | half(8);
 }
 
 function int32(value: number): Uint8Array {

@@ -3,17 +3,17 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Socket, Socket as TcpSocket } from 'node:net';
 import { expect } from 'vitest';
-import { formatIpv4 } from '../../../../src/base/ipv4.js';
+import { type Address, type Family, familyOf, formatAddress } from '../../../../src/base/address.js';
 import { plainSum } from '../../../unit/encap/support/reference.js';
 import type { Namespace } from './namespace.js';
-import { AF_INET, openSocket, RawIp, SOCK_STREAM, Udp } from './sockets.js';
+import { AF_INET, AF_INET6, openSocket, RawIp, SOCK_STREAM, Udp } from './sockets.js';
 import { until } from './until.js';
 
 /** One end of some traffic: a container, or a host's own address. */
-export interface End {
+export interface End<Kind extends Address = Address> {
   readonly namespace: Namespace;
-  /** Host order. */
-  readonly address: number;
+  /** An IPv4 one in host order. */
+  readonly address: Kind;
 }
 
 const noise = randomBytes(1 << 17);
@@ -37,9 +37,10 @@ export async function connectTcp(from: End, to: End): Promise<{ readonly socket:
   to.namespace.enter(() => server.listen(0));
   const listening = server.address();
   if (listening === null || typeof listening === 'string') throw new Error('the server does not listen');
-  const socket = new TcpSocket({ fd: openSocket(from.namespace, AF_INET, SOCK_STREAM), allowHalfOpen: true });
+  const family = familyOf(to.address) === 4 ? AF_INET : AF_INET6;
+  const socket = new TcpSocket({ fd: openSocket(from.namespace, family, SOCK_STREAM), allowHalfOpen: true });
   const accepted = once(server, 'connection');
-  socket.connect({ host: formatIpv4(to.address), port: listening.port });
+  socket.connect({ host: formatAddress(to.address), port: listening.port });
   const [far] = (await accepted) as [Socket];
   server.close();
   return { socket, accepted: far };
@@ -79,16 +80,17 @@ export class NumberedStream {
   readonly #from: Udp;
   readonly #unchecked: Udp;
   readonly #to: Udp;
-  readonly #address: number;
+  readonly #address: Address;
   readonly #port: number;
   readonly #sizes: number[] = [];
   readonly #received = new Map<number, number>();
   #empty = 0;
 
   constructor(from: End, to: End) {
-    this.#from = new Udp(from.namespace);
-    this.#unchecked = new Udp(from.namespace, { noChecksum: true });
-    this.#to = new Udp(to.namespace);
+    const family: Family = familyOf(to.address);
+    this.#from = new Udp(from.namespace, { family });
+    this.#unchecked = new Udp(from.namespace, { family, noChecksum: true });
+    this.#to = new Udp(to.namespace, { family });
     this.#address = to.address;
     this.#port = this.#to.port;
   }
