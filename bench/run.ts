@@ -15,6 +15,7 @@ import { plannedSteps, runRounds } from './harness/rounds.js';
 import { claimMachine, Site } from './network/site.js';
 import { crossingsSuite } from './suites/crossings.js';
 import { familiesSuite } from './suites/families.js';
+import { handshakesSuite } from './suites/handshakes.js';
 import { ladderSuite } from './suites/ladder.js';
 import { latencySuite } from './suites/latency.js';
 import { peersSuite } from './suites/peers.js';
@@ -34,6 +35,7 @@ export const suiteIds = [
   'latency',
   'families',
   'peers',
+  'handshakes',
   'scale',
   'restart',
 ] as const;
@@ -88,6 +90,7 @@ function makeSuites(site: Site): readonly RunnableSuite[] {
     runnable(latencySuite(site)),
     runnable(familiesSuite(site)),
     runnable(peersSuite(site)),
+    runnable(handshakesSuite),
     runnable(scaleSuite),
     runnable(restartSuite),
   ];

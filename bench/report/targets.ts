@@ -1,6 +1,7 @@
 import type { Results } from '../harness/results.js';
 import type { UnderlayState } from '../network/pair.js';
-import { formatEstimate } from './format.js';
+import { median } from '../stats/summary.js';
+import { formatEstimate, formatSeries } from './format.js';
 import { ratioOf, series } from './series.js';
 
 /** Something that this project has promised, and whether a run kept it. */
@@ -183,7 +184,39 @@ function kernelPathTargets(
 
 /** Holds a run against the project's own targets. The medians decide; the interval says how sure that is. */
 export function checkTargets(results: Pick<Results, 'samples'>): TargetResult[] {
-  return [...RATIO_TARGETS.map((target) => checkRatio(results, target)), checkRetransmits(results)];
+  return [
+    ...RATIO_TARGETS.map((target) => checkRatio(results, target)),
+    ...HANDSHAKE_TARGETS.map((target) => checkMedian(results, target)),
+    checkRetransmits(results),
+  ];
+}
+
+interface MedianTarget extends Pick<RatioTarget, 'title' | 'measurement' | 'metric' | 'least' | 'most'> {
+  readonly unit: string;
+}
+
+const HANDSHAKE_TARGETS: readonly MedianTarget[] = [
+  {
+    title: 'handshakes answered while one TCP stream runs',
+    measurement: 'flood',
+    metric: 'perSecond',
+    unit: 'a second',
+    least: 500,
+  },
+  { title: 'what the stream keeps of its rate meanwhile', measurement: 'flood', metric: 'kept', unit: '%', least: 80 },
+  { title: 'handshake and first packet, idle', measurement: 'first', metric: 'ms', unit: 'ms', most: 5 },
+];
+
+/** One of the suite `handshakes`, whose figures are held against a bound and not against somebody else's. */
+function checkMedian(results: Pick<Results, 'samples'>, target: MedianTarget): TargetResult {
+  const { title, measurement, metric, unit, least, most } = target;
+  const rounds = series(results, { suite: 'handshakes', measurement }, metric);
+  const bound = least ?? most ?? 0;
+  const wanted = `${least === undefined ? '≤' : '≥'} ${bound} ${unit}`;
+  if (rounds.length === 0) return { title, wanted, measured: 'not measured', met: null };
+  const value = median(rounds);
+  const met = least === undefined ? value <= bound : value >= bound;
+  return { title, wanted, measured: `${formatSeries(rounds, 1)} ${unit}`, met };
 }
 
 function checkRatio(results: Pick<Results, 'samples'>, target: RatioTarget): TargetResult {

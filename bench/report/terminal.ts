@@ -29,8 +29,8 @@ export function terminalReport(results: Results): string {
       const tables = leavingTable(results, underlay);
       if (tables.length > 0) parts.push(suiteHeading('kernel path', underlay), ...tables.map(printTable));
     }
-    parts.push(targetTable(results));
   }
+  parts.push(...targetTable(results));
   const noise = noiseLines(results);
   if (noise.length > 0) parts.push(noise.join('\n'));
   if (results.failures.length > 0) parts.push(failureLines(results));
@@ -93,14 +93,13 @@ function columnTitle({ title, unit }: Metric): string {
   return `${title}, ${unit}`;
 }
 
-function targetTable(results: Results): string {
-  const rows = checkTargets(results).map(({ title, wanted, measured, met }) => [
-    title,
-    wanted,
-    measured,
-    met === null ? '' : met ? 'met' : 'MISSED',
-  ]);
-  return formatTable(['target; ratio of medians [95 % interval]', 'wanted', 'measured', ''], rows);
+/** None where the run measured nothing that was promised. */
+function targetTable(results: Results): string[] {
+  const measured = checkTargets(results).filter(({ met }) => met !== null);
+  const rows = measured.map(({ title, wanted, measured, met }) => [title, wanted, measured, met ? 'met' : 'MISSED']);
+  return rows.length === 0
+    ? []
+    : [formatTable(['target; ratio of medians [95 % interval]', 'wanted', 'measured', ''], rows)];
 }
 
 function noiseLines(results: Results): string[] {

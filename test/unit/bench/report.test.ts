@@ -25,6 +25,23 @@ describe('targets', () => {
     expect(targets.find(titleOf('idle RTT'))).toMatchObject({ met: null, measured: 'not measured' });
   });
 
+  it('hold handshakes against a bound, and only what was measured is shown', () => {
+    const where = { suite: 'handshakes', measurement: 'flood', contender: 'handshakes', underlay: '' };
+    const results = makeResults([
+      ...sampleSeries(where, 'perSecond', [480, 520, 510]),
+      ...sampleSeries(where, 'kept', [70, 75, 90]),
+      ...sampleSeries({ ...where, measurement: 'first' }, 'ms', [2, 3, 7]),
+    ]);
+    const measured = checkTargets(results).filter(({ met }) => met !== null);
+    expect(measured.map(({ wanted, met }) => [wanted, met])).toEqual([
+      ['≥ 500 a second', true],
+      ['≥ 80 %', false],
+      ['≤ 5 ms', true],
+    ]);
+    expect(terminalReport(results)).toMatch(/MISSED/);
+    expect(terminalReport(results)).not.toMatch(/not measured/);
+  });
+
   it('count rounds without retransmits', () => {
     const ordered = { ...tcp, measurement: 'tcp-1-ordered', contender: 'tweed' };
     const values = sampleSeries(ordered, 'retransmits', [0, 0, 3, 0, 1]);
