@@ -63,9 +63,11 @@ export const SK_MEMINFO_WORDS = 9;
 
 // linux/in.h
 export const IPPROTO_IP = 0;
+export const IP_TOS = 1;
 export const IP_MTU_DISCOVER = 10;
 export const IP_PMTUDISC_WANT = 1;
 export const IP_PMTUDISC_DO = 2;
+export const IP_RECVTOS = 13;
 export const IP_MTU = 14;
 
 // linux/in6.h. IPV6_MTU_DISCOVER takes the values of IP_MTU_DISCOVER.
@@ -73,6 +75,8 @@ export const IPPROTO_IPV6 = 41;
 export const IPV6_MTU_DISCOVER = 23;
 export const IPV6_MTU = 24;
 export const IPV6_V6ONLY = 26;
+export const IPV6_RECVTCLASS = 66;
+export const IPV6_TCLASS = 67;
 
 // linux/udp.h
 export const SOL_UDP = 17;

@@ -347,6 +347,7 @@ function openDescriptors(
     gso: offloads.udpGso === 'auto' && segmentedSendDoubt() !== '' ? 'off' : offloads.udpGso,
     gro: offloads.udpGro,
     buffer: socketBuffer,
+    ecn: true,
   };
   return Descriptors.inherit(wanted, {
     inherited,

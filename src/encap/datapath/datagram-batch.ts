@@ -2,7 +2,7 @@
  * Datagrams on their way out, gathered so that many leave in one system call.
  *
  * Theory of operation. With UDP_SEGMENT one sendmsg carries a run: datagrams of equal length to one peer, the last of
- * which may be shorter. So the batch holds one run. A datagram that does not continue it (another peer, longer than the
+ * which may be shorter, and with the same ECN bits outside. So the batch holds one run. A datagram that does not continue it (another peer, longer than the
  * run's segment length, more than a send may carry) flushes first and starts the next; a run that nothing can continue
  * (it has a shorter one, or all the segments that it may have) leaves at once. That covers super-packets and runs of
  * small packets alike, and lets the tail of one super-packet travel with the head of the next.
@@ -27,21 +27,12 @@ import {
   ENOMEM,
   EPERM,
   MSG_DONTWAIT,
-  SOL_UDP,
-  UDP_SEGMENT,
 } from '../../linux/constants.js';
 import type { RegionAllocator } from '../../linux/memory.js';
 import {
-  CMSG_DATA,
-  CMSG_LENGTH,
-  CMSG_LEVEL,
-  CMSG_SPACE,
-  CMSG_TYPE,
   IOVEC_BYTES,
   IOVEC_LENGTH,
   MSGHDR_BYTES,
-  MSGHDR_CONTROL,
-  MSGHDR_CONTROL_LENGTH,
   MSGHDR_IOV,
   MSGHDR_IOV_COUNT,
   MSGHDR_NAME,
@@ -62,6 +53,7 @@ import { HEADER_STRIDE } from '../wire/segment.js';
 import type { ForwarderContext } from './context.js';
 import type { Outlet } from './outlet.js';
 import { Refusals } from './refusals.js';
+import { SendControl } from './send-control.js';
 
 /** The most that one UDP send may carry: 65,535 less the IPv4 and UDP headers. By IPv6 it would be twenty bytes more. */
 export const MAX_UDP_PAYLOAD = 65_507;
@@ -92,7 +84,7 @@ export class DatagramBatch {
 
   readonly #message: number;
   readonly #messageAddress: number;
-  readonly #segmentSizeAt: number;
+  readonly #sendControl: SendControl;
   readonly #iov: number;
   readonly #headers: number;
   /** For each datagram of the run: its first iovec. One more than there are datagrams. */
@@ -107,6 +99,7 @@ export class DatagramBatch {
   #iovCount = 0;
   #bytes = 0;
   #segmentLength = 0;
+  #ecn = 0;
   #napsLeft = 0;
 
   constructor(context: ForwarderContext, regions: RegionAllocator, outlet: Outlet, tooLong: TooLong) {
@@ -123,16 +116,11 @@ export class DatagramBatch {
     this.#possibleSegments = Math.min(options.maxSegments, MAX_SEGMENTS);
     this.#maxSegments = this.#possibleSegments;
 
-    const cmsg = regions.take(CMSG_SPACE);
+    this.#sendControl = new SendControl(memory, regions);
     this.#message = regions.take(MSGHDR_BYTES);
     this.#messageAddress = memory.base + this.#message;
     this.#iov = regions.take(2 * MAX_SEGMENTS * IOVEC_BYTES);
     this.#headers = regions.take(MAX_SEGMENTS * HEADER_STRIDE);
-    this.#segmentSizeAt = (cmsg + CMSG_DATA) >>> 1;
-    memory.u32[(cmsg + CMSG_LENGTH) >>> 2] = CMSG_DATA + 2;
-    memory.u32[(cmsg + CMSG_LEVEL) >>> 2] = SOL_UDP;
-    memory.u32[(cmsg + CMSG_TYPE) >>> 2] = UDP_SEGMENT;
-    memory.setPointer(this.#message + MSGHDR_CONTROL, cmsg);
   }
 
   /** True when nothing that was added still points into the caller's memory. */
@@ -148,18 +136,23 @@ export class DatagramBatch {
   /**
    * Makes room for one more datagram of `length` bytes to `peer`, flushing what it does not continue.
    *
+   * @param ecn of the outer header
    * @returns offset of HEADER_STRIDE bytes for its headers, its own until it has left
    */
-  reserve(peer: number, length: number): number {
+  reserve(peer: number, length: number, ecn = 0): number {
     if (
       this.#count > 0 &&
-      (peer !== this.#peer || length > this.#segmentLength || this.#bytes + length > MAX_UDP_PAYLOAD)
+      (peer !== this.#peer ||
+        length > this.#segmentLength ||
+        ecn !== this.#ecn ||
+        this.#bytes + length > MAX_UDP_PAYLOAD)
     ) {
       this.flush();
     }
     if (this.#count === 0) {
       this.#peer = peer;
       this.#segmentLength = length;
+      this.#ecn = ecn;
     }
     return this.#headers + this.#count * HEADER_STRIDE;
   }
@@ -205,7 +198,7 @@ export class DatagramBatch {
 
   /** One sendmsg for `count` datagrams from `first` on; a second one when there was no room for the first. */
   #send(first: number, count: number): number {
-    const { u32, u16, i32 } = this.#memory;
+    const { u32, i32 } = this.#memory;
     const message = this.#message;
     const iov = this.#iovStart[first];
     const record = this.#peers + this.#peer * PEER_BYTES;
@@ -215,8 +208,7 @@ export class DatagramBatch {
     u32[(message + MSGHDR_NAME_LENGTH) >>> 2] = endpointV6 === 0 ? SOCKADDR_IN_BYTES : SOCKADDR_IN6_BYTES;
     this.#memory.setPointer(message + MSGHDR_IOV, this.#iov + iov * IOVEC_BYTES);
     u32[(message + MSGHDR_IOV_COUNT) >>> 2] = this.#iovStart[first + count] - iov;
-    u32[(message + MSGHDR_CONTROL_LENGTH) >>> 2] = count > 1 ? CMSG_SPACE : 0;
-    u16[this.#segmentSizeAt] = this.#segmentLength;
+    this.#sendControl.set(message, count > 1 ? this.#segmentLength : 0, this.#ecn, endpointV6 !== 0);
     const sent = this.#sys.sendmsg(socket, this.#messageAddress, MSG_DONTWAIT);
     if (sent >= 0 || this.#sys.errno() !== EAGAIN) return sent;
     this.#outlet.awaitRoom(socket);

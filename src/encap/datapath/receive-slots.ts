@@ -1,11 +1,21 @@
 /**
- * What one recvmmsg fills: a slot each for messages, with the sender's address and the control message of UDP_GRO.
+ * What one recvmmsg fills: a slot each for messages, with the sender's address and the control messages of UDP_GRO
+ * and, where the socket asks for it, of the outer header's ECN bits.
  *
  * The kernel's structures are laid out once; a receive changes a few words of them, which `prepare` puts back. What a slot
  * holds is its forwarder's until the slot is prepared and received into again.
  */
 import type { Family } from '../../base/address.js';
-import { MSG_DONTWAIT, MSG_TRUNC, SOL_UDP, UDP_GRO } from '../../linux/constants.js';
+import {
+  IP_TOS,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_TCLASS,
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  SOL_UDP,
+  UDP_GRO,
+} from '../../linux/constants.js';
 import type { RegionAllocator } from '../../linux/memory.js';
 import {
   CMSG_DATA,
@@ -27,6 +37,7 @@ import {
   SOCKADDR_IN_BYTES,
   SOCKADDR_IN6_BYTES,
 } from '../../linux/structs.js';
+import { CONGESTION } from '../wire/ecn.js';
 import type { ForwarderContext } from './context.js';
 
 /** What one message may bring: a run of datagrams, at most 64 KiB. */
@@ -35,8 +46,8 @@ const SLOT_BYTES = 65_536;
 const SLOT_STRIDE = SLOT_BYTES + 1536;
 /** Room for a sender's address of any family; zeros behind an IPv4 one. */
 const NAME_STRIDE = 32;
-/** Space for `int` of UDP_GRO. */
-const CONTROL_BYTES = CMSG_SPACE;
+/** Space for the `int` of UDP_GRO, which comes first, and that of IP_TOS or IPV6_TCLASS. */
+const CONTROL_BYTES = 2 * CMSG_SPACE;
 export const MAX_RECEIVE_SLOTS = 64;
 
 export class ReceiveSlots {
@@ -119,5 +130,20 @@ export class ReceiveSlots {
     if (i32[(control + CMSG_LEVEL) >>> 2] !== SOL_UDP || i32[(control + CMSG_TYPE) >>> 2] !== UDP_GRO) return length;
     const size = i32[(control + CMSG_DATA) >>> 2];
     return size > 0 ? size : length;
+  }
+
+  /** Did a router mark the datagrams of the slot? They are alike in that: the kernel joins no others. */
+  isCongested(slot: number): boolean {
+    const { u8, u32, i32 } = this.#memory;
+    const end = u32[(this.#messages + slot * MMSGHDR_BYTES + MSGHDR_CONTROL_LENGTH) >>> 2];
+    for (let at = 0; at + CMSG_DATA < end; at += CMSG_SPACE) {
+      const control = this.#controls + slot * CONTROL_BYTES + at;
+      const level = i32[(control + CMSG_LEVEL) >>> 2];
+      const type = i32[(control + CMSG_TYPE) >>> 2];
+      // a byte by IPv4, an int by IPv6
+      const isField = (level === IPPROTO_IP && type === IP_TOS) || (level === IPPROTO_IPV6 && type === IPV6_TCLASS);
+      if (isField) return (u8[control + CMSG_DATA] & CONGESTION) === CONGESTION;
+    }
+    return false;
   }
 }

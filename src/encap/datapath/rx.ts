@@ -27,6 +27,7 @@ import {
 import { lookup, lookupV6, NO_VALUE } from '../forwarding/prefix-table.js';
 import { findSender } from '../forwarding/sender-set.js';
 import { decrementTtl, headerSum } from '../wire/checksum.js';
+import { markCongestion } from '../wire/ecn.js';
 import {
   get16,
   get32,
@@ -171,7 +172,7 @@ export class RxForwarder implements Forwarder {
     const end = start + length;
     if (length === 0) return this.#counters.drop(RxDrop.short, 1);
     this.#alone = this.#received === 1 && count === 1;
-    if (this.#opener !== null) return this.#open(this.#opener, start, end, size, name);
+    if (this.#opener !== null) return this.#open(this.#opener, slot, start, end, size);
     for (let at = start; at < end; at += size) this.#packet(at, Math.min(size, end - at), sender);
   }
 
@@ -187,7 +188,9 @@ export class RxForwarder implements Forwarder {
   }
 
   /** The same of datagrams that are sealed. What they hold stays in the opener's arena until it is written. */
-  #open(opener: Opener, start: number, end: number, size: number, name: number): void {
+  #open(opener: Opener, slot: number, start: number, end: number, size: number): void {
+    const name = this.#slots.name(slot);
+    const congested = this.#slots.isCongested(slot);
     for (let at = start; at < end; at += size) {
       const length = Math.min(size, end - at);
       if (!opener.fits(length)) {
@@ -195,7 +198,9 @@ export class RxForwarder implements Forwarder {
         opener.reset();
       }
       const packet = opener.open(at, length, name);
-      if (packet > 0) this.#packet(opener.at, packet, opener.peer);
+      if (packet === 0) continue;
+      if (congested) markCongestion(this.#memory.u8, opener.at);
+      this.#packet(opener.at, packet, opener.peer);
     }
   }
 

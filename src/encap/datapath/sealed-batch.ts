@@ -16,6 +16,7 @@ import { PADDING_MULTIPLE } from '../../wireguard/constants.js';
 import { MESSAGE_OVERHEAD, type Sealer } from '../../wireguard/sealer.js';
 import { StagedPackets } from '../../wireguard/staged-packets.js';
 import { SealDrop } from '../../wireguard/transport-drops.js';
+import { outerEcn } from '../wire/ecn.js';
 import type { ForwarderContext } from './context.js';
 import { DatagramBatch, MAX_SEGMENTS, type TooLong } from './datagram-batch.js';
 import type { SealingOptions } from './options.js';
@@ -47,6 +48,7 @@ export class SealedBatch implements OutgoingBatch {
   readonly #staged: StagedPackets;
   readonly #batch: DatagramBatch;
   readonly #drops: Float64Array;
+  readonly #u8: Uint8Array;
   /** For each message of the run: where it is, and the packet, or its headers, and their length. */
   readonly #messages = new Int32Array(MAX_SEGMENTS);
   readonly #packets = new Int32Array(MAX_SEGMENTS);
@@ -56,7 +58,7 @@ export class SealedBatch implements OutgoingBatch {
   readonly #isReady = (peer: number) => this.#sealer.ready(peer);
   readonly #attempt = (peer: number) => this.#sealer.failedAttempts(peer);
   readonly #sendStaged = (peer: number, at: number, length: number) => {
-    this.reserve(peer, length);
+    this.reserve(peer, length, outerEcn(this.#u8, at));
     this.addPacket(at, length);
     // its buffer is free again as soon as this returns
     this.flush();
@@ -72,6 +74,7 @@ export class SealedBatch implements OutgoingBatch {
     const { memory } = context;
     this.#sealer = createSealer(context, regions, sealing);
     this.#staged = new StagedPackets(regions, createCopy(memory), sealing.mtu);
+    this.#u8 = memory.u8;
     this.#drops = memory.f64.subarray(sealing.layout.sealDrops >>> 3);
     this.#batch = new DatagramBatch(context, regions, outlet, (message, _available, room) => {
       for (let i = 0; i < this.#count; i++) {
@@ -91,14 +94,14 @@ export class SealedBatch implements OutgoingBatch {
     this.#batch.begin();
   }
 
-  reserve(peer: number, length: number): number {
+  reserve(peer: number, length: number, ecn: number): number {
     this.#peer = peer;
-    const headers = this.#batch.reserve(peer, this.#sealer.messageLength(length));
+    const headers = this.#batch.reserve(peer, this.#sealer.messageLength(length), ecn);
     if (this.#batch.empty) this.#startRun();
     if (this.#sealer.fits(length)) return headers;
     this.#batch.flush();
     this.#startRun();
-    return this.#batch.reserve(peer, this.#sealer.messageLength(length));
+    return this.#batch.reserve(peer, this.#sealer.messageLength(length), ecn);
   }
 
   #startRun(): void {

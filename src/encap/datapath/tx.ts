@@ -24,6 +24,7 @@ import { SEGMENT_BUCKETS, Tx, TxDrop } from '../forwarding/counters.js';
 import { TX_BYTES } from '../forwarding/layout.js';
 import { lookup, lookupV6, NO_VALUE } from '../forwarding/prefix-table.js';
 import { decrementTtl } from '../wire/checksum.js';
+import { outerEcn } from '../wire/ecn.js';
 import {
   get16,
   get32,
@@ -240,13 +241,18 @@ export class TxForwarder implements Forwarder {
     else this.#superPacket(peer, at, length);
   }
 
+  /** Of the outer header. Only WireGuard has a say there; flannel's udp tunnel does not. */
+  #ecnOf(at: number): number {
+    return this.#isHop ? 0 : outerEcn(this.#memory.u8, at);
+  }
+
   #peerOf(destination: number): number {
     if (((destination ^ this.#options.network) & this.#networkMask) !== 0) return NO_VALUE;
     return lookup(this.#memory.i32, this.#subnets, this.#options.layout.subnetShift, destination);
   }
 
   #whole(peer: number, at: number, length: number): void {
-    this.#batch.reserve(peer, length);
+    this.#batch.reserve(peer, length, this.#ecnOf(at));
     this.#batch.addPacket(at, length);
     this.#counters.add(Tx.segments_le_1, 1);
   }
@@ -273,9 +279,10 @@ export class TxForwarder implements Forwarder {
     const batch = this.#batch;
     const headerLength = segmenter.headerLength;
     const count = segmenter.count;
+    const ecn = this.#ecnOf(at);
     for (let i = 0; i < count; i++) {
       const payloadLength = segmenter.payloadLength(i);
-      const headers = batch.reserve(peer, headerLength + payloadLength);
+      const headers = batch.reserve(peer, headerLength + payloadLength, ecn);
       segmenter.emit(i, headers);
       batch.addSegment(headers, headerLength, segmenter.payloadAt(i), payloadLength);
     }

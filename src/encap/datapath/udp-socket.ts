@@ -17,10 +17,12 @@ import {
   IP_MTU_DISCOVER,
   IP_PMTUDISC_DO,
   IP_PMTUDISC_WANT,
+  IP_RECVTOS,
   IPPROTO_IP,
   IPPROTO_IPV6,
   IPV6_MTU,
   IPV6_MTU_DISCOVER,
+  IPV6_RECVTCLASS,
   IPV6_V6ONLY,
   SK_MEMINFO_DROPS,
   SK_MEMINFO_WORDS,
@@ -62,6 +64,8 @@ export interface UdpSocketOptions {
   readonly gro: Switch;
   /** Wanted size of each buffer, in bytes. */
   readonly buffer: number;
+  /** Receives tell the ECN bits of the outer header. */
+  readonly ecn?: boolean;
 }
 
 /** The calls that opening takes; a test scripts them. */
@@ -120,7 +124,12 @@ function configure(
   options: UdpSocketOptions,
   calls: Pick<SocketCalls, 'setsockopt' | 'getsockopt' | 'errno'>,
 ): UdpSocket {
-  allowFragments(fd, familyOf(options.address), false, calls);
+  const family = familyOf(options.address);
+  allowFragments(fd, family, false, calls);
+  if (options.ecn) {
+    const [level, option] = family === 6 ? [IPPROTO_IPV6, IPV6_RECVTCLASS] : [IPPROTO_IP, IP_RECVTOS];
+    calls.setsockopt(fd, level, option, int32(1), 4);
+  }
   // reading UDP_SEGMENT tells whether the kernel knows it; 0 leaves it to each send
   const gsoErrno = offload(fd, UDP_SEGMENT, 0, 'udp-gso', options.gso, calls);
   const groErrno = offload(fd, UDP_GRO, 1, 'udp-gro', options.gro, calls);

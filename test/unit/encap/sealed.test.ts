@@ -1,12 +1,15 @@
 /** Both forwarders with sealed datagrams, over a scripted kernel. */
 import { describe, expect, it } from 'vitest';
 import { EAGAIN, EMSGSIZE } from '../../../src/linux/constants.js';
-import type { TunRead } from './support/fake-kernel.js';
+import { groMessage, type TunRead, tosMessage } from './support/fake-kernel.js';
 import { altered, fixHeaderChecksum, offloaded, payload, tcp, udp } from './support/packets.js';
 import { datagram, delivered, inboundTcp, inboundUdp, receive, run } from './support/receiving.js';
-import { parseIcmpError, referenceSplit } from './support/reference.js';
+import { concat, parseIcmpError, referenceSplit } from './support/reference.js';
 import { opened, PEER_2, PEER_3, sealed, sealedBench } from './support/sealed.js';
 import { host, type Workbench } from './support/workbench.js';
+
+/** With the mark of congestion. */
+const remarked = (packet: Uint8Array) => fixHeaderChecksum(altered(packet, { 1: packet[1]! | 3 }));
 
 function drain(bench: Workbench, reads: readonly TunRead[], pathMtu = 1500) {
   bench.kernel.tunReads.push(...reads);
@@ -38,6 +41,28 @@ describe('packets from the TUN', () => {
     drain(bench, [{ packet }]);
     expect(bench.kernel.datagrams.map((message) => opened(message).packet)).toEqual([packet]);
     expect(bench.dropped('tx')).toEqual({});
+  });
+
+  it('say outside what their ECN bits say inside, or of marked ones that they can be marked', () => {
+    const bench = sealedBench();
+    bench.session(PEER_2);
+    const packets = [0, 0, 1, 2, 3, 0x48].map((tos, i) =>
+      fixHeaderChecksum(altered(udp({ destination: [2, 9], payload: payload(100, i) }), { 1: tos })),
+    );
+    drain(
+      bench,
+      packets.map((packet) => ({ packet })),
+    );
+    expect(bench.kernel.sent.map(({ ecn, datagrams }) => [ecn, datagrams.length])).toEqual([
+      [0, 2],
+      [1, 1],
+      [2, 2],
+      [0, 1],
+    ]);
+    expect(bench.kernel.datagrams.map((message) => opened(message).packet)).toEqual(packets);
+    const whole = altered(tcp({ destination: [2, 9], payload: payload(10 * 1380) }), { 1: 2 });
+    drain(bench, [offloaded(fixHeaderChecksum(whole), 1380)]);
+    expect(bench.kernel.sent.at(-1)).toMatchObject({ ecn: 2, segmentSize: 1424 + 32 });
   });
 
   it('more than the arena holds is sent in between, every byte right', () => {
@@ -123,6 +148,28 @@ describe('datagrams from the socket', () => {
     receive(slots, bench);
     const bySeed = (all: Uint8Array[]) => all.map((packet) => Buffer.from(packet).toString('base64')).sort();
     expect(bySeed(delivered(bench))).toEqual(bySeed(packets));
+  });
+
+  it('that a router marked as having met congestion hand the mark on, where the ends know marks', () => {
+    const bench = sealedBench();
+    const index = bench.session(PEER_2);
+    let counter = 0;
+    const inner = (tos: number, seed = 0) =>
+      fixHeaderChecksum(altered(inboundUdp({ sourcePort: 1 + tos + seed, payload: payload(64, seed) }), { 1: tos }));
+    const arrival = (outer: number, tos: number, seed = 0) =>
+      datagram(sealed(index, counter++, inner(tos, seed)), { control: tosMessage(outer) });
+    const marked = [4, 5].map((seed) => sealed(index, counter++, inner(2, seed)));
+    receive(
+      [
+        ...[arrival(0, 2), arrival(2, 0x49), arrival(3, 0x4a), arrival(3, 0), arrival(3, 3, 1)],
+        datagram(concat(...marked), { control: concat(groMessage(marked[0]!.length), tosMessage(0xff)) }),
+      ],
+      bench,
+    );
+    expect(delivered(bench)).toEqual([
+      ...[inner(2), inner(0x49), remarked(inner(0x4a)), inner(0), inner(3, 1)],
+      ...[remarked(inner(2, 4)), remarked(inner(2, 5))],
+    ]);
   });
 
   it('come from anywhere, but the inner source belongs to the peer whose key it was', () => {

@@ -9,6 +9,10 @@ import {
   EAGAIN,
   EINVAL,
   EMSGSIZE,
+  IP_TOS,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_TCLASS,
   MSG_TRUNC,
   POLLERR,
   POLLHUP,
@@ -57,6 +61,8 @@ export interface Send {
   readonly datagrams: readonly Uint8Array[];
   /** From UDP_SEGMENT; 0 when there was no such control message. */
   readonly segmentSize: number;
+  /** From IP_TOS or IPV6_TCLASS, likewise. */
+  readonly ecn: number;
   readonly iovCount: number;
   readonly flags: number;
   readonly errno: number;
@@ -222,27 +228,35 @@ export class FakeKernel implements Syscalls {
     const address = family === 2 ? name.getUint32(4) : (name.getBigUint64(8) << 64n) | name.getBigUint64(16);
     const iovCount = Number(view.getBigUint64(24, true));
     const bytes = concat(...this.#vector(Number(view.getBigUint64(16, true)), iovCount));
-    const segmentSize = this.#segmentSize(view);
+    const { segmentSize, ecn } = this.#control(view, fd === SOCKET_V6);
     const datagrams: Uint8Array[] = [];
     for (let at = 0; at < bytes.length; at += segmentSize || bytes.length) {
       datagrams.push(bytes.slice(at, segmentSize === 0 ? bytes.length : at + segmentSize));
     }
-    const send = { address, port: name.getUint16(2), datagrams, segmentSize, iovCount, flags };
+    const send = { address, port: name.getUint16(2), datagrams, segmentSize, ecn, iovCount, flags };
     const errno = kernelLimits(bytes.length, datagrams.length) || this.onSend(send, this.sends.length);
     this.sends.push({ ...send, errno });
     return errno === 0 ? bytes.length : this.#fail(errno);
   }
 
-  #segmentSize(message: DataView): number {
-    if (Number(message.getBigUint64(40, true)) === 0) return 0;
-    const control = this.#view(this.#offset(Number(message.getBigUint64(32, true))));
-    if (Number(control.getBigUint64(0, true)) !== 18) throw new Error('length of the control message');
-    if (control.getInt32(8, true) !== SOL_UDP || control.getInt32(12, true) !== UDP_SEGMENT) {
-      throw new Error('kind of the control message');
+  /** Its control messages: UDP_SEGMENT, then the ECN bits of the family. */
+  #control(message: DataView, v6: boolean): { readonly segmentSize: number; readonly ecn: number } {
+    const length = Number(message.getBigUint64(40, true));
+    let [segmentSize, ecn] = [0, 0];
+    for (let at = 0; at < length; at += 24) {
+      const control = this.#view(this.#offset(Number(message.getBigUint64(32, true))) + at);
+      const kind = [
+        Number(control.getBigUint64(0, true)),
+        control.getInt32(8, true),
+        control.getInt32(12, true),
+      ].join();
+      if (kind === [18, SOL_UDP, UDP_SEGMENT].join()) segmentSize = control.getUint16(16, true);
+      else if (kind === (v6 ? [20, IPPROTO_IPV6, IPV6_TCLASS] : [20, IPPROTO_IP, IP_TOS]).join()) {
+        ecn = control.getInt32(16, true);
+      } else throw new Error(`a control message of length, level and type ${kind}`);
+      if (segmentSize + ecn === 0) throw new Error('an empty control message');
     }
-    const size = control.getUint16(16, true);
-    if (size === 0) throw new Error('segment size 0');
-    return size;
+    return { segmentSize, ecn };
   }
 
   recvmmsg(fd: number, messages: number, count: number, _flags: number, timeout: number): number {
@@ -270,7 +284,7 @@ export class FakeKernel implements Syscalls {
     const view = this.#view(message);
     const v6 = typeof arrival.from === 'bigint';
     if (view.getUint32(8, true) !== (v6 ? 28 : 16)) throw new Error('room for the sender is not announced again');
-    if (Number(view.getBigUint64(40, true)) < 24) throw new Error('room for control is not announced again');
+    if (Number(view.getBigUint64(40, true)) < 48) throw new Error('room for control is not announced again');
     const name = this.#view(this.#offset(this.#pointer(message)));
     name.setUint16(0, v6 ? 10 : 2, true);
     name.setUint16(2, arrival.port ?? 8285);
@@ -292,6 +306,13 @@ export class FakeKernel implements Syscalls {
 function kernelLimits(bytes: number, datagrams: number): number {
   if (bytes > LIMITS.datagram) return EMSGSIZE;
   return datagrams > LIMITS.segments ? EINVAL : 0;
+}
+
+/** The control message of the outer header's TOS, a byte by IPv4 and an int by IPv6. */
+export function tosMessage(tos: number, v6 = false): Uint8Array {
+  const bytes = v6 ? groMessage(tos, IPPROTO_IPV6, IPV6_TCLASS) : groMessage(tos, IPPROTO_IP, IP_TOS);
+  bytes[0] = v6 ? 20 : 17;
+  return bytes;
 }
 
 /** The control message of UDP_GRO as the kernel writes it: an int behind its header, padded to eight bytes. */
