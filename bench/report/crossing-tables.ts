@@ -12,9 +12,11 @@ import {
   fitCrossings,
   lengthsOf,
   type Mode,
+  nearestTo,
   type PartBreakdown,
   perWirePacket,
   predictedDaemonCost,
+  predictions,
   sumBreakdown,
   totalOf,
   wirePackets,
@@ -167,36 +169,33 @@ function answerTable(results: Results): Table[] {
 
 /** What the crossings predict for a daemon, against what a running one took: an experiment that knows nothing of this one. */
 function predictionTable(results: Results): Table[] {
-  const cases: readonly (readonly [
-    title: string,
-    mode: Mode,
-    length: number,
-    contender: string,
-    measurement: string,
-  ])[] = [
-    ['64 B flood, offloads off', 'single', 64 + 28, 'tweed-off', 'flood-64'],
-    ['one TCP stream, offloads off', 'single', 1472, 'tweed-off', 'tcp-1'],
-    ['one TCP stream, as shipped', 'super', 63_488, 'tweed', 'tcp-1'],
-  ];
-  const rows = cases.flatMap(([title, mode, length, contender, measurement]) => {
-    const nearest = nearestTo(lengthsOf(results, mode, 'warm'), length);
-    const predicted = nearest === null ? null : predictedDaemonCost(results, mode, nearest);
-    const measured = select(results, { suite: 'ladder', contender, measurement }).flatMap(({ values }) => {
-      const packets = values.wirePackets ?? values.packets;
-      return values.daemonCpu === undefined || packets === undefined ? [] : [(values.daemonCpu * 1e9) / packets];
-    });
-    if (predicted === null || measured.length === 0) return [];
-    const real = median(measured);
-    return [[title, formatNumber(predicted, 0), formatNumber(real, 0), (real / predicted).toFixed(2)]];
-  });
+  const shown = (value: number | null) => (value === null ? '–' : formatNumber(value, 0));
+  const over = (running: number, value: number | null) => (value === null ? '–' : (running / value).toFixed(2));
+  const rows = predictions(results).map(({ title, warm, cold, asCalled, running }) => [
+    title,
+    shown(warm),
+    shown(cold),
+    shown(asCalled),
+    shown(running),
+    over(running, warm),
+    over(running, asCalled),
+  ]);
   if (rows.length === 0) return [];
   return [
     {
       title: 'the daemons’ CPU per packet on the wire; ns',
-      header: ['', 'by the crossings', 'while running', 'ratio'],
+      header: [
+        '',
+        'by the crossings, caches warm',
+        'caches cold',
+        'cold, with the calls that were made',
+        'while running',
+        'running ÷ warm',
+        'running ÷ cold with the calls made',
+      ],
       rows,
       notes: [
-        'A running daemon also waits, is woken, shares caches and CPUs, and its super-packets are not all full.',
+        'A running daemon shares caches and CPUs, and its super-packets are not all full: the third column has both. What the last one has above 1 is waiting, being woken, and what two of them do to each other.',
         'Far less than the crossings say would mean that one of the two is wrong.',
       ],
     },
@@ -271,8 +270,3 @@ function costOf(samples: ReturnType<typeof select>): Cost | null {
 
 /** What a full TCP segment of the tunnel carries: its MTU less IPv4 and TCP headers with timestamps. */
 const FULL_PAYLOAD = 1472 - 52;
-
-function nearestTo(lengths: readonly number[], wanted: number): number | null {
-  const [nearest] = [...lengths].sort((a, b) => Math.abs(a - wanted) - Math.abs(b - wanted));
-  return nearest ?? null;
-}

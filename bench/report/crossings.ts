@@ -224,9 +224,77 @@ export function answer(results: Samples): Answer | null {
   };
 }
 
-/** What the daemon's own four crossings and its work cost per packet by this suite: to hold against a running daemon. */
-export function predictedDaemonCost(results: Samples, mode: Mode, length: number): number | null {
-  const parts = perWirePacket(breakDown(results, mode, 'warm', length), length);
+/** What a way of carrying packets should cost the daemons by the crossings, and what it did cost; ns per packet on the wire. */
+export interface Prediction {
+  readonly title: string;
+  readonly warm: number;
+  /** Everything is fetched anew from beyond the CPU's own caches. Null when it was not measured. */
+  readonly cold: number | null;
+  /** Cold, and with as many calls a packet as the daemons made, whose super-packets were not all full. */
+  readonly asCalled: number | null;
+  readonly running: number;
+}
+
+/** Holds the crossings' sums against running daemons of the ladder: which of the two is wrong, and by how much. */
+export function predictions(results: Samples): Prediction[] {
+  const cases: readonly (readonly [title: string, mode: Mode, length: number, contender: string, test: string])[] = [
+    ['64 B flood, offloads off', 'single', 64 + HEADERS, 'tweed-off', 'flood-64'],
+    ['one TCP stream, offloads off', 'single', 1472, 'tweed-off', 'tcp-1'],
+    ['one TCP stream, as shipped', 'super', 63_488, 'tweed', 'tcp-1'],
+  ];
+  return cases.flatMap(([title, mode, length, contender, measurement]) => {
+    const samples = results.samples.filter(
+      (one) => one.suite === 'ladder' && one.contender === contender && one.measurement === measurement,
+    );
+    const each = (of: (values: Sample['values']) => number | undefined) =>
+      samples.flatMap(({ values }) => of(values) ?? []);
+    const costs = each(({ wirePackets: wire, packets = wire, daemonCpu }) =>
+      daemonCpu === undefined || packets === undefined ? undefined : (daemonCpu * 1e9) / (wire ?? packets),
+    );
+    const warmAt = nearestTo(lengthsOf(results, mode, 'warm'), length);
+    const warm = warmAt === null ? null : predictedDaemonCost(results, mode, warmAt);
+    if (warm === null || costs.length === 0) return [];
+    const coldAt = nearestTo(lengthsOf(results, mode, 'cold'), length);
+    const isSame = coldAt !== null && coldAt === warmAt;
+    const calls = each(({ callsPerPacket }) => callsPerPacket);
+    return [
+      {
+        title,
+        warm,
+        cold: isSame ? predictedDaemonCost(results, mode, coldAt, { cache: 'cold' }) : null,
+        asCalled:
+          isSame && calls.length > 0
+            ? predictedDaemonCost(results, mode, coldAt, { cache: 'cold', callsPerPacket: median(calls) })
+            : null,
+        running: median(costs),
+      },
+    ];
+  });
+}
+
+/** Of some lengths the one that is closest; null when there are none. */
+export function nearestTo(lengths: readonly number[], wanted: number): number | null {
+  return [...lengths].sort((a, b) => Math.abs(a - wanted) - Math.abs(b - wanted))[0] ?? null;
+}
+
+/**
+ * What the daemon's own four crossings and its work cost per packet by this suite: to hold against a running daemon.
+ *
+ * @param callsPerPacket of a running daemon: then each call costs what it does, but for copies, and so many are made
+ */
+export function predictedDaemonCost(
+  results: Samples,
+  mode: Mode,
+  length: number,
+  { cache = 'warm' as CacheState, callsPerPacket = null as number | null } = {},
+): number | null {
+  const parts = perWirePacket(breakDown(results, mode, cache, length), length);
   if (parts.length === 0) return null;
-  return parts.filter(({ part }) => !part.startsWith('app')).reduce((sum, { total }) => sum + total, 0);
+  const own = parts.filter(({ part }) => !part.startsWith('app'));
+  const made = own.filter(({ components: { daemon } }) => daemon === 0).length / wirePackets(length);
+  const more = callsPerPacket === null ? 1 : callsPerPacket / made;
+  return own.reduce(
+    (sum, { total, components: { copy, daemon } }) => sum + copy + daemon + (total - copy - daemon) * more,
+    0,
+  );
 }
