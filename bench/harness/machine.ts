@@ -25,7 +25,7 @@ export async function describeMachine(): Promise<Machine> {
     cpuModel: cpu?.model ?? '',
     cpus: os.availableParallelism(),
     memoryBytes: os.totalmem(),
-    hypervisor: await firstLine(['systemd-detect-virt']),
+    hypervisor: await firstLine(['systemd-detect-virt', '--vm']), // not the container, which it names first otherwise
     node: process.version,
     tweed: version,
     commit: await firstLine(['git', '-C', project, 'describe', '--always', '--dirty', '--abbrev=12']),

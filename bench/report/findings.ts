@@ -4,6 +4,7 @@ import { median } from '../stats/summary.js';
 import { answer, totalOf, wirePackets } from './crossings.js';
 import { formatNumber } from './format.js';
 import { ratioOf, series } from './series.js';
+import { checkTargets } from './targets.js';
 
 export interface KeyFigure {
   readonly value: string;
@@ -30,7 +31,7 @@ export function keyFigures(results: Results): KeyFigure[] {
     });
     figures.push({
       value: `${formatNumber(totalOf(found.single) / totalOf(found.super), 1)} ×`,
-      text: 'less work per packet when it travels in super-packets',
+      text: 'less work per packet in super-packets, in a loop that only crosses; running daemons save less',
     });
   }
   const where = { suite: 'throughput', underlay: 'whole', measurement: 'tcp-1' };
@@ -43,6 +44,45 @@ export function keyFigures(results: Results): KeyFigure[] {
     figures.push({
       value: `${formatNumber(toVxlan.value * 100, 0)} %`,
       text: 'of kernel VXLAN’s rate, from user space',
+    });
+  }
+  return [...figures, ...costFigures(results)];
+}
+
+/** What a reader has to know beside rates: CPU time, latency, and whether the project kept what it promised. */
+function costFigures(results: Results): KeyFigure[] {
+  const of = (measurement: string, contender: string, metric: string) =>
+    series(results, { suite: 'throughput', underlay: 'whole', measurement, contender }, metric);
+  const figures: KeyFigure[] = [];
+  const cpu = of('tcp-1', 'tweed', 'daemonCpuPerGb');
+  const cpuOff = of('tcp-1', 'tweed-off', 'daemonCpuPerGb');
+  if (cpu.length > 0) {
+    const before = cpuOff.length === 0 ? '' : `; ${formatNumber(median(cpuOff), 1)} s with every packet crossing alone`;
+    figures.push({
+      value: `${formatNumber(median(cpu), 2)} s`,
+      text: `of the daemons’ CPU time for a gigabyte${before}`,
+    });
+  }
+  const ping = of('ping', 'tweed', 'rttP50');
+  const others = [
+    ['kernel VXLAN', of('ping', 'vxlan', 'rttP50')],
+    ['no tunnel', of('ping', 'direct', 'rttP50')],
+  ] as const;
+  if (ping.length > 0) {
+    const beside = others.flatMap(([name, values]) =>
+      values.length === 0 ? [] : [`${name} ${formatNumber(median(values), 0)} µs`],
+    );
+    figures.push({
+      value: `${formatNumber(median(ping), 0)} µs`,
+      text: `for an idle ping${beside.length === 0 ? '' : ` (${beside.join(', ')})`}`,
+    });
+  }
+  const measured = checkTargets(results).filter(({ met }) => met !== null);
+  const missed = measured.filter(({ met }) => met === false);
+  if (measured.length > 0) {
+    figures.push({
+      value: `${measured.length - missed.length} of ${measured.length}`,
+      text: `targets met${missed.length === 0 ? '' : `; missed: ${missed.map(({ title }) => title).join('; ')}`}`,
     });
   }
   return figures;

@@ -41,6 +41,11 @@ function distinct(values: readonly string[]): string[] {
   return [...new Set(values)];
 }
 
+/** The switch that decides what a system call costs. */
+function isolation({ mitigations }: Results['machine']): string {
+  return /PTI/.test(mitigations.meltdown ?? '') ? 'with page-table isolation' : 'without page-table isolation';
+}
+
 /** What was measured on, and how quiet it was. */
 export function machineLines({ machine, quietness }: Results): string[] {
   const { cpus, cpuModel, hypervisor, node, commit, tweed } = machine;
@@ -48,7 +53,7 @@ export function machineLines({ machine, quietness }: Results): string[] {
   const stolen = (quietness.stolen * 100).toFixed(1);
   return [
     machine.kernel,
-    `${cpus} × ${cpuModel}${hypervisor === '' ? '' : ` (${hypervisor})`}, Node ${node}, tweed ${commit || tweed}`,
+    `${cpus} × ${cpuModel}${['', 'none'].includes(hypervisor) ? '' : ` (${hypervisor})`}, ${isolation(machine)}, Node ${node}, tweed ${commit || tweed}`,
     `load average before: ${loads}; busy CPUs before: ${quietness.busyBefore.toFixed(2)}; others during the run: ${quietness.others.toFixed(2)} CPUs; stolen by the hypervisor: ${stolen} %`,
   ];
 }

@@ -15,15 +15,16 @@ import {
 } from '../crossings.js';
 import { Plot, renderPlot } from './plot.js';
 
+/** As the page's style has them. */
 const COMPONENT_COLOURS: Readonly<Record<Component, string>> = {
-  koffi: '#9a9a9a',
-  entry: '#ff9f1c',
-  copy: '#d62839',
-  stack: '#274690',
-  onward: '#8fb8ff',
-  daemon: '#2a9d5c',
+  koffi: 'var(--koffi)',
+  entry: 'var(--entry)',
+  copy: 'var(--copy)',
+  stack: 'var(--stack)',
+  onward: 'var(--onward)',
+  daemon: 'var(--daemon)',
 };
-const MODE_COLOURS: Readonly<Record<Mode, string>> = { single: '#d62839', super: '#274690' };
+const MODE_COLOURS: Readonly<Record<Mode, string>> = { single: 'var(--entry)', super: 'var(--stack)' };
 const shortModes: Readonly<Record<Mode, string>> = { single: 'one by one', super: 'super-packets' };
 
 interface Bar {
@@ -69,8 +70,18 @@ export function breakdownPlots(results: Results): string[] {
       fy: { domain: shown, axis: null },
       color: legend,
       marks: [
-        Plot.frame({ stroke: '#ddd' }),
-        Plot.barX(data, Plot.stackX({ x: 'ns', y: 'step', fy: 'mode', fill: 'component', order: legend.domain })),
+        Plot.frame({ stroke: 'var(--line)' }),
+        Plot.barX(
+          data,
+          Plot.stackX({
+            x: 'ns',
+            y: 'step',
+            fy: 'mode',
+            fill: 'component',
+            order: legend.domain,
+            title: ({ step, component, ns }: Bar) => `${step}, ${component}: ${ns.toFixed(ns < 100 ? 1 : 0)} ns`,
+          }),
+        ),
         Plot.ruleX([0]),
         Plot.text(shown, {
           fy: (mode: string) => mode,
@@ -129,8 +140,17 @@ export function costPlot(results: Results): string | null {
       legend: true,
     },
     marks: [
-      Plot.frame({ stroke: '#bbb' }),
-      Plot.dot(points, { x: 'x', y: 'y', fx: 'column', fy: 'row', stroke: 'mode', r: 1.6, strokeOpacity: 0.5 }),
+      Plot.frame({ stroke: 'var(--line)' }),
+      Plot.dot(points, {
+        x: 'x',
+        y: 'y',
+        fx: 'column',
+        fy: 'row',
+        stroke: 'mode',
+        r: 1.6,
+        strokeOpacity: 0.5,
+        title: (point: { x: number; y: number }) => `${point.x} B: ${point.y.toFixed(0)} ns`,
+      }),
       Plot.line(lines, { x: 'x', y: 'y', fx: 'column', fy: 'row', stroke: 'mode', z: 'mode', strokeWidth: 1.8 }),
       Plot.text([...place.values()], {
         fx: 'column',

@@ -3,9 +3,11 @@ import { summarize } from '../../stats/summary.js';
 import { ratioOf, series } from '../series.js';
 import { Plot, renderPlot } from './plot.js';
 
-const PLAIN = '#274690';
-const OURS = '#d62839';
-const ENCRYPTED = '#9a9a9a';
+/** Tweed has one colour in every plot, and conditions two others. */
+const PLAIN = 'var(--stack)';
+const OURS = 'var(--copy)';
+const ENCRYPTED = 'var(--koffi)';
+const CONDITIONS = ['var(--daemon)', 'var(--entry)'];
 const UNDERLAYS: Readonly<Record<string, string>> = {
   whole: 'underlay passes super-packets whole',
   segmented: 'segmentation off',
@@ -52,7 +54,14 @@ export function rangePlot(
     y: { domain: rows.map(({ name }) => name), label: null },
     marks: [
       Plot.ruleY(rows, { y: 'name', x1: 'min', x2: 'max', stroke: 'colour', strokeWidth: 2 }),
-      Plot.dot(rows, { y: 'name', x: 'median', fill: 'colour', r: 4.5 }),
+      Plot.dot(rows, {
+        y: 'name',
+        x: 'median',
+        fill: 'colour',
+        r: 4.5,
+        title: ({ name, min, median, max }: (typeof rows)[number]) =>
+          `${name}: ${median.toFixed(digits)} ${metric.unit}, rounds ${min.toFixed(digits)} to ${max.toFixed(digits)}`,
+      }),
       Plot.text(rows, {
         y: 'name',
         x: 'max',
@@ -94,6 +103,9 @@ export function ratioPlot(
   if (rows.length === 0) return null;
   const names = [...new Set(rows.map(({ name }) => name))];
   const titles = [...new Set(rows.map(({ measurement }) => measurement))];
+  const conditions = Object.values(UNDERLAYS).filter((condition) =>
+    rows.some(({ underlay }) => underlay === condition),
+  );
   return renderPlot(`Rates as a share of ${baseTitle}, with 95 % intervals`, {
     height: 80 + titles.length * (30 + names.length * 34),
     marginLeft: 150,
@@ -108,11 +120,11 @@ export function ratioPlot(
     },
     y: { domain: names, label: null, padding: 0.4 },
     fy: { domain: titles, label: null, axis: null },
-    color: { domain: Object.values(UNDERLAYS), range: [OURS, PLAIN], legend: true },
+    color: { domain: conditions, range: CONDITIONS, legend: conditions.length > 1 },
     marks: [
-      Plot.frame({ stroke: '#ddd' }),
-      Plot.ruleX([1], { stroke: '#555' }),
-      ...Object.values(UNDERLAYS).flatMap((underlay, i) => {
+      Plot.frame({ stroke: 'var(--line)' }),
+      Plot.ruleX([1], { stroke: 'var(--soft)' }),
+      ...conditions.flatMap((underlay, i) => {
         const own = rows.filter((row) => row.underlay === underlay);
         const shift = i === 0 ? -4 : 4;
         return [
@@ -125,7 +137,16 @@ export function ratioPlot(
             strokeWidth: 2,
             dy: shift,
           }),
-          Plot.dot(own, { y: 'name', fy: 'measurement', x: 'value', fill: 'underlay', r: 4, dy: shift }),
+          Plot.dot(own, {
+            y: 'name',
+            fy: 'measurement',
+            x: 'value',
+            fill: 'underlay',
+            r: 4,
+            dy: shift,
+            title: ({ name, value, low, high }: (typeof rows)[number]) =>
+              `${name}: ${value.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`,
+          }),
         ];
       }),
       Plot.text(titles, {
@@ -149,15 +170,22 @@ export function scalePlot(results: Results, prefix: string, metric: Metric, size
       const name = results.contenders.find(({ id }) => id === contender)?.title ?? contender;
       return x === undefined || y === undefined || y <= 0 ? [] : [{ x, y, name }];
     });
-  if (rows.length === 0) return null;
+  // one size alone is a number, and stands in the table
+  if (new Set(rows.map(({ x }) => x)).size < 2) return null;
   return renderPlot(`${metric.title} against the number of ${size}`, {
     height: 260,
     marginLeft: 60,
     x: { type: 'log', labelOffset: 38, label: `${size} →`, ticks: 5, tickFormat: ',' },
     y: { type: 'log', label: `↑ ${metric.title}, ${metric.unit}`, grid: true, ticks: 5, tickFormat: '~g' },
-    color: { range: [OURS, PLAIN], legend: new Set(rows.map(({ name }) => name)).size > 1 },
+    color: { range: CONDITIONS, legend: new Set(rows.map(({ name }) => name)).size > 1 },
     marks: [
-      Plot.dot(rows, { x: 'x', y: 'y', stroke: 'name', r: 3 }),
+      Plot.dot(rows, {
+        x: 'x',
+        y: 'y',
+        stroke: 'name',
+        r: 3,
+        title: ({ name, x, y }: (typeof rows)[number]) => `${name}, ${x} ${size}: ${y.toPrecision(3)} ${metric.unit}`,
+      }),
       Plot.line(rows, Plot.groupX({ y: 'median' }, { x: 'x', y: 'y', stroke: 'name' })),
     ],
   });
