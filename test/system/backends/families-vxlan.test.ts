@@ -1,0 +1,3 @@
+import { testFamilies } from './family-labs.js';
+
+testFamilies('vxlan');
