@@ -16,6 +16,11 @@ export function takeSnapshot() {
     iptables: ['iptables-save', 'ip6tables-save', 'iptables-legacy-save'].flatMap(savedRules),
     namespaces: lines('ip', 'netns', 'list').map((line) => line.replace(/ .*/, '')),
     sysctls: sysctls('/proc/sys/net'),
+    // programs of a kernel path: a filter keeps them by its qdisc, a path by a bpffs
+    qdiscs: lines('tc', 'qdisc', 'show').map((line) => line.replace(/ refcnt \d+/, '')),
+    filters: lines('ip', '-brief', 'link').flatMap((line) => filtersOf(line.split(/[ @]/)[0])),
+    bpffs: lines('cat', '/proc/mounts').filter((line) => line.split(' ')[2] === 'bpf'),
+    pins: lines('find', '/sys/fs/bpf', '-mindepth', '1'),
   };
 }
 
@@ -36,6 +41,12 @@ export function compareSnapshots(before, after) {
 
 function keyOf(line) {
   return line.split(' = ')[0];
+}
+
+function filtersOf(device) {
+  return ['ingress', 'egress'].flatMap((way) =>
+    lines('tc', 'filter', 'show', 'dev', device, way).map((line) => `${device} ${way}: ${line}`),
+  );
 }
 
 function lines(program, ...args) {

@@ -3,7 +3,8 @@
  *
  * A TCX link (Linux 6.6) where the kernel has it: it is a descriptor, so it goes with the process, however that ends. Else
  * a filter of tc, which knows programs only by a path of a bpffs; the program is pinned for as long as tc takes, in a bpffs
- * of our own that is unmounted at once. A filter outlives the process, so `detachFormer` removes what an earlier life left.
+ * of our own that is unmounted at once. A filter outlives the process, so the next life's takes its
+ * place, or `detachFormer` removes it.
  */
 import { mkdtemp, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -23,7 +24,7 @@ export type Way = 'tcx' | 'clsact';
 
 export interface Attachment {
   readonly way: Way;
-  /** False when somebody took it off. */
+  /** False when somebody took it off. True when an heir's stands in its place. */
   isThere(): Promise<boolean>;
   /** Takes the program off; packets go on without it. */
   detach(): Promise<void>;
@@ -33,9 +34,14 @@ export interface Attachment {
 export type Run = (argv: readonly string[], tolerate?: boolean) => Promise<ExecResult>;
 const run: Run = (argv, tolerate = false) => exec(argv, { tolerate });
 
-/** Where our filter stands among others: by the port of its network it is known, and removed; each network has its own. */
+/** Where our filter stands among others: by the port of its network it is known; each network has its own. */
 const FLANNEL_PORT = 8285;
-const HANDLE = '0x1';
+/**
+ * Handles of our filters. No qdisc says who made it, so the filters on it do: those of tweed's that come later, be it in the
+ * place of one or for another network, learn from them whether the last of all has to remove it.
+ */
+const ON_OTHERS_QDISC = 1;
+const ON_OUR_QDISC = 2;
 
 /** @param way `clsact` to go that way though the kernel has the other @throws BpfError, ExecError */
 export async function attach(
@@ -67,16 +73,14 @@ async function attachFilter(
   runs: Run,
   port: number,
 ): Promise<Attachment> {
-  const ours = (await runs(['tc', 'qdisc', 'add', 'dev', name, 'clsact'], true)).status === 0;
+  const id = bpf.programId(program);
+  const made = (await runs(['tc', 'qdisc', 'add', 'dev', name, 'clsact'], true)).status === 0;
+  const ours = made || (await everyFilter(name, runs)).some(({ handle }) => handle === ON_OUR_QDISC);
   const removeQdisc = async () => {
-    if (!ours) return;
-    // others may have come to hang on it meanwhile
-    for (const way of ['ingress', 'egress']) {
-      if ((await runs(['tc', 'filter', 'show', 'dev', name, way], true)).stdout.trim() !== '') return;
-    }
-    await runs(['tc', 'qdisc', 'del', 'dev', name, 'clsact'], true);
+    if (ours) await removeEmptyQdisc(name, runs);
   };
-  const filter = ['dev', name, direction, 'pref', String(port), 'handle', HANDLE, 'protocol', 'all', 'bpf'];
+  const handle = `0x${ours ? ON_OUR_QDISC : ON_OTHERS_QDISC}`;
+  const filter = ['dev', name, direction, 'pref', String(port), 'handle', handle, 'protocol', 'all', 'bpf'];
   try {
     await pinned(bpf, program, runs, (path) =>
       runs(['tc', 'filter', 'replace', ...filter, 'direct-action', 'object-pinned', path]),
@@ -85,36 +89,65 @@ async function attachFilter(
     await removeQdisc();
     throw error;
   }
+  const inPlace = () => filtersOf(name, direction, runs, port);
   return {
     way: 'clsact',
-    isThere: () => hasFilter(name, direction, runs, port),
+    // a daemon that takes over puts its own program into this place, and shall keep it
+    isThere: async () => (await inPlace()).length > 0,
     async detach() {
-      // tolerated: a device that is gone took its filters along
-      await runs(['tc', 'filter', 'del', ...filter], true);
+      // a device that is gone took its filters along
+      const stands = (await inPlace()).some((one) => one.program === id);
+      if (stands) await runs(['tc', 'filter', 'del', ...filter], true);
       await removeQdisc();
     },
   };
 }
 
-/** Removes a filter of an earlier life, which would send packets to a device that is gone. */
+/** Unless others have come to hang on it. */
+async function removeEmptyQdisc(name: string, runs: Run): Promise<void> {
+  for (const way of ['ingress', 'egress']) {
+    if ((await runs(['tc', 'filter', 'show', 'dev', name, way], true)).stdout.trim() !== '') return;
+  }
+  await runs(['tc', 'qdisc', 'del', 'dev', name, 'clsact'], true);
+}
+
+/** Removes a filter of an earlier life where a link has taken its place: it would send packets to a device that is gone. */
 export async function detachFormer(
   { name }: Device,
   direction: Direction,
   runs: Run = run,
   port = FLANNEL_PORT,
 ): Promise<void> {
-  if (!(await hasFilter(name, direction, runs, port))) return;
+  const former = await filtersOf(name, direction, runs, port);
+  if (former.length === 0) return;
   await runs(['tc', 'filter', 'del', 'dev', name, direction, 'pref', String(port)], true);
+  if (former.some(({ handle }) => handle === ON_OUR_QDISC)) await removeEmptyQdisc(name, runs);
 }
 
 /** Does a filter of ours hang on the device's way in? */
-export function hasFormerFilter(name: string, port: number, runs: Run = run): Promise<boolean> {
-  return hasFilter(name, 'ingress', runs, port);
+export async function hasFormerFilter(name: string, port: number, runs: Run = run): Promise<boolean> {
+  return (await filtersOf(name, 'ingress', runs, port)).length > 0;
 }
 
-async function hasFilter(name: string, direction: Direction, runs: Run, port: number): Promise<boolean> {
-  const { stdout } = await runs(['tc', 'filter', 'show', 'dev', name, direction, 'pref', String(port)], true);
-  return /\btweed_/.test(stdout);
+interface OurFilter {
+  readonly handle: number;
+  /** The kernel's number of the program. */
+  readonly program: number;
+}
+
+async function everyFilter(name: string, runs: Run): Promise<readonly OurFilter[]> {
+  return [...(await filtersOf(name, 'ingress', runs)), ...(await filtersOf(name, 'egress', runs))];
+}
+
+/** tweed's filters on one way of a device. @param port those of this network only */
+async function filtersOf(name: string, direction: Direction, runs: Run, port?: number): Promise<readonly OurFilter[]> {
+  const only = port === undefined ? [] : ['pref', String(port)];
+  const { stdout } = await runs(['tc', 'filter', 'show', 'dev', name, direction, ...only], true);
+  const lines = stdout.matchAll(/ handle 0x([\da-f]+) .* id (\d+) name tweed_/g);
+  return [...lines].map(([, handle = '', program]) => ({
+    handle: Number.parseInt(handle, 16),
+    program: Number(program),
+  }));
 }
 
 async function pinned(

@@ -34,6 +34,7 @@ import {
   MAP_ELEMENT,
   MAP_INFO_NAME,
   OBJ,
+  PROG_INFO_ID,
   PROG_INFO_NAME,
   PROG_LOAD,
   TEST_RUN,
@@ -283,6 +284,12 @@ export class Bpf {
       context: u8.slice(this.#contextOut, this.#contextOut + context.length),
       nanoseconds: out(TEST_RUN.duration),
     };
+  }
+
+  /** The kernel's number of a loaded program, which no other one has meanwhile. @throws BpfError */
+  programId(program: number): number {
+    if (!this.#describe(program)) throw new BpfError('program info', this.#calls.errno());
+    return this.#memory.view.getUint32(this.#info + PROG_INFO_ID, true);
   }
 
   /** Attaches a program; closing the descriptor detaches it. @param attachType such as BPF_TCX_INGRESS */

@@ -188,7 +188,6 @@ export class KernelPath {
     ]);
     await stage('self-test', () => selfTest(this.#bpf, this.#maps, this.#table, decap as number, settings, places));
     await stage('attach', async () => {
-      await detachFormer(underlay, 'ingress', this.#run, this.#options.port);
       // the way in first: a peer that answers at once is answered
       this.#places.push({ program: decap as number, device: underlay, direction: 'ingress' });
       this.#places.push({ program: encap as number, device: tun, direction: 'egress' });
@@ -196,9 +195,12 @@ export class KernelPath {
     });
   }
 
-  #hang({ program, device, direction }: Place): Promise<Attachment> {
+  async #hang({ program, device, direction }: Place): Promise<Attachment> {
     const { way, port } = this.#options;
-    return attach(this.#bpf, program, device, direction, way, this.#run, port);
+    const attachment = await attach(this.#bpf, program, device, direction, way, this.#run, port);
+    // a filter takes a former one's place
+    if (attachment.way === 'tcx') await detachFormer(device, direction, this.#run, port);
+    return attachment;
   }
 
   /** Puts programs back that somebody took off. @returns one line for each. @throws BpfError, ExecError */

@@ -21,7 +21,7 @@ import {
   BPF_TCX_INGRESS,
 } from '../../../src/linux/bpf.js';
 import { E2BIG, EBUSY, EINVAL, ENOSYS, EPERM } from '../../../src/linux/constants.js';
-import { FakeBpf, PROCESSORS } from './support/fake-bpf.js';
+import { FakeBpf, numberOf, PROCESSORS } from './support/fake-bpf.js';
 
 let fake: FakeBpf;
 let commands: string[];
@@ -32,8 +32,38 @@ beforeEach(() => {
 
 const ok = { status: 0, stdout: '', stderr: '' };
 const failed = { status: 2, stdout: '', stderr: 'refused' };
+
+/** A device's hooks as `tc` has them: filters by way and preference, each as a line of `tc filter show`. */
+class Hooks {
+  qdisc = false;
+  readonly filters = new Map<string, string>();
+
+  /** @param name of the program, `program` the kernel's number of it */
+  add(way: string, pref: number, handle: number, program: number, name = 'tweed_decap'): void {
+    this.qdisc = true;
+    const line = `pref ${pref} bpf chain 0 handle 0x${handle} program:[*fsobj] direct-action id ${program} name ${name}`;
+    this.filters.set(`${way} ${pref}`, line);
+  }
+
+  /** What a `tc` command does and prints. */
+  run(argv: readonly string[]): { readonly status: number; readonly stdout: string; readonly stderr: string } {
+    const [, object, verb, , , way = '', , pref = ''] = argv;
+    const handle = Number(argv[argv.indexOf('handle') + 1]);
+    if (object === 'qdisc') {
+      if (verb === 'add' && this.qdisc) return failed;
+      this.qdisc = verb === 'add';
+    } else if (verb === 'replace') this.add(way, Number(pref), handle, numberOf(fake.pinned));
+    else if (verb === 'del') this.filters.delete(`${way} ${pref}`);
+    else {
+      const lines = [...this.filters].filter(([key]) => key.startsWith(`${way} ${pref}`)).map(([, line]) => line);
+      return { ...ok, stdout: lines.join('\n') };
+    }
+    return ok;
+  }
+}
+
 /** Runs nothing; a command that begins with one of these fails, `ip` shows an Ethernet device. */
-function runs(fails: readonly string[] = [], shown = ''): Run {
+function runs(fails: readonly string[] = [], hooks = new Hooks()): Run {
   return async (argv, tolerate = false) => {
     const line = argv.join(' ').replace(/\S*tweed-bpf-\w+/, 'BPFFS');
     commands.push(line);
@@ -42,7 +72,7 @@ function runs(fails: readonly string[] = [], shown = ''): Run {
       return failed;
     }
     if (line.startsWith('ip -json')) return { ...ok, stdout: '[{"link_type":"ether","parentbus":"pci"}]' };
-    return { ...ok, stdout: shown };
+    return argv[0] === 'tc' ? hooks.run(argv) : ok;
   };
 }
 
@@ -113,39 +143,81 @@ describe('attach', () => {
 
   it('goes by a filter where it does not know links, and takes the qdisc along if it is ours', async () => {
     fake.refuse = (command) => (command === BPF_LINK_CREATE ? EINVAL : 0);
-    const attachment = await attach(fake.thin, 7, eth0, 'ingress', 'auto', runs());
+    const hooks = new Hooks();
+    const attachment = await attach(fake.thin, 7, eth0, 'ingress', 'auto', runs([], hooks));
     expect(attachment.way).toBe('clsact');
-    const filter = 'dev eth0 ingress pref 8285 handle 0x1 protocol all bpf';
+    const filter = 'dev eth0 ingress pref 8285 handle 0x2 protocol all bpf';
     expect(commands).toEqual([
       'tc qdisc add dev eth0 clsact',
       'mount -t bpf bpf BPFFS',
       `tc filter replace ${filter} direct-action object-pinned BPFFS/program`,
       'umount BPFFS',
     ]);
+    expect(await attachment.isThere()).toBe(true);
     commands.length = 0;
     await attachment.detach();
     expect(commands).toEqual([
+      'tc filter show dev eth0 ingress pref 8285',
       `tc filter del ${filter}`,
       'tc filter show dev eth0 ingress',
       'tc filter show dev eth0 egress',
       'tc qdisc del dev eth0 clsact',
     ]);
+    expect(hooks).toMatchObject({ qdisc: false, filters: new Map() });
     expect(fake.open.size).toBe(0);
   });
 
-  it('leaves its qdisc to a filter that came later, such as another network’s', async () => {
-    const attachment = await attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs([], 'pref 9000 tweed_decap'), 8300);
-    expect(commands).toContainEqual(expect.stringMatching(/^tc filter replace dev eth0 ingress pref 8300 /));
-    commands.length = 0;
+  it('leaves a qdisc alone that was there before, and what hangs on it', async () => {
+    const hooks = new Hooks();
+    hooks.add('ingress', 8285, 1, 5, 'foreign');
+    hooks.add('egress', 1, 2, 6, 'foreign');
+    const attachment = await attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs([], hooks), 8300);
+    expect(commands).toContainEqual(expect.stringMatching(/^tc filter replace dev eth0 ingress pref 8300 handle 0x1 /));
     await attachment.detach();
-    expect(commands).not.toContain('tc qdisc del dev eth0 clsact');
+    expect([...hooks.filters.keys()]).toEqual(['ingress 8285', 'egress 1']);
+    expect(hooks.qdisc).toBe(true);
+    const bare = new Hooks();
+    bare.qdisc = true;
+    await (await attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs([], bare))).detach();
+    expect(bare.qdisc).toBe(true);
   });
 
-  it('leaves a qdisc alone that was there before', async () => {
-    const attachment = await attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs(['tc qdisc add']));
-    commands.length = 0;
+  it.each([
+    ['the first', [0, 1]],
+    ['the second', [1, 0]],
+  ])('leaves its qdisc to the other network’s filter, which removes it, when %s goes first', async (_, order) => {
+    const hooks = new Hooks();
+    const attachments = [
+      await attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs([], hooks)),
+      await attach(fake.thin, 8, eth0, 'ingress', 'clsact', runs([], hooks), 8300),
+    ];
+    await attachments[order[0] as number]?.detach();
+    expect(hooks).toMatchObject({ qdisc: true, filters: { size: 1 } });
+    expect(await attachments[order[1] as number]?.isThere()).toBe(true);
+    await attachments[order[1] as number]?.detach();
+    expect(hooks).toMatchObject({ qdisc: false, filters: { size: 0 } });
+  });
+
+  it('leaves its place to a daemon that took over, and the qdisc with it', async () => {
+    const hooks = new Hooks();
+    const former = await attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs([], hooks));
+    const heir = await attach(fake.thin, 8, eth0, 'ingress', 'clsact', runs([], hooks));
+    // so the former one does not put its own back
+    expect(await former.isThere()).toBe(true);
+    await former.detach();
+    expect(await heir.isThere()).toBe(true);
+    await heir.detach();
+    expect(hooks).toMatchObject({ qdisc: false, filters: { size: 0 } });
+  });
+
+  it('comes back with its qdisc when somebody took both away', async () => {
+    const hooks = new Hooks();
+    const attachment = await attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs([], hooks));
+    Object.assign(hooks, { qdisc: false }).filters.clear();
+    expect(await attachment.isThere()).toBe(false);
     await attachment.detach();
-    expect(commands).not.toContain('tc qdisc del dev eth0 clsact');
+    await attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs([], hooks));
+    expect(hooks).toMatchObject({ qdisc: true, filters: { size: 1 } });
   });
 
   it.each([
@@ -172,11 +244,21 @@ describe('attach', () => {
     expect(commands).toEqual([]);
   });
 
-  it('removes a filter of an earlier life, and only one of ours', async () => {
-    await detachFormer(eth0, 'ingress', runs([], 'filter protocol all pref 8285 bpf handle 0x1 foreign direct-action'));
-    expect(commands).toHaveLength(1);
-    await detachFormer(eth0, 'ingress', runs([], 'pref 8285 bpf handle 0x1 tweed_decap:[*fsobj] direct-action'));
-    expect(commands.at(-1)).toBe('tc filter del dev eth0 ingress pref 8285');
+  it.each([
+    ['and the qdisc that was made for it', 2, false],
+    ['and not a qdisc of others', 1, true],
+  ])('removes a filter of an earlier life, %s', async (_, handle, stays) => {
+    const hooks = new Hooks();
+    hooks.add('ingress', 8285, handle, 5);
+    await detachFormer(eth0, 'ingress', runs([], hooks));
+    expect(hooks).toMatchObject({ qdisc: stays, filters: { size: 0 } });
+  });
+
+  it('removes no filter that is not of ours', async () => {
+    const hooks = new Hooks();
+    hooks.add('ingress', 8285, 2, 5, 'foreign');
+    await detachFormer(eth0, 'ingress', runs([], hooks));
+    expect(commands).toEqual(['tc filter show dev eth0 ingress pref 8285']);
   });
 });
 

@@ -22,6 +22,11 @@ const memory = SharedMemory.create(SCRATCH_BYTES);
 
 export const PROCESSORS = 2;
 
+/** The kernel's number of a program, by its descriptor. */
+export function numberOf(descriptor: number): number {
+  return descriptor + 1000;
+}
+
 export class FakeBpf implements BpfCalls {
   readonly bpf: BpfCalls['bpf'] = (command, attributes) => this.#answer(command, attributes - memory.base);
   readonly thin = new Bpf(this, memory);
@@ -32,6 +37,8 @@ export class FakeBpf implements BpfCalls {
   readonly log: string[] = [];
   /** The errno that a command is refused with, 0 for none. Asked each time. */
   refuse: (command: number, about: string) => number = () => 0;
+  /** The descriptor that was pinned last. */
+  pinned = 0;
   /** What the verifier says when it is asked for its log. */
   verifierLog = '';
   #next = 100;
@@ -139,7 +146,16 @@ export class FakeBpf implements BpfCalls {
       }
       case abi.BPF_OBJ_PIN: {
         const errno = refused(text(pointer(abi.OBJ.path)));
+        this.pinned = u32(abi.OBJ.descriptor);
         return errno === 0 ? 0 : this.#fail(errno);
+      }
+      case abi.BPF_OBJ_GET_INFO_BY_FD: {
+        const descriptor = u32(abi.INFO.descriptor);
+        const errno = refused(`info ${descriptor}`);
+        if (errno !== 0) return this.#fail(errno);
+        // numbers unlike descriptors
+        memory.view.setUint32(pointer(abi.INFO.info) + abi.PROG_INFO_ID, numberOf(descriptor), true);
+        return 0;
       }
       case abi.BPF_PROG_TEST_RUN: {
         const errno = refused('run');
