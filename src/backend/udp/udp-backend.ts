@@ -154,7 +154,15 @@ export class UdpBackend implements Backend {
         }),
       );
       const threads = forwarderThreads(this.#options.forwarderThreads, os.availableParallelism());
-      await plane.start(options, threads, (directions, error) => this.#forwarderEnded(directions, error, plane));
+      await plane.start(options, {
+        threads,
+        rehearsal: {
+          vnetHeader: descriptors.tun.vnetHeader,
+          overlay: { ipv4: networks.ipv4 !== null, ipv6: networks.ipv6 !== null },
+          underlay: families,
+        },
+        onEnd: (directions, error) => this.#forwarderEnded(directions, error, plane),
+      });
       const watch = setInterval(() => this.#watch(), TICK_MS).unref();
       const kernelPath = await this.#kernelPath(lease, peers);
       this.#running = { link, networks, descriptors, plane, threads, watch, kernelPath };

@@ -155,9 +155,11 @@ export class UserEngine implements Engine {
       const begun = plane
         .start(
           owned.then(() => ({ ...options, sealing })),
-          threads,
-          (directions, error) => this.#forwarderEnded(directions, error, plane),
-          () => control.attend(),
+          {
+            threads,
+            onEnd: (directions, error) => this.#forwarderEnded(directions, error, plane),
+            onCall: () => control.attend(),
+          },
         )
         .then(() => this.#begin(control));
       const watch = setInterval(() => this.#watch(), TICK_MS).unref();

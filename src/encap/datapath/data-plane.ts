@@ -10,7 +10,7 @@ import { Counters } from '../forwarding/counters.js';
 import { ForwardingTable, IPV4_UNDERLAY } from '../forwarding/forwarding-table.js';
 import { type Layout, type OverlayNetworks, planLayout } from '../forwarding/layout.js';
 import type { ForwarderOptions } from './options.js';
-import { ForwarderThreads, SHARES } from './threads.js';
+import { ForwarderThreads, SHARES, type ThreadOptions } from './threads.js';
 
 /** `tick` is to be called so often. */
 export const TICK_MS = 1000;
@@ -46,18 +46,10 @@ export class DataPlane {
    * Starts one thread for both directions, or one for each, and waits until they run. None does when this throws.
    *
    * @param options may come later: the threads get ready meanwhile. They read nothing before
-   * @param onEnd told when a thread ends that was not stopped, with the error that ended it or null
-   * @param onCall told when a forwarder calls the control thread
    */
-  async start(
-    options: ForwarderOptions | Promise<ForwarderOptions>,
-    threads: 1 | 2,
-    onEnd: (directions: readonly Direction[], error: Error | null) => void,
-    onCall?: () => void,
-  ): Promise<void> {
-    this.#shares = SHARES[threads];
-    const later = Promise.resolve(options);
-    this.#threads = await ForwarderThreads.start(this.memory, this.control, later, threads, onEnd, onCall);
+  async start(options: ForwarderOptions | Promise<ForwarderOptions>, how: ThreadOptions): Promise<void> {
+    this.#shares = SHARES[how.threads];
+    this.#threads = await ForwarderThreads.start(this.memory, this.control, Promise.resolve(options), how);
   }
 
   /** Has the forwarders told that there may be news for them. */

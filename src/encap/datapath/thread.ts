@@ -7,14 +7,21 @@ import { messageOf, TweedError } from '../../base/errors.js';
 import { packageFile } from '../../base/package.js';
 import type { Direction } from '../forwarding/control-block.js';
 import type { ForwarderOptions } from './options.js';
+import type { RehearsalPlan } from './rehearsal.js';
 
 /** Built: a worker thread cannot load TypeScript. */
 const program = packageFile('dist/encap/datapath/worker.js');
 
-/** What a thread is told at its start. */
-export interface ForwarderThreadData {
+/** What a thread is told when it is made. */
+export interface ForwarderThreadStart {
   /** The directions that it serves. */
   readonly directions: readonly Direction[];
+  /** What it does until it knows its options; null for nothing. */
+  readonly rehearsal: RehearsalPlan | null;
+}
+
+/** What a thread is told when it is to serve. */
+export interface ForwarderThreadData extends Pick<ForwarderThreadStart, 'directions'> {
   readonly memory: WebAssembly.Memory;
   readonly options: ForwarderOptions;
   /** Which of the threads it is, from 0. */
@@ -39,25 +46,27 @@ export interface ForwarderThread {
 /**
  * Starts a thread that forwards in one direction or in both, and waits until it runs.
  *
- * @param options it loads its code until they are there. Where they never come, it ends again
+ * @param options it loads its code, and rehearses, until they are there. Where they never come, it ends again
  * @param onCall told when a forwarder calls the control thread
  * @throws NoThreadError
  */
 export async function startForwarder(
-  given: Omit<ForwarderThreadData, 'options'>,
+  { rehearsal, ...given }: Omit<ForwarderThreadData, 'options'> & ForwarderThreadStart,
   options: Promise<ForwarderOptions>,
-  onCall: () => void = () => {},
+  onCall: () => void,
 ): Promise<ForwarderThread> {
-  const name = given.directions.join('-');
-  const worker = makeThread(`tweed-${name}`);
+  const { directions } = given;
+  const name = directions.join('-');
+  const worker = makeThread(`tweed-${name}`, { directions, rehearsal });
   const ended = new Promise<Error | null>((resolve) => {
     worker.once('error', (error) => resolve(error instanceof Error ? error : new Error(String(error))));
     worker.once('exit', () => resolve(null));
   });
   const endedAtOnce = ended.then((error) => Promise.reject(error ?? new Error(`the ${name} forwarder ended at once`)));
+  endedAtOnce.catch(() => {}); // whether anybody waits for it at that moment or not
   const running = new Promise<void>((resolve) => worker.once('message', () => resolve()));
   try {
-    const data: ForwarderThreadData = { ...given, options: await options };
+    const data: ForwarderThreadData = { ...given, options: await Promise.race([options, endedAtOnce]) };
     worker.postMessage(data);
     await Promise.race([running, endedAtOnce]);
     worker.on('message', onCall);
@@ -65,13 +74,12 @@ export async function startForwarder(
     await worker.terminate();
     throw error;
   }
-  endedAtOnce.catch(() => {});
   return { ended };
 }
 
-function makeThread(name: string): Worker {
+function makeThread(name: string, workerData: ForwarderThreadStart): Worker {
   try {
-    return new Worker(program, { name });
+    return new Worker(program, { name, workerData });
   } catch (error) {
     throw new NoThreadError(error);
   }

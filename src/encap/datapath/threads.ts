@@ -4,6 +4,7 @@ import { control } from '../../linux/libc.js';
 import type { SharedMemory } from '../../linux/memory.js';
 import type { ControlBlock, Direction } from '../forwarding/control-block.js';
 import type { ForwarderOptions } from './options.js';
+import type { RehearsalPlan } from './rehearsal.js';
 import { type ForwarderThread, startForwarder } from './thread.js';
 
 /** Who serves what, by the number of threads. */
@@ -19,6 +20,18 @@ export const SHARES: Readonly<Record<1 | 2, readonly (readonly Direction[])[]>> 
 export function forwarderThreads(wanted: 'auto' | 1 | 2, processors: number): 1 | 2 {
   if (wanted !== 'auto') return wanted;
   return processors <= 2 ? 1 : 2;
+}
+
+/** How forwarder threads are started, and who hears of them. */
+export interface ThreadOptions {
+  /** One for both directions, or one for each. */
+  readonly threads: 1 | 2;
+  /** What they do until they know what to serve; nothing without it. */
+  readonly rehearsal?: RehearsalPlan | null;
+  /** Told when a thread ends that was not stopped, with the error that ended it or null. */
+  onEnd(directions: readonly Direction[], error: Error | null): void;
+  /** Told when a forwarder calls the control thread. */
+  onCall?(): void;
 }
 
 /** The forwarder threads, and the eventfds by which they are woken. */
@@ -38,19 +51,14 @@ export class ForwarderThreads {
   }
 
   /**
-   * Starts one thread for both directions, or one for each, and waits until they run. When one does not, the other has
-   * ended when this throws. They load their code while the options are made.
-   *
-   * @param onEnd told when a thread ends that was not stopped, with the error that ended it or null
-   * @param onCall told when a forwarder calls the control thread
+   * Starts them and waits until they run. When one does not, the other has ended when this throws. They get ready while
+   * the options are made.
    */
   static async start(
     memory: SharedMemory,
     block: ControlBlock,
     options: Promise<ForwarderOptions>,
-    threads: 1 | 2,
-    onEnd: (directions: readonly Direction[], error: Error | null) => void,
-    onCall: () => void = () => {},
+    { threads, rehearsal = null, onEnd, onCall = () => {} }: ThreadOptions,
   ): Promise<ForwarderThreads> {
     const shares = SHARES[threads];
     const wakes = shares.map(makeEventfd);
@@ -58,7 +66,7 @@ export class ForwarderThreads {
     process.once('exit', all.#atExit);
     const started = await Promise.allSettled(
       shares.map((directions, thread) =>
-        startForwarder({ directions, memory: memory.memory, thread, wake: wakes[thread] }, options, onCall),
+        startForwarder({ directions, rehearsal, memory: memory.memory, thread, wake: wakes[thread] }, options, onCall),
       ),
     );
     for (const [i, outcome] of started.entries()) {

@@ -12,16 +12,20 @@ describe.each([1, 2])('a process whose forwarders sleep, with %i threads', (thre
   /** Runs the script to its end; a process that does not end is killed, and has no status then. */
   function end(way: string) {
     const words = [script, way, String(threads)];
-    const { status, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8', timeout: 15_000 });
-    return { status, stderr };
+    const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8', timeout: 15_000 });
+    return { status, stdout, stderr };
   }
 
-  it('ends when they are stopped', () => {
-    expect(end('stop')).toEqual({ status: 0, stderr: '' });
+  it('ends when they are stopped; nothing was counted, though they have rehearsed', () => {
+    expect(end('stop')).toEqual({ status: 0, stdout: '0 0', stderr: '' });
   });
 
   it('ends by process.exit', () => {
-    expect(end('exit')).toEqual({ status: 3, stderr: '' });
+    expect(end('exit')).toEqual({ status: 3, stdout: '', stderr: '' });
+  });
+
+  it('does not wait for the options of one that has ended before it knew them', () => {
+    expect(end('broken')).toEqual({ status: 4, stdout: '', stderr: '' });
   });
 
   it('ends by an error that nobody caught', () => {

@@ -1,6 +1,7 @@
-// Both forwarders over descriptors that never have anything to read; then the process is to end in one of several ways.
+// Both forwarders over descriptors that never have anything to read, after a rehearsal; then the process is to end in one of
+// several ways. By "stop" it prints what was counted.
 // Runs the built code: a worker thread cannot load TypeScript. Usage:
-// node sleeping-forwarders.mjs stop|exit|throw|reject THREADS
+// node sleeping-forwarders.mjs stop|exit|throw|reject|broken THREADS
 import { DataPlane } from '../../../../dist/encap/datapath/data-plane.js';
 import { control } from '../../../../dist/linux/libc.js';
 
@@ -30,10 +31,18 @@ const options = {
   icmpPerSecond: 1,
   icmpBurst: 1,
 };
-await plane.start(options, Number(process.argv[3]), () => process.exit(9));
+const rehearsal = { vnetHeader: true, overlay: { ipv4: true, ipv6: true }, underlay: { ipv4: true, ipv6: true } };
+if (process.argv[2] === 'broken') {
+  // without a plan the rehearsal throws, while the options are not there yet
+  const never = new Promise(() => {});
+  const how = { threads: Number(process.argv[3]), rehearsal: {}, onEnd: () => process.exit(9) };
+  await plane.start(never, how).catch((error) => process.exit(error instanceof TypeError ? 4 : 5));
+}
+await plane.start(options, { threads: Number(process.argv[3]), rehearsal, onEnd: () => process.exit(9) });
 switch (process.argv[2]) {
   case 'stop':
     await plane.stop();
+    process.stdout.write(`${plane.counters.tx.sum()} ${plane.counters.rx.sum()}`);
     break;
   case 'exit':
     process.exit(3);
