@@ -59,6 +59,10 @@ export class Lab extends ProbedLab {
     return this.#state.hosts;
   }
 
+  get publications(): readonly Publication[] {
+    return this.#state.publications;
+  }
+
   /** Makes a lab, or repairs the one of that name. When it fails, nothing is left but the logs. */
   static async up(given: Partial<LabOptions>, { progress = quietProgress, signal }: UpSettings = {}): Promise<Lab> {
     requireRoot();

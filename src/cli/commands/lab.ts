@@ -9,6 +9,7 @@ import { lineProgress } from '../../lab/progress.js';
 import { formatStatus } from '../../lab/status-text.js';
 import { printText } from '../print.js';
 import { labHostCommand } from './lab-host.js';
+import { labTraceCommand } from './lab-trace.js';
 import { jsonOption } from './shared.js';
 
 type Named = { name: string };
@@ -196,11 +197,12 @@ export const command: CommandModule = {
       .command(status)
       .command(test)
       .command(execute)
+      .command(labTraceCommand)
       .command(publish)
       .command(logs)
       .command(down)
       .command(labHostCommand)
-      .demandCommand(1, 'Say what to do with the lab: up, status, test, exec, publish, logs or down')
+      .demandCommand(1, 'Say what to do with the lab: up, status, test, exec, trace, publish, logs or down')
       .strict(),
   handler: () => {},
 };

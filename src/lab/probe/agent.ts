@@ -2,6 +2,7 @@
 import { createInterface } from 'node:readline';
 import { messageOf } from '../../base/errors.js';
 import { PROGRAM_LIMITS, parseJson } from '../../base/json.js';
+import { listen, sendOne } from './one-packet.js';
 import type { RequestLine, RequestName, Requests } from './protocol.js';
 import { startServers } from './servers.js';
 import { DatagramStream, KeptConnection } from './streams.js';
@@ -35,6 +36,11 @@ const handlers: {
     const connection = await KeptConnection.open(address, port, interval);
     connections.set(++lastNumber, connection);
     return { connection: lastNumber };
+  },
+  send: (args) => sendOne(args),
+  listen: async (args) => {
+    await listen(args);
+    return {};
   },
   putNetworkConfig: async ({ endpoint, config, timeout }) => {
     // Loaded here only: traffic needs no registry, and starts sooner without it.

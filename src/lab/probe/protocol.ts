@@ -50,6 +50,14 @@ export interface ConnectionResult {
   readonly brokenBy: string;
 }
 
+/** What became of one packet, as the program that sent it was told. */
+export interface SendResult {
+  readonly outcome: 'answer' | 'silence' | 'error';
+  /** The error's code, such as `ECONNREFUSED`, or words; empty for none. */
+  readonly error: string;
+  readonly waitedMs: number;
+}
+
 /** Every request with the arguments it takes and the answer it gets. */
 export interface Requests {
   ports: { arguments: Record<string, never>; answer: Ports };
@@ -66,6 +74,12 @@ export interface Requests {
   stopStream: { arguments: { stream: number; grace: number }; answer: StreamResult };
   openConnection: { arguments: { address: string; port: number; interval: number }; answer: { connection: number } };
   closeConnection: { arguments: { connection: number }; answer: ConnectionResult };
+  /** The payload is hex; what is sent by TCP behind the connection's begin may be empty. `port` is nothing to ICMP. */
+  send: {
+    arguments: { protocol: 'icmp' | 'udp' | 'tcp'; address: string; port: number; payload: string; timeout: number };
+    answer: SendResult;
+  };
+  listen: { arguments: { protocol: 'udp' | 'tcp'; port: number }; answer: Record<string, never> };
   putNetworkConfig: {
     arguments: { endpoint: string; config: string; timeout: number };
     answer: Record<string, never>;

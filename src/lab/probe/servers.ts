@@ -26,7 +26,7 @@ export async function startServers(): Promise<Ports> {
   return { tcp: (tcp.address() as AddressInfo).port, udp: udp.address().port };
 }
 
-function hasIpv6(): boolean {
+export function hasIpv6(): boolean {
   return existsSync('/proc/self/net/if_inet6');
 }
 
