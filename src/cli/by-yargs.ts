@@ -20,6 +20,21 @@ export async function helpByYargs(command: CommandModule, words: readonly string
   return `${text}\n`;
 }
 
+/**
+ * yargs' messages as ours are: what was wrong, then what to do.
+ *
+ * @param argv the words of the command line, the command's name first
+ */
+export function inOurWords(message: string, argv: readonly string[]): string {
+  const [command = ''] = argv;
+  const help = `tweed ${command} --help tells more`;
+  if (/^Not enough non-option arguments/.test(message)) return `${command}: an argument is missing; ${help}`;
+  const [, close] = /^Did you mean (.+)\?$/.exec(message) ?? [];
+  if (close === undefined) return message.includes(';') ? message : `${message}; ${help}`;
+  const unknown = argv.slice(1).find((word) => !word.startsWith('-')) ?? command;
+  return `${command}: unknown command ${unknown}; did you mean ${close}? ${help}`;
+}
+
 /** Has yargs read the arguments of one command, its name first, and run it. */
 export async function runByYargs(command: CommandModule, argv: readonly string[]): Promise<number> {
   await yargs(argv)
@@ -30,7 +45,7 @@ export async function runByYargs(command: CommandModule, argv: readonly string[]
     .version(version)
     .wrap(Math.min(WIDTH, process.stdout.columns ?? WIDTH))
     .fail((message, error) => {
-      throw error ?? new OptionError(message);
+      throw error ?? new OptionError(inOurWords(message, argv));
     })
     .parseAsync();
   return Number(process.exitCode ?? 0);

@@ -79,7 +79,7 @@ export const commands: readonly Command[] = [
     name: 'bench',
     summary: 'measure what a tunnel costs here, or compare two runs',
     run: async (argv) => (await import('./commands/bench.js')).runBenchCommand(argv),
-    help: async () => 'Usage: tweed bench [options]\n\nIn a checkout; tweed bench --help lists its options there.\n',
+    help: async () => (await import('./commands/bench.js')).benchUsage,
   },
   {
     name: 'completion',

@@ -21,7 +21,7 @@ import { livePid, stopRecorded } from './process.js';
 import { type Progress, quietProgress } from './progress.js';
 import { publish } from './publish.js';
 import { putNetworkConfig, registryEndpoint, startEtcd } from './registry.js';
-import { type HostState, LabFiles, type LabState } from './state.js';
+import { type HostState, isRoots, LabFiles, type LabState } from './state.js';
 import { type LabStatus, statusOf, waitForPeers } from './status.js';
 import { isInstalled, requirePrograms, requireRoot } from './tools.js';
 import { changeHostAddress, makeUnderlay } from './underlay.js';
@@ -100,6 +100,9 @@ export class Lab extends ProbedLab {
     const files = await LabFiles.of(name);
     const state = await files.load();
     if (state === null || !state.complete) {
+      if (await isRoots(name)) {
+        throw new LabError('LAB_NOT_ROOT', `the lab ${name} is root’s; run this as root, such as by sudo`);
+      }
       throw new LabError('LAB_NOT_UP', `no lab ${name} is up; start it with \`tweed lab up\``);
     }
     return new Lab(files, state);

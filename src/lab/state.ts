@@ -31,10 +31,22 @@ export interface LabState {
   readonly complete: boolean;
 }
 
+/** Where root keeps labs; others have theirs, which cannot be up, in the folder for temporary files. */
+const ROOTS_FOLDER = '/run/tweed-lab';
+
+/** Whether root has a lab of that name, which only root can look at and change. */
+export async function isRoots(name: string, folder = ROOTS_FOLDER): Promise<boolean> {
+  if ((await stateRoot()) === folder) return false;
+  return access(join(folder, name)).then(
+    () => true,
+    () => false,
+  );
+}
+
 async function stateRoot(): Promise<string> {
   try {
     await access('/run', constants.W_OK);
-    return '/run/tweed-lab';
+    return ROOTS_FOLDER;
   } catch {
     return join(tmpdir(), 'tweed-lab');
   }

@@ -86,7 +86,7 @@ describe('the compose lab', () => {
     expect(settings.Privileged).toBe(false);
     expect(settings.CapDrop).toEqual(['ALL']);
     expect(settings.CapAdd.map((name) => name.replace('CAP_', '')).sort()).toEqual(
-      ['NET_ADMIN', 'NET_RAW', 'SETGID', 'SETPCAP', 'SETUID', 'SYS_ADMIN'].sort(),
+      ['KILL', 'NET_ADMIN', 'NET_RAW', 'SETGID', 'SETPCAP', 'SETUID', 'SYS_ADMIN'].sort(),
     );
     const netAdmin = 12; // include/uapi/linux/capability.h
     expect(await daemonCapabilities('host1')).toEqual([netAdmin]);

@@ -3,9 +3,17 @@ import { existsSync } from 'node:fs';
 import { TweedError } from '../../base/errors.js';
 import { benchProgram } from '../bench-program.js';
 
+/** What is to be said of it where it is not built; there it says more itself. */
+export const benchUsage =
+  'Usage: tweed bench [options]\n\nMeasures what a tunnel costs on this machine. It is part of a checkout and not of the packages: npm run bench there.\n';
+
 /** Hands everything to the benchmark and returns its status. */
 export async function runBenchCommand(args: readonly string[]): Promise<number> {
   if (!existsSync(benchProgram)) {
+    if (args.some((word) => ['--help', '-help', '-h'].includes(word))) {
+      process.stdout.write(benchUsage);
+      return 0;
+    }
     throw new TweedError(
       'NO_BENCH',
       'the benchmark is not built here; run `npm run bench` in a checkout of the project',

@@ -21,8 +21,9 @@ export const command: CommandModule<object, DaemonChoice & { count: number; json
   handler: async ({ count, json, 'run-dir': runDir, ...choice }) => {
     if (!Number.isInteger(count) || count < 1 || count > 100)
       throw new OptionError('--count: the value must be 1 to 100');
+    const probing = { count, intervalMs: 200, payload: null };
     const reports: PingReport[] = [];
-    for await (const report of pingPeers(() => fetchStatus(runDir, { ...choice, namespace: 'own' }), count, AT_ONCE))
+    for await (const report of pingPeers(() => fetchStatus(runDir, { ...choice, namespace: 'own' }), probing, AT_ONCE))
       reports.push(report);
     if (json) printJson(reports);
     else printText(renderMatrix(reports, await readHostNames()));

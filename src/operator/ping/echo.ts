@@ -39,14 +39,19 @@ export const SMALL_BYTES = 84;
 const IPV4_AND_ICMP = 28;
 const IPV6_AND_ICMP = 48;
 
-/** Packets of so many bytes that no router may fragment. @throws ExecError when `ping` is not installed */
-export async function echo(address: string, bytes: number, count: number): Promise<Echo> {
-  const payload = bytes - (isIPv6(address) ? IPV6_AND_ICMP : IPV4_AND_ICMP);
+/** What a packet with so many bytes of payload has, headers included. */
+export function packetBytes(address: string, payload: number): number {
+  return payload + (isIPv6(address) ? IPV6_AND_ICMP : IPV4_AND_ICMP);
+}
+
+/** Packets of so many bytes that no router may fragment, one every `intervalMs`. @throws ExecError when `ping` is not installed */
+export async function echo(address: string, bytes: number, count: number, intervalMs = 200): Promise<Echo> {
+  const payload = bytes - packetBytes(address, 0);
   // small ones by plain words, which every ping knows
   const whole = bytes === SMALL_BYTES ? [] : ['-M', 'do', '-s', String(payload)];
-  const argv = ['ping', '-n', '-c', String(count), '-i', '0.2', '-W', '1', ...whole, address];
+  const argv = ['ping', '-n', '-c', String(count), '-i', String(intervalMs / 1000), '-W', '1', ...whole, address];
   try {
-    const { stdout, stderr } = await exec(argv, { tolerate: true, timeoutMs: 10_000 + count * 1200 });
+    const { stdout, stderr } = await exec(argv, { tolerate: true, timeoutMs: 10_000 + count * (1000 + intervalMs) });
     return parseEcho(address, bytes, count, `${stdout}\n${stderr}`);
   } catch (error) {
     if (error instanceof ExecError && error.result !== null) {

@@ -1,3 +1,4 @@
+import { plural } from '../../base/plural.js';
 import { alignColumns } from '../format.js';
 import type { HostNames } from '../host-names.js';
 import type { Echo } from './echo.js';
@@ -84,8 +85,8 @@ export function renderMatrix(reports: readonly PingReport[], names: HostNames = 
   ]);
   const end =
     failed.length === 0
-      ? `all ${reports.length} peers answer, by both halves and at full size`
-      : `${failed.length} of ${reports.length} peers fail`;
+      ? `${reports.length === 1 ? 'the one peer answers' : `all ${reports.length} peers answer`}, by both halves and at full size`
+      : `${failed.length} of ${plural(reports.length, 'peer')} ${failed.length === 1 ? 'fails' : 'fail'}`;
   return `${[...alignColumns([header, ...rows]), ...reasons, reports.length === 0 ? 'there are no peers' : end].join('\n')}\n`;
 }
 

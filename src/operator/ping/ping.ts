@@ -1,6 +1,6 @@
 import type { PeerStatus } from '../../backend/backend.js';
 import type { DaemonStatus } from '../../observe/status.js';
-import { echo, SMALL_BYTES } from './echo.js';
+import { echo, packetBytes, SMALL_BYTES } from './echo.js';
 import { knock } from './knock.js';
 import { largestPassing } from './path-mtu.js';
 import { endOf, routeTo } from './target.js';
@@ -8,6 +8,16 @@ import { type Half, judge, type Observations, type Verdict } from './verdict.js'
 
 /** What `tweed ping` found out about one peer. */
 export interface PingReport extends Observations, Verdict {}
+
+/** How a way is probed. */
+export interface Probing {
+  /** Probes of each half and size. */
+  readonly count: number;
+  /** Between two of them. */
+  readonly intervalMs: number;
+  /** Bytes of payload in place of as many as the MTU allows; null for those. */
+  readonly payload: number | null;
+}
 
 /**
  * Probes the way to a peer: the kernel's route, its public address, then through the overlay, each with small and with
@@ -19,14 +29,17 @@ export async function pingPeer(
   fetch: () => Promise<DaemonStatus>,
   peer: PeerStatus,
   address: string | null,
-  count: number,
+  probing: Probing,
 ): Promise<PingReport> {
   const before = await fetch();
   const { type = '', device = '', mtu } = before.backend ?? {};
   const destination = address ?? endOf(peer, type);
   const publicIp = underlayOf(peer, destination, type);
-  const [route, underlay] = await Promise.all([routeTo(destination), probeHalf(publicIp, before.underlay?.mtu, count)]);
-  const overlay = await probeHalf(destination, mtu, count, hintFrom(underlay, mtu));
+  const [route, underlay] = await Promise.all([
+    routeTo(destination),
+    probeHalf(publicIp, before.underlay?.mtu, probing),
+  ]);
+  const overlay = await probeHalf(destination, mtu, probing, hintFrom(underlay, mtu));
   const after = await fetch();
   const port = before.port ?? null;
   const silent = overlay.small.received === 0 && port !== null && underlay.small.received > 0;
@@ -54,11 +67,12 @@ export async function pingPeer(
 export async function probeHalf(
   address: string,
   mtu: number | undefined,
-  count: number,
+  { count, intervalMs, payload }: Probing,
   hint: number | null = null,
 ): Promise<Half> {
-  const small = await echo(address, SMALL_BYTES, count);
-  const full = mtu !== undefined && mtu > SMALL_BYTES ? await echo(address, mtu, count) : null;
+  const small = await echo(address, SMALL_BYTES, count, intervalMs);
+  const size = payload === null ? mtu : packetBytes(address, payload);
+  const full = size !== undefined && size > SMALL_BYTES ? await echo(address, size, count, intervalMs) : null;
   if (full === null || full.unable || small.received === 0) return { small, full, largest: null };
   if (full.received > 0) return { small, full, largest: full.bytes };
   const passes = async (size: number) => (await echo(address, size, 2)).received > 0;
@@ -102,11 +116,11 @@ function grownDrops(before: DaemonStatus, after: DaemonStatus): Record<string, n
  */
 export async function* pingPeers(
   fetch: () => Promise<DaemonStatus>,
-  count: number,
+  probing: Probing,
   atOnce: number,
 ): AsyncGenerator<PingReport> {
   const peers = (await fetch()).backend?.peers ?? [];
   for (let first = 0; first < peers.length; first += atOnce) {
-    yield* await Promise.all(peers.slice(first, first + atOnce).map((peer) => pingPeer(fetch, peer, null, count)));
+    yield* await Promise.all(peers.slice(first, first + atOnce).map((peer) => pingPeer(fetch, peer, null, probing)));
   }
 }

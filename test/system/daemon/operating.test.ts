@@ -101,6 +101,15 @@ describe('tweed ping', () => {
     }
   });
 
+  it('takes the size and the pace that ping takes, and refuses a flood in one line', async () => {
+    const [host] = network.hosts;
+    const { stdout, status } = await host.tweed('ping', '-c', '2', '-i', '0.1', '-s', '1000', '--json', '192.168.77.2');
+    const { overlay, underlay } = JSON.parse(stdout);
+    expect([status, underlay.full.bytes, overlay.full.bytes, overlay.full.received]).toEqual([0, 1028, 1028, 2]);
+    const flood = await host.tweed('ping', '-f', '192.168.77.2');
+    expect([flood.status, flood.stderr]).toEqual([2, expect.stringMatching(/^tweed: -f: .*\n$/)]);
+  });
+
   it('tells what is not the overlay', async () => {
     const [host] = network.hosts;
     const own = (await host.status()).lease?.subnet ?? '';

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { inOurWords } from '../../../src/cli/by-yargs.js';
 import { commands, tweedUsage, unknownCommand } from '../../../src/cli/commands.js';
 
 describe('the commands of tweed', () => {
@@ -17,5 +18,20 @@ describe('the commands of tweed', () => {
     ['--json', '--json: name a command first; tweed --help lists them'],
   ])('do not include %s', (word, message) => {
     expect(unknownCommand(word)).toBe(message);
+  });
+});
+
+describe('what yargs complains of', () => {
+  it.each([
+    ['Did you mean logs?', ['lab', 'log'], 'lab: unknown command log; did you mean logs? tweed lab --help tells more'],
+    [
+      'Not enough non-option arguments: got 0, need at least 1',
+      ['network', 'set'],
+      'network: an argument is missing; tweed network --help tells more',
+    ],
+    ['Unknown argument: frob', ['ping', '--frob'], 'Unknown argument: frob; tweed ping --help tells more'],
+    ['say this; do that', ['lab'], 'say this; do that'],
+  ])('is said in our words: %s', (message, argv, said) => {
+    expect(inOurWords(message, argv)).toBe(said);
   });
 });

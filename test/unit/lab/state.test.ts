@@ -1,8 +1,9 @@
-import { readdir, rm, writeFile } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { LabBusyError } from '../../../src/lab/errors.js';
-import { LabFiles } from '../../../src/lab/state.js';
+import { isRoots, LabFiles } from '../../../src/lab/state.js';
 
 let files: LabFiles;
 
@@ -23,4 +24,14 @@ it('is free again after work that failed, and after a command that was killed', 
   await expect(files.locked(() => Promise.reject(new Error('no')))).rejects.toThrow('no');
   await writeFile(`${files.folder}.lock`, '4711\n');
   expect(await files.locked(async () => 'done')).toBe('done');
+});
+
+it('tells a lab of root’s from none, for those who are not root', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'tweed-roots-'));
+  try {
+    await mkdir(join(folder, 'one'));
+    expect([await isRoots('one', folder), await isRoots('other', folder)]).toEqual([true, false]);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 });

@@ -391,7 +391,7 @@ fine
 FAIL  10.5.2.0/24  192.0.2.2             3/3       3/3        1/2      0/3        0.3 ms
 192.0.2.2: fine
         mend it: do
-1 of 1 peers fail
+1 of 1 peer fails
 `);
     expect(renderMatrix([])).toContain('there are no peers');
   });
