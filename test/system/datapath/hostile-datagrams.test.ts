@@ -25,6 +25,7 @@ import {
   udp,
 } from '../../unit/encap/support/packets.js';
 import { parse, sameBytes, setWord, UDP } from '../../unit/encap/support/reference.js';
+import { expectInForce } from '../kernel-path/support/by.js';
 import { AUTO, address, addressV6, dualLeaseOf, leaseOf, PORT } from './support/host.js';
 import { forwarded } from './support/packet-changes.js';
 import { useSite } from './support/site.js';
@@ -139,13 +140,18 @@ const wrongOf: Readonly<Record<Family, Packets>> = { 4: wrongV4(), 6: wrongV6() 
 interface Case {
   readonly inner: Family;
   readonly outer: Family;
+  readonly kernelPath: 'off' | 'route' | 'direct';
 }
 
-const cases: readonly Case[] = ([4, 6] as const).flatMap((inner) =>
-  ([4, 6] as const).map((outer) => ({ inner, outer })),
-);
+const cases: readonly Case[] = [
+  ...([4, 6] as const).flatMap((inner) =>
+    ([4, 6] as const).map((outer) => ({ inner, outer, kernelPath: 'off' as const })),
+  ),
+  // which carries IPv4 by IPv4
+  ...(['route', 'direct'] as const).map((kernelPath) => ({ inner: 4, outer: 4, kernelPath }) as const),
+];
 
-describe.each(cases)('IPv$inner over IPv$outer', ({ inner, outer }) => {
+describe.each(cases)('IPv$inner over IPv$outer, kernel path $kernelPath', ({ inner, outer, kernelPath }) => {
   const wrong = wrongOf[inner];
   /** IPv4 alone is what it was before there was another family. */
   const dualOver = inner === 4 && outer === 4 ? null : outer;
@@ -154,7 +160,7 @@ describe.each(cases)('IPv$inner over IPv$outer', ({ inner, outer }) => {
   const good = () => from(2, { payload: payload(300) });
   const lease = (number: number) => {
     const host = site().host(number);
-    return dualOver === null ? leaseOf(number, host.publicIp) : dualLeaseOf(number, host, dualOver);
+    return dualOver === null ? leaseOf(number, host.publicIp, kernelPath) : dualLeaseOf(number, host, dualOver);
   };
   /** Sockets of the hosts 2 and 3, at the address and port that a peer has; of host 2 at another port; of nobody. */
   let peer: Udp;
@@ -167,11 +173,14 @@ describe.each(cases)('IPv$inner over IPv$outer', ({ inner, outer }) => {
   /** Only host 1 has a data path here; the others are these sockets. */
   async function start(checkSenders: boolean, offloads = AUTO): Promise<void> {
     const [one, two, three] = [site().host(1), site().host(2), site().host(3)];
-    await one.process.start(one, site().mtu, [lease(2), lease(3)], { checkSenders, offloads, dualOver });
-    peer = new Udp(two.namespace, { address: two.publicAddress(outer), port: PORT });
-    otherPeer = new Udp(three.namespace, { address: three.publicAddress(outer), port: PORT });
-    wrongPort = new Udp(two.namespace, { address: two.publicAddress(outer) });
-    stranger = new Udp(site().switch, { address: ROGUE[outer], port: PORT });
+    await one.process.start(one, site().mtu, [lease(2), lease(3)], { checkSenders, offloads, dualOver, kernelPath });
+    await expectInForce([one], kernelPath);
+    // what has an outer checksum that no card has verified, a program leaves to user space
+    const noChecksum = kernelPath !== 'off';
+    peer = new Udp(two.namespace, { address: two.publicAddress(outer), port: PORT, noChecksum });
+    otherPeer = new Udp(three.namespace, { address: three.publicAddress(outer), port: PORT, noChecksum });
+    wrongPort = new Udp(two.namespace, { address: two.publicAddress(outer), noChecksum });
+    stranger = new Udp(site().switch, { address: ROGUE[outer], port: PORT, noChecksum });
     device = new Sniffer(one.namespace, 'flannel0', 'in');
   }
 
@@ -244,17 +253,19 @@ describe.each(cases)('IPv$inner over IPv$outer', ({ inner, outer }) => {
       await expectOnlyGood();
     });
 
-    it('wrong ones amid a run of good ones: these alone are dropped', async () => {
-      const one = from(2, { id: 1, payload: payload(500) });
-      const run = Array.from({ length: 40 }, (_, i) => {
-        if (i % 4 === 1) return inner === 4 ? altered(one, { 8: 9 }) : altered(one, { 5: 9 });
-        return i % 4 === 3 ? from(3, { payload: payload(500) }) : one;
+    // a send in segments has checksums
+    if (kernelPath === 'off')
+      it('wrong ones amid a run of good ones: these alone are dropped', async () => {
+        const one = from(2, { id: 1, payload: payload(500) });
+        const run = Array.from({ length: 40 }, (_, i) => {
+          if (i % 4 === 1) return inner === 4 ? altered(one, { 8: 9 }) : altered(one, { 5: 9 });
+          return i % 4 === 3 ? from(3, { payload: payload(500) }) : one;
+        });
+        peer.sendSegmented(Buffer.concat(run), one.length, site().host(1).publicAddress(outer), PORT);
+        await expectDrops({ [inner === 4 ? 'rx_bad_header_checksum' : 'rx_bad_length']: 10, rx_spoofed_source: 10 });
+        const { totals } = await site().host(1).process.status();
+        expect(totals).toMatchObject({ rx_datagrams: 40, rx_coalesced_datagrams: 40, rx_packets: 20 });
       });
-      peer.sendSegmented(Buffer.concat(run), one.length, site().host(1).publicAddress(outer), PORT);
-      await expectDrops({ [inner === 4 ? 'rx_bad_header_checksum' : 'rx_bad_length']: 10, rx_spoofed_source: 10 });
-      const { totals } = await site().host(1).process.status();
-      expect(totals).toMatchObject({ rx_datagrams: 40, rx_coalesced_datagrams: 40, rx_packets: 20 });
-    });
 
     it('only a part of a datagram: the kernel waits for the rest, and nothing comes of it', async () => {
       const [one, two] = [site().host(1), site().host(2)];
@@ -325,6 +336,8 @@ describe.each(cases)('IPv$inner over IPv$outer', ({ inner, outer }) => {
       });
   });
 
+  // which a kernel path does not go without
+  if (kernelPath !== 'off') return;
   describe('without sender checks', () => {
     // equal packets of IPv6 would be merged: they have no id that keeps them apart
     beforeEach(() => start(false, { ...AUTO, tunUso: 'off' }));

@@ -38,7 +38,9 @@ async function total(host: Host, name: string): Promise<number> {
   return count;
 }
 
-describe.each([0, 1, 2])('with rp_filter %i', (filter) => {
+describe.each(
+  [0, 1, 2].flatMap((filter) => (['off', 'route', 'direct'] as const).map((kernelPath) => ({ filter, kernelPath }))),
+)('with rp_filter $filter, kernel path $kernelPath', ({ filter, kernelPath }) => {
   it('ping says that the network is unreachable, and which hop ended its TTL', async () => {
     const there = site();
     const [one, two] = [there.host(1), there.host(2)];
@@ -46,7 +48,7 @@ describe.each([0, 1, 2])('with rp_filter %i', (filter) => {
       namespace.sysctl('ipv4/conf/all/rp_filter', filter);
       namespace.sysctl('ipv4/conf/default/rp_filter', filter);
     }
-    await there.start();
+    await there.start({ kernelPath });
     for (const { namespace } of there.hosts) namespace.sysctl('ipv4/conf/flannel0/rp_filter', filter);
 
     const pingOnce = async (...args: string[]) => {

@@ -1,6 +1,7 @@
 /** Every setting of the offload switches carries everything, byte for byte. */
 import { describe, expect, it } from 'vitest';
 import type { BackendStatus } from '../../../src/backend/backend.js';
+import { expectInForce } from '../kernel-path/support/by.js';
 import { OFF, type Offloads } from './support/host.js';
 import { probeKernel } from './support/kernel.js';
 import { describeSetting, everySetting, ON } from './support/settings.js';
@@ -162,6 +163,23 @@ describe.each([
       } finally {
         await there.setUnderlaySegmentation(true);
       }
+    });
+  });
+});
+
+describe.each(['route', 'direct'] as const)('with -kernel-path=%s, whatever user space may do', (kernelPath) => {
+  describe.each([1500, 9000])('with an underlay of MTU %i', (mtu) => {
+    it.each([
+      ['all on', ON, ON],
+      ['all off', OFF, OFF],
+      ['all on at the first host, all off at the other', ON, OFF],
+    ] as const)('%s', async (_name, first, second) => {
+      const there = site();
+      await useMtu(there, mtu, false);
+      await there.start({ offloads: first, kernelPath }, { offloads: second, kernelPath });
+      await expectInForce(there.hosts, kernelPath);
+      await everything(there);
+      for (const host of there.hosts) expectNoDrops(await host.process.status());
     });
   });
 });

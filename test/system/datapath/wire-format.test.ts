@@ -80,14 +80,16 @@ describe('between two hosts', () => {
 });
 
 describe.each([
-  ['all off', OFF],
-  ['all on', AUTO],
-] as const)('with a plain peer that knows nothing of offloads, %s', (_name, offloads) => {
+  ['all off', OFF, 'off'],
+  ['all on', AUTO, 'off'],
+  ['kernel path by route', AUTO, 'route'],
+  ['kernel path to the container', AUTO, 'direct'],
+] as const)('with a plain peer that knows nothing of offloads, %s', (_name, offloads, kernelPath) => {
   /** A stand-in for flannel's proxy at the second host: a socket that sends and receives one datagram at a time. */
   async function start(): Promise<{ readonly peer: Udp; readonly there: Site }> {
     const there = site();
     const [one, two] = [there.host(1), there.host(2)];
-    await one.process.start(one.publicIp, there.mtu, [leaseOf(2, two.publicIp)], { offloads });
+    await one.process.start(one.publicIp, there.mtu, [leaseOf(2, two.publicIp)], { offloads, kernelPath });
     return { there, peer: new Udp(two.namespace, { address: two.publicIp, port: PORT }) };
   }
 

@@ -3,8 +3,8 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { exec } from '../../../src/base/exec.js';
 import { Bpf } from '../../../src/kernel-path/bpf.js';
 import { OBJECT_PREFIX } from '../../../src/kernel-path/maps.js';
-import { address, leaseOf, PORT } from '../datapath/support/host.js';
-import { connect, Namespace } from '../datapath/support/namespace.js';
+import { leaseOf, PORT } from '../datapath/support/host.js';
+import type { Namespace } from '../datapath/support/namespace.js';
 import { type Site, useSite } from '../datapath/support/site.js';
 import { Sniffer, Udp } from '../datapath/support/sockets.js';
 import { file, NumberedStream, ping, sendFile } from '../datapath/support/transfer.js';
@@ -181,53 +181,6 @@ describe('mode direct', () => {
     await ping(there.host(2).container, there.host(1).containerIp, 56, 1);
     await there.host(2).process.reconcile();
     expect(await seenByHost(there)).toBeLessThan(50);
-  });
-
-  it('finds a container again that was replaced by another of the same address', async () => {
-    const there = site();
-    await there.start({ kernelPath: 'direct' });
-    const [one, two] = [there.host(1), there.host(2)];
-    await ping(one.container, two.containerIp, 56);
-    const successor = new Namespace();
-    await two.namespace.ip('link delete vc');
-    await connect(two.namespace, 'vc', successor, 'eth0');
-    await two.namespace.ip('link set vc master br0 mtu 1472');
-    await successor.ip('link set eth0 mtu 1472', 'address add 10.5.2.2/24 dev eth0', 'route add default via 10.5.2.1');
-    await ping(successor, one.containerIp, 56);
-    await sendFile(one.end, { namespace: successor, address: two.containerIp }, file(MIB, 1));
-    // and the first one's link again, for the tests to come
-    await two.namespace.ip('link delete vc');
-    await connect(two.namespace, 'vc', two.container, 'eth0');
-    await two.namespace.ip('link set vc master br0 mtu 1472');
-    await two.container.ip(
-      'link set eth0 mtu 1472',
-      'address add 10.5.2.2/24 dev eth0',
-      'route add default via 10.5.2.1',
-    );
-    await ping(one.container, two.containerIp, 56);
-    await everything(there);
-    successor.close();
-  });
-
-  it('follows an address from container to container', async () => {
-    const there = site();
-    await there.start({ kernelPath: 'direct' });
-    const [one, two] = [there.host(1), there.host(2)];
-    const other = new Namespace();
-    await connect(two.namespace, 'vd', other, 'eth0');
-    await two.namespace.ip('link set vd master br0 mtu 1472');
-    await other.ip('link set eth0 mtu 1472', 'address add 10.5.2.3/24 dev eth0', 'route add default via 10.5.2.1');
-    const shared = address('10.5.2.9');
-    for (const holder of [two.container, other, two.container]) {
-      await holder.ip('address add 10.5.2.9/24 dev eth0');
-      // the holder says so to the bridge, as one does who takes over an address
-      await ping(holder, address('10.5.2.1'), 8, 1);
-      await two.namespace.ip('neighbour flush dev br0');
-      await sendFile(one.end, { namespace: holder, address: shared }, file(MIB, 1));
-      await holder.ip('address del 10.5.2.9/24 dev eth0');
-    }
-    await two.namespace.ip('link delete vd');
-    other.close();
   });
 });
 

@@ -28,6 +28,8 @@ export class Foreign {
   readonly #map: number;
   readonly #program: number;
   #attachment: Attachment | null = null;
+  #removeFilter: () => Promise<void> = async () => {};
+  #removeQdisc: () => Promise<void> = async () => {};
 
   /** @param verdict for every packet */
   constructor(verdict: number) {
@@ -64,6 +66,14 @@ export class Foreign {
     const within = <T>(work: () => T) => namespace.enter(work);
     const run = (argv: readonly string[], tolerate = false) => within(() => exec(argv, { tolerate }));
     this.#attachment = await within(() => attach(this.#bpf, this.#program, device, direction, way, run, pref));
+    if (way === 'tcx') return;
+    // tweed's own detaching knows tweed's filters only
+    this.#removeFilter = async () => {
+      await run(['tc', 'filter', 'del', 'dev', name, direction, 'pref', String(pref)]);
+    };
+    this.#removeQdisc = async () => {
+      await run(['tc', 'qdisc', 'del', 'dev', name, 'clsact'], true);
+    };
   }
 
   /** How many packets have come to it. */
@@ -72,8 +82,18 @@ export class Foreign {
     return Number(new DataView(value.buffer, value.byteOffset).getBigUint64(0, true));
   }
 
-  async remove(): Promise<void> {
+  /** From then on it sees nothing. The qdisc of a filter stays. */
+  async takeOff(): Promise<void> {
     await this.#attachment?.detach();
+    this.#attachment = null;
+    await this.#removeFilter();
+    this.#removeFilter = async () => {};
+  }
+
+  /** Comes last of all that use the device: the qdisc was made for it. */
+  async remove(): Promise<void> {
+    await this.takeOff();
+    await this.#removeQdisc();
     this.#bpf.close(this.#program);
     this.#bpf.close(this.#map);
   }
