@@ -74,7 +74,6 @@ export class Host {
       `address add fd00::${number}:1/112 dev br0 nodad`,
     );
     namespace.sysctl('ipv4/ip_forward', 1);
-    namespace.sysctl('ipv6/conf/all/forwarding', 1);
     await connect(namespace, 'vc', container, 'eth0');
     await namespace.ip('link set vc master br0');
     await container.ip(
@@ -117,6 +116,9 @@ export async function startAll(hosts: readonly Host[], mtu: number, ...options: 
         return leaseOf(other.number, other.publicIp, kernelPath, sealed);
       });
       const peers = leases.filter((_, j) => j !== i);
+      // a host that forwards IPv6 says so on every device, and an overlay without IPv6 counts that as dropped
+      const forwarding = (optionsOf(i).dualOver ?? null) === null ? 0 : 1;
+      host.namespace.sysctl('ipv6/conf/all/forwarding', forwarding);
       await host.process.start(host, mtu, peers, optionsOf(i));
     }),
   );
