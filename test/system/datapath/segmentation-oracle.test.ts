@@ -5,6 +5,7 @@
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { EXTENSION_DESTINATION, EXTENSION_HOP_BY_HOP, EXTENSION_ROUTING } from '../../../src/encap/wire/headers.js';
 import { Merger } from '../../../src/encap/wire/merge.js';
 import { completeChecksum } from '../../../src/encap/wire/segment.js';
 import { control, syscalls } from '../../../src/linux/libc.js';
@@ -16,9 +17,11 @@ import {
   CWR,
   corrupted,
   ECE,
+  extended,
   FIN,
   fixHeaderChecksum,
   offloaded,
+  PADDING,
   PSH,
   payload,
   type TcpFields,
@@ -168,6 +171,58 @@ describe.skipIf(!uso).each(versions)('UDP over IPv%i is split as the kernel spli
     const [, zero] = split(offloaded(whole(), size).vnet, offloaded(whole(), size).packet)!;
     expect(parse(zero!).transport.slice(6, 8)).toEqual(Uint8Array.of(0xff, 0xff));
     await expectSameSplit(whole(), size);
+  });
+});
+
+describe('IPv6 with extension headers is split as the kernel splits it', () => {
+  const chains: readonly [string, readonly (readonly [number, Uint8Array])[]][] = [
+    ['hop-by-hop options', [[EXTENSION_HOP_BY_HOP, PADDING]]],
+    ['destination options', [[EXTENSION_DESTINATION, PADDING]]],
+    ['a routing header that has been used up', [[EXTENSION_ROUTING, Uint8Array.of(0, 0, 4, 0, 0, 0, 0, 0)]]],
+    ['several', [EXTENSION_HOP_BY_HOP, EXTENSION_DESTINATION, EXTENSION_DESTINATION].map((type) => [type, PADDING])],
+  ];
+  const transports = [
+    ['TCP', (data: Uint8Array) => tcp({ ...to, version: 6, flags: ACK | PSH, options: timestamps, payload: data })],
+    ['UDP', (data: Uint8Array) => udp({ ...to, version: 6, payload: data })],
+  ] as const;
+  const cases = transports
+    .filter(([name]) => name === 'TCP' || uso)
+    .flatMap(([name, make]) => chains.map(([what, chain]) => [name, what, make, chain] as const));
+
+  it.each(cases)('%s behind %s', async (_name, _what, make, chain) => {
+    const size = 1200;
+    const { vnet, packet: plain } = offloaded(make(payload(10_001)), size);
+    const packet = extended(plain, ...chain);
+    const start = vnet.start + packet.length - plain.length;
+    const ours = split({ ...vnet, start }, forwarded(packet));
+    expect(ours).toHaveLength(9);
+    expect(write({ ...vnet, start, headerLength: packet.length - 10_001 }, packet)).toBe(0);
+    const theirs = await fromKernel(9);
+    expect(theirs.map(hex)).toEqual(ours?.map(hex));
+    expect(theirs.every((piece, i) => sameBytes(piece, ours?.[i] as Uint8Array))).toBe(true);
+  });
+
+  it('and neighbours are left apart, each as it came', async () => {
+    const packets = Array.from({ length: 10 }, (_, i) =>
+      extended(tcp({ ...to, version: 6, sequence: i * 500, payload: payload(500, i) }), [
+        EXTENSION_DESTINATION,
+        PADDING,
+      ]),
+    );
+    const { memory, sum, regions, u8 } = arena(64 * 65_536);
+    const merger = new Merger(memory, regions, sum, { tcp: true, udp: uso });
+    const space = regions.take(10 * 1000);
+    for (const [i, packet] of packets.entries()) {
+      u8.set(packet, space + i * 1000);
+      merger.add(space + i * 1000, packet.length);
+    }
+    expect(merger.items.count).toBe(packets.length);
+    for (let item = 0; item < packets.length; item++) {
+      merger.items.finish(item);
+      const at = memory.base + merger.items.iov(item);
+      expect(syscalls.writev(tun, at, merger.items.iovCount(item))).toBeGreaterThan(0);
+    }
+    expect((await fromKernel(10)).map(hex)).toEqual(packets.map(forwarded).map(hex));
   });
 });
 
