@@ -1,6 +1,7 @@
 import { backendKind } from '../../backend/select.js';
 import { messageOf } from '../../base/errors.js';
 import { parsePrefix } from '../../base/ipv4.js';
+import { parseIpv6Prefix } from '../../base/ipv6.js';
 import { plural } from '../../base/plural.js';
 import { printable } from '../../base/printable.js';
 import type { DaemonOptions } from '../../daemon/options.js';
@@ -98,12 +99,21 @@ function question(
     ownDevices: [ownDevice, served].filter((name) => name !== null && name !== '' && name !== found?.name) as string[],
     network: config?.ipv4?.network ?? parsePrefix(status?.network ?? ''),
     subnet: parsePrefix(status?.lease?.subnet ?? ''),
+    networkV6: config?.ipv6?.network ?? null,
+    subnetV6: parseIpv6Prefix(status?.lease?.subnetV6 ?? ''),
+    deviceV6: deviceOfIpv6(kind.type, ownDevice ?? found?.name ?? ''),
     underlay: found,
     rulesMode: config?.enableNftables ? 'nftables' : 'iptables',
     peers: status?.backend?.peers ?? [],
     daemonPid: status?.process ?? null,
     wantedBuffer: udp.socketBuffer,
   };
+}
+
+/** vxlan and wireguard may have another for it. */
+function deviceOfIpv6(type: string, device: string): string | null {
+  if (type === 'vxlan') return device.replace(/^flannel\./, 'flannel-v6.');
+  return type === 'wireguard' ? null : device;
 }
 
 /** What is wrong with a configuration is another check's question. */

@@ -1,11 +1,22 @@
-import { type AnyPrefix, prefixContains } from '../../base/address.js';
-import { formatPrefix, parseIpv4, parsePrefix } from '../../base/ipv4.js';
+import {
+  type Address,
+  type AnyPrefix,
+  type Family,
+  familyOf,
+  formatAnyPrefix,
+  hostPrefix,
+  parseAddress,
+  parseAnyPrefix,
+  prefixContains,
+} from '../../base/address.js';
+import { parseIpv4 } from '../../base/ipv4.js';
+import type { Underlay } from '../../routes/underlay.js';
 import { fail, type Judge, type Judgement, ok, warn } from './finding.js';
 import { iptablesChains, type SavedVariant } from './firewall/iptables-rules.js';
 import { type NftablesBaseChain, onPath } from './firewall/nftables-rules.js';
 import { extentOf, type Packet } from './firewall/packet.js';
 import { type BaseChain, type Doubt, type Place, walk } from './firewall/walk.js';
-import type { HostFacts } from './host-facts.js';
+import type { DoctorQuestion, HostFacts, PeerAddresses } from './host-facts.js';
 
 /** A packet, and how it is let through where a chain refuses it. */
 interface Way {
@@ -28,18 +39,44 @@ export const firewallInput: Judge<HostFacts> = (facts) => judgePort(facts, 'inpu
 export const firewallOutput: Judge<HostFacts> = (facts) => judgePort(facts, 'output');
 
 function judgePort(facts: HostFacts, path: 'input' | 'output'): Judgement | readonly Judgement[] | null {
-  const { port, underlay, peers, backend } = facts.question;
+  const { port } = facts.question;
   if (port === null) return null;
-  const known = peers.slice(0, MOST_PEERS).flatMap(({ publicIp }) => parseIpv4(publicIp) ?? []);
-  const network = underlay === null ? [] : [{ address: underlay.address, length: underlay.prefixLength }];
-  const others: AnyPrefix[] = known.length > 0 ? known.map((address) => ({ address, length: 32 })) : network;
-  const own = underlay === null ? [] : [extentOf({ address: underlay.address, length: 32 })];
+  const ways = outerFamilies(facts.question).map((family) => datagramWay(facts, path, family, port));
+  return judgeWays(ways, facts, `rules let ${ways.map(({ packet }) => packet.what).join(' and ')} through`);
+}
+
+/**
+ * By which families datagrams come and go. Where the daemon carries either by either it takes IPv4 if both hosts have it; with
+ * the kernel's VXLAN each family goes by itself. `wireguard` has a port of its own for IPv6, which is not looked at.
+ */
+function outerFamilies({ backend, underlay, networkV6, peers }: DoctorQuestion): readonly Family[] {
+  if (networkV6 === null || underlay === null || underlay.ipv6 === null) return [4];
+  const byIpv6 = backend.type === 'vxlan' || (backend.type === 'udp' && isIpv6Needed(underlay, peers));
+  return byIpv6 ? (underlay.address === 0 ? [6] : [4, 6]) : [4];
+}
+
+function isIpv6Needed(underlay: Underlay, peers: readonly PeerAddresses[]): boolean {
+  return underlay.address === 0 || peers.some(({ publicIp }) => parseIpv4(publicIp) === null);
+}
+
+function datagramWay({ question }: HostFacts, path: 'input' | 'output', family: Family, port: number): Way {
+  const { underlay, peers, backend } = question;
+  const known = peers
+    .slice(0, MOST_PEERS)
+    .flatMap(({ publicIp, publicIpv6 }) => [publicIp, publicIpv6 ?? ''])
+    .map(parseAddress)
+    .filter((address) => address !== null && familyOf(address) === family) as Address[];
+  const host = underlay === null ? null : family === 4 ? underlay : underlay.ipv6;
+  const network = host === null ? [] : [{ address: host.address, length: host.prefixLength } as AnyPrefix];
+  const others = known.length > 0 ? known.map(hostPrefix) : network;
+  const own = host === null ? [] : [extentOf(hostPrefix(host.address))];
   const name = underlay?.name ?? null;
   const isIn = path === 'input';
+  const by = family === 4 ? '' : ' by IPv6';
   const packet: Packet = {
-    what: isIn ? `a peer's datagram to UDP port ${port}` : `a datagram to a peer's UDP port ${port}`,
+    what: isIn ? `a peer's datagram to UDP port ${port}${by}` : `a datagram to a peer's UDP port ${port}${by}`,
     path,
-    family: 4,
+    family,
     inInterface: isIn ? name : '',
     outInterface: isIn ? '' : name,
     sources: isIn ? others.map(extentOf) : own,
@@ -48,43 +85,62 @@ function judgePort(facts: HostFacts, path: 'input' | 'output'): Judgement | read
     sourcePort: backend.type === 'vxlan' ? ANY_PORT : port,
     destinationPort: port,
   };
-  const way: Way = {
+  return {
     packet,
     iptables: [`-p udp --dport ${port}`],
     nft: [`udp dport ${port}`],
     ufw: isIn ? `ufw allow ${port}/udp` : `ufw allow out ${port}/udp`,
     firewalld: `firewall-cmd --permanent --add-port=${port}/udp && firewall-cmd --reload`,
   };
-  return judgeWays([way], facts, `rules let ${packet.what} through`);
 }
 
-/** Packets of containers have to be let through, both ways. */
+/** Packets of containers have to be let through, both ways and of every family. */
 export const firewallForward: Judge<HostFacts> = (facts) => {
-  const { network, subnet, device, peers } = facts.question;
-  if (network === null) return null;
-  const theirs = peers.slice(0, MOST_PEERS).flatMap((peer) => parsePrefix(peer.subnet) ?? []);
+  const { network, subnet, device, networkV6, subnetV6, deviceV6 } = facts.question;
+  const ways = [
+    ...(network === null ? [] : containerWays(facts, network, subnet, device)),
+    ...(networkV6 === null ? [] : containerWays(facts, networkV6, subnetV6, deviceV6)),
+  ];
+  if (ways.length === 0) return null;
+  return judgeWays(ways, facts, 'rules let packets of containers through, both ways');
+};
+
+function containerWays(
+  { question, links }: HostFacts,
+  network: AnyPrefix,
+  subnet: AnyPrefix | null,
+  device: string | null,
+): readonly Way[] {
+  const family = familyOf(network.address);
+  const theirs = question.peers
+    .slice(0, MOST_PEERS)
+    .flatMap((peer) => [peer.subnet, peer.subnetV6 ?? ''])
+    .map(parseAnyPrefix)
+    .filter((prefix) => prefix !== null && familyOf(prefix.address) === family) as AnyPrefix[];
   const far = (theirs.length > 0 ? theirs : [network]).map(extentOf);
   const near = [extentOf(subnet ?? network)];
-  const bridges = facts.links.filter(
+  const bridges = links.filter(
     ({ addresses, name }) =>
       subnet !== null && name !== device && addresses.some(({ address }) => prefixContains(subnet, address)),
   );
   const bridge = bridges.length === 1 ? (bridges[0]?.name ?? null) : null;
   const overlay = device === '' ? null : device;
-  const tcp = { path: 'forward', family: 4, protocol: 'tcp', sourcePort: ANY_PORT, destinationPort: HTTP } as const;
-  const text = formatPrefix(network);
+  const tcp = { path: 'forward', family, protocol: 'tcp', sourcePort: ANY_PORT, destinationPort: HTTP } as const;
+  const text = formatAnyPrefix(network);
+  const ip = family === 4 ? 'ip' : 'ip6';
+  const what = family === 4 ? "a container's packet" : "a container's IPv6 packet";
   const cure = {
     iptables: [`-s ${text}`, `-d ${text}`],
-    nft: [`ip saddr ${text}`, `ip daddr ${text}`],
+    nft: [`${ip} saddr ${text}`, `${ip} daddr ${text}`],
     ufw: `ufw route allow from ${text} && ufw route allow to ${text}`,
     firewalld: `firewall-cmd --permanent --zone=trusted --add-source=${text} && firewall-cmd --reload`,
   };
-  const ways: Way[] = [
+  return [
     {
       ...cure,
       packet: {
         ...tcp,
-        what: "a container's packet into the overlay",
+        what: `${what} into the overlay`,
         ...{ inInterface: bridge, outInterface: overlay, sources: near, destinations: far },
       },
     },
@@ -92,13 +148,12 @@ export const firewallForward: Judge<HostFacts> = (facts) => {
       ...cure,
       packet: {
         ...tcp,
-        what: "a container's packet out of the overlay",
+        what: `${what} out of the overlay`,
         ...{ inInterface: overlay, outInterface: bridge, sources: far, destinations: near },
       },
     },
   ];
-  return judgeWays(ways, facts, 'rules let packets of containers through, both ways');
-};
+}
 
 /** A chain with what its rules are written by. */
 interface Tool {
@@ -108,10 +163,11 @@ interface Tool {
 }
 
 function judgeWays(ways: readonly Way[], facts: HostFacts, fine: string): Judgement | readonly Judgement[] {
-  const { iptables, nftables } = facts;
-  if (iptables.length === 0 && nftables === null) {
+  const unknown = ways.find(({ packet }) => variantsFor(packet, facts).length === 0 && facts.nftables === null);
+  if (unknown !== undefined) {
+    const program = unknown.packet.family === 4 ? 'iptables' : 'ip6tables';
     return warn(
-      'what rules refuse cannot be judged: neither iptables-save nor nft could be asked',
+      `what rules refuse cannot be judged: neither ${program}-save nor nft could be asked`,
       'sudo tweed doctor',
     );
   }
@@ -138,21 +194,26 @@ function judgeWays(ways: readonly Way[], facts: HostFacts, fine: string): Judgem
 
 const MOST_FINDINGS = 10;
 
-function toolsOf(packet: Packet, { iptables, nftables }: HostFacts): readonly Tool[] {
-  const saved = iptables.flatMap((variant) =>
+function variantsFor({ family }: Packet, { iptables, ip6tables }: HostFacts): readonly SavedVariant[] {
+  return family === 4 ? iptables : ip6tables;
+}
+
+function toolsOf(packet: Packet, facts: HostFacts): readonly Tool[] {
+  const variants = variantsFor(packet, facts);
+  const saved = variants.flatMap((variant) =>
     iptablesChains(variant, packet.path).map((chain) => ({ chain, variant, nft: null })),
   );
-  const native = onPath(nftables ?? [], packet).filter((chain) => !isOfIptables(chain, iptables));
+  const native = onPath(facts.nftables ?? [], packet).filter((chain) => !isOfIptables(chain, variants));
   return [...saved, ...native.map((nft) => ({ chain: nft, variant: null, nft }))];
 }
 
 /** A chain of iptables-nft is judged as iptables shows it: nft cannot show all of its matches. */
 function isOfIptables({ family, table, chain, hook }: NftablesBaseChain, variants: readonly SavedVariant[]): boolean {
   return (
-    family === 'ip' &&
+    (family === 'ip' || family === 'ip6') &&
     chain === hook.toUpperCase() &&
     variants.some(({ program, rules }) => {
-      return program !== 'iptables-legacy' && rules.tables.has(table) && !rules.incompatible.includes(table);
+      return !program.endsWith('-legacy') && rules.tables.has(table) && !rules.incompatible.includes(table);
     })
   );
 }

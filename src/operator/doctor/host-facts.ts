@@ -1,7 +1,9 @@
 import { access, constants, open } from 'node:fs/promises';
 import type { BackendKind } from '../../backend/select.js';
+import type { Family } from '../../base/address.js';
 import { ExecError, exec } from '../../base/exec.js';
 import type { Prefix } from '../../base/ipv4.js';
+import type { Ipv6Prefix } from '../../base/ipv6.js';
 import { JsonError } from '../../base/json.js';
 import { readTextFile } from '../../base/text-file.js';
 import { kernelRelease } from '../../linux/kernel-quirks.js';
@@ -29,14 +31,27 @@ export interface DoctorQuestion {
   readonly network: Prefix | null;
   /** Null while no subnet is leased. */
   readonly subnet: Prefix | null;
+  /** The same of IPv6; null also where the network has none. */
+  readonly networkV6: Ipv6Prefix | null;
+  readonly subnetV6: Ipv6Prefix | null;
+  /** The overlay's device for IPv6, such as `flannel-v6.1`; null where there may be one and its name is not known. */
+  readonly deviceV6: string | null;
   readonly underlay: Underlay | null;
   readonly rulesMode: RulesMode;
   /** Other hosts that packets come from and go to; empty while none is known. */
-  readonly peers: readonly { readonly subnet: string; readonly publicIp: string }[];
+  readonly peers: readonly PeerAddresses[];
   /** The process of the running daemon, which may hold the port; null when none runs. */
   readonly daemonPid: number | null;
   /** Socket buffer that the daemon asks for, in bytes. */
   readonly wantedBuffer: number;
+}
+
+/** As the status has them: who has one family alone is called by its addresses. */
+export interface PeerAddresses {
+  readonly subnet: string;
+  readonly publicIp: string;
+  readonly subnetV6?: string | null;
+  readonly publicIpv6?: string | null;
 }
 
 /** A UDP socket bound to the overlay's port. */
@@ -64,6 +79,8 @@ export interface HostFacts {
   readonly routes: readonly InstalledRoute[];
   /** Of every variant that could be asked; empty: none is installed, or may look. */
   readonly iptables: readonly SavedVariant[];
+  /** The same of ip6tables; empty also where nobody asked, since the overlay has no IPv6. */
+  readonly ip6tables: readonly SavedVariant[];
   /** Two variants have rules in force. */
   readonly bothIptables: boolean;
   /** Null: not installed, or it could not be asked. */
@@ -101,7 +118,7 @@ export async function gatherHostFacts(
 ): Promise<HostFacts> {
   const ip = ipTool(run);
   const sysctl = async (name: string) => [name, (await readText(`/proc/sys/${name}`))?.trim() ?? null] as const;
-  const [tun, status, uidMap, portHolders, sysctls, links, routes, iptables, nft, snmp] = await Promise.all([
+  const [tun, status, uidMap, portHolders, sysctls, links, routes, iptables, ip6tables, nft, snmp] = await Promise.all([
     probeTun(),
     readText('/proc/self/status'),
     readText('/proc/self/uid_map'),
@@ -109,7 +126,8 @@ export async function gatherHostFacts(
     Promise.all(sysctlsOf(question).map(sysctl)),
     readLinks(ip),
     readRoutes(ip),
-    readVariants(run),
+    readVariants(run, 4),
+    question.networkV6 === null ? null : readVariants(run, 6),
     readNftables(run),
     readText('/proc/net/snmp'),
   ]);
@@ -122,7 +140,7 @@ export async function gatherHostFacts(
     sysctls: Object.fromEntries(sysctls),
     links,
     routes,
-    ...iptables,
+    ...{ iptables: iptables.variants, bothIptables: iptables.both, ip6tables: ip6tables?.variants ?? [] },
     nftables: nft,
     present: presentDevice(question.device),
     kernelRelease: kernelRelease(),
@@ -149,26 +167,27 @@ async function output(run: Run, argv: readonly string[]) {
 }
 
 /** Each variant by its own name; where there are none, what `iptables-save` stands for. */
-async function readVariants(run: Run): Promise<Pick<HostFacts, 'iptables' | 'bothIptables'>> {
-  const [byNft, legacy] = await Promise.all([
-    output(run, ['iptables-nft-save']),
-    output(run, ['iptables-legacy-save']),
-  ]);
+async function readVariants(
+  run: Run,
+  family: Family,
+): Promise<{ readonly variants: readonly SavedVariant[]; readonly both: boolean }> {
+  const name = family === 4 ? 'iptables' : 'ip6tables';
+  const [byNft, legacy] = await Promise.all([output(run, [`${name}-nft-save`]), output(run, [`${name}-legacy-save`])]);
   const saved = [
-    ['iptables-nft', byNft],
-    ['iptables-legacy', legacy],
+    [`${name}-nft`, byNft],
+    [`${name}-legacy`, legacy],
   ] as const;
   const variants = saved.flatMap(([program, result]) =>
     result === null ? [] : [{ program, rules: parseSavedRules(result.stdout) }],
   );
   if (variants.length > 0) {
-    return { iptables: variants, bothIptables: variants.filter(({ rules }) => isInForce(rules)).length > 1 };
+    return { variants, both: variants.filter(({ rules }) => isInForce(rules)).length > 1 };
   }
-  const plain = await output(run, ['iptables-save']);
-  if (plain === null) return { iptables: [], bothIptables: false };
+  const plain = await output(run, [`${name}-save`]);
+  if (plain === null) return { variants: [], both: false };
   return {
-    iptables: [{ program: 'iptables', rules: parseSavedRules(plain.stdout) }],
-    bothIptables: /tables present, use iptables-\w+-save/.test(`${plain.stdout}${plain.stderr}`),
+    variants: [{ program: name, rules: parseSavedRules(plain.stdout) }],
+    both: /tables present, use ip6?tables-\w+-save/.test(`${plain.stdout}${plain.stderr}`),
   };
 }
 

@@ -3,19 +3,17 @@
 import { readFile } from 'node:fs/promises';
 import { formatIpv6, formatIpv6Prefix } from '../../base/ipv6.js';
 import { ipTool, type LinkJson, type Run } from '../../routes/ip.js';
-import { type Firewall, forwardRefusal, readFirewall } from '../../routes/rules/forward-refusal.js';
 import type { Underlay } from '../../routes/underlay.js';
 import type { NetworkConfig } from '../../subnet/network-config/config.js';
 import { type Checks, fail, ok, warn } from './finding.js';
 
 export interface Ipv6Facts {
-  readonly config: Pick<NetworkConfig, 'ipv6' | 'enableNftables'>;
+  readonly config: Pick<NetworkConfig, 'ipv6'>;
   readonly underlay: Underlay;
   /** The underlay's IPv6 address has a lifetime, as one from a router advertisement has. */
   readonly dynamic: boolean;
   /** Switches below /proc/sys/net/ipv6/conf, by their path there; without those that are not there. */
   readonly switches: ReadonlyMap<string, number>;
-  readonly firewall: Firewall;
 }
 
 /** Null where nothing is to be asked: no IPv6 in the network, or no interface is known. */
@@ -28,16 +26,13 @@ export async function gatherIpv6Facts(
   const { name } = underlay;
   const paths = ['all/forwarding', 'all/disable_ipv6', `${name}/disable_ipv6`, `${name}/accept_ra`];
   const values = await Promise.all(paths.map((path) => readSwitch(path)));
-  const [links, firewall] = await Promise.all([
-    ipTool(run).json<LinkJson[]>('-6', 'address', 'show', 'dev', name),
-    readFirewall(run, [6]),
-  ]);
+  const links = await ipTool(run).json<LinkJson[]>('-6', 'address', 'show', 'dev', name);
   const own = underlay.ipv6 === null ? '' : formatIpv6(underlay.ipv6.address);
   const dynamic = links.some(({ addr_info = [] }) =>
     addr_info.some((one) => one.local === own && one.dynamic === true),
   );
   const switches = new Map(paths.flatMap((path, index) => (values[index] == null ? [] : [[path, values[index]]])));
-  return { config, underlay, dynamic, switches, firewall };
+  return { config, underlay, dynamic, switches };
 }
 
 async function readSwitch(path: string): Promise<number | null> {
@@ -86,12 +81,5 @@ export const ipv6Checks: Checks<Ipv6Facts> = {
             'default route, unless accept_ra is 2',
           `sysctl -w net.ipv6.conf.${name}.accept_ra=2`,
         );
-  },
-  'ipv6-firewall-forward': ({ config: { ipv6, enableNftables }, firewall }) => {
-    if (ipv6 === null) return null;
-    const refusal = forwardRefusal(ipv6.network, enableNftables ? 'nftables' : 'iptables', firewall);
-    if (refusal === null)
-      return ok(`no rule is seen that refuses forwarded packets of ${formatIpv6Prefix(ipv6.network)}`);
-    return (refusal.isSure ? fail : warn)(refusal.text, refusal.fix);
   },
 };

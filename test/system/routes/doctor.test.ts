@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { backendKind } from '../../../src/backend/select.js';
 import { ExecError } from '../../../src/base/exec.js';
-import { type Prefix, parsePrefix } from '../../../src/base/ipv4.js';
+import { type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
+import { parseIpv6, parseIpv6Prefix } from '../../../src/base/ipv6.js';
 import { runChecks } from '../../../src/operator/doctor/finding.js';
 import { hostChecks } from '../../../src/operator/doctor/host-checks.js';
 import { type DoctorQuestion, gatherHostFacts } from '../../../src/operator/doctor/host-facts.js';
@@ -16,6 +17,9 @@ const question: DoctorQuestion = {
   ownDevices: ['flannel0'],
   network: parsePrefix('10.5.0.0/16') as Prefix,
   subnet: parsePrefix('10.5.8.0/24') as Prefix,
+  networkV6: null,
+  subnetV6: null,
+  deviceV6: 'flannel0',
   underlay: null,
   rulesMode: 'iptables',
   peers: [],
@@ -105,6 +109,71 @@ describe('doctor in a namespace', () => {
   ])('judges the rule %s', async (rule, id, expected) => {
     await host.run(['iptables-nft', ...rule.split(' ')]);
     expect((await examine())[id]).toMatch(new RegExp(`^${expected}`));
+  });
+
+  /** The overlay has both families, and vxlan's datagrams of IPv6 travel by IPv6. */
+  const dual = {
+    ...{ backend: backendKind('vxlan'), port: 8472, device: 'flannel.1', deviceV6: 'flannel-v6.1' },
+    networkV6: parseIpv6Prefix('fd00:5::/48'),
+    subnetV6: parseIpv6Prefix('fd00:5:0:8::/64'),
+    underlay: {
+      ...{ name: 'eth0', index: 2, address: parseIpv4('192.0.2.10') as number, prefixLength: 24, mtu: 1500 },
+      ipv6: { address: parseIpv6('2001:db8::10') as bigint, prefixLength: 64 },
+    },
+  };
+
+  it.each<[string, string, string]>([
+    [
+      '-I INPUT -p udp --dport 8472 -j DROP',
+      'firewall-input',
+      'fail: .*by IPv6 is refused by rule 1 of ip6tables-nft INPUT',
+    ],
+    ['-I INPUT -s 2001:db8::/64 -p udp -j DROP', 'firewall-input', 'fail: .* rule 1 of ip6tables-nft INPUT'],
+    ['-I INPUT -s 2001:db8:1::/64 -p udp -j DROP', 'firewall-input', 'ok'],
+    ['-I OUTPUT -p udp --dport 8472 -j DROP', 'firewall-output', 'fail: .* rule 1 of ip6tables-nft OUTPUT'],
+    [
+      '-I FORWARD -d fd00:5::/48 -j DROP',
+      'firewall-forward',
+      'fail: .*IPv6 packet into .* rule 1 of ip6tables-nft FORWARD',
+    ],
+    [
+      '-I FORWARD -i flannel-v6.1 -j REJECT',
+      'firewall-forward',
+      'fail: .*IPv6 packet out of .* rule 1 of ip6tables-nft',
+    ],
+    [
+      '-I INPUT -p udp -m length --length 1000: -j DROP',
+      'firewall-input',
+      'warn: cannot judge rule 1 of ip6tables-nft',
+    ],
+  ])('judges the rule %s of IPv6', async (rule, id, expected) => {
+    await host.run(['ip', '-batch', '-'], {
+      input: `link add br0 type bridge\nlink set br0 up\naddress add 10.5.8.1/24 dev br0
+address add fd00:5:0:8::1/64 dev br0 nodad\n`,
+    });
+    await host.run(['ip6tables-nft', ...rule.split(' ')]);
+    const found = await examine(dual);
+    expect(found[id]).toMatch(new RegExp(`^${expected}`));
+    // whose network has no IPv6 does not hear of it
+    expect((await examine())[id]).toMatch(/^ok/);
+  });
+
+  it.each(['ip6', 'inet'])('sees a firewall in a table of %s', async (family) => {
+    await host.run(['nft', '-f', '-'], {
+      input: `table ${family} mine {
+  chain in { type filter hook input priority 0; policy drop; ${family === 'inet' ? 'meta nfproto ipv4 accept;' : ''} }
+  chain through { type filter hook forward priority 0; ip6 saddr fd00:5::/48 drop; }
+}`,
+    });
+    expect(await examine({ ...dual, rulesMode: 'nftables' })).toMatchObject({
+      'firewall-input': expect.stringMatching(
+        new RegExp(`^fail: a peer's datagram .* by IPv6 is refused by the policy of nftables ${family} mine in$`),
+      ),
+      'firewall-output': expect.stringMatching(/^ok/),
+      'firewall-forward': expect.stringMatching(
+        new RegExp(`^fail: a container's IPv6 packet .* refused by rule 1 of nftables ${family} mine through`),
+      ),
+    });
   });
 
   it('sees an nftables firewall', async () => {

@@ -404,3 +404,13 @@ describe('through nftables', () => {
     expect(base?.rules[0]?.text).toBe('udp dport 8285 drop');
   });
 });
+
+it('an extent is the whole network that an address with host bits lies in, of either family', () => {
+  expect(extentOf({ address: parseIpv4('192.0.2.10') as number, length: 24 })).toEqual(extent('192.0.2.0/24'));
+  const network = 0x20010db8n << 96n;
+  expect(extentOf({ address: network + 0x10n, length: 64 })).toEqual({
+    low: network,
+    high: network + (1n << 64n) - 1n,
+  });
+  expect(extentOf({ address: network, length: 0 })).toEqual({ low: 0n, high: (1n << 128n) - 1n });
+});

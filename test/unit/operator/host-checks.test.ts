@@ -25,6 +25,9 @@ const question: DoctorQuestion = {
   ownDevices: ['flannel0'],
   network: prefix('10.5.0.0/16'),
   subnet: prefix('10.5.8.0/24'),
+  networkV6: null,
+  subnetV6: null,
+  deviceV6: 'flannel0',
   underlay: {
     name: 'eth0',
     index: 2,
@@ -96,6 +99,7 @@ const healthy: HostFacts = {
     { dst: '10.0.0.0/8', gateway: '192.0.2.1', dev: 'eth0' },
   ),
   iptables: saved('*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT\n'),
+  ip6tables: [],
   bothIptables: false,
   nftables: null,
   present: 'none',

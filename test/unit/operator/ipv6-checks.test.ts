@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import { type Ipv6Prefix, parseIpv6, parseIpv6Prefix } from '../../../src/base/ipv6.js';
 import { runChecks } from '../../../src/operator/doctor/finding.js';
 import { gatherIpv6Facts, type Ipv6Facts, ipv6Checks } from '../../../src/operator/doctor/ipv6-checks.js';
-import { parseSavedRules } from '../../../src/routes/rules/iptables-save.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 
 const network = parseIpv6Prefix('fd00:5::/48') as Ipv6Prefix;
@@ -12,22 +11,18 @@ const underlay = {
 };
 const switches = { 'all/forwarding': 1, 'all/disable_ipv6': 0, 'eth0/disable_ipv6': 0, 'eth0/accept_ra': 1 };
 const right: Ipv6Facts = {
-  config: { ipv6: { network, subnetLength: 64, subnetMin: 0n, subnetMax: 0n }, enableNftables: false },
+  config: { ipv6: { network, subnetLength: 64, subnetMin: 0n, subnetMax: 0n } },
   underlay,
   dynamic: false,
   switches: new Map(Object.entries(switches)),
-  firewall: { iptables: null, ip6tables: null, nftables: null },
 };
 const withSwitches = (others: Partial<typeof switches>): Partial<Ipv6Facts> => ({
   switches: new Map(Object.entries({ ...switches, ...others })),
 });
-const closed = parseSavedRules('*filter\n:FORWARD DROP [0:0]\nCOMMIT\n');
-const open = parseSavedRules('*filter\n:FORWARD DROP [0:0]\n:FLANNEL-FWD - [0:0]\n-A FORWARD -j FLANNEL-FWD\nCOMMIT\n');
-
 describe('IPv6 of a host', () => {
   it('that has all it needs is in order', () => {
     const findings = runChecks(ipv6Checks, right);
-    expect(findings.map(({ level }) => level)).toEqual(['ok', 'ok', 'ok', 'ok']);
+    expect(findings.map(({ level }) => level)).toEqual(['ok', 'ok', 'ok']);
     expect(findings[1]?.text).toContain('2001:db8::1 of eth0');
   });
 
@@ -47,12 +42,6 @@ describe('IPv6 of a host', () => {
       /^sysctl -w net\.ipv6\.conf\.all\.forwarding=1$/,
     ],
     ['an advertised address', { dynamic: true }, 'ipv6-router-advertisements', /eth0\.accept_ra=2$/],
-    [
-      'a closed FORWARD',
-      { firewall: { ...right.firewall, ip6tables: closed } },
-      'ipv6-firewall-forward',
-      /^ip6tables -I FORWARD -s fd00:5::\/48/,
-    ],
   ])('with %s is told what to do', (_name, facts, id, fix) => {
     const bad = runChecks(ipv6Checks, { ...right, ...facts }).filter(({ level }) => level !== 'ok');
     expect(bad.map((finding) => finding.id)).toEqual([id]);
@@ -61,8 +50,6 @@ describe('IPv6 of a host', () => {
 
   it.each<[string, Partial<Ipv6Facts>]>([
     ['keeps an advertised address with accept_ra=2', { dynamic: true, ...withSwitches({ 'eth0/accept_ra': 2 }) }],
-    ['is let through by our own chain', { firewall: { ...right.firewall, ip6tables: open } }],
-    ['is not judged by the rules of IPv4', { firewall: { ...right.firewall, iptables: closed } }],
   ])('%s', (_name, facts) => {
     expect(runChecks(ipv6Checks, { ...right, ...facts }).filter(({ level }) => level !== 'ok')).toEqual([]);
   });

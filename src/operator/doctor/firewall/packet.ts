@@ -30,6 +30,7 @@ export interface Extent {
   readonly high: Address;
 }
 
+/** @param prefix may have host bits */
 export function extentOf(prefix: AnyPrefix): Extent {
   if (isIpv4Prefix(prefix)) {
     const { address, length } = prefix;
@@ -37,7 +38,9 @@ export function extentOf(prefix: AnyPrefix): Extent {
     return { low, high: low + 2 ** (32 - length) - 1 };
   }
   const { address, length } = prefix;
-  return { low: address, high: address + (1n << BigInt(128 - length)) - 1n };
+  const rest = BigInt(128 - length);
+  const low = (address >> rest) << rest;
+  return { low, high: low + (1n << rest) - 1n };
 }
 
 /** A new connection's first packet, as the host's rules see it. */
