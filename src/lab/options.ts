@@ -145,6 +145,11 @@ function checkFamilies(options: LabOptions): void {
       `${backend} carries IPv${missing[0]} by IPv${missing[0]} only; give the underlay that family too: --underlay-family`,
     );
   }
+  if (ipFamilies === 'ipv4' && underlayFamily === 'ipv6') {
+    throw new LabOptionError(
+      'a host of an overlay of IPv4 alone looks for an IPv4 address only; choose --ip-families dual, or give the underlay IPv4 too',
+    );
+  }
   // RFC 8200, 5: below it a link has no IPv6; the overlay's packets are shorter by so many bytes at most.
   const overhead = backend === 'wireguard' ? 80 : 70;
   if (ipFamilies !== 'ipv4') checkNumber('underlay-mtu', underlayMtu, 1280 + overhead, 65_535);

@@ -49,6 +49,10 @@ describe('lab options', () => {
       expect(() => completeOptions({ backend, underlayFamily: 'ipv6' })).toThrow(/carries IPv4 by IPv4 only/);
       completeOptions({ backend, ipFamilies: 'ipv6', underlayFamily: 'ipv6' });
     }
+    expect(() => completeOptions({ ipFamilies: 'ipv4', underlayFamily: 'ipv6' })).toThrow(
+      /looks for an IPv4 address only/,
+    );
+    completeOptions({ ipFamilies: 'dual', underlayFamily: 'ipv6' });
     expect(() => completeOptions({ ipFamilies: 'dual', underlayMtu: 1300 })).toThrow(/whole number from 1350/);
     const tooSmall = { backend: 'wireguard', ipFamilies: 'dual', underlayFamily: 'dual', underlayMtu: 1355 } as const;
     expect(() => completeOptions(tooSmall)).toThrow(/whole number from 1360/);
