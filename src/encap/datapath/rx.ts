@@ -68,6 +68,8 @@ export class RxForwarder implements Forwarder {
   readonly #opener: Opener | null;
   readonly #timeExceeded: TimeExceeded;
 
+  /** The version of the packets that IPv4's checks are for; none has −1. */
+  readonly #carried4: number;
   readonly #subnets: number;
   readonly #senders: number;
   /** Null where the overlay carries no IPv6. */
@@ -103,6 +105,7 @@ export class RxForwarder implements Forwarder {
     this.#family = family;
     const { layout, ipv6 } = options;
     const start = family === 4 ? layout.rx : layout.rxV6;
+    this.#carried4 = options.carriesIpv4 ? 4 : -1;
     this.#subnets = layout.subnets >>> 2;
     this.#senders = layout.senders >>> 2;
     this.#networkV6 = ipv6 === null ? null : new Ipv6Net(ipv6.network);
@@ -217,7 +220,7 @@ export class RxForwarder implements Forwarder {
     const { u8, view } = this.#memory;
     const counters = this.#counters;
     if (length < IPV4_MIN_HEADER) return counters.drop(RxDrop.short, 1);
-    if (u8[at] >>> 4 !== 4 || !this.#options.carriesIpv4) return this.#packetV6(at, length, sender);
+    if (u8[at] >>> 4 !== this.#carried4) return this.#packetV6(at, length, sender);
     const headerLength = (u8[at] & 15) * 4;
     if (headerLength < IPV4_MIN_HEADER || headerLength > length) return counters.drop(RxDrop.bad_header, 1);
     if (get16(view, at + IPV4_TOTAL_LENGTH) !== length) return counters.drop(RxDrop.bad_length, 1);
@@ -301,6 +304,12 @@ export class RxForwarder implements Forwarder {
     const { i32 } = this.#memory;
     const record = this.#options.layout.peers + peer * PEER_BYTES;
     if (this.#family === 4) return i32[(record + PEER_SOCKADDR + SOCKADDR_ADDRESS) >>> 2] === sender;
+    return this.#isAtV6(record, sender);
+  }
+
+  /** Apart, so that what IPv4 takes is short enough to stand where it is called. */
+  #isAtV6(record: number, sender: number): boolean {
+    const { i32 } = this.#memory;
     const known = (record + PEER_IPV6) >>> 2;
     const from = sender >>> 2;
     return (

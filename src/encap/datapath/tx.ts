@@ -90,6 +90,8 @@ export class TxForwarder implements Forwarder {
   readonly #icmpv6Options: Icmpv6ErrorOptions | null;
   readonly #icmpLimit: RateLimit;
 
+  /** The version of the packets that IPv4's checks are for; none has −1. */
+  readonly #carried4: number;
   readonly #subnets: number;
   readonly #networkMask: number;
   /** Null where the overlay carries no IPv6. */
@@ -114,6 +116,7 @@ export class TxForwarder implements Forwarder {
     this.#options = options;
     this.descriptor = options.tun;
     const { layout } = options;
+    this.#carried4 = options.carriesIpv4 ? 4 : -1;
     this.#subnets = layout.subnets >>> 2;
     this.#networkMask = options.networkMask | 0;
     this.#icmpLimit = new RateLimit(options.icmpPerSecond, options.icmpBurst);
@@ -191,7 +194,7 @@ export class TxForwarder implements Forwarder {
   #packet(at: number, length: number): void {
     const { u8, view } = this.#memory;
     if (length < IPV4_MIN_HEADER) return this.#counters.drop(TxDrop.short, 1);
-    if (u8[at] >>> 4 !== 4 || !this.#options.carriesIpv4) return this.#packetV6(at, length);
+    if (u8[at] >>> 4 !== this.#carried4) return this.#packetV6(at, length);
     const headerLength = (u8[at] & 15) * 4;
     if (headerLength < IPV4_MIN_HEADER || headerLength > length) return this.#counters.drop(TxDrop.bad_header, 1);
     if (get16(view, at + IPV4_TOTAL_LENGTH) !== length) return this.#counters.drop(TxDrop.bad_length, 1);
