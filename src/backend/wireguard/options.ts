@@ -1,5 +1,6 @@
 import { ConfigError } from '../../subnet/errors.js';
 import { Members } from '../../subnet/network-config/members.js';
+import type { Now } from '../../wireguard/device-context.js';
 import { KEY_BYTES, parseKey } from '../../wireguard/keys.js';
 
 /**
@@ -22,6 +23,8 @@ export interface WireguardDaemonOptions {
   readonly keyFile: string;
   /** Where `wg` looks for the sockets of devices that are no kernel's. */
   readonly socketDirectory: string;
+  /** For tests: the time by which sessions begin, are renewed and end. Keys live for minutes. */
+  readonly clock?: () => Now;
 }
 
 /** `Backend` of the network configuration, checked, with every default filled in. */

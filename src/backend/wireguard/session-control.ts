@@ -43,7 +43,7 @@ export interface SessionControlOptions {
   readonly sockets: { readonly ipv4: number; readonly ipv6: number };
   readonly privateKey: PrivateKey;
   readonly context: Pick<EngineContext, 'presharedKey' | 'keepalive'>;
-  readonly clock?: () => Now;
+  readonly clock?: (() => Now) | undefined;
   readonly sendto?: typeof libc.sendto;
   /** It says nothing to anybody before `begin`: answers would go to another process. */
   readonly waits?: boolean;

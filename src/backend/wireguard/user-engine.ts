@@ -26,6 +26,7 @@ import { opensslMissing } from '../../linux/openssl.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import { ensureLink, readLink, type WantedLink } from '../../routes/links.js';
 import { halvesOf } from '../../subnet/lease.js';
+import type { Now } from '../../wireguard/device-context.js';
 import { formatEndpoint } from '../../wireguard/endpoint.js';
 import { formatKey, type PrivateKey } from '../../wireguard/keys.js';
 import { OPEN_DROPS, readTransportDrops, SEAL_DROPS } from '../../wireguard/transport-drops.js';
@@ -72,6 +73,7 @@ export interface UserEngineOptions {
   readonly socketDirectory: string;
   /** Peers may have sessions with a former life of this host. */
   readonly hasPast: boolean;
+  readonly clock?: (() => Now) | undefined;
 }
 
 /** Everything that exists between `start` and `stop`. */
@@ -110,7 +112,7 @@ export class UserEngine implements Engine {
   }
 
   async start(subnets: OverlayNetworks, { peers, complete }: EnginePeers): Promise<EngineRefusals> {
-    const { backend, context, udp, privateKey } = this.#options;
+    const { backend, context, udp, privateKey, clock } = this.#options;
     const { networks } = context;
     const { inherited = new Inheritance() } = backend;
     await removeKernelDevice(this.#device);
@@ -129,6 +131,7 @@ export class UserEngine implements Engine {
         sockets: { ipv4: ipv4?.fd ?? -1, ipv6: ipv6?.fd ?? -1 },
         privateKey,
         context,
+        clock,
         waits: true,
       });
       const refused = this.#setPeers(sessions, peers);

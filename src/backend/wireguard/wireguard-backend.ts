@@ -187,6 +187,7 @@ export class WireguardBackend implements Backend {
       udp: this.#udp,
       socketDirectory: this.#daemon.socketDirectory,
       hasPast: !this.#keyIsNew,
+      clock: this.#daemon.clock,
     });
   }
 

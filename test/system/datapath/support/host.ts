@@ -34,11 +34,14 @@ export interface HostOptions extends UdpBackendOptions {
    * known.
    */
   readonly dualOver: Family | null;
+  /** How much faster than time the sessions' clock runs. */
+  readonly clockSpeed: number;
 }
 
 export const OPTIONS: HostOptions = {
   sealed: false,
   dualOver: null,
+  clockSpeed: 1,
   deviceName: 'flannel0',
   checkSenders: true,
   offloads: AUTO,
@@ -191,7 +194,7 @@ export class HostProcess {
     this.failure = '';
     this.#peers = { leases: peers, complete: true };
     const index = ifIndex(this.#namespace, 'eth0');
-    const { sealed, dualOver, ...udp } = { ...OPTIONS, ...options };
+    const { sealed, clockSpeed, dualOver, ...udp } = { ...OPTIONS, ...options };
     const known = typeof addresses === 'number' ? { publicIp: addresses, publicIpv6: 0n } : addresses;
     const lease = dualOver === null ? leaseOf(subnet, known.publicIp) : dualLeaseOf(subnet, known, dualOver);
     const { publicIp, publicIpv6 } = lease.attributes;
@@ -203,7 +206,7 @@ export class HostProcess {
     const config = { ipv4, ipv6, enableNftables: false, backend };
     const context = { underlay, publicIp, publicIpv6, config };
     const key = sealed ? formatKey(keyOf(subnet).secret.bytes) : null;
-    return this.#call('start', context, udp, lease, this.#peers, key);
+    return this.#call('start', context, udp, lease, this.#peers, key, clockSpeed);
   }
 
   stop(): Promise<void> {
