@@ -1,3 +1,4 @@
+import type { BackendStatus } from '../../backend/backend.js';
 import { backendKind } from '../../backend/select.js';
 import { messageOf } from '../../base/errors.js';
 import { parsePrefix } from '../../base/ipv4.js';
@@ -11,7 +12,7 @@ import { type BackendConfig, type NetworkConfig, networkName } from '../../subne
 import { fetchStatuses } from '../status-client.js';
 import { type Checks, type Finding, fail, ok, runChecks, warn } from './finding.js';
 import { hostChecks } from './host-checks.js';
-import { type DoctorQuestion, gatherHostFacts } from './host-facts.js';
+import { type DoctorQuestion, gatherHostFacts, type WireguardAnswer } from './host-facts.js';
 import { gatherIpv6Facts, ipv6Checks } from './ipv6-checks.js';
 import { gatherKernelPathFacts, kernelPathChecks, renderPrograms } from './kernel-path.js';
 import { gatherRegistryFacts, registryChecks } from './registry-checks.js';
@@ -107,6 +108,20 @@ function question(
     peers: status?.backend?.peers ?? [],
     daemonPid: status?.process ?? null,
     wantedBuffer: udp.socketBuffer,
+    wireguard: wireguardAnswer(status?.backend ?? null),
+  };
+}
+
+function wireguardAnswer(backend: BackendStatus | null): WireguardAnswer | null {
+  if (backend?.type !== 'wireguard') return null;
+  const engine = backend.features.find(({ name }) => name === 'engine');
+  if (engine === undefined) return null;
+  const strangers = backend.peers.filter(({ lastHandshake }) => lastHandshake === null);
+  return {
+    engine: engine.inForce,
+    reason: engine.reason,
+    unanswered: backend.totals.handshakes_unanswered ?? 0,
+    strangers: strangers.map(({ publicIp, publicIpv6 }) => publicIp || (publicIpv6 ?? '')),
   };
 }
 

@@ -12,7 +12,7 @@ import type { InstalledRoute } from '../../routes/route-table.js';
 import { removalOf } from '../../tun/present.js';
 import { type Checks, fail, type Judge, type Judgement, ok, skip, warn } from './finding.js';
 import { firewallForward, firewallInput, firewallOutput, iptablesVariants } from './firewall-checks.js';
-import type { HostFacts } from './host-facts.js';
+import type { DoctorQuestion, HostFacts } from './host-facts.js';
 
 /** include/uapi/linux/capability.h */
 const CAP_NET_ADMIN = 12n;
@@ -21,8 +21,21 @@ function isUnprivileged(capabilities: bigint): boolean {
   return ((capabilities >> CAP_NET_ADMIN) & 1n) === 0n;
 }
 
-const tunDevice: Judge<HostFacts> = ({ question, tun, capabilities }) => {
-  if (question.backend.type !== 'udp') return null;
+/** Does the daemon forward itself? Null where only the daemon can tell, and none runs. */
+function forwardsItself({ backend, wireguard }: DoctorQuestion): boolean | null {
+  if (backend.type !== 'wireguard') return backend.type === 'udp';
+  return wireguard === null ? null : wireguard.engine === 'user';
+}
+
+const tunDevice: Judge<HostFacts> = (facts) => {
+  const needed = forwardsItself(facts.question);
+  if (needed === false) return null;
+  const judgement = judgeTun(facts);
+  if (needed === true || judgement.level !== 'fail') return judgement;
+  return warn(`${judgement.text}; it is needed where the kernel has no WireGuard`, judgement.fix);
+};
+
+const judgeTun = ({ tun, capabilities }: HostFacts): Judgement => {
   switch (tun) {
     case 'open':
       return ok('/dev/net/tun can be opened');
@@ -41,8 +54,8 @@ const tunDevice: Judge<HostFacts> = ({ question, tun, capabilities }) => {
 
 /** A device that is there already is the running daemon's, or it must be one that can be taken over. */
 const overlayDevice: Judge<HostFacts> = ({ question, present }) => {
-  const { backend, device, daemonPid } = question;
-  if (backend.type !== 'udp') return null;
+  const { device, daemonPid } = question;
+  if (forwardsItself(question) !== true) return null;
   if (present === 'none') return ok(`nothing else is called ${device}`);
   if (present === 'left over') return ok(`${device} was left without a process; the daemon will take it over`);
   if (present === 'held') {
@@ -83,6 +96,24 @@ const udpPort: Judge<HostFacts> = ({ question, portHolders }) => {
     `UDP port ${port} is held by ${holder} on ${rival.address}`,
     rival.pid === null ? `ss -lunp 'sport = :${port}'` : `kill ${rival.pid} (or stop the service it belongs to)`,
   );
+};
+
+/** Who encrypts, and whether somebody has been asked for a session in vain. */
+const wireguard: Judge<HostFacts> = ({ question }) => {
+  const { wireguard: answer, port } = question;
+  if (answer === null) return null;
+  const { engine, reason, unanswered, strangers } = answer;
+  const why = reason === '' ? '' : `: ${reason}`;
+  const who = ok(engine === 'user' ? `the daemon encrypts itself${why}` : `the kernel encrypts${why}`);
+  if (unanswered === 0 || strangers.length === 0) return who;
+  const whom = strangers.length > 3 ? `${strangers.slice(0, 3).join(', ')} and others` : strangers.join(', ');
+  return [
+    who,
+    warn(
+      `no session with ${whom}: handshakes were not answered for 90 s; UDP port ${port} may be closed on the way, or their preshared key is another`,
+      `tweed ping ${strangers[0]}`,
+    ),
+  ];
 };
 
 const forwarding: Judge<HostFacts> = ({ sysctls }) =>
@@ -252,7 +283,7 @@ const checksums: Judge<HostFacts> = ({ question, udp: { received, checksumErrors
 };
 
 const kernel: Judge<HostFacts> = ({ question, kernelRelease }) => {
-  if (question.backend.type !== 'udp') return null;
+  if (forwardsItself(question) !== true) return null;
   const quirks = quirksOf(kernelRelease);
   const troubles = quirks.filter(({ advice }) => advice !== '');
   if (troubles.length === 0) {
@@ -291,6 +322,7 @@ export const hostChecks: Checks<HostFacts> = {
   'tun-device': tunDevice,
   'overlay-device': overlayDevice,
   'udp-port': udpPort,
+  wireguard,
   'ip-forward': forwarding,
   'rp-filter': reversePath,
   'iptables-variants': forRoot(iptablesVariants),

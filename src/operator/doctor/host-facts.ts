@@ -18,6 +18,17 @@ import { type PresentDevice, presentDevice } from '../../tun/present.js';
 import type { SavedVariant } from './firewall/iptables-rules.js';
 import { type NftablesBaseChain, nftablesChains } from './firewall/nftables-rules.js';
 
+/** What the running daemon says of the `wireguard` backend. */
+export interface WireguardAnswer {
+  readonly engine: string;
+  /** Why it is that one; empty where it was asked for, or is the first choice. */
+  readonly reason: string;
+  /** How often a peer was given up since it did not answer. */
+  readonly unanswered: number;
+  /** Addresses of peers that there has never been a session with. */
+  readonly strangers: readonly string[];
+}
+
 /** What the host is to run: what the facts are judged by. */
 export interface DoctorQuestion {
   readonly backend: BackendKind;
@@ -44,6 +55,8 @@ export interface DoctorQuestion {
   readonly daemonPid: number | null;
   /** Socket buffer that the daemon asks for, in bytes. */
   readonly wantedBuffer: number;
+  /** Null where no daemon runs, or another backend. */
+  readonly wireguard: WireguardAnswer | null;
 }
 
 /** As the status has them: who has one family alone is called by its addresses. */

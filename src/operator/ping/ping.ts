@@ -53,9 +53,19 @@ export async function pingPeer(
     overlay,
     knock: silent ? await knock(publicIp, port) : null,
     counted: difference(before, after, peer.subnet),
+    hasSession: sessionWith(after, peer.subnet),
     drops: grownDrops(before, after),
   };
   return { ...observations, ...judge(observations) };
+}
+
+/** Nothing is sent or accepted under older keys: REJECT_AFTER_TIME of WireGuard. */
+const SESSION_MS = 180_000;
+
+function sessionWith({ backend }: DaemonStatus, subnet: string): boolean | null {
+  const { lastHandshake } = backend?.peers.find((one) => one.subnet === subnet) ?? {};
+  if (lastHandshake === undefined) return null;
+  return lastHandshake !== null && Date.now() - lastHandshake < SESSION_MS;
 }
 
 /**

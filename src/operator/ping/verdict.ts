@@ -26,6 +26,8 @@ export interface Observations {
   readonly knock: Knock | null;
   /** What the daemon counted for this peer while the overlay was probed; null where the kernel forwards and nobody does. */
   readonly counted: { readonly txPackets: number; readonly rxPackets: number } | null;
+  /** Is there a WireGuard session with the peer? Null where there are none at all. */
+  readonly hasSession: boolean | null;
   /** Drops that grew meanwhile, by reason. */
   readonly drops: Readonly<Record<string, number>>;
 }
@@ -108,6 +110,8 @@ function judgeSilence(seen: Observations): Verdict {
       `ip route get ${small.address}`,
     );
   }
+  // packets that wait for a session in vain are dropped, too: that says less
+  if (seen.hasSession === false && underlay.small.received > 0) return { ok: false, ...silenceOf(seen, port) };
   const dropped = Object.keys(drops);
   if ((counted?.txPackets ?? 0) === 0 && dropped.length > 0) {
     return fails(`this host dropped the packets: ${dropped.join(', ')}`, 'tweed status');
@@ -131,7 +135,7 @@ function judgeSilence(seen: Observations): Verdict {
   return { ok: false, ...silenceOf(seen, port) };
 }
 
-function silenceOf({ peer, knock, counted }: Observations, port: number | null): Omit<Verdict, 'ok'> {
+function silenceOf({ peer, knock, counted, hasSession }: Observations, port: number | null): Omit<Verdict, 'ok'> {
   const there = `(on ${peer.publicIp})`;
   const lead = 'the overlay fails though the underlay works';
   switch (knock) {
@@ -148,6 +152,12 @@ function silenceOf({ peer, knock, counted }: Observations, port: number | null):
     default: {
       const silence = counted === null ? 'no answer came' : 'nothing came back from the peer';
       const closed = port === null ? '' : `UDP port ${port} is dropped by a firewall between, or `;
+      if (hasSession === false) {
+        return {
+          verdict: `${lead}: the peer answers no WireGuard handshake; ${closed}the peer does not know this host's key, or has another preshared key`,
+          fix: `tweed doctor; tweed status ${there}`,
+        };
+      }
       return {
         verdict: `${lead}: ${silence}; ${closed}the peer does not know this host`,
         fix: `tweed doctor; tweed status ${there}`,

@@ -25,6 +25,7 @@ const question: DoctorQuestion = {
   peers: [],
   daemonPid: null,
   wantedBuffer: 7_000_000,
+  wireguard: null,
 };
 
 let host: TestNamespace;

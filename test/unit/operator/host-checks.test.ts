@@ -40,6 +40,7 @@ const question: DoctorQuestion = {
   peers: [],
   daemonPid: 77,
   wantedBuffer: 7_000_000,
+  wireguard: null,
 };
 
 const vxlan: Partial<DoctorQuestion> = {
@@ -170,7 +171,7 @@ describe('the port of vxlan', () => {
 describe('a healthy host', () => {
   it('has nothing to mend, whatever the backend', () => {
     expect(troubles({})).toEqual([]);
-    expect(examine({}).map(({ id }) => id)).toEqual(Object.keys(hostChecks));
+    expect(examine({}).map(({ id }) => id)).toEqual(Object.keys(hostChecks).filter((id) => id !== 'wireguard'));
     expect(troubles({}, hostGw)).toEqual([]);
     expect(troubles({}, vxlan)).toEqual([]);
     expect(troubles({}, { network: null, subnet: null, underlay: null, daemonPid: 77 })).toEqual([]);
@@ -201,6 +202,50 @@ describe('a healthy host', () => {
       'firewall-output',
       'firewall-forward',
     ]);
+  });
+});
+
+describe('the wireguard backend', () => {
+  const answer = { engine: 'user', reason: 'the kernel has no WireGuard', unanswered: 0, strangers: [] };
+  const about: Partial<DoctorQuestion> = {
+    backend: backendKind('wireguard'),
+    device: 'flannel-wg',
+    ownDevices: ['flannel-wg'],
+    port: 51_820,
+    wireguard: answer,
+  };
+  const texts = (facts: Partial<HostFacts>, more: Partial<DoctorQuestion> = {}) =>
+    examine(facts, { ...about, ...more }).map(({ id, level, text }) => `${level} ${id}: ${text}`);
+
+  it('tells who encrypts, and why', () => {
+    expect(texts({})).toContain('ok wireguard: the daemon encrypts itself: the kernel has no WireGuard');
+    const kernel = { ...answer, engine: 'kernel', reason: '' };
+    expect(texts({}, { wireguard: kernel })).toContain('ok wireguard: the kernel encrypts');
+  });
+
+  it('needs a TUN device where the daemon encrypts, may need one where nobody can tell, and else none', () => {
+    const judged = (wireguard: DoctorQuestion['wireguard']) =>
+      texts({ tun: 'missing', present: 'no tun' }, { wireguard }).filter((text) =>
+        /tun-device|overlay-device/.test(text),
+      );
+    expect(judged(answer)).toEqual([
+      expect.stringMatching(/^fail tun-device: .*does not exist/),
+      expect.stringMatching(/^fail overlay-device: flannel-wg exists/),
+    ]);
+    expect(judged(null)).toEqual([expect.stringMatching(/^warn tun-device: .*where the kernel has no WireGuard/)]);
+    expect(judged({ ...answer, engine: 'kernel' })).toEqual([]);
+  });
+
+  it('names peers that never answered', () => {
+    const strangers = ['192.0.2.3', '192.0.2.4'];
+    const found = (wireguard: DoctorQuestion['wireguard']) =>
+      troubles({}, { ...about, wireguard }).filter(({ id }) => id === 'wireguard');
+    expect(found({ ...answer, strangers })).toEqual([]);
+    expect(found({ ...answer, strangers, unanswered: 2 })).toMatchObject([
+      { id: 'wireguard', text: expect.stringContaining('192.0.2.3, 192.0.2.4'), fix: 'tweed ping 192.0.2.3' },
+    ]);
+    const many = Array.from({ length: 9 }, (_, i) => `192.0.2.${i}`);
+    expect(found({ ...answer, strangers: many, unanswered: 1 })[0]?.text).toContain('192.0.2.2 and others');
   });
 });
 

@@ -261,6 +261,7 @@ describe('the verdict', () => {
     overlay: overlay(3),
     knock: null,
     counted: { txPackets: 6, rxPackets: 6 },
+    hasSession: null,
     drops: {},
   };
   const lost = { overlay: overlay(0), counted: { txPackets: 6, rxPackets: 0 } };
@@ -295,6 +296,14 @@ describe('the verdict', () => {
       false,
       'the underlay carries full-size packets',
     ],
+    [
+      'there is no session',
+      { ...lost, hasSession: false, counted: { txPackets: 0, rxPackets: 0 }, drops: { tx_handshake_queue: 3 } },
+      false,
+      'answers no WireGuard handshake; UDP port 8285 is dropped by a firewall between, or the peer does not know this host',
+    ],
+    ['there is none, and nobody listens', { ...lost, hasSession: false, knock: 'refused' }, false, 'nothing listens'],
+    ['there is one', { ...lost, hasSession: true, knock: 'silence' }, false, 'nothing came back from the peer'],
     ['there is no route', { ...lost, route: null }, false, 'no route'],
     ['another route wins', { ...lost, route: { device: 'tun9', gateway: null } }, false, 'by tun9 instead of flannel0'],
     [
