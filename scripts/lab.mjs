@@ -27,6 +27,7 @@ await main(async (args) => {
   const which = name.map((word) => `${word} `).join('');
   say(`
 look around:   npm run lab -- exec ${which}host1/c1 -- ip route          (a host: host1; others: internet, etcd, switch)
+learn:         npm run lab -- tour
 follow one:    npm run lab -- trace ${which}host1/c1 host2/c1 --back
 watch packets: npm run lab -- exec ${which}host1 -- tcpdump -ni flannel0 (on the wire: -ni eth0 udp port 8285)
 take it down:  npm run lab -- down ${which}`);

@@ -1,8 +1,16 @@
 import { isIPv6 } from 'node:net';
-import { containerName, hostName } from './names.js';
-import { createNamespaces, deleteNamespaces, listNamespaces, processesInside } from './namespace.js';
+import { modeOf } from './modes.js';
+import { containerName, hostName, namespaceOf, parsePlace } from './names.js';
+import {
+  createNamespaces,
+  deleteNamespaces,
+  ipInside,
+  listNamespaces,
+  processesInside,
+  shareNamespace,
+} from './namespace.js';
 import { hostAddress, hostAddressV6, type LabOptions, ofFamilies } from './options.js';
-import { hostNamespaces, isAttached } from './places.js';
+import { containersOf, hostNamespaces, isAttached, networkOwner } from './places.js';
 import { endProcesses } from './process.js';
 import type { HostState, LabFiles } from './state.js';
 import { plugInHost, unplugHost } from './underlay.js';
@@ -37,7 +45,20 @@ export function withAddress(addresses: readonly string[], address: string): read
 
 /** Makes the namespaces of a host and of its containers, and plugs the host into the switch. */
 export async function makeHost(options: LabOptions, host: HostState): Promise<void> {
-  await createNamespaces(hostNamespaces(options.name, host));
+  const containers = containersOf(options.name, host).map(({ name, namespace }) => {
+    return { name, namespace, owner: networkOwner(options, host.name, name) };
+  });
+  const own = containers.filter(({ name, owner }) => owner === `${host.name}/${name}`);
+  await createNamespaces([
+    namespaceOf(options.name, { kind: 'host', host: host.name }),
+    ...own.map(({ namespace }) => namespace),
+  ]);
+  for (const { namespace, owner } of containers.filter((container) => !own.includes(container))) {
+    await shareNamespace(namespaceOf(options.name, parsePlace(owner)), namespace);
+  }
+  for (const { name, namespace } of own) {
+    if (modeOf(options.modes, name).kind === 'none') await ipInside(namespace, ['link set lo up']);
+  }
   await plugInHost(options, host.name, host.addresses);
 }
 

@@ -14,12 +14,12 @@ import { allExist, type HostSettings, isWhole, makeHost, planHost, removeHost, w
 import { belongsTo, formatPlace, hostName, namespaceOf, type Publication, parsePlace } from './names.js';
 import { createNamespaces, execInside, listNamespaces, readIfThere, spawnInside } from './namespace.js';
 import { completeOptions, firstDifference, type LabOptions, mostHosts } from './options.js';
-import { attachContainers, fixedNamespaces } from './places.js';
+import { attachContainers, bridgedContainersOf, fixedNamespaces, networkOwner } from './places.js';
 import { probeCommand } from './probe/client.js';
 import { ProbedLab } from './probed-lab.js';
 import { livePid, stopRecorded } from './process.js';
 import { type Progress, quietProgress } from './progress.js';
-import { publish } from './publish.js';
+import { publish, unpublish } from './publish.js';
 import { putNetworkConfig, registryEndpoint, startEtcd } from './registry.js';
 import { type HostState, isRoots, LabFiles, type LabState } from './state.js';
 import { type LabStatus, statusOf, waitForPeers } from './status.js';
@@ -148,6 +148,12 @@ export class Lab extends ProbedLab {
     throw new LabPlaceError(`lab ${this.name} has no ${name}; it has ${names}`);
   }
 
+  /** The place whose network it is: for a container that shares one, its host or another container. */
+  networkOf(placeText: string): string {
+    const place = parsePlace(placeText);
+    return place.kind === 'container' ? networkOwner(this.options, place.host, place.container) : formatPlace(place);
+  }
+
   /** What makes `tweed` there be this one, and find the place's own daemon and registry. */
   environment(placeText: string): Record<string, string> {
     const place = parsePlace(placeText);
@@ -176,8 +182,9 @@ export class Lab extends ProbedLab {
   }
 
   protected async *layout() {
-    for (const { name, containers } of this.hosts) {
-      yield { host: name, subnet: await readSubnet(this.files, name), containers };
+    for (const host of this.hosts) {
+      const containers = bridgedContainersOf(this.options, host);
+      yield { host: host.name, subnet: await readSubnet(this.files, host.name), containers };
     }
   }
 
@@ -258,8 +265,29 @@ export class Lab extends ProbedLab {
   /** Makes a container's port reachable by its host's address, as `docker run -p` does. */
   publish(publication: Publication): Promise<void> {
     return this.files.locked(async () => {
+      const others = this.#state.publications.filter((other) => !isSamePort(other, publication));
+      if (
+        others.length < this.#state.publications.length &&
+        !this.#state.publications.some((one) => isEqual(one, publication))
+      ) {
+        const { host, hostPort } = publication;
+        throw new LabError('LAB_PUBLISHED', `${host}:${hostPort} is published already; unpublish it first`);
+      }
       await publish(this.#state, this.files, publication);
-      await this.#save({ publications: [...this.#state.publications, publication] });
+      await this.#save({ publications: [...others, publication] });
+    });
+  }
+
+  /** Takes a published port back. @throws LabError when it is none */
+  unpublish(host: string, hostPort: number): Promise<void> {
+    return this.files.locked(async () => {
+      const publication = this.#state.publications.find((one) => one.host === host && one.hostPort === hostPort);
+      if (publication === undefined) {
+        const names = this.#state.publications.map((one) => `${one.host}:${one.hostPort}`).join(', ') || 'none';
+        throw new LabError('LAB_PUBLISH', `${host}:${hostPort} is not published; published: ${names}`);
+      }
+      await unpublish(this.#state, this.files, publication);
+      await this.#save({ publications: this.#state.publications.filter((one) => one !== publication) });
     });
   }
 
@@ -336,6 +364,15 @@ export class Lab extends ProbedLab {
     this.#state = { ...this.#state, ...change };
     await this.files.save(this.#state);
   }
+}
+
+function isSamePort(a: Publication, b: Publication): boolean {
+  return a.host === b.host && a.hostPort === b.hostPort;
+}
+
+function isEqual(a: Publication, b: Publication): boolean {
+  const targets = a.targetHost === b.targetHost && a.targetContainer === b.targetContainer;
+  return isSamePort(a, b) && targets && a.targetPort === b.targetPort;
 }
 
 /** Where etcd is not installed, leases are kept in a directory, which needs no server. */

@@ -77,6 +77,15 @@ export function formatPlace(place: Place): string {
   return place.kind === 'container' ? `${place.host}/${place.container}` : place.kind;
 }
 
+/** Parses what `lab unpublish` takes: `host1:8080`. */
+export function parsePublishedPort(text: string): { readonly host: string; readonly number: number } {
+  const [, host, port] = /^(host[1-9]\d*):(\d{1,5})$/.exec(text) ?? [];
+  if (host === undefined || Number(port) < 1 || Number(port) > 65_535) {
+    throw new LabError('LAB_PUBLISH', `"${text}" is no published port; write HOST:PORT, such as host1:8080`);
+  }
+  return { host, number: Number(port) };
+}
+
 /** Parses the two words of `lab publish`: `host1:8080` and `host2/c1:80`. */
 export function parsePublication(from: string, to: string): Publication {
   const source = /^(host[1-9]\d*):(\d{1,5})$/.exec(from);

@@ -1,5 +1,5 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ExecOptions, type ExecResult, exec as execOnce } from '../base/exec.js';
 import { patient } from './patience.js';
@@ -28,6 +28,13 @@ export async function listNamespaces(): Promise<string[]> {
 export async function createNamespaces(names: readonly string[]): Promise<void> {
   if (names.length === 0) return;
   await exec(['ip', '-batch', '-'], { input: names.map((name) => `netns add ${name}\n`).join('') });
+}
+
+/** Gives a namespace one more name, under which it is entered and deleted as any other: a mount, as those of `ip netns` are. */
+export async function shareNamespace(existing: string, name: string): Promise<void> {
+  const path = join(namespaceFolder, name);
+  await writeFile(path, '', { flag: 'wx' });
+  await exec(['mount', '--bind', join(namespaceFolder, existing), path]);
 }
 
 /** Deletes them; those that are already gone are passed over. */

@@ -12,7 +12,8 @@ import {
 import { formatIpv4, type Prefix, parseIpv4 } from '../base/ipv4.js';
 import { formatIpv6, type Ipv6Prefix, parseIpv6 } from '../base/ipv6.js';
 import { LabError, LabOptionError } from './errors.js';
-import { checkLabName, defaultLabName } from './names.js';
+import { checkModes } from './modes.js';
+import { checkLabName, containerName, defaultLabName } from './names.js';
 
 export const registryKinds = ['etcd', 'directory'] as const;
 export const familyChoices = ['ipv4', 'ipv6', 'dual'] as const;
@@ -25,6 +26,8 @@ export interface LabOptions {
   readonly hosts: number;
   /** Containers of each host. */
   readonly containers: number;
+  /** How they are joined to the network: `host`, or `c2=host` for one of each host; `modes.ts` reads it. */
+  readonly modes: readonly string[];
   readonly registry: (typeof registryKinds)[number];
   /** Which families the overlay carries. */
   readonly ipFamilies: FamilyChoice;
@@ -49,6 +52,7 @@ const defaults: LabOptions = {
   name: defaultLabName,
   hosts: 3,
   containers: 2,
+  modes: [],
   registry: 'etcd',
   ipFamilies: 'ipv4',
   underlayFamily: 'ipv4',
@@ -114,6 +118,8 @@ export function completeOptions(given: Partial<LabOptions>): LabOptions {
   checkLabName(options.name);
   checkNumber('hosts', options.hosts, 1, mostHosts);
   checkNumber('containers', options.containers, 0, 200);
+  const names = Array.from({ length: options.containers }, (_, index) => containerName(index + 1));
+  checkModes(options.modes, names);
   // Below 576 + 28 a host need not accept a datagram unfragmented (RFC 791); above 65,535 there is no IPv4 packet.
   checkNumber('underlay-mtu', options.underlayMtu, 604, 65_535);
   const network = parseAnyPrefix(options.network);

@@ -10,6 +10,7 @@ import {
   removeBridge,
 } from './containers.js';
 import { readSubnet } from './daemon.js';
+import { modeOf } from './modes.js';
 import { fixedPlaces, namespaceOf, type Place } from './names.js';
 import { ipCommand, type Namespace } from './namespace.js';
 import type { LabOptions } from './options.js';
@@ -29,6 +30,18 @@ export function hostNamespaces(lab: string, host: HostState): string[] {
   return places.map((place) => namespaceOf(lab, place));
 }
 
+/** Those with a network of their own on the bridge. */
+export function bridgedContainersOf({ name, modes }: LabOptions, host: HostState): ContainerNamespace<string>[] {
+  return containersOf(name, host).filter((container) => modeOf(modes, container.name).kind === 'bridge');
+}
+
+/** The place whose network a container has: itself, its host, or another container. */
+export function networkOwner({ modes }: Pick<LabOptions, 'modes'>, host: string, container: string): string {
+  const mode = modeOf(modes, container);
+  if (mode.kind === 'host') return host;
+  return `${host}/${mode.kind === 'container' ? mode.of : container}`;
+}
+
 export function containersOf(lab: string, host: HostState): ContainerNamespace<string>[] {
   return host.containers.map((name, index) => ({
     name,
@@ -40,7 +53,7 @@ export function containersOf(lab: string, host: HostState): ContainerNamespace<s
 /** Gives a host its bridge and joins its containers to it, as its subnet file says. */
 export async function attachContainers(options: LabOptions, files: LabFiles, host: HostState): Promise<void> {
   const namespace = namespaceOf(options.name, { kind: 'host', host: host.name });
-  await attach(namespace, containersOf(options.name, host), await readSubnet(files, host.name));
+  await attach(namespace, bridgedContainersOf(options, host), await readSubnet(files, host.name));
 }
 
 /**

@@ -3,14 +3,24 @@ import { containerAddresses, type HostSubnet } from './containers.js';
 import { type MatrixPlace, type MatrixResult, type MatrixSettings, runMatrix } from './matrix.js';
 import { Probe } from './probe/client.js';
 
+/** Container N has the Nth address behind the bridge's. */
+export interface NumberedContainer {
+  readonly name: string;
+  readonly number: number;
+}
+
 /** What every lab does with its probes, wherever they run. */
 export abstract class ProbedLab {
   readonly #probes = new Map<string, Probe>();
 
   protected abstract startProbe(place: string): ChildProcess;
 
-  /** Every host with its subnet, and the names of its containers in the order of their addresses. */
-  protected abstract layout(): AsyncIterable<{ host: string; subnet: HostSubnet; containers: readonly string[] }>;
+  /** Every host with its subnet, and the containers on its bridge, by the numbers of their addresses. */
+  protected abstract layout(): AsyncIterable<{
+    host: string;
+    subnet: HostSubnet;
+    containers: readonly NumberedContainer[];
+  }>;
 
   /** The probe of a place; started when it is first asked for, and again after it was lost; ended by `close`. */
   probe(place: string): Probe {
@@ -28,9 +38,9 @@ export abstract class ProbedLab {
   async test(settings: MatrixSettings = {}): Promise<MatrixResult> {
     const places: MatrixPlace[] = [];
     for await (const { host, subnet, containers } of this.layout()) {
-      for (const [index, container] of containers.entries()) {
-        const name = `${host}/${container}`;
-        places.push({ name, addresses: containerAddresses(subnet, index + 1), probe: this.probe(name) });
+      for (const container of containers) {
+        const name = `${host}/${container.name}`;
+        places.push({ name, addresses: containerAddresses(subnet, container.number), probe: this.probe(name) });
       }
     }
     return runMatrix(places, settings);

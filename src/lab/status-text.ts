@@ -22,9 +22,10 @@ export function formatStatus(status: LabStatus): string {
       `  subnet ${host.subnets.join(', ') || 'none yet'}${host.mtu === null ? '' : `, MTU ${host.mtu}`}`,
     );
     for (const container of host.containers) {
+      const mode = container.mode === 'bridge' ? '' : `  mode ${container.mode}`;
       const gone = container.exists ? '' : ' is GONE';
       lines.push(
-        `  ${container.name}  ${container.addresses.join(', ') || '-'}  namespace ${container.namespace}${gone}`,
+        `  ${container.name}  ${container.addresses.join(', ') || '-'}  namespace ${container.namespace}${gone}${mode}`,
       );
     }
   }

@@ -2,16 +2,19 @@ import { formatAddress, formatAnyPrefix, parseAnyPrefix } from '../base/address.
 import { containerAddress, containerAddresses, type HostSubnet } from './containers.js';
 import { daemonStatus, readSubnet } from './daemon.js';
 import { LabDaemonError, LabError } from './errors.js';
+import { formatMode, modeOf } from './modes.js';
 import { fixedPlaces, namespaceOf, type Publication } from './names.js';
 import { listNamespaces } from './namespace.js';
 import type { LabOptions } from './options.js';
-import { containersOf } from './places.js';
+import { bridgedContainersOf, containersOf, networkOwner } from './places.js';
 import { livePid } from './process.js';
-import type { LabFiles, LabState } from './state.js';
+import type { HostState, LabFiles, LabState } from './state.js';
 import { waitFor } from './wait.js';
 
 export interface ContainerStatus {
   readonly name: string;
+  /** How it is joined to the network: `bridge`, `none`, `host` or `container:c1`. */
+  readonly mode: string;
   /** Null while the host has no subnet. */
   readonly address: string | null;
   /** One of each family; none while the host has no subnet. */
@@ -82,8 +85,8 @@ export async function statusOf(state: LabState, files: LabFiles): Promise<LabSta
         mtu: subnet?.mtu ?? null,
         containers: containersOf(options.name, host).map((container) => ({
           name: container.name,
-          address: subnet && containerAddress(subnet, container.number),
-          addresses: subnet === null ? [] : containerAddresses(subnet, container.number),
+          mode: formatMode(modeOf(options.modes, container.name)),
+          ...addressesOf(options, host, container.name, subnet),
           namespace: container.namespace,
           exists: existing.has(container.namespace),
         })),
@@ -101,6 +104,15 @@ export async function statusOf(state: LabState, files: LabFiles): Promise<LabSta
     );
   const { complete, publications } = state;
   return { name: options.name, complete, options, registry, places, hosts, publications, healthy };
+}
+
+/** A container that shares a network has its addresses. */
+function addressesOf(options: LabOptions, host: HostState, container: string, subnet: HostSubnet | null) {
+  const owner = networkOwner(options, host.name, container);
+  if (owner === host.name) return { address: host.address, addresses: host.addresses };
+  const own = bridgedContainersOf(options, host).find(({ name }) => owner === `${host.name}/${name}`);
+  if (own === undefined || subnet === null) return { address: null, addresses: [] };
+  return { address: containerAddress(subnet, own.number), addresses: containerAddresses(subnet, own.number) };
 }
 
 /** Waits until the daemon of every host knows the subnet and the address of every other host. */

@@ -3,12 +3,14 @@ import { TweedError } from '../../base/errors.js';
 import { printableLines } from '../../base/printable.js';
 import { Lab } from '../../lab/lab.js';
 import { formatMatrix } from '../../lab/matrix.js';
-import { defaultLabName, parsePublication } from '../../lab/names.js';
+import { defaultLabName, parsePublication, parsePublishedPort } from '../../lab/names.js';
 import { backendKinds, familyChoices, type LabOptions, registryKinds } from '../../lab/options.js';
 import { lineProgress } from '../../lab/progress.js';
 import { formatStatus } from '../../lab/status-text.js';
 import { printText } from '../print.js';
+import { interruption } from './interruption.js';
 import { labHostCommand } from './lab-host.js';
+import { labTourCommand } from './lab-tour.js';
 import { labTraceCommand } from './lab-trace.js';
 import { jsonOption } from './shared.js';
 
@@ -31,6 +33,12 @@ async function withLab<T>(name: string, work: (lab: Lab) => Promise<T>): Promise
 const upOptions = {
   hosts: { type: 'number', describe: 'How many hosts (3)' },
   containers: { type: 'number', describe: 'How many containers each host has (2)' },
+  mode: {
+    type: 'string',
+    array: true,
+    describe:
+      'How containers are joined, as Docker’s --network: bridge, none, host, container:c1; for one of each host c2=host',
+  },
   registry: { choices: registryKinds, describe: 'Where leases are kept (etcd if it is installed, else directory)' },
   'ip-families': { choices: familyChoices, describe: 'What the overlay carries (ipv4)' },
   'underlay-family': { choices: familyChoices, describe: 'What addresses the hosts have (ipv4)' },
@@ -49,7 +57,8 @@ const upOptions = {
   },
 } as const;
 
-type UpArguments = Named & Partial<Omit<LabOptions, 'name'>> & { readonly kernelPath?: string };
+type UpArguments = Named &
+  Partial<Omit<LabOptions, 'name'>> & { readonly kernelPath?: string; readonly mode?: string[] };
 
 const up: CommandModule<Named, UpArguments> = {
   command: 'up',
@@ -60,6 +69,7 @@ const up: CommandModule<Named, UpArguments> = {
       name,
       hosts,
       containers,
+      mode: modes,
       registry,
       ipFamilies,
       underlayFamily,
@@ -73,7 +83,7 @@ const up: CommandModule<Named, UpArguments> = {
     const daemonArgs =
       args.daemonArgs === undefined && more.length === 0 ? undefined : [...more, ...(args.daemonArgs ?? [])];
     const given = {
-      ...{ name, hosts, containers, registry, ipFamilies, underlayFamily, network, networkV6 },
+      ...{ name, hosts, containers, modes, registry, ipFamilies, underlayFamily, network, networkV6 },
       ...{ backend, underlayMtu, daemonArgs },
     };
     const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
@@ -86,23 +96,6 @@ const up: CommandModule<Named, UpArguments> = {
     }
   },
 };
-
-/** Turns the first Ctrl-C or SIGTERM into an aborted signal; further ones are told to wait. */
-function interruption(): { signal: AbortSignal; release: () => void } {
-  const controller = new AbortController();
-  const onSignal = () => {
-    if (controller.signal.aborted) process.stderr.write('still taking the lab down; a moment\n');
-    else
-      controller.abort(
-        new TweedError('INTERRUPTED', 'interrupted; nothing is left of the lab, start it again at will'),
-      );
-  };
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
-  return {
-    signal: controller.signal,
-    release: () => process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
-  };
-}
 
 const down: CommandModule<Named, Named> = {
   command: 'down',
@@ -177,6 +170,17 @@ const publish: CommandModule<Named, Named & { from: string; to: string }> = {
   },
 };
 
+const unpublish: CommandModule<Named, Named & { port: string }> = {
+  command: 'unpublish <port>',
+  describe: 'Take a published port back: unpublish host1:8080',
+  builder: (yargs) => yargs.positional('port', { type: 'string', demandOption: true, describe: 'HOST:PORT' }),
+  handler: async ({ name, port }) => {
+    const { host, number } = parsePublishedPort(port);
+    await withLab(name, (lab) => lab.unpublish(host, number));
+    print(`${port} is no longer published`);
+  },
+};
+
 const logs: CommandModule<Named, Named & { host: string }> = {
   command: 'logs <host>',
   describe: "Print the log of a host's daemon, or of etcd",
@@ -198,11 +202,16 @@ export const command: CommandModule = {
       .command(test)
       .command(execute)
       .command(labTraceCommand)
+      .command(labTourCommand)
       .command(publish)
+      .command(unpublish)
       .command(logs)
       .command(down)
       .command(labHostCommand)
-      .demandCommand(1, 'Say what to do with the lab: up, status, test, exec, trace, publish, logs or down')
+      .demandCommand(
+        1,
+        'Say what to do with the lab: up, status, test, exec, trace, tour, publish, unpublish, logs or down',
+      )
       .strict(),
   handler: () => {},
 };

@@ -77,7 +77,9 @@ export class DockerLab extends ProbedLab {
 
   protected async *layout() {
     for (const host of this.hosts) {
-      yield { host, subnet: await this.subnet(host), containers: await this.containers(host) };
+      const names = await this.containers(host);
+      const containers = names.map((name, index) => ({ name, number: index + 1 }));
+      yield { host, subnet: await this.subnet(host), containers };
     }
   }
 

@@ -5,7 +5,7 @@ import { containerAddresses } from '../containers.js';
 import { readSubnet } from '../daemon.js';
 import { LabError, LabPlaceError } from '../errors.js';
 import type { Lab } from '../lab.js';
-import { formatPlace, type Publication, parsePlace } from '../names.js';
+import type { Publication } from '../names.js';
 import {
   etcdAddress,
   etcdAddressV6,
@@ -14,6 +14,7 @@ import {
   internetAddress,
   internetAddressV6,
 } from '../options.js';
+import { bridgedContainersOf } from '../places.js';
 
 /** Every place with all its addresses; the first of a family is the one that it is reached at. */
 export async function addressBook(lab: Lab): Promise<ReadonlyMap<string, readonly string[]>> {
@@ -28,8 +29,8 @@ export async function addressBook(lab: Lab): Promise<ReadonlyMap<string, readonl
     });
     const gateways = subnet === null ? [] : containerAddresses(subnet, 0);
     book.set(host.name, [...host.addresses, ...gateways]);
-    for (const [index, container] of host.containers.entries()) {
-      if (subnet !== null) book.set(`${host.name}/${container}`, containerAddresses(subnet, index + 1));
+    for (const { name, number } of bridgedContainersOf(lab.options, host)) {
+      if (subnet !== null) book.set(`${host.name}/${name}`, containerAddresses(subnet, number));
     }
   }
   return book;
@@ -48,7 +49,7 @@ export function ownerOf(book: ReadonlyMap<string, readonly string[]>, address: s
 export function addressAt(book: ReadonlyMap<string, readonly string[]>, to: string, family: 4 | 6 | null): string {
   const isIt = family === 6 ? isIPv6 : family === 4 ? isIPv4 : () => true;
   if (isIPv4(to) || isIPv6(to)) return to;
-  const address = (book.get(formatPlace(parsePlace(to))) ?? []).find(isIt);
+  const address = (book.get(to) ?? []).find(isIt);
   if (address !== undefined) return address;
   const of = family === null ? '' : ` of IPv${family}`;
   throw new LabPlaceError(

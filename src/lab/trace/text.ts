@@ -23,7 +23,8 @@ export function formatTrace(report: TraceReport): string {
 
 /** The command that mends it, as it is typed in this project. */
 export function mendCommand({ lab, verdict }: TraceReport): string {
-  return `npm run lab -- ${lab === defaultLabName ? '' : `--name ${lab} `}${verdict.mend}`;
+  const [command, ...words] = verdict.mend.split(' ');
+  return ['npm run lab --', command, ...(lab === defaultLabName ? [] : ['--name', lab]), ...words].join(' ');
 }
 
 function formatSteps(steps: readonly Step[]): string[] {

@@ -48,11 +48,13 @@ const markerLength = 16;
 const pingStamp = 16;
 
 /** Sends one packet from a place to another and follows it through every device on the way. */
-export async function trace(lab: Lab, options: TraceOptions): Promise<TraceReport> {
+export async function trace(lab: Lab, given: TraceOptions): Promise<TraceReport> {
+  const options = { ...given, from: lab.networkOf(given.from) };
   requireRoot();
   await requirePrograms(['tcpdump', 'ping', 'iptables-save']);
   const book = await addressBook(lab);
-  const address = addressAt(book, options.to, options.family ?? null);
+  const isAddress = parseAddress(options.to) !== null;
+  const address = addressAt(book, isAddress ? options.to : lab.networkOf(options.to), options.family ?? null);
   const port = options.port ?? 0;
   const reached = ownerOf(book, address);
   const target = (reached === null || port === 0 ? null : publishedTo(lab.publications, reached, port)) ?? reached;

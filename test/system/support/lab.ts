@@ -7,7 +7,8 @@ import { listNamespaces } from '../../../src/lab/namespace.js';
 import type { LabOptions } from '../../../src/lab/options.js';
 import { LabFiles } from '../../../src/lab/state.js';
 
-const testLab = /^test-(\d+)-\d+$/;
+/** A tour makes further labs, with what they are for behind the name. */
+const testLab = /^test-(\d+)-\d+(-[a-z]+)?$/;
 let made = 0;
 
 /** A name that no other lab has, and that tells which process made it. */

@@ -1,0 +1,70 @@
+import { createInterface } from 'node:readline/promises';
+import type { Argv, CommandModule } from 'yargs';
+import { TweedError } from '../../base/errors.js';
+import { defaultLabName } from '../../lab/names.js';
+import { lineProgress } from '../../lab/progress.js';
+import { chooseStops, formatStops, formatTourResult, walkTour } from '../../lab/tour/tour.js';
+import { printText } from '../print.js';
+import { interruption } from './interruption.js';
+
+interface TourArguments {
+  readonly name: string;
+  readonly stops?: string[];
+  readonly list: boolean;
+  readonly pause: boolean;
+  readonly keep: boolean;
+}
+
+/** The lab that the tour makes where no name is given: never one that somebody works with. */
+const tourLabName = 'tour';
+
+/** `tweed lab tour`: how container networks work, shown on a lab of its own. */
+export const labTourCommand: CommandModule<{ name: string }, TourArguments> = {
+  command: 'tour [stops..]',
+  describe: 'Learn how container networks work, from the namespace to the overlay, on labs of its own',
+  builder: (yargs) =>
+    yargs
+      .positional('stops', { type: 'string', array: true, describe: 'Only these; all of them otherwise' })
+      .option('list', { type: 'boolean', default: false, describe: 'List the stops' })
+      .option('pause', {
+        type: 'boolean',
+        default: false,
+        describe: 'Wait for Enter before what breaks, and between the stops',
+      })
+      .option('keep', {
+        type: 'boolean',
+        default: false,
+        describe: 'Leave the labs up afterwards, to go on by hand',
+      }) as unknown as Argv<TourArguments>,
+  handler: async ({ name, stops = [], list, pause, keep }) => {
+    if (list) {
+      printText(`${formatStops()}\n`);
+      return;
+    }
+    const chosen = chooseStops(stops);
+    if (pause && !process.stdin.isTTY)
+      throw new TweedError('LAB_OPTION', '--pause waits for Enter, and nobody can press it here; leave it out');
+    const { signal, release } = interruption();
+    const reader = pause ? createInterface({ input: process.stdin, output: process.stdout }) : null;
+    reader?.on('SIGINT', () => process.emit('SIGINT'));
+    try {
+      const result = await walkTour(chosen, {
+        name: name === defaultLabName ? tourLabName : name,
+        keep,
+        write: (line) => printText(`${line}\n`),
+        ...(reader && {
+          pause: async () => {
+            await reader.question('\n      … Enter', { signal });
+          },
+        }),
+        progress: lineProgress(process.stdout),
+        signal,
+      });
+      printText(`\n${formatTourResult(result)}\n`);
+      if (result.failed.length > 0) process.exitCode = 1;
+    } finally {
+      reader?.close();
+      release();
+    }
+  },
+};

@@ -1,0 +1,29 @@
+import type { LabOptions } from '../options.js';
+import type { Guide } from './guide.js';
+
+/** One lesson: what is told and shown, and what has to be so for it to be true. */
+export interface Stop {
+  /** One word, to choose it by. */
+  readonly name: string;
+  readonly title: string;
+  /** The lab that it is shown in; stops that want the same share one. */
+  readonly lab: TourLabKind;
+  /** Leaves the lab as it was. @throws TourError when what it tells is not so */
+  walk(guide: Guide): Promise<void>;
+}
+
+const containers = { hosts: 2, containers: 5, modes: ['c3=none', 'c4=host', 'c5=container:c1'] };
+
+/** What the labs are made of. They stand side by side, so that going back costs nothing. */
+export const tourLabs = {
+  udp: containers,
+  vxlan: { hosts: 2, containers: 1, backend: 'vxlan' },
+  kernel: { hosts: 2, containers: 1, daemonArgs: ['--kernel-path=route'] },
+} as const satisfies Record<string, Partial<LabOptions>>;
+
+export type TourLabKind = keyof typeof tourLabs;
+
+/** The device's addresses and all that: the text between, of the first match; empty for none. */
+export function found(text: string, pattern: RegExp): string {
+  return pattern.exec(text)?.[1] ?? '';
+}
