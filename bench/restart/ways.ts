@@ -119,6 +119,15 @@ const nothing: readonly string[] = [];
 /** In the order of the report. */
 export const ways: readonly Way[] = [
   {
+    id: 'left-alone',
+    title: 'left alone',
+    description: 'nothing is replaced: how long the machine itself keeps packets, and the tools, waiting',
+    start: daemons(async ({ end: { host }, argv }) => {
+      const daemon = await Helper.start(host, argv, FORWARDING);
+      return { replace: async () => {}, stop: () => daemon.stop() };
+    }),
+  },
+  {
     id: 'take-over',
     title: 'take-over',
     description: 'tweed run -take-over beside the daemon that runs',

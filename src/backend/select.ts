@@ -2,12 +2,9 @@ import { TweedError } from '../base/errors.js';
 import { ConfigError } from '../subnet/errors.js';
 import type { BackendConfig, NetworkConfig } from '../subnet/network-config/config.js';
 import type { Backend, BackendContext } from './backend.js';
-import { HostGwBackend } from './host-gw/host-gw-backend.js';
 import type { UdpBackendOptions } from './udp/options.js';
-import { UdpBackend } from './udp/udp-backend.js';
 import { readUdpPort, UDP_OVERHEAD, UDP_PORT } from './udp/wire.js';
 import { KERNEL_PORT, readVxlanOptions, VXLAN_OVERHEAD, vxlanDevice } from './vxlan/options.js';
-import { VxlanBackend } from './vxlan/vxlan-backend.js';
 import {
   readWireguardOptions,
   WIREGUARD_DEVICE,
@@ -15,7 +12,6 @@ import {
   WIREGUARD_PORT,
   type WireguardDaemonOptions,
 } from './wireguard/options.js';
-import { WireguardBackend } from './wireguard/wireguard-backend.js';
 
 /** What each backend wants to know besides its context. */
 export interface BackendOptions {
@@ -49,7 +45,8 @@ export interface BackendKind {
   ): string | null;
   /** @throws ConfigError when the options in the network configuration are wrong on any host */
   checkOptions(options: ConfiguredOptions): void;
-  make(context: BackendContext, options: BackendOptions): Backend;
+  /** Loads the backend's code: a daemon has use for that of one. Rejects with what the backend objects to. */
+  make(context: BackendContext, options: BackendOptions): Promise<Backend>;
 }
 
 export const backendKinds: readonly BackendKind[] = [
@@ -61,7 +58,7 @@ export const backendKinds: readonly BackendKind[] = [
     port: readUdpPort,
     deviceName: (_options, { udp }) => udp.deviceName,
     checkOptions: (options) => void readUdpPort(options),
-    make: (context, { udp }) => new UdpBackend(context, udp),
+    make: async (context, { udp }) => new (await import('./udp/udp-backend.js')).UdpBackend(context, udp),
   },
   {
     type: 'vxlan',
@@ -71,7 +68,8 @@ export const backendKinds: readonly BackendKind[] = [
     port: (options) => readVxlanOptions(options).options.port,
     deviceName: (options) => vxlanDevice(readVxlanOptions(options).options),
     checkOptions: (options) => void readVxlanOptions(options),
-    make: (context, { runDirectory }) => new VxlanBackend(context, runDirectory),
+    make: async (context, { runDirectory }) =>
+      new (await import('./vxlan/vxlan-backend.js')).VxlanBackend(context, runDirectory),
   },
   {
     type: 'host-gw',
@@ -81,7 +79,7 @@ export const backendKinds: readonly BackendKind[] = [
     port: () => null,
     deviceName: () => null,
     checkOptions: () => {},
-    make: (context) => new HostGwBackend(context),
+    make: async (context) => new (await import('./host-gw/host-gw-backend.js')).HostGwBackend(context),
   },
   {
     type: 'wireguard',
@@ -91,7 +89,8 @@ export const backendKinds: readonly BackendKind[] = [
     port: (options) => readWireguardOptions(options).options.port,
     deviceName: () => WIREGUARD_DEVICE,
     checkOptions: (options) => void readWireguardOptions(options),
-    make: (context, { wireguard, udp }) => new WireguardBackend(context, wireguard, udp),
+    make: async (context, { wireguard, udp }) =>
+      new (await import('./wireguard/wireguard-backend.js')).WireguardBackend(context, wireguard, udp),
   },
 ];
 
@@ -142,7 +141,7 @@ export function backendWarnings({ backend: { type }, ipv6 }: NetworkConfig): str
 }
 
 /** @throws UnknownBackendError, or what the backend has to say about its part of the configuration */
-export function createBackend(type: string, context: BackendContext, options: BackendOptions): Backend {
+export async function createBackend(type: string, context: BackendContext, options: BackendOptions): Promise<Backend> {
   checkBackendConfig(context.config);
   for (const warning of backendWarnings(context.config)) context.log.warn(`network config: ${warning}`);
   return backendKind(type).make(context, options);

@@ -111,8 +111,8 @@ export class Overlay {
   }
 
   /** What this host has to announce on that underlay. @throws TweedError when no backend takes it */
-  attributes(config: NetworkConfig, choice: UnderlayChoice): Promise<LeaseAttributes> {
-    this.#candidate = { choice, backend: this.#make(config, choice) };
+  async attributes(config: NetworkConfig, choice: UnderlayChoice): Promise<LeaseAttributes> {
+    this.#candidate = { choice, backend: await this.#make(config, choice) };
     return this.#candidate.backend.attributes();
   }
 
@@ -175,7 +175,7 @@ export class Overlay {
   /** The same lease and peers by another backend, where one runs already. */
   async #startBackend(desired: Desired): Promise<void> {
     const { choice, config, lease, peers } = desired;
-    const backend = this.#candidate?.choice === choice ? this.#candidate.backend : this.#make(config, choice);
+    const backend = this.#candidate?.choice === choice ? this.#candidate.backend : await this.#make(config, choice);
     this.#candidate = null;
     const { inheritance, onDescriptors } = this.#context;
     await this.#stopBackend({ cleanUp: false, heir: inheritance });
@@ -204,7 +204,7 @@ export class Overlay {
   }
 
   /** @throws UnderlayError when the host has no address that the network has a use for, or what the backend objects to */
-  #make(config: NetworkConfig, { underlay, publicIp, publicIpv6 }: UnderlayChoice): Backend {
+  async #make(config: NetworkConfig, { underlay, publicIp, publicIpv6 }: UnderlayChoice): Promise<Backend> {
     if (publicIp === 0 && (publicIpv6 === null || !carriesIpv6(config.backend.type))) {
       const advice = 'give it one, or name another interface with --iface';
       throw new UnderlayError(

@@ -65,7 +65,7 @@ export interface DaemonParts {
   /** Another choice when the host has lost the one in use, or its MTU changed; null when all is as it was. */
   recheckUnderlay(current: UnderlayChoice, options: UnderlayOptions, ipv6: boolean): Promise<UnderlayChoice | null>;
   openRegistry(options: DaemonOptions, log: Logger): Promise<RegistryHandle>;
-  createBackend(type: string, context: BackendContext, options: DaemonOptions): Backend;
+  createBackend(type: string, context: BackendContext, options: DaemonOptions): Promise<Backend>;
   /** The device that a backend makes for itself; null when it makes none. */
   deviceOf(config: NetworkConfig, options: DaemonOptions): string | null;
   /**

@@ -9,7 +9,7 @@ import { pathMtu } from '../../encap/datapath/udp-socket.js';
 import type { Run } from '../../kernel-path/attachment.js';
 import { ContainerWatch, type ContainerWatchOptions } from '../../kernel-path/containers.js';
 import { doubtAboutDirect, type Firewall, obstacleToDirect, readFirewall } from '../../kernel-path/firewall.js';
-import { KernelPath, type KernelPathOptions } from '../../kernel-path/kernel-path.js';
+import type { KernelPath, KernelPathOptions } from '../../kernel-path/kernel-path.js';
 import type { InboundMode } from '../../kernel-path/programs/settings.js';
 import { readLinkFacts } from '../../kernel-path/underlay-device.js';
 import { hasIpv4, type Lease } from '../../subnet/lease.js';
@@ -44,7 +44,7 @@ export interface KernelPathTools {
 }
 
 const tools: KernelPathTools = {
-  start: (options) => KernelPath.start(options),
+  start: async (options) => (await import('../../kernel-path/kernel-path.js')).KernelPath.start(options),
   run: (argv, tolerate = false) => exec(argv, { tolerate }),
   firewall: readFirewall,
   passesWhole: async (underlay, run) => (await readLinkFacts(underlay, run)).passesWhole,

@@ -31,14 +31,14 @@ describe('host-gw', () => {
 describe('the choice of a backend', () => {
   const options = { runDirectory: '/nowhere' } as Parameters<typeof createBackend>[2];
 
-  it.each(['vxlan', 'host-gw', 'wireguard'])('%s is there', (type) => {
-    expect(createBackend(type, contextOf({ Type: type }), options).type).toBe(type);
+  it.each(['vxlan', 'host-gw', 'wireguard'])('%s is there', async (type) => {
+    expect((await createBackend(type, contextOf({ Type: type }), options)).type).toBe(type);
   });
 
-  it.each(['ipip', 'aws-vpc', 'gce', 'alloc', 'extension', 'toString'])('%s is not', (type) => {
+  it.each(['ipip', 'aws-vpc', 'gce', 'alloc', 'extension', 'toString'])('%s is not', async (type) => {
     const make = () => createBackend(type, contextOf({ Type: type }), options);
-    expect(make).toThrow(UnknownBackendError);
-    expect(make).toThrow(/set Backend\.Type of the network config to one of: udp, vxlan, host-gw, wireguard$/);
+    await expect(make).rejects.toThrow(UnknownBackendError);
+    await expect(make).rejects.toThrow(/set Backend\.Type of the network config to one of: udp, vxlan, host-gw, wireguard$/);
   });
 });
 

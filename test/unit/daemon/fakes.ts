@@ -305,7 +305,7 @@ export class World {
           },
           close: async () => void events.push('registry closed'),
         },
-      createBackend: (_, context) => {
+      createBackend: async (_, context) => {
         if (this.backendRefuses) throw this.backendRefuses;
         const backend = new FakeBackend(context, this);
         this.backends.push(backend);
