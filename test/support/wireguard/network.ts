@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import type { Now } from '../../../src/wireguard/device-context.js';
 import type { Endpoint } from '../../../src/wireguard/endpoint.js';
-import { formatEndpoint } from '../../../src/wireguard/endpoint.js';
+import { endpointOf, formatEndpoint } from '../../../src/wireguard/endpoint.js';
 import { Host } from './host.js';
 
 export const START = 1_700_000_000_000;
@@ -142,20 +142,24 @@ export function v4(n: number, port = 51820): Endpoint {
   return { address: Uint8Array.of(192, 0, 2, n), port };
 }
 
+export function v6(n: number, port = 51820): Endpoint {
+  return endpointOf((0x2001_0db8n << 96n) | BigInt(n), port);
+}
+
 /** Two hosts that know each other; the second only answers if it knows no endpoint. */
 export function pair(
   network: Network,
-  { presharedKey = undefined as Uint8Array | undefined, both = true, keepalive = 0 } = {},
+  { presharedKey = undefined as Uint8Array | undefined, both = true, keepalive = 0, at = v4 } = {},
 ) {
-  const a = network.host('a', v4(1));
-  const b = network.host('b', v4(2));
+  const a = network.host('a', at(1));
+  const b = network.host('b', at(2));
   const ab = a.setPeer({
     publicKey: b.device.publicKey,
     presharedKey,
-    endpoint: v4(2),
+    endpoint: at(2),
     persistentKeepalive: keepalive,
   });
-  const ba = b.setPeer({ publicKey: a.device.publicKey, presharedKey, endpoint: both ? v4(1) : undefined });
+  const ba = b.setPeer({ publicKey: a.device.publicKey, presharedKey, endpoint: both ? at(1) : undefined });
   return { a, b, ab, ba };
 }
 

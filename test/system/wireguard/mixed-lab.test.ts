@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { daemonStatus } from '../../../src/lab/daemon.js';
 import type { Lab } from '../../../src/lab/lab.js';
 import { formatMatrix } from '../../../src/lab/matrix.js';
+import type { LabOptions } from '../../../src/lab/options.js';
 import { waitFor } from '../../../src/lab/wait.js';
 import { useLab } from '../support/lab.js';
 
@@ -21,18 +22,29 @@ beforeAll(() => {
   };
 });
 
+type Row = readonly [
+  name: string,
+  daemonArgs: readonly string[],
+  families?: Partial<Pick<LabOptions, 'ipFamilies' | 'underlayFamily'>>,
+  backend?: Readonly<Record<string, string>>,
+];
+
 describe.each([
   ['all offloads', []],
   ['no offloads', ['tun-tso', 'tun-uso', 'udp-gso', 'udp-gro', 'udp-batch'].map((name) => `--${name}=off`)],
   ['two threads', ['--forwarder-threads=2']],
-] as const)('with wireguard-go on one of three hosts, %s', (_name, daemonArgs) => {
+  // a device for both families, whose datagrams travel by IPv6
+  ['both families by IPv6', [], { ipFamilies: 'dual', underlayFamily: 'dual' }, { Mode: 'ipv6' }],
+] satisfies readonly Row[])('with wireguard-go on one of three hosts, %s', (...row) => {
+  const [, daemonArgs, families, backend]: Row = row;
   const lab = useLab({
     backend: 'wireguard',
     registry: 'directory',
     containers: 1,
     daemonCommand: [process.execPath, daemon],
     daemonArgs,
-    networkConfig: { Backend: { PSK: presharedKey, ListenPort: 51_999 } },
+    ...families,
+    networkConfig: { Backend: { PSK: presharedKey, ListenPort: 51_999, ...backend } },
   });
 
   it('the one host has wireguard-go, the others have not', async () => {

@@ -6,7 +6,7 @@ import { INITIATION, INITIATION_BYTES, RESPONSE, RESPONSE_BYTES } from '../../..
 import { hash, mac, openXaead } from '../../../src/wireguard/primitives.js';
 import { AddressLimit } from '../../../src/wireguard/rate-limit.js';
 import { seeded } from '../../support/wireguard/host.js';
-import { v4 } from '../../support/wireguard/network.js';
+import { v4, v6 } from '../../support/wireguard/network.js';
 
 const publicKey = seeded('key')(32);
 
@@ -44,33 +44,47 @@ describe('mac1', () => {
 });
 
 describe('cookies', () => {
-  it('make a mac2 that is right for the address they were sent to alone, and for two minutes', () => {
-    const { checker, keeper } = setUp();
-    const bytes = message();
-    keeper.addMacs(bytes, 0);
-    expect(checker.hasMac2(bytes, v4(1), 0)).toBe(false);
-    expect(keeper.consumeReply(checker.reply(bytes, v4(1), 0), 10)).toBe(true);
-    keeper.addMacs(bytes, 20);
-    expect(checker.hasMac2(bytes, v4(1), 30)).toBe(true);
-    expect(checker.hasMac2(bytes, v4(2), 30)).toBe(false);
-    expect(checker.hasMac2(bytes, v4(1, 51821), 30)).toBe(false);
-    expect(checker.hasMac2(bytes, v4(1), COOKIE_SECRET_MAX_AGE - 1)).toBe(true);
-    expect(checker.hasMac2(bytes, v4(1), COOKIE_SECRET_MAX_AGE)).toBe(false);
-    keeper.addMacs(bytes, 10 + COOKIE_SECRET_MAX_AGE - COOKIE_SECRET_LATENCY);
-    expect(bytes.subarray(-16).every((byte) => byte === 0)).toBe(true);
-  });
+  it.each([
+    ['IPv4', v4],
+    ['IPv6', v6],
+  ] as const)(
+    'make a mac2 that is right for the %s address they were sent to alone, and for two minutes',
+    (_name, at) => {
+      const { checker, keeper } = setUp();
+      const bytes = message();
+      keeper.addMacs(bytes, 0);
+      expect(checker.hasMac2(bytes, at(1), 0)).toBe(false);
+      expect(keeper.consumeReply(checker.reply(bytes, at(1), 0), 10)).toBe(true);
+      keeper.addMacs(bytes, 20);
+      expect(checker.hasMac2(bytes, at(1), 30)).toBe(true);
+      expect(checker.hasMac2(bytes, at(2), 30)).toBe(false);
+      expect(checker.hasMac2(bytes, at(1, 51821), 30)).toBe(false);
+      expect(checker.hasMac2(bytes, at(1), COOKIE_SECRET_MAX_AGE - 1)).toBe(true);
+      expect(checker.hasMac2(bytes, at(1), COOKIE_SECRET_MAX_AGE)).toBe(false);
+      keeper.addMacs(bytes, 10 + COOKIE_SECRET_MAX_AGE - COOKIE_SECRET_LATENCY);
+      expect(bytes.subarray(-16).every((byte) => byte === 0)).toBe(true);
+    },
+  );
 
-  it('are encrypted under the hash of their label, with mac1 as additional data', () => {
-    const { checker, keeper } = setUp();
-    const bytes = message();
-    keeper.addMacs(bytes, 0);
-    const reply = checker.reply(bytes, v4(1), 0);
-    expect([...reply.subarray(0, 8)]).toEqual([3, 0, 0, 0, ...bytes.subarray(4, 8)]);
-    const key = hash(Buffer.from('cookie--'), publicKey);
-    const cookie = openXaead(key, reply.subarray(8, 32), reply.subarray(32), bytes.subarray(116, 132));
-    // the first 32 bytes drawn are the secret
-    expect(Buffer.from(cookie!)).toEqual(Buffer.from(mac(seeded('checker')(32), endpointBytes(v4(1)))));
-  });
+  it.each([
+    ['IPv4', v4, 6],
+    ['IPv6', v6, 18],
+  ] as const)(
+    'are of the %s address and port, encrypted under the hash of their label, with mac1 as additional data',
+    (...args) => {
+      const [, at, length] = args;
+      expect(endpointBytes(at(1))).toHaveLength(length);
+      const { checker, keeper } = setUp();
+      const bytes = message();
+      keeper.addMacs(bytes, 0);
+      const reply = checker.reply(bytes, at(1), 0);
+      expect([...reply.subarray(0, 8)]).toEqual([3, 0, 0, 0, ...bytes.subarray(4, 8)]);
+      const key = hash(Buffer.from('cookie--'), publicKey);
+      const cookie = openXaead(key, reply.subarray(8, 32), reply.subarray(32), bytes.subarray(116, 132));
+      // the first 32 bytes drawn are the secret
+      expect(Buffer.from(cookie!)).toEqual(Buffer.from(mac(seeded('checker')(32), endpointBytes(at(1)))));
+    },
+  );
 
   it('are taken once, and only as the answer to the last message', () => {
     const { checker, keeper } = setUp();

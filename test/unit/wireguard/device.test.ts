@@ -12,7 +12,7 @@ import { SLOT_BYTES, SLOT_RECEIVE_KEY, SLOT_SEND_KEY, SLOT_SENT } from '../../..
 import { COOKIE_REPLY, INITIATION, RESPONSE, TRANSPORT } from '../../../src/wireguard/messages.js';
 import { PEER_SENDING } from '../../../src/wireguard/peer-records.js';
 import { type Host, innerPacket, numberOf } from '../../support/wireguard/host.js';
-import { CLEAN, links, Network, pair, v4 } from '../../support/wireguard/network.js';
+import { CLEAN, links, Network, pair, v4, v6 } from '../../support/wireguard/network.js';
 
 /** Counts what travels, by type. */
 function watch(network: Network): Record<number, number> {
@@ -339,12 +339,17 @@ describe('keepalives', () => {
 });
 
 describe('endpoints', () => {
-  it('follow the authentic sender, and nobody else', () => {
+  it.each([
+    ['IPv4', v4, v4],
+    ['IPv6', v6, v6],
+    ['IPv4 to IPv6', v4, v6],
+    ['IPv6 to IPv4', v6, v4],
+  ] as const)('of %s follow the authentic sender, and nobody else', (_name, at, next) => {
     const network = new Network();
-    const { a, b, ab, ba } = pair(network);
+    const { a, b, ab, ba } = pair(network, { at });
     a.transmit(ab, innerPacket(0));
     network.run(1_000);
-    network.roam(a, v4(9, 4000));
+    network.roam(a, next(9, 4000));
     b.transmit(ba, innerPacket(1));
     network.run(1_000);
     expect(numbers(a)).toEqual([]);
@@ -356,15 +361,15 @@ describe('endpoints', () => {
 
     let copy: Uint8Array | undefined;
     network.filter = (datagram, from) => {
-      if (from.address[3] === 9) copy = datagram;
+      if (from.port === 4000) copy = datagram;
       return true;
     };
     a.transmit(ab, innerPacket(4));
     network.run(1_000);
-    b.deliver(copy!, v4(66)); // a copy from elsewhere
-    b.deliver(new Uint8Array(96).fill(4), v4(66));
+    b.deliver(copy!, next(66)); // a copy from elsewhere
+    b.deliver(new Uint8Array(96).fill(4), next(66));
     network.run(1_000);
-    expect([...b.device.peers()].find(({ number }) => number === ba)?.endpoint).toEqual(v4(9, 4000));
+    expect([...b.device.peers()].find(({ number }) => number === ba)?.endpoint).toEqual(next(9, 4000));
     expect(b.drops().replayed).toBe(1);
   });
 
@@ -386,25 +391,28 @@ describe('endpoints', () => {
 });
 
 describe('floods', () => {
-  it('of initiations bring cookies in, which an honest peer gets through with', () => {
+  it.each([
+    ['IPv4', v4],
+    ['IPv6', v6],
+  ] as const)('of initiations by %s bring cookies in, which an honest peer gets through with', (_name, at) => {
     const network = new Network();
-    const { a, b, ab } = pair(network);
+    const { a, b, ab } = pair(network, { at });
     const seen = watch(network);
     // recorded initiations of a peer that once was ours: mac1 is right, the rest costs a Diffie–Hellman computation
     const recorded: Uint8Array[] = [];
     const other = new Network(3);
-    const stranger = other.host('stranger', v4(3));
+    const stranger = other.host('stranger', at(3));
     other.filter = (datagram) => {
       recorded.push(datagram);
       return false;
     };
-    stranger.setPeer({ publicKey: b.device.publicKey, endpoint: v4(2), persistentKeepalive: 1_000 });
+    stranger.setPeer({ publicKey: b.device.publicKey, endpoint: at(2), persistentKeepalive: 1_000 });
     other.run(80_000);
     expect(recorded.length).toBeGreaterThan(10);
 
     a.transmit(ab, innerPacket(1));
     for (let i = 0; i < 4_000; i++) {
-      for (let j = 0; j < 6; j++) b.deliver(recorded[i % recorded.length], v4(i & 255, i));
+      for (let j = 0; j < 6; j++) b.deliver(recorded[i % recorded.length], at(i & 255, i));
       network.run(5);
     }
     expect(numbers(b)).toEqual([1]);

@@ -1,7 +1,7 @@
 import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatEndpoint, ipv4Endpoint, sameEndpoint } from '../../../src/wireguard/endpoint.js';
+import { addressOf, endpointOf, formatEndpoint, ipv4Endpoint, sameEndpoint } from '../../../src/wireguard/endpoint.js';
 import { BadKeyError, formatKey, PrivateKey, parseKey, Secret } from '../../../src/wireguard/keys.js';
 import { readSockaddr, writeSockaddr } from '../../../src/wireguard/peer-records.js';
 import { isLater, Timestamps } from '../../../src/wireguard/tai64n.js';
@@ -101,6 +101,8 @@ describe('endpoints', () => {
     const bytes = new Uint8Array(40).fill(255);
     writeSockaddr(bytes, 4, endpoint);
     expect(sameEndpoint(readSockaddr(bytes, 4), endpoint)).toBe(true);
+    expect(endpointOf(addressOf(endpoint), endpoint.port)).toEqual(endpoint);
+    expect(typeof addressOf(endpoint)).toBe(endpoint.address.length === 4 ? 'number' : 'bigint');
     expect([bytes[3], bytes[32]]).toEqual([255, 255]);
   });
 

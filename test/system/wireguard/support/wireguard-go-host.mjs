@@ -6,9 +6,10 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { formatAddress, formatAnyPrefix, formatEndpoint, parseAddress } from '../../../../dist/base/address.js';
 import { exec } from '../../../../dist/base/exec.js';
-import { formatIpv4, formatPrefix, parseIpv4 } from '../../../../dist/base/ipv4.js';
 import { silentLogger } from '../../../../dist/base/log.js';
+import { halvesOf } from '../../../../dist/subnet/lease.js';
 import { LeaseManager } from '../../../../dist/subnet/leases/lease-manager.js';
 import { openRegistry } from '../../../../dist/subnet/open-registry.js';
 import { writeSubnetEnv } from '../../../../dist/subnet/subnet-env.js';
@@ -41,29 +42,29 @@ async function beWireguardGo() {
   go.once('exit', () => process.exit(0));
   while (!existsSync(`/var/run/wireguard/${device}.sock`)) await delay(20);
 
-  const [{ addr_info: addresses }] = JSON.parse(
-    (await exec(['ip', '-json', '-4', 'address', 'show', 'dev', 'eth0'])).stdout,
-  );
-  const publicIp = parseIpv4(addresses[0].local);
+  const [publicIp, publicIpv6] = await Promise.all([ownAddress('-4', 0), ownAddress('-6', null)]);
   const privateKey = (await exec(['wg', 'genkey'])).stdout.trim();
   const PublicKey = (await exec(['wg', 'pubkey'], { input: privateKey })).stdout.trim();
   const log = silentLogger();
   const registry = await openRegistry({ endpoints: [argument('--etcd-endpoints')] }, log);
-  const leases = new LeaseManager({ registry, log, publicIp });
+  const leases = new LeaseManager({ registry, log, host: { publicIp, publicIpv6 } });
   const config = await leases.waitForConfig();
-  const { listenport: port = 51820, psk = '' } = config.backend.options;
+  const { listenport: port = 51820, psk = '', mode = 'ipv4' } = config.backend.options;
   const lease = await leases.acquire(config, {
     publicIp,
-    publicIpv6: null,
+    publicIpv6,
     backendType: 'wireguard',
     backendData: { PublicKey, Port: port },
+    // as flannel, which names the port of a device that there is not
+    ...(config.ipv6 !== null && { backendV6Data: { PublicKey, Port: 51821 } }),
   });
   const configure = async () => {
     const lines = ['[Interface]', `PrivateKey = ${privateKey}`, `ListenPort = ${port}`];
-    for (const { subnet, attributes } of leases.peers.leases) {
-      const { PublicKey: theirs, Port } = attributes.backendData;
-      lines.push('[Peer]', `PublicKey = ${theirs}`, ...(psk === '' ? [] : [`PresharedKey = ${psk}`]));
-      lines.push(`AllowedIPs = ${formatPrefix(subnet)}`, `Endpoint = ${formatIpv4(attributes.publicIp)}:${Port}`);
+    for (const peer of leases.peers.leases) {
+      const { publicIp, publicIpv6, backendData } = peer.attributes;
+      const endpoint = formatEndpoint(mode === 'ipv6' ? publicIpv6 : publicIp, backendData.Port);
+      lines.push('[Peer]', `PublicKey = ${backendData.PublicKey}`, ...(psk === '' ? [] : [`PresharedKey = ${psk}`]));
+      lines.push(`AllowedIPs = ${halvesOf(peer).map(formatAnyPrefix).join(', ')}`, `Endpoint = ${endpoint}`);
     }
     // a pipe of the shell, since wg takes none of those that Node makes
     const argv = ['sh', '-c', `cat | wg syncconf ${device} /dev/stdin`];
@@ -78,9 +79,24 @@ async function beWireguardGo() {
   leases.follow();
   again();
   await configured;
-  await exec(['ip', 'address', 'add', `${formatIpv4(lease.subnet.address)}/32`, 'dev', device]);
   await exec(['ip', 'link', 'set', device, 'mtu', String(MTU), 'up']);
-  await exec(['ip', 'route', 'add', formatPrefix(config.ipv4.network), 'dev', device]);
-  const ipv4 = { network: config.ipv4.network, subnet: lease.subnet };
-  await writeSubnetEnv(subnetFile, { ipv4, ipv6: null, mtu: MTU, ipMasq: true });
+  const halves = { ipv4: null, ipv6: null };
+  for (const [family, subnet] of [
+    ['ipv4', lease.subnet],
+    ['ipv6', lease.subnetV6],
+  ]) {
+    if (subnet === null) continue;
+    const { network } = config[family];
+    halves[family] = { network, subnet };
+    await exec(['ip', 'address', 'add', formatAddress(subnet.address), 'dev', device]);
+    await exec(['ip', 'route', 'add', formatAnyPrefix(network), 'dev', device]);
+  }
+  await writeSubnetEnv(subnetFile, { ...halves, mtu: MTU, ipMasq: true });
+}
+
+/** Of eth0; `none` where it has none of the family. */
+async function ownAddress(family, none) {
+  const { stdout } = await exec(['ip', '-json', family, 'address', 'show', 'dev', 'eth0', 'scope', 'global']);
+  const [{ addr_info: [own] = [] } = {}] = JSON.parse(stdout);
+  return own === undefined ? none : parseAddress(own.local);
 }
