@@ -1,6 +1,4 @@
 import type { AnyPrefix } from '../base/address.js';
-import { TweedError } from '../base/errors.js';
-import type { Prefix } from '../base/ipv4.js';
 import { formatIpv6, formatIpv6Prefix } from '../base/ipv6.js';
 import type { Logger } from '../base/log.js';
 import type { Inheritance } from '../linux/inheritance.js';
@@ -13,7 +11,7 @@ import {
   type Subnets,
   subnetName,
 } from '../subnet/lease.js';
-import type { Ipv4Network, NetworkConfig } from '../subnet/network-config/config.js';
+import type { NetworkConfig } from '../subnet/network-config/config.js';
 
 export type { Underlay };
 
@@ -146,23 +144,4 @@ export function peerNames(
     publicIp: publicName(attributes),
     publicIpv6: attributes.publicIpv6 === null ? null : formatIpv6(attributes.publicIpv6),
   };
-}
-
-/** The network or the lease has no IPv4 part, and this backend carries nothing else. */
-export class Ipv4NeededError extends TweedError {
-  constructor(backend: string) {
-    super('IPV4_NEEDED', `the ${backend} backend carries IPv4 only; set EnableIPv4, or use another backend`);
-  }
-}
-
-/** @throws Ipv4NeededError */
-export function ipv4Network({ ipv4, backend }: NetworkConfig): Ipv4Network {
-  if (ipv4 === null) throw new Ipv4NeededError(backend.type);
-  return ipv4;
-}
-
-/** @throws Ipv4NeededError */
-export function ipv4Subnet({ subnet, attributes }: Lease): Prefix {
-  if (subnet === null) throw new Ipv4NeededError(attributes.backendType ?? 'udp');
-  return subnet;
 }

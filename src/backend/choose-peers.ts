@@ -25,12 +25,10 @@ export interface PeerRules extends HostAddresses {
   readonly underlay: readonly AnyPrefix[];
   /** Leases of another backend type are none of ours, except for `udp`, where flannel leaves the type out. */
   readonly backendType: string;
-  /** Whether the backend has a use for IPv6: where it has none, nobody's IPv6 half or address is looked at. */
-  readonly carriesIpv6: boolean;
 }
 
 export interface ChosenPeers {
-  /** Without the halves and addresses that are refused, or that the network or the backend has no use for. */
+  /** Without the halves and addresses that are refused, or that the network has no use for. */
   readonly peers: readonly Lease[];
   readonly refused: readonly RefusedPeer[];
 }
@@ -43,8 +41,7 @@ export function choosePeers(leases: readonly Lease[], rules: PeerRules): ChosenP
   const peers: Lease[] = [];
   const refused: RefusedPeer[] = [];
   const ordinary = new OrdinaryPeers(rules);
-  for (const given of leases) {
-    const lease = rules.carriesIpv6 ? given : withoutIpv6(given);
+  for (const lease of leases) {
     if (ordinary.has(lease)) {
       peers.push(lease);
       continue;
@@ -151,7 +148,7 @@ function judge(lease: Lease, rules: PeerRules): Judgement {
   const theirs = attributes.backendType ?? 'udp';
   if (theirs !== rules.backendType) return none(`its backend is ${theirs}, ours is ${rules.backendType}`);
   const addresses = addressesOf(attributes);
-  if (addresses.length === 0) return none(`it has no ${rules.carriesIpv6 ? '' : 'IPv4 '}address`);
+  if (addresses.length === 0) return none('it has no address');
   if (addresses.some((address) => isOwn(address, rules))) return none('it names this host as its owner');
   const complaints: Complaint[] = [];
   const good = addresses.filter((address) => {
@@ -188,12 +185,6 @@ function reduced(lease: Lease, addresses: readonly Address[], halves: readonly A
       publicIpv6: publicIpv6 !== null && addresses.includes(publicIpv6) ? publicIpv6 : null,
     },
   };
-}
-
-function withoutIpv6(lease: Lease): Lease {
-  const { subnetV6, attributes } = lease;
-  if (subnetV6 === null && attributes.publicIpv6 === null) return lease;
-  return { ...lease, subnetV6: null, attributes: { ...attributes, publicIpv6: null } };
 }
 
 function addressesOf({ publicIp, publicIpv6 }: HostAddresses): Address[] {

@@ -1,5 +1,4 @@
 import { TweedError } from '../base/errors.js';
-import { ConfigError } from '../subnet/errors.js';
 import type { BackendConfig, NetworkConfig } from '../subnet/network-config/config.js';
 import type { Backend, BackendContext } from './backend.js';
 import type { UdpBackendOptions } from './udp/options.js';
@@ -27,8 +26,6 @@ type ConfiguredOptions = BackendConfig['options'];
 /** Everything that can be known of a backend without making one: for doctor, ping, the command line and the daemon alike. */
 export interface BackendKind {
   readonly type: string;
-  /** Whether it carries IPv6 packets, or packets by IPv6, at all. */
-  readonly ipv6: boolean;
   /** Bytes that it puts around a packet. */
   readonly overhead: number;
   /** UDP port of its datagrams where the configuration names none; null when it sends none. */
@@ -52,7 +49,6 @@ export interface BackendKind {
 export const backendKinds: readonly BackendKind[] = [
   {
     type: 'udp',
-    ipv6: true,
     overhead: UDP_OVERHEAD,
     defaultPort: UDP_PORT,
     port: readUdpPort,
@@ -62,7 +58,6 @@ export const backendKinds: readonly BackendKind[] = [
   },
   {
     type: 'vxlan',
-    ipv6: true,
     overhead: VXLAN_OVERHEAD,
     defaultPort: KERNEL_PORT,
     port: (options) => readVxlanOptions(options).options.port,
@@ -73,7 +68,6 @@ export const backendKinds: readonly BackendKind[] = [
   },
   {
     type: 'host-gw',
-    ipv6: true,
     overhead: 0,
     defaultPort: null,
     port: () => null,
@@ -83,7 +77,6 @@ export const backendKinds: readonly BackendKind[] = [
   },
   {
     type: 'wireguard',
-    ipv6: true,
     overhead: WIREGUARD_OVERHEAD,
     defaultPort: WIREGUARD_PORT,
     port: (options) => readWireguardOptions(options).options.port,
@@ -117,32 +110,12 @@ export class UnknownBackendError extends TweedError {
  *
  * @throws UnknownBackendError, ConfigError
  */
-export function checkBackendConfig({
-  backend: { type, options },
-  ipv4,
-}: Pick<NetworkConfig, 'backend' | 'ipv4'>): void {
-  const kind = backendKind(type);
-  if (ipv4 === null && !kind.ipv6) {
-    const rule = 'leave it out, set it to true, or choose another backend';
-    throw new ConfigError('EnableIPv4', `is false, but the ${type} backend carries IPv4 only`, rule);
-  }
-  kind.checkOptions(options);
-}
-
-/** False for a backend that we do not have. */
-export function carriesIpv6(type: string): boolean {
-  return backendKinds.find((one) => one.type === type)?.ipv6 ?? false;
-}
-
-/** What deserves a warning of a configuration that {@link checkBackendConfig} takes. */
-export function backendWarnings({ backend: { type }, ipv6 }: NetworkConfig): string[] {
-  if (ipv6 === null || carriesIpv6(type)) return [];
-  return [`EnableIPv6 is true, but the ${type} backend carries IPv4 only`];
+export function checkBackendConfig({ backend: { type, options } }: Pick<NetworkConfig, 'backend'>): void {
+  backendKind(type).checkOptions(options);
 }
 
 /** @throws UnknownBackendError, or what the backend has to say about its part of the configuration */
 export async function createBackend(type: string, context: BackendContext, options: BackendOptions): Promise<Backend> {
   checkBackendConfig(context.config);
-  for (const warning of backendWarnings(context.config)) context.log.warn(`network config: ${warning}`);
   return backendKind(type).make(context, options);
 }

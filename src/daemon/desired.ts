@@ -1,6 +1,5 @@
 import type { RefusedPeer } from '../backend/backend.js';
 import { choosePeers } from '../backend/choose-peers.js';
-import { carriesIpv6 } from '../backend/select.js';
 import type { Lease, PeerSet } from '../subnet/lease.js';
 import type { NetworkConfig } from '../subnet/network-config/config.js';
 import type { UnderlayChoice } from './parts.js';
@@ -35,7 +34,6 @@ export class DesiredState {
         ...(underlay.address === 0 ? [] : [{ address: underlay.address, length: underlay.prefixLength }]),
         ...(ipv6 === null ? [] : [{ address: ipv6.address, length: ipv6.prefixLength }]),
       ],
-      carriesIpv6: carriesIpv6(config.backend.type),
       backendType: config.backend.type,
     });
     const desired = { config, choice, lease, peers: { leases: peers, complete: all.complete }, refused };

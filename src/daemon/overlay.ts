@@ -1,5 +1,4 @@
 import type { Backend, BackendStatus, StopOptions } from '../backend/backend.js';
-import { carriesIpv6 } from '../backend/select.js';
 import { messageOf, TweedError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { plural } from '../base/plural.js';
@@ -205,7 +204,7 @@ export class Overlay {
 
   /** @throws UnderlayError when the host has no address that the network has a use for, or what the backend objects to */
   async #make(config: NetworkConfig, { underlay, publicIp, publicIpv6 }: UnderlayChoice): Promise<Backend> {
-    if (publicIp === 0 && (publicIpv6 === null || !carriesIpv6(config.backend.type))) {
+    if (publicIp === 0 && publicIpv6 === null) {
       const advice = 'give it one, or name another interface with --iface';
       throw new UnderlayError(
         `${underlay.name} has no address that the overlay ${networkName(config)} can use; ${advice}`,

@@ -83,7 +83,6 @@ describe('a fuzz of the registry', () => {
       publicIpv6: 1n << 125n,
       underlay,
       backendType: 'vxlan',
-      carriesIpv6: true,
     };
     for (const { subnet, subnetV6, attributes } of choosePeers([{ ...meaning, expiresAt: null }], rules).peers) {
       expect(subnet !== null || subnetV6 !== null).toBe(true);

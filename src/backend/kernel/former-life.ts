@@ -4,6 +4,7 @@
  */
 
 import { type AnyPrefix, type Family, familyOf, prefixContains } from '../../base/address.js';
+import { TweedError } from '../../base/errors.js';
 import { applyChanges, type Change } from '../../routes/changes.js';
 import { type LinkState, readLinks } from '../../routes/links.js';
 import {
@@ -13,7 +14,7 @@ import {
   type RouteOwnership,
   readNetworkRoutes,
 } from '../../routes/route-table.js';
-import { type BackendContext, ipv4Network } from '../backend.js';
+import type { BackendContext } from '../backend.js';
 import type { Kernel } from './kernel.js';
 
 /** What is ours in the overlay's network, and in former ones too: only until those are cleared, for they may be another's by then. */
@@ -29,7 +30,9 @@ export interface Ownership {
  */
 export function ownershipOf(context: BackendContext, ownDevice: string | null, family: Family = 4): Ownership {
   const { config, underlay, formerNetworks = [] } = context;
-  const { network, subnetLength } = (family === 6 ? config.ipv6 : null) ?? ipv4Network(config);
+  const half = family === 6 ? config.ipv6 : config.ipv4;
+  if (half === null) throw new TweedError('NO_FAMILY', `the network has no IPv${family}; set EnableIPv${family}`);
+  const { network, subnetLength } = half;
   const networks = [network];
   const today = { networks, ownDevice, underlay: underlay.name, subnetLength };
   const former = formerNetworks.filter(({ address }) => familyOf(address) === family);

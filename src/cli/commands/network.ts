@@ -1,7 +1,7 @@
 import fs from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import type { Argv, CommandModule } from 'yargs';
-import { backendWarnings, checkBackendConfig } from '../../backend/select.js';
+import { checkBackendConfig } from '../../backend/select.js';
 import { FileError, TweedError } from '../../base/errors.js';
 import { plural } from '../../base/plural.js';
 import { printable, printableLines } from '../../base/printable.js';
@@ -105,8 +105,7 @@ async function readSource(source: string): Promise<string> {
 }
 
 function printReport({ config, warnings }: NetworkReport, verdict: string): void {
-  for (const warning of [...warnings, ...backendWarnings(config)])
-    process.stderr.write(`warning: ${printable(warning)}\n`);
+  for (const warning of warnings) process.stderr.write(`warning: ${printable(warning)}\n`);
   const room = `room for ${plural(subnetCount(config), 'host')} in ${describeRanges(config)}`;
   printText(`${verdict}: ${room}, backend ${config.backend.type}\n`);
 }

@@ -16,7 +16,6 @@ const rules: PeerRules = {
   publicIp: address('203.0.113.1'),
   underlay: [prefix('192.0.2.1/24')],
   publicIpv6: null,
-  carriesIpv6: true,
   backendType: 'udp',
 };
 
@@ -159,13 +158,6 @@ describe('of both families', () => {
     expect(refused).toEqual([
       { subnet: V4, publicIp: '2001:db8::7', reason: expect.stringContaining('IPv6 address only') },
     ]);
-  });
-
-  it('a backend without IPv6 sees nothing of it, whatever is wrong there', () => {
-    const leases = [dualLease(V4, 'fd00:5:0:42::/64', '192.0.2.7', 'fe80::7'), dualLease(V4, V6, '192.0.2.7', null)];
-    const { peers, refused } = choosePeers(leases, { ...dual, carriesIpv6: false });
-    expect(peers.map(told)).toEqual(['100.96.7.0-24 at 192.0.2.7', '100.96.7.0-24 at 192.0.2.7']);
-    expect(refused).toEqual([]);
   });
 });
 
