@@ -30,8 +30,13 @@ export interface BackendKind {
   readonly overhead: number;
   /** UDP port of its datagrams where the configuration names none; null when it sends none. */
   readonly defaultPort: number | null;
-  /** The UDP port that the configuration gives it; null when it sends none. Throws as `checkOptions` does. */
-  port(options: ConfiguredOptions): number | null;
+  /**
+   * The UDP port that the configuration gives it, where it has one for each family that of the first; null when it sends none.
+   * Throws as `checkOptions` does.
+   *
+   * @param ipv4 the network has that family
+   */
+  port(options: ConfiguredOptions, ipv4: boolean): number | null;
   /**
    * The device of its own, which it must not share with another daemon; null when it has none and the underlay carries
    * packets as they are. Throws as `checkOptions` does.
@@ -79,7 +84,10 @@ export const backendKinds: readonly BackendKind[] = [
     type: 'wireguard',
     overhead: WIREGUARD_OVERHEAD,
     defaultPort: WIREGUARD_PORT,
-    port: (options) => readWireguardOptions(options).options.port,
+    port: (options, ipv4) => {
+      const { mode, port, portV6 } = readWireguardOptions(options).options;
+      return mode === 'separate' && !ipv4 ? portV6 : port;
+    },
     deviceName: () => WIREGUARD_DEVICE,
     checkOptions: (options) => void readWireguardOptions(options),
     make: async (context, { wireguard, udp }) =>

@@ -6,7 +6,7 @@ import { version } from '../base/version.js';
 import { networkNamespace } from '../linux/network-namespace.js';
 import { publicName } from '../subnet/lease.js';
 import type { LeaseManagerStatus } from '../subnet/leases/lease-manager.js';
-import { type BackendConfig, networkName } from '../subnet/network-config/config.js';
+import { type NetworkConfig, networkName } from '../subnet/network-config/config.js';
 import type { DaemonStatus, LeaseStatus, RegistryStatus } from './status.js';
 
 type Told = Pick<
@@ -35,7 +35,7 @@ export function composeStatus({ startedAt, underlay, endpoints, leases, ...told 
     ...told,
     network: config === null ? null : networkName(config),
     networkV6: config === null || config.ipv6 === null ? null : formatIpv6Prefix(config.ipv6.network),
-    port: config === null ? null : portOf(config.backend),
+    port: config === null ? null : portOf(config),
     lease: leases === null ? null : composeLease(leases),
     underlay: underlay === null ? null : composeUnderlay(underlay),
     registry: composeRegistry(endpoints, leases),
@@ -53,9 +53,9 @@ function composeUnderlay({ name, address, ipv6, mtu }: Underlay): DaemonStatus['
 }
 
 /** A configuration that cannot be used has none; what is wrong with it is said elsewhere. */
-function portOf({ type, options }: BackendConfig): number | null {
+function portOf({ backend: { type, options }, ipv4 }: NetworkConfig): number | null {
   try {
-    return backendKind(type).port(options);
+    return backendKind(type).port(options, ipv4 !== null);
   } catch {
     return null;
   }

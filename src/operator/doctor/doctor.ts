@@ -46,7 +46,7 @@ export async function examineKernel(
     gatherRegistryFacts(options.registry),
   ]);
   const usable = config?.backend.type === 'udp' && isUsable(config.backend) ? config.backend.options : {};
-  const port = backendKind('udp').port(usable) ?? 0;
+  const port = backendKind('udp').port(usable, true) ?? 0;
   const facts = await gatherKernelPathFacts(statuses, typeof underlay === 'string' ? null : underlay.name, port);
   return { findings: runChecks(kernelPathChecks, facts), programs: renderPrograms(facts.reports) };
 }
@@ -92,12 +92,14 @@ function question(
   const kind = backendKind(usable.type);
   const found = typeof underlay === 'string' ? null : underlay;
   const ownDevice = kind.deviceName(usable.options, { udp });
-  const served = status?.backend?.device ?? '';
+  const served = status?.backend?.device.split(', ') ?? [];
   return {
     backend: kind,
-    port: kind.port(usable.options),
+    port: kind.port(usable.options, config?.ipv4 !== null),
     device: ownDevice ?? found?.name ?? '',
-    ownDevices: [ownDevice, served].filter((name) => name !== null && name !== '' && name !== found?.name) as string[],
+    ownDevices: [ownDevice, ...served].filter(
+      (name) => name !== null && name !== '' && name !== found?.name,
+    ) as string[],
     network: config?.ipv4?.network ?? parsePrefix(status?.network ?? ''),
     subnet: parsePrefix(status?.lease?.subnet ?? ''),
     networkV6: config?.ipv6?.network ?? null,

@@ -204,6 +204,28 @@ describe('a daemon that encrypts and is upgraded under traffic', () => {
     expect(drops).toMatchObject({ tx_no_route: 0, tx_no_route_yet: 0, rx_not_authentic: 0 });
   });
 
+  it('gives the devices of both families away', async () => {
+    const [first, second] = network.hosts;
+    const both =
+      '{"Network":"100.96.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:96::/48","Backend":{"Type":"wireguard"}}';
+    await network.registry.setConfig(both, null);
+    for (const [i, host] of network.hosts.entries()) {
+      await host.run('ip', 'address', 'add', `fd00:77::${i + 1}/64`, 'dev', 'eth0', 'nodad');
+    }
+    const daemon = first.start([network.endpoint, ...own(first)]);
+    second.start([network.endpoint, ...own(second)]);
+    await Promise.all(network.hosts.map((host) => host.ready(1)));
+    const indices = () => Promise.all(['flannel-wg', 'flannel-wg-v6'].map((device) => deviceIndex(first, device)));
+    const before = await indices();
+    first.start([network.endpoint, '-take-over', ...own(first)]);
+    expect(await daemon.exited).toBe(0);
+    const { backend } = await first.ready(1);
+    expect(backend).toMatchObject({ device: 'flannel-wg, flannel-wg-v6', peers: [{ publicIpv6: 'fd00:77::2' }] });
+    expect(await indices()).toEqual(before);
+    const { lease } = await second.status();
+    for (const subnet of [lease?.subnet, lease?.subnetV6]) await first.reaches(String(subnet).replace(/\/\d+$/, ''));
+  });
+
   it.each(['SIGKILL', 'SIGTERM'])('is restarted by %s: the device stays, streams go on', async (signal) => {
     const [first, second] = network.hosts;
     service = new Service(first, 8, network.endpoint, '-txqueuelen=30000', ...own(first));

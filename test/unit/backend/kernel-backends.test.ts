@@ -70,9 +70,9 @@ describe('the Backend of a configuration', () => {
 
 describe('what each kind of backend is', () => {
   const daemon = { udp: { deviceName: 'tweed7' } };
-  const facts = (type: string, options = {}) => {
+  const facts = (type: string, options = {}, ipv4 = true) => {
     const kind = backendKind(type);
-    return [kind.overhead, kind.defaultPort, kind.port(options), kind.deviceName(options, daemon)];
+    return [kind.overhead, kind.defaultPort, kind.port(options, ipv4), kind.deviceName(options, daemon)];
   };
 
   it('is known without a host', () => {
@@ -81,6 +81,9 @@ describe('what each kind of backend is', () => {
     expect(facts('vxlan')).toEqual([50, 8472, 8472, 'flannel.1']);
     expect(facts('vxlan', { vni: 7, port: 4789 })).toEqual([50, 8472, 4789, 'flannel.7']);
     expect(facts('host-gw')).toEqual([0, null, null, null]);
+    expect(facts('wireguard')).toEqual([80, 51820, 51820, 'flannel-wg']);
+    expect(facts('wireguard', {}, false)).toEqual([80, 51820, 51821, 'flannel-wg']);
+    expect(facts('wireguard', { mode: 'auto' }, false)).toEqual([80, 51820, 51820, 'flannel-wg']);
   });
 });
 
