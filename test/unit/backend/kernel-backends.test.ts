@@ -38,7 +38,9 @@ describe('the choice of a backend', () => {
   it.each(['ipip', 'aws-vpc', 'gce', 'alloc', 'extension', 'toString'])('%s is not', async (type) => {
     const make = () => createBackend(type, contextOf({ Type: type }), options);
     await expect(make).rejects.toThrow(UnknownBackendError);
-    await expect(make).rejects.toThrow(/set Backend\.Type of the network config to one of: udp, vxlan, host-gw, wireguard$/);
+    await expect(make).rejects.toThrow(
+      /set Backend\.Type of the network config to one of: udp, vxlan, host-gw, wireguard$/,
+    );
   });
 });
 
