@@ -73,7 +73,8 @@ describe('a trace in a lab of udp', () => {
     const ends = { from: 'host1/c1', to: 'host2/c1', protocol: 'tcp', port: 7001 } as const;
     const segment = await trace(lab(), { ...ends, size: 6000, listen: true });
     expect(segment.verdict, formatTrace(segment)).toMatchObject({ outcome: 'answered' });
-    expect(segment.there[0].packets[0].length).toBe(6000);
+    // one packet of all that was written, or of its beginning where TCP sends it in parts: a full segment at least
+    expect(segment.packet?.payloadLength).toBeGreaterThanOrEqual(1420);
   });
 
   it('tells a published port: which rules changed which addresses, and where it leads', async () => {
