@@ -15,9 +15,9 @@ await main(async (args) => {
   await setupProject();
   const root = await setupRoot('lab');
   const lab = (...words) => run([...root, process.execPath, join(project, 'dist/cli/tweed.js'), 'lab', ...words]);
-  const isCommand = args.some((word) => word === '--help') || (args.length > 0 && !args[0].startsWith('-'));
-  if (isCommand) return lab(...args);
   const name = nameOf(args);
+  const first = args[args[0] === name[0] ? name.length : 0]; // a name may stand before the command
+  if (args.includes('--help') || (first !== undefined && !first.startsWith('-'))) return lab(...args);
   let status = await lab('up', ...args);
   if (status !== 0) return status;
   say('\nEvery container to every other one:');
