@@ -9,8 +9,11 @@ const CLOCK_SPEED = 10;
 const REKEYS = 2;
 const BURST = 20;
 const FULL = 1380;
-/** Two handshakes that cross, or one that was repeated since the other end was slow to answer, cost no packet. */
-const HARMLESS = /^handshake_/;
+/**
+ * Two handshakes that cross, or one that was repeated since the other end was slow to answer, cost no packet; nor is it one of ours
+ * that the kernel sends by IPv6 of its own accord.
+ */
+const HARMLESS = /^(handshake_|tx_bad_version$|tx_multicast_or_link_local$)/;
 
 const site = useSite();
 
