@@ -75,7 +75,9 @@ describe('a daemon that is upgraded under traffic', () => {
       daemon = next;
       await first.ready(1);
     }
-    expect(await traffic.result()).toEqual({ lost: 0, streams: 'whole' });
+    const result = await traffic.result();
+    const drops = await Promise.all(network.hosts.map(async (host) => (await host.status()).backend?.drops));
+    expect(result, `dropped: ${JSON.stringify(drops)}`).toEqual({ lost: 0, streams: 'whole' });
     expect(await deviceIndex(first)).toBe(index);
     expect((await first.status()).backend?.drops).toMatchObject({ tx_no_route: 0, tx_no_route_yet: 0 });
   });
