@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { patient } from '../../../../src/lab/patience.js';
 import { secretFilter, secretsIn } from '../../../../src/operator/report/secrets.js';
 
 const key = Buffer.alloc(32, 0xa7).toString('base64');
@@ -52,8 +53,7 @@ describe('what looks like a secret', () => {
         clean(text);
         return process.cpuUsage(start).user;
       };
-      time(20_000);
-      expect(time(200_000)).toBeLessThan(5_000_000);
+      expect(time(60_000)).toBeLessThan(patient(5_000_000));
     }
   });
 });
