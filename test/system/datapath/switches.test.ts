@@ -4,7 +4,7 @@ import type { BackendStatus } from '../../../src/backend/backend.js';
 import { expectInForce } from '../kernel-path/support/by.js';
 import { OFF, type Offloads } from './support/host.js';
 import { probeKernel } from './support/kernel.js';
-import { describeSetting, everySetting, ON } from './support/settings.js';
+import { describeSetting, halfOfSettings, ON } from './support/settings.js';
 import { type Host, overheadOf, type Site, useSite } from './support/site.js';
 import { file, NumberedStream, ping, sendFile } from './support/transfer.js';
 
@@ -92,12 +92,12 @@ function expectNoDrops({ drops }: BackendStatus): void {
 }
 
 describe.each([
-  ['plain', 1500, false],
-  ['plain', 9000, false],
-  ['sealed', 1500, true],
-  ['sealed', 9000, true],
-] as const)('%s, with an underlay of MTU %i', (_kind, mtu, sealed) => {
-  it.each(everySetting.map((offloads) => [describeSetting(offloads), offloads] as const))(
+  ['plain', 1500, false, 'even'],
+  ['plain', 9000, false, 'odd'],
+  ['sealed', 1500, true, 'odd'],
+  ['sealed', 9000, true, 'even'],
+] as const)('%s, with an underlay of MTU %i', (_kind, mtu, sealed, parity) => {
+  it.each(halfOfSettings(parity).map((offloads) => [describeSetting(offloads), offloads] as const))(
     '%s',
     async (_name, offloads) => {
       const there = site();

@@ -7,7 +7,7 @@ export const ON: Offloads = { ...AUTO, udpGso: 'on' };
 const names = Object.keys(AUTO) as Offload[];
 
 /** All 32 settings of the switches. */
-export const everySetting: readonly Offloads[] = Array.from({ length: 1 << names.length }, (_, bits) => {
+const everySetting: readonly Offloads[] = Array.from({ length: 1 << names.length }, (_, bits) => {
   const isOn = (i: number) => ((bits >> i) & 1) === 1;
   return Object.fromEntries(names.map((name, i) => [name, isOn(i) ? ON[name] : 'off'])) as unknown as Offloads;
 });
