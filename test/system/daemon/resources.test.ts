@@ -103,7 +103,7 @@ describe('descriptors', () => {
   it('that are few at the start: it runs, or says one clear line', async () => {
     network = await TestNetwork.create();
     const [host] = network.hosts;
-    for (let limit = 20; limit <= 50; limit += 2) {
+    for (let limit = 20; limit <= 50; limit += 5) {
       const daemon = host.start([network.endpoint], { through: ['prlimit', `--nofile=${limit}:${limit}`] });
       const ended = await Promise.race([
         daemon.exited,

@@ -236,7 +236,7 @@ it('whatever happens in whatever order, the host has what registry, underlay and
         await world.remove();
       }
     }),
-    { numRuns: 60 },
+    { numRuns: 25 },
   );
   expect(losses).toBeGreaterThan(0); // the events are such that this is met too
 });
