@@ -23,6 +23,7 @@ let flanneld: Udp;
 beforeEach(async () => {
   const [one, two, three] = [site().host(1), site().host(2), site().host(3)];
   const old = leaseOf(3, three.publicIp);
+  for (const { namespace } of [one, two]) namespace.sysctl('ipv6/conf/all/forwarding', 1);
   await one.process.start(one, site().mtu, [dualLeaseOf(2, two, 4), old], { dualOver: 4 });
   await two.process.start(two, site().mtu, [dualLeaseOf(1, one, 4), old], { dualOver: 4 });
   flanneld = new Udp(three.namespace, { address: three.publicIp, port: PORT });
