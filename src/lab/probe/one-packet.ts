@@ -42,15 +42,21 @@ function pingOnce({ address, payload, timeout }: SendArguments): Promise<Told> {
   });
 }
 
+/** What is told first; silence when nothing is within so many milliseconds. */
+function toldWithin(timeout: number, listen: (settle: (told: Told) => void) => void): Promise<Told> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve({ outcome: 'silence' }), timeout);
+    listen((told) => {
+      clearTimeout(timer);
+      resolve(told);
+    });
+  });
+}
+
 async function sendDatagram({ address, port, payload, timeout }: SendArguments): Promise<Told> {
   const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
   try {
-    return await new Promise<Told>((resolve) => {
-      const timer = setTimeout(() => resolve({ outcome: 'silence' }), timeout);
-      const settle = (told: Told) => {
-        clearTimeout(timer);
-        resolve(told);
-      };
+    return await toldWithin(timeout, (settle) => {
       socket.on('error', (error) => settle(failureOf(error)));
       socket.on('message', () => settle({ outcome: 'answer' }));
       // connected, for the kernel tells only such a socket of ICMP errors
@@ -67,12 +73,7 @@ async function sendDatagram({ address, port, payload, timeout }: SendArguments):
 async function openAndSend({ address, port, payload, timeout }: SendArguments): Promise<Told> {
   const socket = connect({ host: address, port, noDelay: true });
   try {
-    return await new Promise<Told>((resolve) => {
-      const timer = setTimeout(() => resolve({ outcome: 'silence' }), timeout);
-      const settle = (told: Told) => {
-        clearTimeout(timer);
-        resolve(told);
-      };
+    return await toldWithin(timeout, (settle) => {
       socket.on('error', (error) => settle(failureOf(error)));
       socket.on('close', () => settle({ outcome: 'silence' }));
       socket.on('data', () => settle({ outcome: 'answer' }));
