@@ -22,6 +22,7 @@ import {
   type Cipher,
   type CipherPlaces,
   KEY_BYTES,
+  PlacedCipher,
   TAG_BYTES,
   takePlaces,
 } from './cipher.js';
@@ -98,14 +99,8 @@ function isRight(found: Primitives): boolean {
   });
 }
 
-class PrimitivesCipher implements Cipher {
+class PrimitivesCipher extends PlacedCipher implements Cipher {
   readonly engine = 'openssl';
-  readonly arena: number;
-  readonly blocks: number;
-  readonly sealed: number;
-  readonly key: number;
-  readonly nonce: number;
-  readonly tag: number;
   readonly #memory: SharedMemory;
   readonly #primitives: Primitives;
   readonly #addresses: readonly (number | null)[];
@@ -122,14 +117,9 @@ class PrimitivesCipher implements Cipher {
   readonly #computedAddress: number;
 
   constructor(memory: SharedMemory, regions: RegionAllocator, places: CipherPlaces, primitives: Primitives) {
+    super(places);
     this.#memory = memory;
     this.#primitives = primitives;
-    this.arena = places.arena;
-    this.blocks = places.blocks;
-    this.sealed = places.sealed;
-    this.key = places.key;
-    this.nonce = places.nonce;
-    this.tag = places.tag;
     this.#counter = places.counter;
     this.#beforeSealed = places.beforeSealed;
     this.#state = regions.take(primitives.stateBytes(), BLOCK_BYTES);

@@ -63,3 +63,22 @@ export function takePlaces(regions: RegionAllocator, blocks: number): CipherPlac
 export function blockAddresses(memory: SharedMemory, { arena, blocks }: CipherPlaces): readonly (number | null)[] {
   return [...Array.from({ length: blocks }, (_, block) => memory.base + arena + block * BLOCK_BYTES), null];
 }
+
+/** What every cipher has of its places. */
+export abstract class PlacedCipher {
+  readonly arena: number;
+  readonly blocks: number;
+  readonly sealed: number;
+  readonly key: number;
+  readonly nonce: number;
+  readonly tag: number;
+
+  constructor({ arena, blocks, sealed, key, nonce, tag }: CipherPlaces) {
+    this.arena = arena;
+    this.blocks = blocks;
+    this.sealed = sealed;
+    this.key = key;
+    this.nonce = nonce;
+    this.tag = tag;
+  }
+}

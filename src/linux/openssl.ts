@@ -20,6 +20,7 @@ import {
   type CipherPlaces,
   KEY_BYTES,
   NONCE_BYTES,
+  PlacedCipher,
   TAG_BYTES,
   takePlaces,
 } from './cipher.js';
@@ -103,14 +104,8 @@ export function createCipher(
     : new NodeCipher(memory, places);
 }
 
-class EvpCipher implements Cipher {
+class EvpCipher extends PlacedCipher implements Cipher {
   readonly engine = 'evp';
-  readonly arena: number;
-  readonly blocks: number;
-  readonly sealed: number;
-  readonly key: number;
-  readonly nonce: number;
-  readonly tag: number;
   readonly #memory: SharedMemory;
   readonly #evp: Evp;
   readonly #addresses: readonly (number | null)[];
@@ -124,14 +119,9 @@ class EvpCipher implements Cipher {
   readonly #parameters: number;
 
   constructor(memory: SharedMemory, regions: RegionAllocator, places: CipherPlaces, evp: Evp) {
+    super(places);
     this.#memory = memory;
     this.#evp = evp;
-    this.arena = places.arena;
-    this.blocks = places.blocks;
-    this.sealed = places.sealed;
-    this.key = places.key;
-    this.nonce = places.nonce;
-    this.tag = places.tag;
     const length = regions.take(4);
     const name = regions.take(TAG_PARAMETER.length);
     const parameters = regions.take(2 * OSSL_PARAM_BYTES);
@@ -192,24 +182,13 @@ class EvpCipher implements Cipher {
 }
 
 /** The same by way of node:crypto, for a node binary that was linked otherwise. */
-class NodeCipher implements Cipher {
+class NodeCipher extends PlacedCipher implements Cipher {
   readonly engine = 'node';
-  readonly arena: number;
-  readonly blocks: number;
-  readonly sealed: number;
-  readonly key: number;
-  readonly nonce: number;
-  readonly tag: number;
   readonly #u8: Uint8Array;
 
   constructor(memory: SharedMemory, places: CipherPlaces) {
+    super(places);
     this.#u8 = memory.u8;
-    this.arena = places.arena;
-    this.blocks = places.blocks;
-    this.sealed = places.sealed;
-    this.key = places.key;
-    this.nonce = places.nonce;
-    this.tag = places.tag;
   }
 
   seal(block: number, length: number): boolean {

@@ -9,6 +9,7 @@ import { largestPassing } from '../../../src/operator/ping/path-mtu.js';
 import { renderMatrix, renderPing } from '../../../src/operator/ping/ping-text.js';
 import { endOf, findTarget, resolveTarget } from '../../../src/operator/ping/target.js';
 import { judge, type Observations } from '../../../src/operator/ping/verdict.js';
+import { daemonStatus } from './status.js';
 
 const peer = (subnet: string, publicIp: string) => ({
   subnet,
@@ -22,18 +23,8 @@ const peer = (subnet: string, publicIp: string) => ({
   lastReceived: null,
 });
 
-const status: DaemonStatus = {
-  schema: 1,
-  version: '1',
-  process: 1,
-  networkNamespace: 0,
-  startedAt: '2026-01-01T00:00:00Z',
-  phase: 'running',
-  detail: '',
-  ready: true,
-  logLevel: 'info',
+const status: DaemonStatus = daemonStatus({
   network: '10.5.0.0/16',
-  networkV6: null,
   lease: {
     subnet: '10.5.1.0/24',
     subnetV6: null,
@@ -43,9 +34,6 @@ const status: DaemonStatus = {
     secondsLeft: null,
     fromCache: false,
   },
-  port: 8285,
-  underlay: null,
-  registry: { kind: 'etcd', endpoints: [], connected: true, error: '' },
   backend: {
     type: 'udp',
     device: 'flannel0',
@@ -56,11 +44,7 @@ const status: DaemonStatus = {
     totals: {},
     drops: {},
   },
-  warnings: [],
-  repairs: 0,
-  unforeseenErrors: 0,
-  log: { lost: 0, waiting: 0, error: '' },
-};
+});
 
 describe('the target of a ping', () => {
   it.each([
