@@ -12,7 +12,7 @@ import { plural } from '../../base/plural.js';
 import type { OverlayNetworks } from '../../encap/forwarding/layout.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
 import type { Run } from '../../routes/ip.js';
-import { ensureLink, type WantedLink } from '../../routes/links.js';
+import { ensureLink, readLink, type WantedLink } from '../../routes/links.js';
 import { halvesOf } from '../../subnet/lease.js';
 import { formatKey, type PrivateKey } from '../../wireguard/keys.js';
 import { type PeerStatus, peerNames } from '../backend.js';
@@ -38,12 +38,29 @@ export interface KernelEngineOptions {
   readonly run?: Run;
 }
 
+/**
+ * `wg` reads a configuration from files only. The standard input that Node gives a program is a socket, which nobody can
+ * open by its name; a pipe of the shell's can be, and keeps the keys in memory. By /proc, since not every host has a /dev/stdin.
+ */
+const WG_FROM_INPUT = ['sh', '-c', 'cat | wg "$@" /proc/self/fd/0', 'wg'];
+
+/** What `wg` was told of a peer. */
+interface Told {
+  readonly endpoint: string;
+  readonly networks: string;
+}
+
 /** What `wg` said of a peer at the last look. */
 interface Observed {
   readonly endpoint: string | null;
   readonly lastHandshake: number | null;
   readonly rxBytes: number;
   readonly txBytes: number;
+}
+
+/** The same with its networks, between blanks and in any order. */
+interface Present extends Observed {
+  readonly networks: string;
 }
 
 export class KernelEngine implements Engine {
@@ -56,7 +73,8 @@ export class KernelEngine implements Engine {
   readonly #run: Run;
   #link: WantedLink | null = null;
   #peers: readonly WireguardPeer[] = [];
-  #configured = '';
+  /** By public key; null while the device is new. */
+  #configured: ReadonlyMap<string, Told> | null = null;
   #observed: ReadonlyMap<string, Observed> = new Map();
 
   constructor(options: KernelEngineOptions) {
@@ -72,10 +90,6 @@ export class KernelEngine implements Engine {
     await this.#make();
     this.#link = wantedLink(context, subnets, txQueueLength);
     try {
-      // whatever is usual for new devices
-      if (context.networks.ipv6 !== null) {
-        await this.#kernel.setSwitch(`net/ipv6/conf/${this.#device}/disable_ipv6`, '0');
-      }
       const { refused } = await this.setPeers(peers);
       return refused;
     } catch (error) {
@@ -94,35 +108,55 @@ export class KernelEngine implements Engine {
     await ip.run('link', 'add', this.#device, 'type', 'wireguard').catch((error) => {
       throw new NoKernelWireguardError(`the kernel makes no WireGuard device (${messageOf(error)})`);
     });
+    this.#configured = null;
   }
 
   async setPeers({ peers }: EnginePeers): ReturnType<Engine['setPeers']> {
     const link = this.#link;
     if (link === null) return { mended: [], refused: new Map() };
     const mended: string[] = [];
-    const wanted = wantedText(peers);
-    const present = await this.#read();
-    if (wanted !== this.#configured) await this.#configure(peers, wanted);
-    else if (!sameNetworks(present, peers)) {
-      await this.#configure(peers, wanted);
-      mended.push(`gave ${this.#device} its ${plural(peers.length, 'peer')}`);
-    }
+    const wanted = new Map(peers.map((peer) => [peer.name, toldOf(peer)]));
+    const present = await this.#read().catch(async (error: unknown) => {
+      if ((await readLink(this.#device, this.#kernel.ip)) !== null) throw error;
+      await this.#make();
+      mended.push(`made ${this.#device} anew`);
+      return new Map<string, Present>();
+    });
+    const asTold = this.#configured !== null && sameTold(wanted, this.#configured);
+    const complete = sameNetworks(wanted, present);
+    if (!asTold || !complete) await this.#configure(peers, wanted, present);
+    if (asTold && !complete) mended.push(`gave ${this.#device} its ${plural(peers.length, 'peer')}`);
     mended.push(...(await ensureLink(link, this.#kernel.ip)));
     this.#observed = present;
     this.#peers = peers;
     return { mended, refused: new Map() };
   }
 
-  /** `syncconf` leaves the sessions of peers alone that stay. */
-  async #configure(peers: readonly WireguardPeer[], wanted: string): Promise<void> {
-    const input = configurationText(this.#options.privateKey, this.#options.context, peers);
-    const verb = this.#configured === '' ? 'setconf' : 'syncconf';
-    await this.#run(['wg', verb, this.#device, '/dev/stdin'], { input });
+  /**
+   * `syncconf` leaves the sessions of peers alone that stay. A peer that has been told of keeps the endpoint that it speaks
+   * from, unless its lease says something new.
+   */
+  async #configure(
+    peers: readonly WireguardPeer[],
+    wanted: ReadonlyMap<string, Told>,
+    present: ReadonlyMap<string, Present>,
+  ): Promise<void> {
+    const roams = ({ name }: WireguardPeer) =>
+      present.has(name) && this.#configured?.get(name)?.endpoint === wanted.get(name)?.endpoint;
+    const { privateKey, context } = this.#options;
+    const isNew = this.#configured === null;
+    // whatever is usual for new devices
+    if (isNew && context.networks.ipv6 !== null) {
+      await this.#kernel.setSwitch(`net/ipv6/conf/${this.#device}/disable_ipv6`, '0');
+    }
+    const input = configurationText(privateKey, context, peers, roams);
+    const verb = isNew ? 'setconf' : 'syncconf';
+    await this.#run([...WG_FROM_INPUT, verb, this.#device], { input });
     this.#configured = wanted;
   }
 
   /** By public key. Asks for no secrets: `dump` would tell them. */
-  async #read(): Promise<ReadonlyMap<string, Observed & { readonly networks: string }>> {
+  async #read(): Promise<ReadonlyMap<string, Present>> {
     const ask = async (what: string): Promise<Map<string, string[]>> => {
       const { stdout }: ExecResult = await this.#run(['wg', 'show', this.#device, what]);
       const rows = stdout.split('\n').filter((line) => line !== '');
@@ -193,21 +227,28 @@ export class KernelEngine implements Engine {
   }
 }
 
-function wantedText(peers: readonly WireguardPeer[]): string {
-  return JSON.stringify(peers.map((peer) => [peer.name, endpointOf(peer), networksOf(peer)]));
+function toldOf(peer: WireguardPeer): Told {
+  return { endpoint: endpointOf(peer), networks: sorted(networksOf(peer)) };
 }
 
-function sameNetworks(
-  present: ReadonlyMap<string, { readonly networks: string }>,
-  peers: readonly WireguardPeer[],
-): boolean {
+function sameTold(wanted: ReadonlyMap<string, Told>, configured: ReadonlyMap<string, Told>): boolean {
   return (
-    present.size === peers.length &&
-    peers.every((peer) => sorted(present.get(peer.name)?.networks.split(' ')) === sorted(networksOf(peer)))
+    wanted.size === configured.size &&
+    [...wanted].every(([name, { endpoint, networks }]) => {
+      const before = configured.get(name);
+      return before?.endpoint === endpoint && before.networks === networks;
+    })
   );
 }
 
-function sorted(networks: readonly string[] = []): string {
+function sameNetworks(wanted: ReadonlyMap<string, Told>, present: ReadonlyMap<string, Present>): boolean {
+  return (
+    present.size === wanted.size &&
+    [...wanted].every(([name, { networks }]) => sorted(present.get(name)?.networks.split(' ') ?? []) === networks)
+  );
+}
+
+function sorted(networks: readonly string[]): string {
   return [...networks].sort().join();
 }
 
@@ -219,17 +260,23 @@ function networksOf(peer: WireguardPeer): string[] {
   return halvesOf(peer).map(formatAnyPrefix);
 }
 
-/** As `wg setconf` reads it (wg(8), configuration file format). Holds secrets. */
+/**
+ * As `wg setconf` reads it (wg(8), configuration file format). Holds secrets.
+ *
+ * @param keepsEndpoint of which peers nothing is said of where they are
+ */
 export function configurationText(
   privateKey: PrivateKey,
   { port, presharedKey, keepalive }: EngineContext,
   peers: readonly WireguardPeer[],
+  keepsEndpoint: (peer: WireguardPeer) => boolean,
 ): string {
   const lines = ['[Interface]', `PrivateKey = ${formatKey(privateKey.secret.bytes)}`, `ListenPort = ${port}`];
   for (const peer of peers) {
     lines.push('[Peer]', `PublicKey = ${peer.name}`);
     if (presharedKey !== null) lines.push(`PresharedKey = ${formatKey(presharedKey)}`);
-    lines.push(`Endpoint = ${endpointOf(peer)}`, `AllowedIPs = ${networksOf(peer).join(', ')}`);
+    if (!keepsEndpoint(peer)) lines.push(`Endpoint = ${endpointOf(peer)}`);
+    lines.push(`AllowedIPs = ${networksOf(peer).join(', ')}`);
     if (keepalive > 0) lines.push(`PersistentKeepalive = ${keepalive}`);
   }
   return `${lines.join('\n')}\n`;

@@ -13,6 +13,7 @@ const SUBNET = { ipv4: parsePrefix('10.5.1.0/24')!, ipv6: null };
 const BOTH = { ipv4: NETWORK.ipv4, ipv6: parseIpv6Prefix('fd00:5::/48')! };
 const secret = formatKey(new Uint8Array(32).fill(64));
 const shared = new Uint8Array(32).fill(7);
+const THROUGH_A_PIPE = (verb: string) => `sh -c cat | wg "$@" /proc/self/fd/0 wg ${verb} flannel-wg`;
 
 function peer(n: number, port = 51820): WireguardPeer {
   const publicKey = new Uint8Array(32).fill(n);
@@ -54,6 +55,8 @@ class ScriptedHost {
   #answer(argv: readonly string[], { input = '' }: ExecOptions): string | { refusal: string } {
     const text = argv.join(' ');
     if (argv[0] === 'wg') return this.#wg(argv.slice(1), input);
+    // what wg reads comes by a pipe of the shell
+    if (argv[0] === 'sh') return this.#wg(argv.slice(4), input);
     if (text.startsWith('ip link del ')) {
       if (this.device === null) return { refusal: `Cannot find device "${argv[3]}"` };
       this.device = null;
@@ -69,7 +72,10 @@ class ScriptedHost {
       for (const [, route] of input.matchAll(/route add (\S+)/g)) this.device.routes.push(route as string);
       if (input.includes(`link set dev ${this.device.name} up`)) this.device.up = true;
     }
-    if (text.includes('address show dev ')) return JSON.stringify(this.#link());
+    if (text.includes('address show dev ')) {
+      if (this.device === null) return { refusal: `Device "${argv.at(-1)}" does not exist.` };
+      return JSON.stringify(this.#link());
+    }
     if (text.includes('route show')) return JSON.stringify(this.#routes(text.includes(' -6 ')));
     return '';
   }
@@ -149,7 +155,7 @@ describe('the engine in the kernel', () => {
         `[Peer]\nPublicKey = ${peer(3).name}\nPresharedKey = ${formatKey(shared)}\n` +
         'Endpoint = 192.0.2.3:7\nAllowedIPs = 10.5.3.0/24\nPersistentKeepalive = 25\n',
     );
-    expect(host.commands).toContain('wg setconf flannel-wg /dev/stdin');
+    expect(host.commands).toContain(THROUGH_A_PIPE('setconf'));
     expect(host.commands.join('\n')).not.toContain(secret);
     expect(host.commands.join('\n')).not.toContain(formatKey(shared));
     expect(host.commands.join('\n')).not.toContain('dump');
@@ -163,8 +169,35 @@ describe('the engine in the kernel', () => {
     expect(await engine.setPeers({ peers: [peer(2)], complete: true })).toEqual({ mended: [], refused: new Map() });
     expect(host.commands.filter((text) => text.includes('conf'))).toEqual([]);
     await engine.setPeers({ peers: [peer(2), peer(4)], complete: true });
-    expect(host.commands.filter((text) => text.includes('conf'))).toEqual(['wg syncconf flannel-wg /dev/stdin']);
+    expect(host.commands.filter((text) => text.includes('conf'))).toEqual([THROUGH_A_PIPE('syncconf')]);
     expect([...host.device!.networks.values()]).toEqual(['10.5.2.0/24', '10.5.4.0/24']);
+  });
+
+  it('a peer that speaks from elsewhere is followed until its lease says something new', async () => {
+    const host = new ScriptedHost();
+    const engine = host.engine();
+    const endpointsTold = async (...peers: WireguardPeer[]) => {
+      host.inputs.length = 0;
+      await engine.setPeers({ peers, complete: true });
+      return [...host.inputs.join('').matchAll(/Endpoint = (.*)/g)].map(([, endpoint]) => endpoint);
+    };
+    await engine.start(SUBNET, { peers: [peer(2)], complete: true });
+    expect(await endpointsTold(peer(2), peer(3))).toEqual(['192.0.2.3:51820']);
+    expect(await endpointsTold(peer(2, 9), peer(3))).toEqual(['192.0.2.2:9']);
+    host.device?.networks.delete(peer(3).name);
+    expect(await endpointsTold(peer(2, 9), peer(3))).toEqual(['192.0.2.3:51820']);
+  });
+
+  it('a device that somebody removed is made again, with all its peers', async () => {
+    const host = new ScriptedHost();
+    const engine = host.engine();
+    await engine.start(SUBNET, { peers: [peer(2)], complete: true });
+    host.device = null;
+    const { mended } = await engine.setPeers({ peers: [peer(2)], complete: true });
+    expect(mended).toContain('made flannel-wg anew');
+    expect(host.device).toMatchObject({ up: true, addresses: ['10.5.1.0/32'], routes: ['10.5.0.0/16'] });
+    expect(host.inputs.join('')).toContain(`PublicKey = ${peer(2).name}\n`);
+    expect(host.inputs.join('')).toContain('Endpoint = 192.0.2.2:51820\n');
   });
 
   it('peers that somebody took away are given back', async () => {
