@@ -8,7 +8,7 @@ import { patienceFactor, patient } from './src/lab/patience.js';
  */
 const waiting = [
   'test/system/backends/*.test.ts',
-  'test/system/{alerts,bench-report,cluster,diagnosis,lab,lab-smoke,tour,trace}.test.ts',
+  'test/system/{alerts,bench-report,cluster,diagnosis,lab,lab-smoke,tour,trace,trace-ways}.test.ts',
   'test/system/daemon/{etcd,life,operating,several,trouble}.test.ts',
   'test/system/routes/*.test.ts',
   'test/system/subnet/*.test.ts',

@@ -18,18 +18,15 @@ await main(async (args) => {
   const name = nameOf(args);
   const first = args[args[0] === name[0] ? name.length : 0]; // a name may stand before the command
   if (args.includes('--help') || (first !== undefined && !first.startsWith('-'))) return lab(...args);
-  let status = await lab('up', ...args);
+  let status = await lab('up', '--no-hints', ...args);
   if (status !== 0) return status;
   say('\nEvery container to every other one:');
   status = await lab('test', ...name);
   say('');
   await lab('status', ...name);
-  const which = name.map((word) => `${word} `).join('');
-  say(`
-look around:   npm run lab -- exec ${which}host1/c1 -- ip route          (a host: host1; others: internet, etcd, switch)
-learn:         npm run lab -- tour
-follow one:    npm run lab -- trace ${which}host1/c1 host2/c1 --back
-watch packets: npm run lab -- exec ${which}host1 -- tcpdump -ni flannel0 (on the wire: -ni eth0 udp port 8285)
-take it down:  npm run lab -- down ${which}`);
+  const [{ formatHints }, { defaultLabName }] = await Promise.all(
+    ['hints', 'names'].map((module) => import(join(project, `dist/lab/${module}.js`))),
+  );
+  say(`\n${formatHints(name.at(-1)?.replace('--name=', '') ?? defaultLabName)}`);
   return status;
 });

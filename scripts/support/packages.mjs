@@ -2,7 +2,7 @@
 import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { builtCleanly, output, staleBuild } from './build-stamp.mjs';
-import { asOwner, npm, project, rootAccess, run, SetupError, say } from './run.mjs';
+import { asOwner, npm, project, rootAccess, run, SetupError, say, sayTime } from './run.mjs';
 
 const modules = join(project, 'node_modules');
 
@@ -14,10 +14,12 @@ export async function ensurePackages() {
     throw new SetupError(`${reason}, and node_modules is a link: run \`npm ci\` where it leads to`);
   }
   await ensureWritable(modules);
-  say(`• node packages: ${reason}; npm ci`);
+  const started = performance.now();
+  say(`• node packages: ${reason}; npm ci, half a minute where they come from near`);
   // No package needs its install script: koffi brings its binaries, and nothing is compiled on this machine.
   const status = await run(npm('ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'), asOwner());
   if (status !== 0) throw new SetupError('npm ci failed; its messages are above');
+  sayTime('node packages', started);
 }
 
 /** Compares the lock file with npm's own record of what it has installed. */
@@ -40,9 +42,11 @@ function packagesDue() {
 export async function ensureBuilt() {
   if (staleBuild() === null && builtCleanly()) return;
   await ensureWritable(output);
-  say('• build');
-  if ((await run(npm('run', '--silent', 'build'), asOwner())) !== 0)
+  const started = performance.now();
+  say('• build: some 15 s, on a busy machine a minute');
+  if ((await run(npm('run', '--silent', 'build', '--', '--tell'), asOwner())) !== 0)
     throw new SetupError('the build failed; its messages are above');
+  sayTime('build', started);
 }
 
 /** Files that root left here keep npm and the compiler from replacing them; they are given back to us. */

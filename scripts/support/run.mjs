@@ -31,6 +31,11 @@ export function say(text) {
   process.stdout.write(`${text}\n`);
 }
 
+/** As the lab says it: what was done, and how long it took. */
+export function sayTime(what, started) {
+  say(`✓ ${((performance.now() - started) / 1000).toFixed(2).padStart(6)} s  ${what}`);
+}
+
 /**
  * Runs a program with our own terminal and waits for its end.
  *

@@ -10,6 +10,7 @@ import { readSubnet, startDaemon } from './daemon.js';
 import { takeDown } from './down.js';
 import { forEach } from './each.js';
 import { LabError, LabOptionError, LabPlaceError } from './errors.js';
+import { labWords } from './hints.js';
 import { allExist, type HostSettings, isWhole, makeHost, planHost, removeHost, withAddress } from './hosts.js';
 import { belongsTo, formatPlace, hostName, namespaceOf, type Publication, parsePlace } from './names.js';
 import { createNamespaces, execInside, listNamespaces, readIfThere, spawnInside } from './namespace.js';
@@ -25,6 +26,8 @@ import { type HostState, isRoots, LabFiles, type LabState } from './state.js';
 import { type LabStatus, statusOf, waitForPeers } from './status.js';
 import { isInstalled, requirePrograms, requireRoot } from './tools.js';
 import { changeHostAddress, makeUnderlay } from './underlay.js';
+
+const packageFolder = fileURLToPath(packageFile('.'));
 
 export interface UpSettings {
   readonly progress?: Progress;
@@ -74,9 +77,16 @@ export class Lab extends ProbedLab {
       if (state?.complete) {
         const difference = firstDifference(state.options, given);
         if (difference !== null) {
+          const [is, wanted] = [state.options, given].map((options) => JSON.stringify(options[difference]));
           throw new LabError(
             'LAB_DIFFERENT',
-            `lab ${options.name} is up with another ${difference}; take it down first, or give this one another name`,
+            `lab ${options.name} is up with other options (${difference}: ${is}, and not ${wanted}); take it down first (${labWords(options.name, 'down')}), or give this one another name (--name)`,
+          );
+        }
+        if (state.program !== undefined && state.program !== packageFolder) {
+          throw new LabError(
+            'LAB_FOREIGN',
+            `lab ${options.name} is up, with daemons of the tweed in ${state.program}, and this one is in ${packageFolder}; take that lab down first (${labWords(options.name, 'down')}), or give this one another name (--name)`,
           );
         }
         const lab = new Lab(files, state);
@@ -89,7 +99,8 @@ export class Lab extends ProbedLab {
       if (state !== null || leftovers) {
         await progress.step('remove what is left of an earlier lab', () => takeDown(options.name, files));
       }
-      const lab = new Lab(files, { options, hosts: [], publications: [], complete: false });
+      const fresh: LabState = { options, hosts: [], publications: [], program: packageFolder, complete: false };
+      const lab = new Lab(files, fresh);
       await lab.#build(progress, signal);
       return lab;
     });
@@ -103,7 +114,7 @@ export class Lab extends ProbedLab {
       if (await isRoots(name)) {
         throw new LabError('LAB_NOT_ROOT', `the lab ${name} is root’s; run this as root, such as by sudo`);
       }
-      throw new LabError('LAB_NOT_UP', `no lab ${name} is up; start it with \`tweed lab up\``);
+      throw new LabError('LAB_NOT_UP', `no lab ${name} is up; start it with \`${labWords(name, 'up')}\``);
     }
     return new Lab(files, state);
   }
@@ -112,7 +123,8 @@ export class Lab extends ProbedLab {
   static async readLog(name: string, host: string): Promise<string> {
     const path = (await LabFiles.of(name)).log(formatPlace(parsePlace(host)));
     const text = await readIfThere(path);
-    if (text === null) throw new LabError('LAB_LOG', `there is no ${path}; see \`tweed lab status\` for what there is`);
+    if (text === null)
+      throw new LabError('LAB_LOG', `there is no ${path}; see \`${labWords(name, 'status')}\` for what there is`);
     return text;
   }
 

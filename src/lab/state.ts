@@ -27,6 +27,8 @@ export interface LabState {
   readonly options: LabOptions;
   readonly hosts: readonly HostState[];
   readonly publications: readonly Publication[];
+  /** The folder of the tweed that made it: its daemons run what was built there. Labs of older versions have none. */
+  readonly program?: string;
   /** False while `up` is at work: what a crash leaves then is taken down, not repaired. */
   readonly complete: boolean;
 }

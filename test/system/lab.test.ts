@@ -128,7 +128,25 @@ describe('a lab of three hosts with two containers each', () => {
     await Lab.up({ name: lab().name }, { progress });
     expect(notes).toEqual(['nothing to do']);
     expect(await Promise.all(lab().hosts.map(({ name }) => lab().daemonPid(name)))).toEqual(pids);
-    await expect(Lab.up({ name: lab().name, hosts: 4 })).rejects.toThrow(/up with another hosts; take it down first/);
+    await expect(Lab.up({ name: lab().name, hosts: 4 })).rejects.toThrow(
+      /up with other options \(hosts: 3, and not 4\); take it down first \(npm run lab -- down --name \S+\)/,
+    );
+  });
+
+  it('is not taken for one’s own by the tweed of another checkout', async () => {
+    const state = await lab().files.load();
+    if (state === null) throw new Error('a lab that is up has a state');
+    await lab().files.save({ ...state, program: '/another/checkout/' });
+    try {
+      await expect(Lab.up({ name: lab().name })).rejects.toMatchObject({
+        code: 'LAB_FOREIGN',
+        message: expect.stringMatching(
+          /the tweed in \/another\/checkout\/, .* or give this one another name \(--name\)$/,
+        ),
+      });
+    } finally {
+      await lab().files.save(state);
+    }
   });
 
   it('is repaired by another up: daemon, etcd, bridge and namespaces', async () => {

@@ -4,57 +4,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import type { Lab } from '../../src/lab/lab.js';
 import { patient } from '../../src/lab/patience.js';
-import type { TraceReport } from '../../src/lab/trace/report.js';
+import { traceable } from '../../src/lab/trace/places.js';
 import { formatTrace } from '../../src/lab/trace/text.js';
 import { trace } from '../../src/lab/trace/trace.js';
 import { exec } from '../support/exec.js';
 import { useLab } from './support/lab.js';
+import { broken, decisions, throughAll, traceBetween, way } from './support/trace.js';
 
 const program = fileURLToPath(new URL('../../dist/cli/tweed.js', import.meta.url));
-
-const way = (steps: TraceReport['there']) =>
-  steps.map(({ place, device, direction }) => `${place} ${device} ${direction}`);
-
-const decisions = (report: TraceReport) => report.there.flatMap((step) => step.decisions).join('\n');
-
-/** Every device between two containers of two hosts, whose overlay's device has this name. */
-const throughAll = (from: string, to: string, device: string) => [
-  `${from}/c1 eth0 out`,
-  `${from} veth-c1 in`,
-  `${from} br0 in`,
-  `${from} ${device} out`,
-  `${from} eth0 out`,
-  `switch ${from} in`,
-  `switch ${to} out`,
-  `${to} eth0 in`,
-  `${to} ${device} in`,
-  `${to} br0 out`,
-  `${to} veth-c1 out`,
-  `${to}/c1 eth0 in`,
-];
-
-/** Between two containers that have spoken before: no bridge has to ask where an address is. */
-async function ping(lab: Lab, more: { size?: number; back?: boolean } = {}): Promise<TraceReport> {
-  return trace(lab, { from: 'host1/c1', to: 'host2/c1', protocol: 'icmp', ...more });
-}
-
-/** Breaks something for the time of the work. */
-async function broken<T>(lab: Lab, place: string, fault: string, cure: string, work: () => Promise<T>): Promise<T> {
-  await lab.exec(place, fault.split(' '));
-  try {
-    return await work();
-  } finally {
-    await lab.exec(place, cure.split(' '));
-  }
-}
 
 describe('a trace in a lab of udp', () => {
   const lab = useLab({ hosts: 2, containers: 2 });
 
   it('shows every device there and back, the routes, the peer and each TTL', async () => {
-    const report = await ping(lab(), { back: true });
+    const report = await traceBetween(lab(), { back: true });
     expect(report.verdict, formatTrace(report)).toMatchObject({ outcome: 'answered' });
     expect(way(report.there)).toEqual(throughAll('host1', 'host2', 'flannel0'));
     expect(way(report.back)).toEqual(throughAll('host2', 'host1', 'flannel0'));
@@ -67,11 +31,11 @@ describe('a trace in a lab of udp', () => {
   });
 
   it('follows fragments and a super-packet to the other end', async () => {
-    const large = await ping(lab(), { size: 4000 });
+    const large = await traceBetween(lab(), { size: 4000 });
     expect(large.verdict, formatTrace(large)).toMatchObject({ outcome: 'answered' });
     expect(large.there.at(-1)?.packets).toHaveLength(3);
     const ends = { from: 'host1/c1', to: 'host2/c1', protocol: 'tcp', port: 7001 } as const;
-    const segment = await trace(lab(), { ...ends, size: 6000, listen: true });
+    const segment = await trace(traceable(lab()), { ...ends, size: 6000, listen: true });
     expect(segment.verdict, formatTrace(segment)).toMatchObject({ outcome: 'answered' });
     // one packet of all that was written, or of its beginning where TCP sends it in parts: a full segment at least
     expect(segment.packet?.payloadLength).toBeGreaterThanOrEqual(1420);
@@ -79,7 +43,13 @@ describe('a trace in a lab of udp', () => {
 
   it('tells a published port: which rules changed which addresses, and where it leads', async () => {
     await lab().publish({ host: 'host1', hostPort: 8080, targetHost: 'host2', targetContainer: 'c1', targetPort: 80 });
-    const report = await trace(lab(), { from: 'internet', to: 'host1', protocol: 'tcp', port: 8080, listen: true });
+    const report = await trace(traceable(lab()), {
+      from: 'internet',
+      to: 'host1',
+      protocol: 'tcp',
+      port: 8080,
+      listen: true,
+    });
     expect(report.verdict, formatTrace(report)).toMatchObject({ outcome: 'answered' });
     expect(report.there.at(-1)).toMatchObject({ place: 'host2/c1' });
     expect(decisions(report)).toMatch(
@@ -90,7 +60,7 @@ describe('a trace in a lab of udp', () => {
 
   it('names an MTU hole: where, how long it was, what passes there', async () => {
     const [fault, cure] = [1400, 1500].map((mtu) => `ip link set host2 mtu ${mtu}`);
-    const report = await broken(lab(), 'switch', fault, cure, () => ping(lab(), { size: 1472 }));
+    const report = await broken(lab(), 'switch', fault, cure, () => traceBetween(lab(), { size: 1472 }));
     expect(way(report.there).at(-1)).toBe('switch host1 in');
     expect(report.verdict.outcome).toBe('stopped');
     expect(report.verdict.text).toContain(
@@ -98,7 +68,7 @@ describe('a trace in a lab of udp', () => {
     );
     expect(report.verdict.mend).toBe('exec switch -- ip link set host2 mtu 1500');
     // the command that it names is the one that mends it
-    expect((await ping(lab(), { size: 1472 })).verdict.outcome).toBe('answered');
+    expect((await traceBetween(lab(), { size: 1472 })).verdict.outcome).toBe('answered');
   });
 
   it('names a closed port of a container, and the rule that closes the port of the overlay', async () => {
@@ -106,27 +76,29 @@ describe('a trace in a lab of udp', () => {
       ['tcp', 'TCP RST'],
       ['udp', 'ICMP port unreachable'],
     ] as const) {
-      const report = await trace(lab(), { from: 'host1/c1', to: 'host2/c1', protocol, port: 9 });
+      const report = await trace(traceable(lab()), { from: 'host1/c1', to: 'host2/c1', protocol, port: 9 });
       expect(report.verdict, formatTrace(report)).toMatchObject({ outcome: 'refused' });
       expect(report.verdict.text).toContain(`nothing listens at ${protocol.toUpperCase()} port 9 there`);
       expect(report.verdict.evidence[0]).toContain(said);
     }
     const rule = 'INPUT -p udp -m udp --dport 8285 -j DROP';
-    const report = await broken(lab(), 'host2', `iptables -I ${rule}`, `iptables -D ${rule}`, () => ping(lab()));
+    const report = await broken(lab(), 'host2', `iptables -I ${rule}`, `iptables -D ${rule}`, () =>
+      traceBetween(lab()),
+    );
     expect(way(report.there).at(-1)).toBe('host2 eth0 in');
     expect(report.verdict.text).toContain('a firewall rule of host2 refused it');
     expect(report.verdict.mend).toBe(`exec host2 -- iptables -t filter -D ${rule}`);
   });
 
   it('says that there is no route: in the overlay, and in the container itself', async () => {
-    const nobody = await trace(lab(), { from: 'host1/c1', to: '100.96.0.9', protocol: 'icmp', back: true });
+    const nobody = await trace(traceable(lab()), { from: 'host1/c1', to: '100.96.0.9', protocol: 'icmp', back: true });
     expect(way(nobody.there).at(-1), formatTrace(nobody)).toBe('host1 flannel0 out');
     expect(nobody.verdict.text).toContain('no host of the overlay has a subnet with 100.96.0.9');
     expect(nobody.verdict.evidence.join('\n')).toMatch(/network unreachable[\s\S]*tx_no_route by 1/);
     expect(way(nobody.back).at(-1)).toBe('host1/c1 eth0 in');
     const route = (await lab().exec('host1/c2', ['ip', 'route', 'show', 'default'])).stdout.trim();
     const none = await broken(lab(), 'host1/c2', 'ip route delete default', `ip route add ${route}`, () =>
-      trace(lab(), { from: 'host1/c2', to: 'host2/c1', protocol: 'udp', port: 9 }),
+      trace(traceable(lab()), { from: 'host1/c2', to: 'host2/c1', protocol: 'udp', port: 9 }),
     );
     expect(none.there).toEqual([]);
     expect(none.verdict.text).toMatch(/^host1\/c2 has no route to/);
@@ -136,7 +108,7 @@ describe('a trace in a lab of udp', () => {
   it('notices a daemon that is down', async () => {
     await lab().stopDaemon('host2');
     try {
-      const report = await ping(lab());
+      const report = await traceBetween(lab());
       expect(report.verdict.text, formatTrace(report)).toContain(
         'nothing listens at UDP port 8285 of host2: its daemon is down',
       );
@@ -171,20 +143,5 @@ describe('a trace in a lab of udp', () => {
     expect(bad.stdout).toContain('✗ it arrived at host2/c1');
     expect(bad.status).toBe(1);
     expect((await run('host1/c1', 'host9')).stderr).toContain('has no address');
-  });
-});
-
-describe.each([
-  ['vxlan', 'flannel.1', /VXLAN header[\s\S]*the kernel's VXLAN, network 1/],
-  ['wireguard', 'flannel-wg', /sealed: known by its length[\s\S]*WireGuard opens it/],
-] as const)('a trace in a lab of %s', (backend, device, said) => {
-  const lab = useLab({ hosts: 2, containers: 1, backend, registry: 'directory' });
-
-  it('shows every device, and what the datagram carries as far as it can be read', async () => {
-    await ping(lab()); // a first packet may have to wait for a handshake
-    const report = await ping(lab());
-    expect(report.verdict, formatTrace(report)).toMatchObject({ outcome: 'answered' });
-    expect(way(report.there)).toEqual(throughAll('host1', 'host2', device));
-    expect(decisions(report)).toMatch(said);
   });
 });

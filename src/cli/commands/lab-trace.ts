@@ -3,6 +3,7 @@ import type { Argv, CommandModule } from 'yargs';
 import { TweedError } from '../../base/errors.js';
 import { Lab } from '../../lab/lab.js';
 import { htmlOfTrace } from '../../lab/trace/html.js';
+import { traceable } from '../../lab/trace/places.js';
 import { formatTrace } from '../../lab/trace/text.js';
 import { trace } from '../../lab/trace/trace.js';
 import { printText } from '../print.js';
@@ -47,7 +48,7 @@ export const labTraceCommand: CommandModule<{ name: string }, TraceArguments> = 
     const protocol = tcp !== undefined ? 'tcp' : udp !== undefined ? 'udp' : 'icmp';
     const lab = await Lab.find(name);
     try {
-      const report = await trace(lab, { from, to, protocol, port, size, family, listen, back });
+      const report = await trace(traceable(lab), { from, to, protocol, port, size, family, listen, back });
       printText(`${formatTrace(report)}\n`);
       if (html !== undefined) {
         await writeFile(html, htmlOfTrace(report));

@@ -1,6 +1,7 @@
 import type { Argv, CommandModule } from 'yargs';
 import { TweedError } from '../../base/errors.js';
 import { printableLines } from '../../base/printable.js';
+import { formatHints } from '../../lab/hints.js';
 import { Lab } from '../../lab/lab.js';
 import { formatMatrix } from '../../lab/matrix.js';
 import { defaultLabName, parsePublication, parsePublishedPort } from '../../lab/names.js';
@@ -58,12 +59,20 @@ const upOptions = {
 } as const;
 
 type UpArguments = Named &
-  Partial<Omit<LabOptions, 'name'>> & { readonly kernelPath?: string; readonly mode?: string[] };
+  Partial<Omit<LabOptions, 'name'>> & {
+    readonly kernelPath?: string;
+    readonly mode?: string[];
+    /** `npm run lab` prints them later, below the matrix. */
+    readonly hints: boolean;
+  };
 
 const up: CommandModule<Named, UpArguments> = {
   command: 'up',
   describe: 'Make the lab, or repair the one that is up',
-  builder: (yargs) => yargs.options(upOptions) as unknown as Argv<UpArguments>,
+  builder: (yargs) =>
+    yargs
+      .options(upOptions)
+      .option('hints', { type: 'boolean', default: true, hidden: true }) as unknown as Argv<UpArguments>,
   handler: async (args) => {
     const {
       name,
@@ -91,6 +100,7 @@ const up: CommandModule<Named, UpArguments> = {
     try {
       const lab = await Lab.up(chosen, { progress: lineProgress(process.stdout), signal });
       await lab.close();
+      if (args.hints) print(`\n${formatHints(name)}`);
     } finally {
       release();
     }

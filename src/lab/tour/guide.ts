@@ -2,9 +2,11 @@ import { fileURLToPath } from 'node:url';
 import type { ExecResult } from '../../base/exec.js';
 import { packageFile } from '../../base/package.js';
 import { LabError } from '../errors.js';
+import { labWords } from '../hints.js';
 import type { Lab } from '../lab.js';
 import { parsePublication, parsePublishedPort } from '../names.js';
 import { patient } from '../patience.js';
+import { traceable } from '../trace/places.js';
 import type { TraceReport } from '../trace/report.js';
 import { formatTrace } from '../trace/text.js';
 import { type TraceOptions, trace } from '../trace/trace.js';
@@ -123,7 +125,7 @@ export class Guide {
       ...(back ? ['--back'] : []),
     ];
     this.#command('trace', from, to, ...words);
-    const report = await trace(this.#lab as Lab, options);
+    const report = await trace(traceable(this.#lab as Lab), options);
     this.#write(formatTrace(report));
     return report;
   }
@@ -156,9 +158,9 @@ export class Guide {
     }
   }
 
-  /** A command of the lab itself, as it is typed in this project. */
+  /** A command of the lab itself, as it is typed. */
   #command(command: string, ...words: string[]): void {
     this.#write('');
-    this.#write(['$ npm run lab --', command, '--name', this.#lab.name, ...words].join(' '));
+    this.#write(`$ ${labWords(this.#lab.name, command, ...words)}`);
   }
 }

@@ -1,14 +1,14 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { cleanEnvironment, exec } from '../../base/exec.js';
+import { cleanEnvironment } from '../../base/exec.js';
 import { forEach } from '../each.js';
 import { LabError } from '../errors.js';
-import { inside, spawnInside } from '../namespace.js';
 import { patient } from '../patience.js';
 import { waitFor } from '../wait.js';
 import type { Sighting } from './flight.js';
 import { type Carrier, readPacket } from './packet.js';
 import { PcapReader, type PcapRecord } from './pcap.js';
+import type { TraceLab } from './subject.js';
 
 /** LINKTYPE_LINUX_SLL2: all devices of a namespace in one capture, each packet with its device and direction. */
 const LINUX_SLL2 = 276;
@@ -30,13 +30,19 @@ const FENCE = Buffer.from('fence of a trace');
 /** Where is captured, and what its devices are called. */
 export interface CapturePoint {
   readonly place: string;
-  readonly namespace: string;
   /** By their numbers. */
   readonly devices: ReadonlyMap<number, string>;
 }
 
+/**
+ * Runs a program until it ends or standard input does: a signal would end what runs in a Docker container's place only here,
+ * and a trace that is killed would leave it behind.
+ */
+const UNTIL_INPUT_ENDS = '"$@" & child=$!; exec 3<&0; { read -r _ <&3; kill $child; } >/dev/null 2>&1 & wait $child';
+
 /** tcpdump on all devices of a namespace. */
 export class Capture {
+  readonly #lab: TraceLab;
   readonly #point: CapturePoint;
   readonly #child: ChildProcess;
   readonly #reader = new PcapReader();
@@ -45,13 +51,18 @@ export class Capture {
   #errors = '';
   #failure: unknown = null;
 
-  private constructor(point: CapturePoint) {
+  private constructor(lab: TraceLab, point: CapturePoint) {
+    this.#lab = lab;
     this.#point = point;
     const argv = ['tcpdump', '-i', 'any', '-y', 'LINUX_SLL2', '--time-stamp-precision=nano', '--immediate-mode'];
     // -U: each packet at once; -Z root: as itself, for the namespace may hide where another user's files are
     argv.push('-s', String(SNAP_LENGTH), '-B', String(RING));
     argv.push('-U', '-Z', 'root', '-w', '-', 'not arp and not tcp port 2379');
-    this.#child = spawnInside(point.namespace, argv, { stdio: ['ignore', 'pipe', 'pipe'], env: cleanEnvironment() });
+    this.#child = lab.spawn(point.place, ['sh', '-c', UNTIL_INPUT_ENDS, 'sh', ...argv], {
+      stdio: 'pipe',
+      env: cleanEnvironment(),
+    });
+    this.#child.stdin?.on('error', () => {}); // told by the program's end
     this.#child.on('error', (error) => {
       this.#errors += error.message;
     });
@@ -62,8 +73,8 @@ export class Capture {
   }
 
   /** Captures from when this resolves. */
-  static async start(point: CapturePoint): Promise<Capture> {
-    const capture = new Capture(point);
+  static async start(lab: TraceLab, point: CapturePoint): Promise<Capture> {
+    const capture = new Capture(lab, point);
     try {
       await waitFor(`tcpdump in ${point.place}`, () => capture.#isListening());
       return capture;
@@ -92,7 +103,7 @@ export class Capture {
       }
     } catch (error) {
       this.#failure = error;
-      this.#child.kill('SIGKILL');
+      this.#child.stdin?.end();
     }
   }
 
@@ -103,7 +114,7 @@ export class Capture {
   async settle(): Promise<void> {
     this.#fenced = false;
     const ping = ['ping', '-n', '-q', '-c', '1', '-W', '1', '-p', FENCE.toString('hex'), '127.0.0.1'];
-    await exec(inside(this.#point.namespace, ping), { tolerate: true, timeoutMs: patient(30_000) });
+    await this.#lab.exec(this.#point.place, ping, { tolerate: true, timeoutMs: patient(30_000) });
     await waitFor(`the capture of ${this.#point.place}`, () => {
       if (this.#failure !== null) throw this.#failure;
       if (this.#child.exitCode !== null) this.#isListening();
@@ -135,10 +146,10 @@ export class Capture {
   }
 
   async stop(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null || this.#child.pid === undefined) return;
-    const ended = once(this.#child, 'close');
-    this.#child.kill('SIGTERM');
-    await ended;
+    const ended = this.#child.exitCode !== null || this.#child.signalCode !== null || this.#child.pid === undefined;
+    const closed = ended ? null : once(this.#child, 'close');
+    this.#child.stdin?.end();
+    await closed;
   }
 }
 
@@ -156,6 +167,7 @@ export interface Captured {
 
 /** Captures at all points while the work is done. */
 export async function captureWhile(
+  lab: TraceLab,
   points: readonly CapturePoint[],
   carrier: Carrier | null,
   work: () => Promise<void>,
@@ -163,7 +175,7 @@ export async function captureWhile(
   const captures: Capture[] = [];
   try {
     await forEach(points, async (point) => {
-      captures.push(await Capture.start(point));
+      captures.push(await Capture.start(lab, point));
     });
     await work();
     await forEach(captures, (capture) => capture.settle());

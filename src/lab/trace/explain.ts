@@ -1,7 +1,7 @@
 /** What decided where a packet went next: pure, from where it was seen and from what the places had. */
 import { type AnyPrefix, formatAddress, parseAnyPrefix, prefixContains } from '../../base/address.js';
 import type { DaemonStatus } from '../../observe/status.js';
-import { moved, type PlaceFacts } from './facts.js';
+import { carrierMoved, moved, type PlaceFacts } from './facts.js';
 import type { Hop } from './flight.js';
 import type { Packet } from './packet.js';
 import type { Step } from './report.js';
@@ -77,7 +77,7 @@ function decisionsAt(hop: Hop, next: Hop | null, before: Hop | null, around: Sur
   }
   if (hop.inferred && before?.inferred !== true) decisions.push('sealed: known by its length and its message counter');
   if (hop.packets.length > 1) decisions.push(piecesOf(hop.packets));
-  if (next === null) return decisions;
+  if (next === null) return [...decisions, ...lastDecisions(hop, around)];
   const stays = next.place === hop.place;
   if (hop.direction === 'out') {
     if (facts?.daemon?.backend?.device === hop.device && link?.kind !== '')
@@ -86,7 +86,7 @@ function decisionsAt(hop: Hop, next: Hop | null, before: Hop | null, around: Sur
       decisions.push(`bridge ${hop.device}: the neighbour's MAC address is behind ${next.device}`);
     return [...decisions, ...timeToLive(hop, next)];
   }
-  if (!stays) return decisions;
+  if (!stays) return [...decisions, ...straightIntoContainer(hop, next)];
   const out = next.direction === 'out';
   if (link?.master != null) {
     if (!out)
@@ -95,7 +95,7 @@ function decisionsAt(hop: Hop, next: Hop | null, before: Hop | null, around: Sur
       );
     else decisions.push(`port of bridge ${link.master}: the MAC address it is for is behind port ${next.device}`);
   } else if (hop.packets[0].carried !== null && next.packets[0].carried === null) {
-    decisions.push(...unpacked(hop, next));
+    decisions.push(...unpacked(hop, next, around));
   } else if (hop.inner !== null) {
     const translated = translationOf(hop, next, around);
     decisions.push(...translated.filter((text) => text.startsWith('DNAT')));
@@ -104,12 +104,62 @@ function decisionsAt(hop: Hop, next: Hop | null, before: Hop | null, around: Sur
     decisions.push(...translated.filter((text) => !text.startsWith('DNAT')));
     if (next.packets[0].carried !== null && hop.packets[0].carried === null && facts !== undefined) {
       decisions.push(
-        `kernel path: the program at ${facts.daemon?.backend?.device ?? 'the overlay’s device'} put it into a datagram; no capture there sees it`,
+        `kernel path: the program at ${overlayDevice(facts)} put it into a datagram; no capture there sees it`,
         ...peerOf(next, facts, around),
       );
     }
   }
   return [...decisions, ...timeToLive(hop, next)];
+}
+
+function overlayDevice(facts: PlaceFacts): string {
+  return facts.daemon?.backend?.device ?? 'the overlay’s device';
+}
+
+/** What was still decided about a packet that was not seen again. */
+function lastDecisions(hop: Hop, around: Surroundings): string[] {
+  const facts = around.after.get(hop.place);
+  if (hop.direction === 'out' || hop.inner === null || facts === undefined) return [];
+  const route = around.routes.get(lookupKey(lookupFor(hop, hop.inner, hop.device)));
+  if (route === undefined || route.startsWith('local ')) return [];
+  const taken = takenByProgram(hop, around);
+  return [
+    `route: ${route}`,
+    ...(taken === null
+      ? []
+      : [`kernel path: ${taken} took it; no capture there sees it`, ...peerOf(hop, facts, around)]),
+  ];
+}
+
+/**
+ * The program of the kernel path that took a packet after its last sighting, as far as route and counters tell: `the program at
+ * flannel0`. Null where none did.
+ */
+export function takenByProgram(hop: Hop, { before, after, routes }: Surroundings): string | null {
+  const facts = after.get(hop.place);
+  if (hop.direction === 'out' || hop.inner === null || facts?.daemon?.backend == null) return null;
+  const carried = hop.packets[0].carried !== null;
+  if (carrierMoved(before.get(hop.place), facts, carried ? 'rx' : 'tx') !== 'kernel') return null;
+  if (carried) return `the program at ${hop.device}`;
+  const { device } = facts.daemon.backend;
+  const route = routes.get(lookupKey(lookupFor(hop, hop.inner, hop.device)));
+  return route?.split(' dev ')[1]?.split(' ')[0] === device ? `the program at ${device}` : null;
+}
+
+/** From the wire into the container's own link: what the kernel path does with the packets of a flow that it knows. */
+function straightIntoContainer(hop: Hop, next: Hop): string[] {
+  const straight =
+    hop.packets[0].carried?.kind === 'udp' &&
+    next.packets[0].carried === null &&
+    next.direction === 'in' &&
+    next.place.startsWith(`${hop.place}/`);
+  if (!straight) return [];
+  const said = `kernel path: the program at ${hop.device} gave what is inside straight to ${next.place}'s link; no rule, route or bridge of ${hop.place} has seen it`;
+  const [before, after] = [hop.inner?.ttl, next.inner?.ttl];
+  return [
+    said,
+    ...(before === undefined || after === undefined || before === after ? [] : [`TTL ${before} → ${after}`]),
+  ];
 }
 
 /** Who takes one off it: a host that routes, and the overlay at both of its ends. */
@@ -124,12 +174,17 @@ function piecesOf(packets: readonly Packet[]): string {
   return `in ${packets.length} ${fragments > 0 ? 'fragments' : 'segments'}: ${packets.map(({ length }) => length).join(' + ')} bytes`;
 }
 
-function unpacked({ packets: [packet] }: Hop, next: Hop): string[] {
+function unpacked({ place, device, packets: [packet] }: Hop, next: Hop, { before, after }: Surroundings): string[] {
   const port = packet.ports?.destination;
+  const carrier = carrierMoved(before.get(place), after.get(place), 'rx');
   switch (packet.carried?.kind) {
     case 'udp':
       return [
-        `UDP port ${port}: whoever forwards there checks sender and packet, and gives what is inside to ${next.device}`,
+        carrier === 'kernel'
+          ? `kernel path: the program at ${device} checks sender and packet, and gives what is inside to ${next.device}; no rule of INPUT has seen it`
+          : carrier === 'user'
+            ? `UDP port ${port}: tweed checks sender and packet, and writes what is inside to ${next.device}`
+            : `UDP port ${port}: whoever forwards there checks sender and packet, and gives what is inside to ${next.device}`,
       ];
     case 'vxlan':
       return [

@@ -22,6 +22,8 @@ export interface PlaceFacts {
   readonly rules: ReadonlyMap<string, number>;
   /** The kernel's counters of IP, UDP and TCP, such as `Ip.OutNoRoutes`. */
   readonly counters: ReadonlyMap<string, number>;
+  /** Addresses of neighbours that do not answer when they are asked where they are, with the device. */
+  readonly silent: ReadonlyMap<string, string>;
   /** Of a host; null where none answers, or no daemon is looked for. */
   readonly daemon: DaemonStatus | null;
 }
@@ -36,17 +38,19 @@ export async function gatherFacts(
   daemon: () => Promise<DaemonStatus | null>,
 ): Promise<PlaceFacts> {
   const text = async (...argv: string[]) => (await run(argv)).stdout;
-  const [links, rules, rulesV6, counters, status] = await Promise.all([
+  const [links, rules, rulesV6, counters, neighbours, status] = await Promise.all([
     text('ip', '-json', '-details', '-statistics', 'link', 'show'),
     routes ? text('iptables-save', '-c') : '',
     routes ? text('ip6tables-save', '-c') : '',
     routes ? text('cat', '/proc/net/snmp', '/proc/net/netstat') : '',
+    routes ? text('ip', '-json', 'neighbour', 'show', 'nud', 'failed', 'nud', 'incomplete') : '',
     daemon(),
   ]);
   return {
     links: parseLinks(links),
     rules: new Map([...parseRuleCounts(rules), ...parseRuleCounts(rulesV6, 'ip6tables ')]),
     counters: parseCounters(counters),
+    silent: parseNeighbours(neighbours),
     daemon: status,
   };
 }
@@ -73,6 +77,27 @@ export function parseLinks(text: string): ReadonlyMap<string, Link> {
       },
     ]),
   );
+}
+
+/** What `ip -json neighbour show` prints: device by address. */
+export function parseNeighbours(text: string): ReadonlyMap<string, string> {
+  const shown = text.trim() === '' ? [] : (parseJson(text, PROGRAM_LIMITS) as { dst: string; dev: string }[]);
+  return new Map(shown.map(({ dst, dev }) => [dst, dev]));
+}
+
+/** Which of its ways a daemon's packets went meanwhile, by its counters: null for both, none, or no daemon. */
+export function carrierMoved(
+  before: PlaceFacts | undefined,
+  after: PlaceFacts | undefined,
+  direction: 'tx' | 'rx',
+): 'kernel' | 'user' | null {
+  const grown = (name: string) => {
+    const [old, now] = [before, after].map((facts) => facts?.daemon?.backend?.totals[name] ?? 0);
+    return (now ?? 0) - (old ?? 0);
+  };
+  const [all, byKernel] = [grown(`${direction}_packets`), grown(`kernel_${direction}_packets`)];
+  if (all === 0 || (byKernel > 0 && byKernel < all)) return null;
+  return byKernel > 0 ? 'kernel' : 'user';
 }
 
 /** What `iptables-save -c` prints. The same rule twice in a chain counts as one. */

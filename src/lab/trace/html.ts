@@ -3,10 +3,10 @@
 import type { Packet } from './packet.js';
 import { protocolName } from './packet.js';
 import type { Step, TraceReport } from './report.js';
-import { describeCarried, describePacket, formatMicroseconds, mendCommand } from './text.js';
+import { describeCarried, describePacket, formatMicroseconds } from './text.js';
 
 export function htmlOfTrace(report: TraceReport): string {
-  const { from, to, backend, what, there, back, flooded, verdict } = report;
+  const { from, to, backend, what, there, back, flooded, verdict, mend } = report;
   const good = verdict.outcome === 'answered' || verdict.outcome === 'arrived';
   const title = `${from} → ${to}`;
   return [
@@ -20,7 +20,7 @@ export function htmlOfTrace(report: TraceReport): string {
     verdict.evidence.length === 0
       ? ''
       : `<ul>${verdict.evidence.map((text) => `<li>${escapeHtml(text)}</li>`).join('')}</ul>`,
-    verdict.mend === '' ? '' : `<p>try <code>${escapeHtml(mendCommand(report))}</code></p>`,
+    mend === '' ? '' : `<p>try <code>${escapeHtml(mend)}</code></p>`,
     way('The way there', there, good ? '' : 'stopped here'),
     flooded.length === 0
       ? ''

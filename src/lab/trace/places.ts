@@ -2,8 +2,9 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import { parseAddress } from '../../base/address.js';
 import { containerAddresses } from '../containers.js';
-import { readSubnet } from '../daemon.js';
+import { daemonStatus, readSubnet } from '../daemon.js';
 import { LabError, LabPlaceError } from '../errors.js';
+import { labWords } from '../hints.js';
 import type { Lab } from '../lab.js';
 import type { Publication } from '../names.js';
 import {
@@ -15,9 +16,30 @@ import {
   internetAddressV6,
 } from '../options.js';
 import { bridgedContainersOf } from '../places.js';
+import { requirePrograms, requireRoot } from '../tools.js';
+import type { TraceLab } from './subject.js';
 
-/** Every place with all its addresses; the first of a family is the one that it is reached at. */
-export async function addressBook(lab: Lab): Promise<ReadonlyMap<string, readonly string[]>> {
+/** A lab of namespaces, as a trace needs it. */
+export function traceable(lab: Lab): TraceLab {
+  return {
+    typed: (command, ...words) => labWords(lab.name, command, ...words),
+    backend: lab.options.backend,
+    publications: lab.publications,
+    between: ['switch', 'internet'],
+    addressBook: () => addressBook(lab),
+    networkOf: (place) => lab.networkOf(place),
+    daemonStatus: (host) => daemonStatus(lab.files, host),
+    exec: (place, argv, options) => lab.exec(place, argv, options),
+    spawn: (place, argv, options) => lab.spawn(place, argv, options),
+    probe: (place) => lab.probe(place),
+    prepare: async () => {
+      requireRoot();
+      await requirePrograms(['tcpdump', 'ping', 'iptables-save']);
+    },
+  };
+}
+
+async function addressBook(lab: Lab): Promise<ReadonlyMap<string, readonly string[]>> {
   const book = new Map<string, readonly string[]>([
     ['internet', [farAddress, farAddressV6, internetAddress, internetAddressV6]],
     ['etcd', [etcdAddress, etcdAddressV6]],

@@ -19,13 +19,12 @@ export interface Verdict {
   readonly text: string;
   /** What the sentence is concluded from, the strongest first. */
   readonly evidence: readonly string[];
-  /** What mends it, as the words of a `tweed lab` command; empty where there is nothing. */
+  /** What mends it, as the words of a command of the lab; empty where there is nothing. */
   readonly mend: string;
 }
 
 /** What a trace tells. */
 export interface TraceReport {
-  readonly lab: string;
   readonly backend: string;
   readonly from: string;
   readonly to: string;
@@ -42,4 +41,6 @@ export interface TraceReport {
   /** Places whose capture lost packets, so that hops may be missing. */
   readonly incomplete: readonly string[];
   readonly verdict: Verdict;
+  /** The command that mends it, as it is typed; empty where there is none. */
+  readonly mend: string;
 }

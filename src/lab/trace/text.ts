@@ -1,12 +1,11 @@
 /** A trace as people read it on a terminal. */
-import { defaultLabName } from '../names.js';
 import { formatEnds, type Packet } from './packet.js';
 import type { Step, TraceReport } from './report.js';
 
 const outcomeMarks = { answered: '✓', arrived: '✓', refused: '✗', stopped: '✗' } as const;
 
 export function formatTrace(report: TraceReport): string {
-  const { from, to, backend, what, there, back, flooded, incomplete, verdict } = report;
+  const { from, to, backend, what, there, back, flooded, incomplete, verdict, mend } = report;
   const lines = [`${from} → ${to}, ${backend}: ${what}`, ''];
   lines.push(...formatSteps(there));
   if (there.length === 0) lines.push('  (seen at no device)');
@@ -17,14 +16,8 @@ export function formatTrace(report: TraceReport): string {
   if (back.length > 0) lines.push('', 'the way back', '', ...formatSteps(back));
   lines.push('', `${outcomeMarks[verdict.outcome]} ${verdict.text}`);
   for (const line of verdict.evidence) lines.push(`  ${line}`);
-  if (verdict.mend !== '') lines.push(`  try: ${mendCommand(report)}`);
+  if (mend !== '') lines.push(`  try: ${mend}`);
   return lines.join('\n');
-}
-
-/** The command that mends it, as it is typed in this project. */
-export function mendCommand({ lab, verdict }: TraceReport): string {
-  const [command, ...words] = verdict.mend.split(' ');
-  return ['npm run lab --', command, ...(lab === defaultLabName ? [] : ['--name', lab]), ...words].join(' ');
 }
 
 function formatSteps(steps: readonly Step[]): string[] {

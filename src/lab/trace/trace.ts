@@ -1,10 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { formatAddress, parseAddress } from '../../base/address.js';
-import { daemonStatus } from '../daemon.js';
 import { LabOptionError } from '../errors.js';
-import type { Lab } from '../lab.js';
 import { patient } from '../patience.js';
-import { requirePrograms, requireRoot } from '../tools.js';
 import { captureWhile } from './capture.js';
 import { explain, lookupCommand, lookupKey, lookupsOf, type RouteLookup, type Surroundings } from './explain.js';
 import { gatherFacts, type Link, type PlaceFacts } from './facts.js';
@@ -20,8 +17,9 @@ import {
   withoutFlooding,
 } from './flight.js';
 import { type Carrier, formatEnds, type Packet } from './packet.js';
-import { addressAt, addressBook, hostOfPlace, otherEnd, ownerOf, publishedTo } from './places.js';
+import { addressAt, hostOfPlace, otherEnd, ownerOf, publishedTo } from './places.js';
 import type { TraceReport } from './report.js';
+import type { TraceLab } from './subject.js';
 import { judgeTrace, type SenderTold } from './verdict.js';
 
 export interface TraceOptions {
@@ -48,11 +46,10 @@ const markerLength = 16;
 const pingStamp = 16;
 
 /** Sends one packet from a place to another and follows it through every device on the way. */
-export async function trace(lab: Lab, given: TraceOptions): Promise<TraceReport> {
+export async function trace(lab: TraceLab, given: TraceOptions): Promise<TraceReport> {
   const options = { ...given, from: lab.networkOf(given.from) };
-  requireRoot();
-  await requirePrograms(['tcpdump', 'ping', 'iptables-save']);
-  const book = await addressBook(lab);
+  await lab.prepare();
+  const book = await lab.addressBook();
   const isAddress = parseAddress(options.to) !== null;
   const address = addressAt(book, isAddress ? options.to : lab.networkOf(options.to), options.family ?? null);
   const port = options.port ?? 0;
@@ -62,12 +59,12 @@ export async function trace(lab: Lab, given: TraceOptions): Promise<TraceReport>
   const marker = randomBytes(markerLength);
   const payload = payloadOf(options, family, marker);
 
-  const places = placesOf(options.from, [reached, target]);
+  const places = placesOf(options.from, [reached, target], lab.between);
   const before = await factsOf(lab, places);
   const carrier = carrierOf(lab, before);
   const points = places.map((place) => {
     const devices = new Map([...(before.get(place)?.links.values() ?? [])].map(({ index, name }) => [index, name]));
-    return { place, namespace: lab.namespace(place), devices };
+    return { place, devices };
   });
   const timeout = patient(options.timeoutMs ?? 3_000);
   if (options.listen && target !== null && options.protocol !== 'icmp') {
@@ -77,7 +74,7 @@ export async function trace(lab: Lab, given: TraceOptions): Promise<TraceReport>
   const probe = lab.probe(options.from);
   await probe.ports(); // it is there
   let told: SenderTold = { outcome: 'silence', error: '', waitedMs: 0 };
-  const { sightings, incomplete } = await captureWhile(points, carrier, async () => {
+  const { sightings, incomplete } = await captureWhile(lab, points, carrier, async () => {
     const { protocol } = options;
     told = await probe.ask('send', { protocol, address, port, payload: payload.toString('hex'), timeout });
   });
@@ -133,8 +130,7 @@ export async function trace(lab: Lab, given: TraceOptions): Promise<TraceReport>
     around,
   );
   return {
-    lab: lab.name,
-    backend: lab.options.backend,
+    backend: lab.backend,
     from: options.from,
     to: options.to,
     destination: parseAddress(address) ?? 0,
@@ -148,7 +144,13 @@ export async function trace(lab: Lab, given: TraceOptions): Promise<TraceReport>
     flooded: there.flooded.map(({ place, device }) => `${device} of ${place}`),
     incomplete,
     verdict,
+    mend: verdict.mend === '' ? '' : typed(lab, verdict.mend),
   };
+}
+
+function typed(lab: TraceLab, mend: string): string {
+  const [command = '', ...words] = mend.split(' ');
+  return lab.typed(command, ...words);
 }
 
 function innerOf(sighting: Sighting | null): Packet | null {
@@ -171,23 +173,24 @@ function payloadOf({ protocol, size }: TraceOptions, family: 4 | 6, marker: Buff
   return payload;
 }
 
-/** Where is looked: both ends, their hosts, and what lies between. */
-function placesOf(from: string, ends: readonly (string | null)[]): string[] {
+/** Where is looked: both ends, their hosts, and what lies between, as far as the lab has it. */
+function placesOf(from: string, ends: readonly (string | null)[], between: readonly string[]): string[] {
   const known = ends.filter((end) => end !== null);
   const places = new Set([from, hostOfPlace(from), ...known.flatMap((end) => [hostOfPlace(end), end])]);
   const hosts = new Set([...places].map(hostOfPlace));
   // an address that is nobody's may lead to the internet
-  if (known.length < ends.length) hosts.add('internet');
-  if (hosts.size > 1) for (const place of ['switch', ...hosts]) places.add(place);
+  if (known.length < ends.length && between.includes('internet')) hosts.add('internet');
+  const onTheWay = between.filter((place) => place !== 'internet');
+  if (hosts.size > 1) for (const place of [...onTheWay, ...hosts]) places.add(place);
   return [...places];
 }
 
-async function factsOf(lab: Lab, places: readonly string[]): Promise<ReadonlyMap<string, PlaceFacts>> {
+async function factsOf(lab: TraceLab, places: readonly string[]): Promise<ReadonlyMap<string, PlaceFacts>> {
   const facts = await Promise.all(
     places.map(async (place) => {
       const isHost = /^host\d+$/.test(place);
       const run = (argv: readonly string[]) => lab.exec(place, argv, { tolerate: true });
-      const daemon = () => (isHost ? daemonStatus(lab.files, place) : Promise.resolve(null));
+      const daemon = () => (isHost ? lab.daemonStatus(place) : Promise.resolve(null));
       return [place, await gatherFacts(run, place !== 'switch', daemon)] as const;
     }),
   );
@@ -196,8 +199,7 @@ async function factsOf(lab: Lab, places: readonly string[]): Promise<ReadonlyMap
 
 const usualPorts = { udp: 8285, vxlan: 8472, wireguard: 51_820 };
 
-function carrierOf(lab: Lab, facts: ReadonlyMap<string, PlaceFacts>): Carrier | null {
-  const { backend } = lab.options;
+function carrierOf({ backend }: TraceLab, facts: ReadonlyMap<string, PlaceFacts>): Carrier | null {
   if (backend === 'host-gw') return null;
   const told = [...facts.values()].find(({ daemon }) => daemon?.port != null)?.daemon?.port;
   return { kind: backend, port: told ?? usualPorts[backend] };
@@ -209,7 +211,7 @@ function overlayDevice(facts: ReadonlyMap<string, PlaceFacts>): string | null {
 }
 
 /** Asks the kernel of each place, as it would be asked by hand. */
-async function askRoutes(lab: Lab, lookups: readonly RouteLookup[]): Promise<ReadonlyMap<string, string>> {
+async function askRoutes(lab: TraceLab, lookups: readonly RouteLookup[]): Promise<ReadonlyMap<string, string>> {
   const answers = await Promise.all(
     lookups.map(async (lookup) => {
       const argv =

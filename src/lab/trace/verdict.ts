@@ -1,7 +1,7 @@
 /** Did it arrive, and if not, where did it stop and why: pure, from what was seen and what was counted meanwhile. */
 import { formatAddress, parseAddress, parseAnyPrefix, prefixContains } from '../../base/address.js';
 import { plural } from '../../base/plural.js';
-import { ruleThatMoved, type Surroundings } from './explain.js';
+import { findPeer, ruleThatMoved, type Surroundings, takenByProgram } from './explain.js';
 import { type Link, moved } from './facts.js';
 import type { Hop, Sighting } from './flight.js';
 import { isReset, type Packet, protocolName } from './packet.js';
@@ -129,9 +129,11 @@ function judgeStop(seen: Observed, last: Hop, around: Surroundings): Verdict {
       ? `leaving ${last.place} by ${last.device}`
       : `coming into ${last.place} by ${last.device}`;
   const why = causes[0]?.why ?? 'nobody counted or said why';
+  const program = takenByProgram(last, around);
+  const taken = program === null ? '' : `, where ${program} took it (kernel path), which no capture sees`;
   return {
     outcome: 'stopped',
-    text: `it was last seen ${went}: ${why}`,
+    text: `it was last seen ${went}${taken}: ${why}`,
     evidence: causes.map(({ evidence }) => evidence).filter((one) => one !== ''),
     mend: causes.find(({ mend }) => mend !== '')?.mend ?? '',
   };
@@ -149,6 +151,7 @@ function causesOf(seen: Observed, last: Hop, around: Surroundings): Cause[] {
     ...droppedByDaemon(place, around),
     ...daemonGone(last, around),
     ...linkDown(seen),
+    ...silentNeighbour(last, around),
     ...countedByKernel(place, before?.counters ?? new Map(), after?.counters ?? new Map()),
     ...closedPolicy(last, around),
     ...droppedByDevice(seen, place, around),
@@ -261,6 +264,21 @@ function linkDown({ nextLink }: Observed): Cause[] {
       mend: `exec ${place} -- ip link set ${link.name} up`,
     },
   ];
+}
+
+/** Whoever is next on the link does not say where it is, so nothing can be sent there. */
+function silentNeighbour({ place, packets: [packet], inner }: Hop, { after }: Surroundings): Cause[] {
+  const facts = after.get(place);
+  if (facts === undefined) return [];
+  const peer = inner === null ? null : findPeer(facts.daemon?.backend?.peers ?? [], inner);
+  const next = [formatAddress(packet.destination), peer?.publicIp, peer?.publicIpv6];
+  return [...facts.silent]
+    .filter(([address]) => next.includes(address))
+    .map(([address, device]) => ({
+      why: `${address} does not answer on ${device} when ${place} asks where it is (${address.includes(':') ? 'neighbour discovery' : 'ARP'})`,
+      evidence: `neighbour ${address} on ${device} of ${place}: no answer`,
+      mend: '',
+    }));
 }
 
 /** Counters of the kernel that only grow when a packet is lost, and what they mean. */
