@@ -13,8 +13,8 @@ import { LabError, LabOptionError, LabPlaceError } from './errors.js';
 import { labWords } from './hints.js';
 import { allExist, type HostSettings, isWhole, makeHost, planHost, removeHost, withAddress } from './hosts.js';
 import { belongsTo, formatPlace, hostName, namespaceOf, type Publication, parsePlace } from './names.js';
-import { createNamespaces, execInside, listNamespaces, readIfThere, spawnInside } from './namespace.js';
-import { completeOptions, firstDifference, type LabOptions, mostHosts } from './options.js';
+import { createNamespaces, execInside, haveIpv6, listNamespaces, readIfThere, spawnInside } from './namespace.js';
+import { completeOptions, firstDifference, type LabOptions, mostHosts, reasonForIpv4Alone } from './options.js';
 import { attachContainers, bridgedContainersOf, fixedNamespaces, networkOwner } from './places.js';
 import { probeCommand } from './probe/client.js';
 import { ProbedLab } from './probed-lab.js';
@@ -69,8 +69,12 @@ export class Lab extends ProbedLab {
   /** Makes a lab, or repairs the one of that name. When it fails, nothing is left but the logs. */
   static async up(given: Partial<LabOptions>, { progress = quietProgress, signal }: UpSettings = {}): Promise<Lab> {
     requireRoot();
-    const options = completeOptions({ ...given, registry: given.registry ?? (await usualRegistry()) });
-    await requirePrograms(['ip', 'tee', ...(options.registry === 'etcd' ? ['etcd'] : [])]);
+    await requirePrograms(['ip', 'tee', 'unshare']);
+    const hasIpv6 = await haveIpv6();
+    const ipv4Alone = reasonForIpv4Alone(given, hasIpv6);
+    const registry = given.registry ?? (await usualRegistry());
+    const options = completeOptions({ ...given, registry }, ipv4Alone === null ? 'dual' : 'ipv4');
+    if (options.registry === 'etcd') await requirePrograms(['etcd']);
     const files = await LabFiles.of(options.name);
     return files.locked(async () => {
       const state = await files.load();
@@ -99,6 +103,12 @@ export class Lab extends ProbedLab {
       if (state !== null || leftovers) {
         await progress.step('remove what is left of an earlier lab', () => takeDown(options.name, files));
       }
+      if (!hasIpv6 && [options.ipFamilies, options.underlayFamily].some((choice) => choice !== 'ipv4')) {
+        throw new LabOptionError(
+          'this machine has no IPv6; leave --ip-families and --underlay-family out, or enable it (ipv6.disable, ipv6.disable_ipv6)',
+        );
+      }
+      if (ipv4Alone !== null) await progress.step(`IPv4 alone: ${ipv4Alone}`, async () => {});
       const fresh: LabState = { options, hosts: [], publications: [], program: packageFolder, complete: false };
       const lab = new Lab(files, fresh);
       await lab.#build(progress, signal);

@@ -30,6 +30,16 @@ export async function createNamespaces(names: readonly string[]): Promise<void> 
   await exec(['ip', '-batch', '-'], { input: names.map((name) => `netns add ${name}\n`).join('') });
 }
 
+/**
+ * Do new namespaces have IPv6? A kernel without it has not the switch, and a machine may have it switched off for all that is
+ * new, in ways of its own (`ipv6.disable_ipv6=1`, `net.core.devconf_inherit_init_net`): so one is made, and looked at.
+ */
+export async function haveIpv6(): Promise<boolean> {
+  const argv = ['unshare', '--net', 'cat', '/proc/sys/net/ipv6/conf/default/disable_ipv6'];
+  const { status, stdout } = await exec(argv, { tolerate: true });
+  return status === 0 && stdout.trim() === '0';
+}
+
 /** Gives a namespace one more name, under which it is entered and deleted as any other: a mount, as those of `ip netns` are. */
 export async function shareNamespace(existing: string, name: string): Promise<void> {
   const path = join(namespaceFolder, name);

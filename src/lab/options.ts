@@ -54,8 +54,8 @@ const defaults: LabOptions = {
   containers: 2,
   modes: [],
   registry: 'etcd',
-  ipFamilies: 'ipv4',
-  underlayFamily: 'ipv4',
+  ipFamilies: 'dual',
+  underlayFamily: 'dual',
   network: '100.96.0.0/16',
   networkV6: 'fd00:100:96::/48',
   backend: 'udp',
@@ -111,10 +111,15 @@ export function onUnderlay(address: string): string {
   return `${address}/${network.length}`;
 }
 
-/** Fills in the defaults and refuses what cannot work. */
-export function completeOptions(given: Partial<LabOptions>): LabOptions {
+/**
+ * Fills in the defaults and refuses what cannot work. Of the two choices of families one that is not given is as the other.
+ *
+ * @param usual what both are where neither is given
+ */
+export function completeOptions(given: Partial<LabOptions>, usual: FamilyChoice = 'dual'): LabOptions {
   const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const options: LabOptions = { ...defaults, ...chosen };
+  const { ipFamilies = given.underlayFamily ?? usual, underlayFamily = ipFamilies } = given;
+  const options: LabOptions = { ...defaults, ...chosen, ipFamilies, underlayFamily };
   checkLabName(options.name);
   checkNumber('hosts', options.hosts, 1, mostHosts);
   checkNumber('containers', options.containers, 0, 200);
@@ -156,10 +161,27 @@ function checkFamilies(options: LabOptions): void {
       'a host of an overlay of IPv4 alone looks for an IPv4 address only; choose --ip-families dual, or give the underlay IPv4 too',
     );
   }
-  // RFC 8200, 5: below it a link has no IPv6; the overlay's packets are shorter by so many bytes at most.
-  const overhead = backend === 'wireguard' ? 80 : 70;
-  if (ipFamilies !== 'ipv4') checkNumber('underlay-mtu', underlayMtu, 1280 + overhead, 65_535);
+  if (ipFamilies !== 'ipv4') checkNumber('underlay-mtu', underlayMtu, leastMtuForIpv6(backend), 65_535);
   else if (underlayFamily !== 'ipv4') checkNumber('underlay-mtu', underlayMtu, 1280, 65_535);
+}
+
+/** RFC 8200, 5: below 1280 bytes a link has no IPv6; the overlay's packets are shorter than the underlay's by so many at most. */
+function leastMtuForIpv6(backend: LabOptions['backend']): number {
+  return 1280 + (backend === 'wireguard' ? 80 : 70);
+}
+
+/**
+ * The families of a lab where nobody chose any: both, but for what stands against IPv6.
+ *
+ * @param hasIpv6 whether new network namespaces of this machine have it
+ * @returns why IPv4 is alone; null where both are there, or where somebody chose
+ */
+export function reasonForIpv4Alone(given: Partial<LabOptions>, hasIpv6: boolean): string | null {
+  if (given.ipFamilies !== undefined || given.underlayFamily !== undefined) return null;
+  if (!hasIpv6) return 'this machine has no IPv6';
+  const { underlayMtu = defaults.underlayMtu, backend = defaults.backend } = given;
+  const least = leastMtuForIpv6(backend);
+  return underlayMtu < least ? `IPv6 needs an underlay of ${least} bytes or more` : null;
 }
 
 /** `wireguard` in a mode other than `separate`. */

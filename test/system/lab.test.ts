@@ -1,12 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { compareSnapshots, listProcesses, takeSnapshot } from '../../scripts/support/host-snapshot.mjs';
 import { exec } from '../../src/base/exec.js';
-import { containerAddress } from '../../src/lab/containers.js';
+import { containerAddresses } from '../../src/lab/containers.js';
 import { readSubnet } from '../../src/lab/daemon.js';
 import { Lab } from '../../src/lab/lab.js';
 import { checkNames, formatMatrix, type MatrixResult } from '../../src/lab/matrix.js';
@@ -24,10 +25,14 @@ const command = fileURLToPath(new URL('../../dist/cli/tweed.js', import.meta.url
 
 /** Runs `tweed lab …` to its end. */
 function tweedLab(name: string, ...words: string[]) {
-  return exec([process.execPath, command, 'lab', ...words.slice(0, 1), '--name', name, ...words.slice(1)], {
-    tolerate: true,
-    timeoutMs: patient(60_000),
-  });
+  return tweedLabAmong([], name, ...words);
+}
+
+/** The same with folders of programs that are found before the machine's own. */
+function tweedLabAmong(folders: readonly string[], name: string, ...words: string[]) {
+  const path = [...folders, process.env.PATH].join(':');
+  const lab = [process.execPath, command, 'lab', ...words.slice(0, 1), '--name', name, ...words.slice(1)];
+  return exec(['env', `PATH=${path}`, ...lab], { tolerate: true, timeoutMs: patient(60_000) });
 }
 
 function startTweedLab(name: string, ...words: string[]): ChildProcess {
@@ -73,10 +78,10 @@ function notedProgress(): { progress: Progress; notes: string[] } {
 }
 
 describe('a lab of three hosts with two containers each', () => {
-  const lab = useLab();
+  const lab = useLab({ ipFamilies: 'dual' });
 
-  it('carries every kind of traffic between every ordered pair of containers', async () => {
-    expectGreen(await lab().test(), 30);
+  it('carries every kind of traffic between every ordered pair of containers, by both families', async () => {
+    expectGreen(await lab().test(), 60);
   });
 
   it('gives containers the MTU of the overlay and the subnet of their host', async () => {
@@ -84,8 +89,9 @@ describe('a lab of three hosts with two containers each', () => {
       const subnet = await readSubnet(lab().files, host.name);
       const { stdout } = await lab().exec(`${host.name}/c2`, ['ip', '-json', 'addr', 'show', 'dev', 'eth0']);
       const [link] = JSON.parse(stdout) as [{ mtu: number; addr_info: { local: string }[] }];
-      expect(link.mtu).toBe(1472);
-      expect(link.addr_info[0]?.local).toBe(containerAddress(subnet, 2));
+      expect(link.mtu).toBe(1452);
+      const addresses = link.addr_info.map(({ local }) => local);
+      expect(addresses).toEqual(expect.arrayContaining([...containerAddresses(subnet, 2)]));
     }
   });
 
@@ -99,7 +105,7 @@ describe('a lab of three hosts with two containers each', () => {
   it('shows its state to people and to programs', async () => {
     const text = await tweedLab(lab().name, 'status');
     expect(text).toMatchObject({ status: 0 });
-    for (const host of lab().hosts) expect(text.stdout).toContain(`${host.name}  ${host.address}`);
+    for (const { name, addresses } of lab().hosts) expect(text.stdout).toContain(`${name}  ${addresses.join(', ')}  `);
     const status = JSON.parse((await tweedLab(lab().name, 'status', '--json')).stdout) as LabStatus;
     expect(status.healthy).toBe(true);
     expect(status.hosts.map(({ daemon }) => [daemon.ready, daemon.peers])).toEqual(Array(3).fill([true, 2]));
@@ -161,9 +167,11 @@ describe('a lab of three hosts with two containers each', () => {
     await Lab.up({ name: lab().name }, { progress });
     expect(notes[0]).toMatch(/started again: etcd, host2's namespaces, host3's namespaces, host1's daemon/);
     expect(await Promise.all(lab().hosts.map(({ name }) => readSubnet(lab().files, name)))).toEqual(before);
-    expectGreen(await lab().test({ transferBytes: 100_000 }), 30);
+    expectGreen(await lab().test({ transferBytes: 100_000 }), 60);
   });
 });
+
+const small = { hosts: 2, containers: 1 };
 
 describe('labs that come and go', () => {
   const names: string[] = [];
@@ -180,7 +188,7 @@ describe('labs that come and go', () => {
     const name = newName();
     // The kernel makes some of its switches only when they are first used.
     const before = takeSnapshot();
-    const lab = await Lab.up({ name, hosts: 2, containers: 1 });
+    const lab = await Lab.up({ name, ...small });
     const { tcp } = await lab.probe('host1/c1').ports();
     await lab.publish({ host: 'host1', hostPort: 80, targetHost: 'host1', targetContainer: 'c1', targetPort: tcp });
     await lab.test({ transferBytes: 100_000 });
@@ -194,23 +202,44 @@ describe('labs that come and go', () => {
 
   it('work side by side, with a directory in place of etcd', async () => {
     const [first, second] = await Promise.all([
-      Lab.up({ name: newName(), hosts: 2, containers: 1 }),
-      Lab.up({ name: newName(), hosts: 2, containers: 1, registry: 'directory' }),
+      Lab.up({ name: newName(), ...small }),
+      Lab.up({ name: newName(), ...small, registry: 'directory' }),
     ]);
-    expectGreen(await first.test(), 2);
-    expectGreen(await second.test(), 2);
+    expectGreen(await first.test(), 4);
+    expectGreen(await second.test(), 4);
     await first.down();
     await expectNothingLeft(first.name);
-    expectGreen(await second.test({ transferBytes: 100_000 }), 2);
+    expectGreen(await second.test({ transferBytes: 100_000 }), 4);
     await second.down();
     await expectNothingLeft(second.name);
   });
 
   it('have the MTU of their underlay', async () => {
-    const lab = await Lab.up({ name: newName(), hosts: 2, containers: 1, underlayMtu: 9000, network: '10.50.0.0/16' });
-    expect((await readSubnet(lab.files, 'host1')).mtu).toBe(8972);
-    expectGreen(await lab.test({ largeBytes: 20_000 }), 2);
+    const lab = await Lab.up({ name: newName(), ...small, underlayMtu: 9000, network: '10.50.0.0/16' });
+    expect((await readSubnet(lab.files, 'host1')).mtu).toBe(8952);
+    expectGreen(await lab.test({ largeBytes: 20_000 }), 4);
     await lab.down();
+  });
+
+  it.each([
+    ['has no IPv6', 'no such file', [], 'this machine has no IPv6'],
+    ['has IPv6 switched off for all that is new', 1, [], 'this machine has no IPv6'],
+    ['has links too short for IPv6', 0, ['--underlay-mtu', '1300'], 'IPv6 needs an underlay of 1350 bytes or more'],
+  ])('have IPv4 alone where the machine %s, and say so', async (_what, disabled, words, reason) => {
+    const name = newName();
+    const programs = await mkdtemp(join(tmpdir(), 'tweed-programs-'));
+    onTestFinished(() => rm(programs, { recursive: true }));
+    // in place of the one that looks into a new namespace
+    const answer = typeof disabled === 'number' ? `echo ${disabled}` : `echo '${disabled}' >&2; exit 1`;
+    await writeFile(join(programs, 'unshare'), `#!/bin/sh\n${answer}\n`, { mode: 0o755 });
+    const options = ['--hosts', '1', '--containers', '1', '--registry', 'directory', ...words];
+    const up = await tweedLabAmong([programs], name, 'up', ...options);
+    expect(up).toMatchObject({ status: 0, stdout: expect.stringContaining(`IPv4 alone: ${reason}\n`) });
+    const { hosts } = JSON.parse((await tweedLab(name, 'status', '--json')).stdout) as LabStatus;
+    expect(hosts.map(({ addresses, subnets }) => [addresses.length, subnets.length])).toEqual([[1, 1]]);
+    if (disabled === 0) return;
+    const wanted = await tweedLabAmong([programs], newName(), 'up', ...options, '--ip-families', 'dual');
+    expect(wanted).toMatchObject({ status: 1, stderr: expect.stringContaining('this machine has no IPv6; leave') });
   });
 
   it('that fail half-way leave nothing but the logs, and name them', async () => {
@@ -252,14 +281,14 @@ describe('labs that come and go', () => {
     await Lab.down(name);
     await expectNothingLeft(name);
     await crash();
-    const lab = await Lab.up({ name, hosts: 2, containers: 1 });
-    expectGreen(await lab.test({ transferBytes: 100_000 }), 2);
+    const lab = await Lab.up({ name, ...small });
+    expectGreen(await lab.test({ transferBytes: 100_000 }), 4);
     expect(await namespacesOf(name)).toHaveLength(3 + 4);
   });
 
   it('are taken down without their state too, whatever runs in them', async () => {
     const name = newName();
-    const lab = await Lab.up({ name, hosts: 2, containers: 1 });
+    const lab = await Lab.up({ name, ...small });
     const stubborn = lab.spawn('host1/c1', ['sh', '-c', "trap '' TERM; echo ready; read forever"], { stdio: 'pipe' });
     await once(stubborn.stdout as NodeJS.ReadableStream, 'data');
     await rm(join(lab.files.folder, 'lab.json'));
@@ -287,7 +316,7 @@ describe('labs that come and go', () => {
     expect(host).toMatchObject({ name: 'host2', containers: ['c1', 'c2'] });
     await lab.waitForPeers();
     const result = await lab.test({ transferBytes: 100_000 });
-    expectGreen(result, 6);
+    expectGreen(result, 12);
     expect(Object.keys(result.pairs[0]?.checks ?? {})).toEqual([...checkNames]);
     await lab.close();
     await lab.removeHost('host2');

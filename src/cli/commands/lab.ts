@@ -41,8 +41,11 @@ const upOptions = {
       'How containers are joined, as Docker’s --network: bridge, none, host, container:c1; for one of each host c2=host',
   },
   registry: { choices: registryKinds, describe: 'Where leases are kept (etcd if it is installed, else directory)' },
-  'ip-families': { choices: familyChoices, describe: 'What the overlay carries (ipv4)' },
-  'underlay-family': { choices: familyChoices, describe: 'What addresses the hosts have (ipv4)' },
+  'ip-families': {
+    choices: familyChoices,
+    describe: 'What the overlay carries (dual; ipv4 where the machine has no IPv6)',
+  },
+  'underlay-family': { choices: familyChoices, describe: 'What addresses the hosts have (as --ip-families)' },
   network: { type: 'string', describe: 'The overlay’s IPv4 network (100.96.0.0/16)' },
   'network-v6': { type: 'string', describe: 'Its IPv6 network (fd00:100:96::/48)' },
   backend: { choices: backendKinds, describe: 'How packets get from host to host (udp)' },

@@ -48,13 +48,15 @@ function isRunning(pid: number): boolean {
  * One lab for all tests of the surrounding `describe` (or of the file). It is taken down whatever happens, and the logs
  * of its daemons are printed when a test fails.
  *
+ * @param options where they choose no family, it is IPv4 alone: a test that is not about families need not do all twice
  * @returns what gives the lab, once the tests run
  */
 export function useLab(options: Partial<LabOptions> = {}): () => Lab {
   const name = options.name ?? uniqueLabName();
   let lab: Lab | undefined;
   beforeAll(async () => {
-    lab = await Lab.up({ ...options, name });
+    const chosen = options.ipFamilies ?? options.underlayFamily;
+    lab = await Lab.up({ ...options, ...(chosen === undefined && { ipFamilies: 'ipv4' as const }), name });
   });
   afterEach(async ({ task }) => {
     if (task.result?.state === 'fail') process.stderr.write(await logsOf(name));

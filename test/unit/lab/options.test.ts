@@ -11,12 +11,38 @@ import {
   mostHosts,
   networkConfigOf,
   onUnderlay,
+  reasonForIpv4Alone,
 } from '../../../src/lab/options.js';
 
 describe('lab options', () => {
   it('have defaults, also where undefined is given', () => {
     const options = completeOptions({ hosts: 5, network: undefined as unknown as string });
     expect(options).toMatchObject({ name: 'tweed', hosts: 5, containers: 2, network: '100.96.0.0/16', backend: 'udp' });
+  });
+
+  it.each([
+    [{}, 'dual', 'dual'],
+    [{ ipFamilies: 'ipv4' }, 'ipv4', 'ipv4'],
+    [{ ipFamilies: 'ipv6' }, 'ipv6', 'ipv6'],
+    [{ underlayFamily: 'ipv4' }, 'ipv4', 'ipv4'],
+    [{ underlayFamily: 'ipv6' }, 'ipv6', 'ipv6'],
+    [{ ipFamilies: 'ipv4', underlayFamily: 'dual' }, 'ipv4', 'dual'],
+  ] as const)('take the families %o', (given, ipFamilies, underlayFamily) => {
+    expect(completeOptions(given)).toMatchObject({ ipFamilies, underlayFamily });
+  });
+
+  it.each([
+    [{}, true, null],
+    [{}, false, /no IPv6/],
+    [{ underlayMtu: 1350 }, true, null],
+    [{ underlayMtu: 1349 }, true, /1350 bytes/],
+    [{ underlayMtu: 1359, backend: 'wireguard' }, true, /1360 bytes/],
+    [{ ipFamilies: 'dual' }, false, null],
+    [{ underlayFamily: 'ipv6', underlayMtu: 1300 }, true, null],
+  ] as const)('leave IPv6 away where there can be none, and nobody chose: %o, %s', (given, hasIpv6, reason) => {
+    if (reason === null) expect(reasonForIpv4Alone(given, hasIpv6)).toBeNull();
+    else expect(reasonForIpv4Alone(given, hasIpv6)).toMatch(reason);
+    expect(completeOptions({}, 'ipv4')).toMatchObject({ ipFamilies: 'ipv4', underlayFamily: 'ipv4' });
   });
 
   it('are refused with what to choose instead', () => {
@@ -45,8 +71,12 @@ describe('lab options', () => {
 
   it('that no backend could carry are refused', () => {
     for (const backend of ['vxlan', 'host-gw', 'wireguard'] as const) {
-      expect(() => completeOptions({ backend, ipFamilies: 'dual' })).toThrow(/carries IPv6 by IPv6 only/);
-      expect(() => completeOptions({ backend, underlayFamily: 'ipv6' })).toThrow(/carries IPv4 by IPv4 only/);
+      expect(() => completeOptions({ backend, ipFamilies: 'dual', underlayFamily: 'ipv4' })).toThrow(
+        /carries IPv6 by IPv6 only/,
+      );
+      expect(() => completeOptions({ backend, ipFamilies: 'dual', underlayFamily: 'ipv6' })).toThrow(
+        /carries IPv4 by IPv4 only/,
+      );
       completeOptions({ backend, ipFamilies: 'ipv6', underlayFamily: 'ipv6' });
     }
     expect(() => completeOptions({ ipFamilies: 'ipv4', underlayFamily: 'ipv6' })).toThrow(
@@ -66,6 +96,8 @@ describe('lab options', () => {
     const options = completeOptions({ backend: 'vxlan', networkConfig: { SubnetLen: 26, Backend: { VNI: 7 } } });
     expect(JSON.parse(networkConfigOf(options))).toEqual({
       Network: '100.96.0.0/16',
+      EnableIPv6: true,
+      IPv6Network: 'fd00:100:96::/48',
       SubnetLen: 26,
       Backend: { Type: 'vxlan', VNI: 7 },
     });
