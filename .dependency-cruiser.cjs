@@ -14,8 +14,8 @@ const below = {
   observe: ['base', 'linux', 'subnet', 'backend'],
   daemon: ['base', 'linux', 'routes', 'subnet', 'backend', 'observe'],
   operator: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'kernel-path', 'observe', 'daemon'],
-  lab: ['base', 'linux', 'subnet', 'routes', 'encap/wire', 'observe', 'operator'],
-  cli: ['base', 'linux', 'tun', 'routes', 'subnet', 'backend', 'observe', 'daemon', 'operator', 'lab'],
+  lab: ['base', 'linux', 'subnet', 'encap/wire', 'observe', 'operator'],
+  cli: ['base', 'linux', 'tun', 'subnet', 'backend', 'observe', 'daemon', 'operator', 'lab'],
 };
 module.exports = {
   forbidden: [

@@ -33,6 +33,7 @@ const tools = {
     { program: 'ethtool', package: 'ethtool' },
     { program: 'iperf3', package: 'iperf3' },
     { program: 'sysctl', package: 'procps' },
+    { program: 'script', package: 'bsdutils' },
     { program: 'wireguard-go', package: 'wireguard-go' },
     { program: 'wg', package: 'wireguard-tools' },
     {

@@ -1,4 +1,6 @@
 /** The tour walks every stop on labs of its own; a stop fails when what it tells is not so. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, it } from 'vitest';
 import { Lab } from '../../src/lab/lab.js';
@@ -32,6 +34,45 @@ it('every stop tells what is so, and nothing is left of the labs', { timeout: pa
   expect(stdout).toMatch(new RegExp(`${tourStops.length} stops, \\d+ things told, and each was so`));
   const left = (await listNamespaces()).filter((namespace) => labs.some((lab) => namespace.startsWith(`${lab}-`)));
   expect(left).toEqual([]);
+});
+
+/** Runs it on a terminal, and types an answer at each prompt for as long as there are some. */
+async function typedTour(answers: readonly string[], ...words: string[]) {
+  const command = [process.execPath, program, 'lab', '--name', name, 'tour', ...words].join(' ');
+  const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], { stdio: 'pipe' });
+  child.stdin.on('error', () => {}); // told by the program's end
+  let shown = '';
+  let prompts = 0;
+  child.stdout.on('data', (chunk) => {
+    shown += chunk;
+    for (const seen = shown.split('… Enter').length - 1; prompts < seen; prompts++)
+      child.stdin.write(answers[prompts] ?? '');
+  });
+  const [status] = (await once(child, 'close')) as [number | null];
+  return { status, shown, prompts };
+}
+
+const ENTER = '\n';
+const END_OF_INPUT = '\u0004';
+const INTERRUPT = '\u0003';
+
+it('waits for Enter on a terminal, and leaves its lab up', { timeout: patient(120_000) }, async () => {
+  const kept = await typedTour([ENTER, ENTER, ENTER], 'namespaces', 'veth', '--pause', '--keep');
+  expect(kept, kept.shown).toMatchObject({ status: 0, prompts: 3 });
+  expect(kept.shown).toContain(`lab ${name} stays up; take it down: npm run lab -- down --name ${name}`);
+  const lab = await Lab.find(name);
+  expect((await lab.exec('host1/c1', ['ip', 'route'])).stdout).toContain('default via');
+  // where input ends it walks on without waiting, and takes down what it found
+  const ended = await typedTour([END_OF_INPUT], 'namespaces', '--pause');
+  expect(ended, ended.shown).toMatchObject({ status: 0, prompts: 1 });
+  await expect(Lab.find(name)).rejects.toMatchObject({ code: 'LAB_NOT_UP' });
+});
+
+it('is interrupted at a prompt: it takes its lab down and says so', { timeout: patient(60_000) }, async () => {
+  const { status, shown } = await typedTour([INTERRUPT], 'namespaces', '--pause');
+  expect(shown).toContain('interrupted; nothing is left of the lab');
+  expect(status, shown).not.toBe(0);
+  await expect(Lab.find(name)).rejects.toMatchObject({ code: 'LAB_NOT_UP' });
 });
 
 it('lists its stops, and knows no other ones', async () => {

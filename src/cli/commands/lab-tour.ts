@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createInterface } from 'node:readline/promises';
 import type { Argv, CommandModule } from 'yargs';
 import { TweedError } from '../../base/errors.js';
@@ -17,6 +18,31 @@ interface TourArguments {
 
 /** The lab that the tour makes where no name is given: never one that somebody works with. */
 const tourLabName = 'tour';
+
+/** Waits for Enter on the terminal. Ctrl-C there is the signal's; where input ends (Ctrl-D) nothing waits any longer. */
+function openPauses(signal: AbortSignal): { pause: () => Promise<void>; close: () => void } {
+  const reader = createInterface({ input: process.stdin, output: process.stdout });
+  reader.on('SIGINT', () => process.emit('SIGINT'));
+  let open = true;
+  const closed = once(reader, 'close').then(() => {
+    open = false;
+  });
+  return {
+    pause: async () => {
+      signal.throwIfAborted();
+      if (!open) return;
+      try {
+        await Promise.race([reader.question('\n      … Enter', { signal }), closed]);
+      } catch (error) {
+        signal.throwIfAborted();
+        // newer versions of Node tell the end of input so
+        if ((error as Error).name !== 'AbortError') throw error;
+        open = false;
+      }
+    },
+    close: () => reader.close(),
+  };
+}
 
 /** `tweed lab tour`: how container networks work, shown on a lab of its own. */
 export const labTourCommand: CommandModule<{ name: string }, TourArguments> = {
@@ -45,25 +71,20 @@ export const labTourCommand: CommandModule<{ name: string }, TourArguments> = {
     if (pause && !process.stdin.isTTY)
       throw new TweedError('LAB_OPTION', '--pause waits for Enter, and nobody can press it here; leave it out');
     const { signal, release } = interruption();
-    const reader = pause ? createInterface({ input: process.stdin, output: process.stdout }) : null;
-    reader?.on('SIGINT', () => process.emit('SIGINT'));
+    const pauses = pause ? openPauses(signal) : null;
     try {
       const result = await walkTour(chosen, {
         name: name === defaultLabName ? tourLabName : name,
         keep,
         write: (line) => printText(`${line}\n`),
-        ...(reader && {
-          pause: async () => {
-            await reader.question('\n      … Enter', { signal });
-          },
-        }),
+        ...(pauses && { pause: pauses.pause }),
         progress: lineProgress(process.stdout),
         signal,
       });
       printText(`\n${formatTourResult(result)}\n`);
       if (result.failed.length > 0) process.exitCode = 1;
     } finally {
-      reader?.close();
+      pauses?.close();
       release();
     }
   },

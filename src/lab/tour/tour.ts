@@ -1,6 +1,7 @@
 import { messageOf } from '../../base/errors.js';
 import { plural } from '../../base/plural.js';
 import { LabOptionError } from '../errors.js';
+import { labWords } from '../hints.js';
 import { Lab } from '../lab.js';
 import type { Progress } from '../progress.js';
 import { Guide } from './guide.js';
@@ -77,18 +78,19 @@ export async function walkTour(stops: readonly Stop[], settings: TourSettings): 
       try {
         await stop.walk(guide);
       } catch (error) {
-        if (signal?.aborted) throw error;
+        if (signal?.aborted) throw signal.reason;
         failed.push({ name: stop.name, why: messageOf(error) });
         write(`✗ ${messageOf(error)}`);
       }
       claims += guide.claims;
-      await pause?.();
+      if (index < stops.length - 1 || !keep) await pause?.();
     }
   } finally {
     write('');
     for (const [kind, lab] of labs) {
       await lab.close();
-      if (!keep) await progress.step(`take lab ${labNameOf(name, kind)} down`, () => Lab.down(lab.name));
+      if (keep) write(`lab ${lab.name} stays up; take it down: ${labWords(lab.name, 'down')}`);
+      else await progress.step(`take lab ${labNameOf(name, kind)} down`, () => Lab.down(lab.name));
     }
   }
   return { walked: stops.length, claims, failed };

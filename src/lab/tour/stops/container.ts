@@ -38,6 +38,9 @@ const veth: Stop = {
     );
     const inside = await guide.run('host1/c1', 'ip -oneline link show eth0');
     const outside = await guide.run('host1', 'ip -oneline link show veth-c1');
+    guide.say(
+      '(link-netns is a name of that namespace. c4 shares the host’s and c5 that of c1, so it may say c4 for host1, and c5 for c1.)',
+    );
     const [number, peer] = [found(outside.text, /^(\d+):/), found(inside.text, /eth0@if(\d+):/)];
     guide.notice(
       `eth0@if${peer} says that its other end is device ${number} of another namespace: veth-c1 of the host`,

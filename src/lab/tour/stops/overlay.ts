@@ -1,5 +1,8 @@
 /** How packets get from host to host. */
+import { daemonStatus } from '../../daemon.js';
 import type { TraceReport } from '../../trace/report.js';
+import { waitFor } from '../../wait.js';
+import type { Guide } from '../guide.js';
 import { found, type Stop } from '../stop.js';
 
 const devices = ({ there }: TraceReport) => there.map(({ place, device }) => `${place} ${device}`);
@@ -100,6 +103,16 @@ const vxlan: Stop = {
   },
 };
 
+/** Why the kernel refuses the programs; empty where they run. It is awaited, for they are loaded behind everything else. */
+async function refusalOfKernelPath({ lab }: Guide): Promise<string> {
+  const feature = await waitFor('the kernel path to be there, or to say why not', async () => {
+    const status = await daemonStatus(lab.files, 'host1');
+    const found = status?.backend?.features.find(({ name }) => name === 'kernel_path');
+    return found !== undefined && (found.inForce !== 'off' || found.reason !== '') && found;
+  });
+  return feature.inForce === 'off' ? feature.reason : '';
+}
+
 const kernel: Stop = {
   name: 'kernel-path',
   title: 'The kernel path: the wire format of udp without user space',
@@ -109,11 +122,11 @@ const kernel: Stop = {
       'Two programs in the kernel (eBPF) do what tweed’s forwarders do, with the same bytes on the wire. What they do not take goes to user space\n' +
         'as before.',
     );
-    const status = await guide.run('host1', 'tweed status --verbose');
-    const inForce = found(status.text, /kernel_path +\S+ +(\S+)/);
-    if (inForce !== 'route') {
+    const refusal = await refusalOfKernelPath(guide);
+    await guide.run('host1', 'tweed status --verbose');
+    if (refusal !== '') {
       guide.say(
-        'This kernel does not let the programs run; the line kernel_path above says why. There is nothing to show here.',
+        `Not here: the kernel does not let the programs run (${refusal}). Packets go through user space all the same.`,
       );
       return;
     }
@@ -129,6 +142,21 @@ const kernel: Stop = {
     guide.notice(
       'the datagram is the same as that of user space, with the same TTL at the end',
       report.there.at(-1)?.inner?.ttl === 60,
+    );
+    const rule = 'INPUT -p udp --dport 8285 -j DROP';
+    await guide.broken('host2', `iptables -I ${rule}`, `iptables -D ${rule}`, async () => {
+      const still = await guide.run('host1/c1', `ping -c 1 -W 5 ${found(report.what, /→ ([\d.]+)/)}`);
+      guide.notice(
+        'a rule that closes the port stops nothing: the program of host2 has taken the datagram before any rule. It checks the sender itself',
+        still.status === 0,
+      );
+    });
+    const totals = await guide.run('host1', 'tweed status --verbose');
+    const counted = (name: string) =>
+      Number(found(totals.text, new RegExp(`\\b${name}\\D+([\\d,]+)`)).replaceAll(',', ''));
+    guide.notice(
+      'the daemon counts what the programs carried, as a part of all',
+      counted('kernel tx packets') >= 2 && counted('kernel rx packets') >= 2,
     );
   },
 };
