@@ -1,5 +1,7 @@
 // npm run lab:docker: three hosts in Docker containers, by docker-compose.yml. Without arguments: up, test, and what to try.
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { project, SetupError, say } from '../scripts/support/run.mjs';
 import { main, setupProject } from '../scripts/support/setup.mjs';
 
@@ -7,11 +9,14 @@ const usage = `usage: npm run lab:docker -- COMMAND
   up                    build the image, start etcd and three hosts, and wait until they know each other
   test                  check every ordered pair of the containers behind the hosts
   exec PLACE -- WORDS   run a program in host1, in host1/c1 behind it, or in etcd
+  trace FROM TO         follow one packet through every device: trace host1/c1 host2/c1
+                        [--tcp PORT | --udp PORT] [--size BYTES] [--listen] [--back] [--html FILE]
   down                  remove containers and network`;
 
 const hints = `
 look around:   npm run lab:docker -- exec host1/c1 -- ip route      (host1, host2, host3; c1, c2 behind each; etcd)
                npm run lab:docker -- exec host1 -- tweed status
+follow one:    npm run lab:docker -- trace host1/c1 host2/c1 --back
 watch packets: npm run lab:docker -- exec host1 -- tcpdump -ni eth0 udp port 8285
 take it down:  npm run lab:docker -- down`;
 
@@ -44,11 +49,44 @@ const commands = {
     });
   },
 
+  async trace({ DockerLab, traceableInDocker, trace, formatTrace, htmlOfTrace }, words) {
+    const { values, positionals } = parseArgs({ args: words, options: traceOptions, allowPositionals: true });
+    const [from, to, ...more] = positionals;
+    const protocol = values.tcp === undefined ? (values.udp === undefined ? 'icmp' : 'udp') : 'tcp';
+    const port = number(values.tcp ?? values.udp, 65_535);
+    const size = number(values.size, 65_535);
+    if (to === undefined || more.length > 0 || Number.isNaN(port) || Number.isNaN(size)) return refuse();
+    const lab = await DockerLab.find();
+    try {
+      const { listen, back, html } = values;
+      const report = await trace(traceableInDocker(lab), { from, to, protocol, port, size, listen, back });
+      say(formatTrace(report));
+      if (html !== undefined) {
+        await writeFile(html, htmlOfTrace(report));
+        say(`\nthe page: ${html}`);
+      }
+      return ['stopped', 'refused'].includes(report.verdict.outcome) ? 1 : 0;
+    } finally {
+      await lab.close();
+    }
+  },
+
   async down({ DockerLab }) {
     await DockerLab.down();
     return 0;
   },
 };
+
+const traceOptions = {
+  ...{ tcp: { type: 'string' }, udp: { type: 'string' }, size: { type: 'string' }, html: { type: 'string' } },
+  ...{ listen: { type: 'boolean' }, back: { type: 'boolean' } },
+};
+
+/** @returns undefined for none, NaN for what is no number of 1 to the greatest */
+function number(text, greatest) {
+  if (text === undefined) return undefined;
+  return /^[1-9]\d*$/.test(text) && Number(text) <= greatest ? Number(text) : Number.NaN;
+}
 
 function refuse() {
   say(usage);
@@ -58,8 +96,9 @@ function refuse() {
 /** The driver is part of the build, so it is loaded when that is done. */
 async function load() {
   const built = (path) => import(join(project, 'dist', path));
-  const [lab, matrix, errors] = await Promise.all(['lab/docker/lab.js', 'lab/matrix.js', 'base/errors.js'].map(built));
-  return { ...lab, ...matrix, ...errors };
+  const modules = ['docker/lab', 'docker/trace', 'matrix', 'trace/trace', 'trace/text', 'trace/html'];
+  const paths = [...modules.map((name) => `lab/${name}.js`), 'base/errors.js'];
+  return Object.assign({}, ...(await Promise.all(paths.map(built))));
 }
 
 await main(async ([command, ...rest]) => {
@@ -75,6 +114,7 @@ await main(async ([command, ...rest]) => {
     say(hints);
     return status;
   } catch (error) {
+    if (error.code?.startsWith('ERR_PARSE_ARGS')) return refuse();
     if (error instanceof parts.TweedError) throw new SetupError(error.message);
     throw error;
   }

@@ -203,7 +203,7 @@ export class Lab extends ProbedLab {
     return this.spawn(place, probeCommand(), { stdio: 'pipe', env: cleanEnvironment() });
   }
 
-  protected async *layout() {
+  async *layout() {
     for (const host of this.hosts) {
       const containers = bridgedContainersOf(this.options, host);
       yield { host: host.name, subnet: await readSubnet(this.files, host.name), containers };

@@ -16,7 +16,7 @@ export abstract class ProbedLab {
   protected abstract startProbe(place: string): ChildProcess;
 
   /** Every host with its subnet, and the containers on its bridge, by the numbers of their addresses. */
-  protected abstract layout(): AsyncIterable<{
+  abstract layout(): AsyncIterable<{
     host: string;
     subnet: HostSubnet;
     containers: readonly NumberedContainer[];

@@ -74,6 +74,19 @@ describe('the compose lab', () => {
     expect(stdout).toContain('198.18.85.11.8285 > 198.18.85.12.8285: UDP');
   });
 
+  it('follows a packet through every device of two hosts, and reads what the datagram carries', async () => {
+    const { status, stdout, stderr } = await labDocker('trace', 'host1/c1', 'host2/c1', '--back');
+    expect(status, stdout + stderr).toBe(0);
+    expect(stdout).toMatch(/host1 +flannel0→ [\s\S]*host1 +eth0→ [\s\S]*host2 +→eth0 [\s\S]*host2\/c1 +→eth0 /);
+    expect(stdout).toMatch(
+      /UDP 198\.18\.85\.11:8285 → 198\.18\.85\.12:8285.*\n +└ ICMP echo request .*, TTL 62, 84 bytes/,
+    );
+    expect(stdout).toContain('and was answered with ICMP echo reply');
+    const closed = await labDocker('trace', 'host1/c1', 'host2/c2', '--tcp', '9');
+    expect(closed).toMatchObject({ status: 1, stdout: expect.stringContaining('nothing listens at TCP port 9') });
+    expect((await labDocker('trace', 'host1/c1')).stdout).toContain('usage:');
+  });
+
   it('reports its hosts as healthy to Docker', async () => {
     for (const host of lab.hosts) {
       const healthy = async () => (await inspect(dockerName(host), '.State.Health.Status')) === 'healthy';

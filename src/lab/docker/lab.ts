@@ -75,7 +75,7 @@ export class DockerLab extends ProbedLab {
     return this.spawn(place, ['node', probeProgram], { stdio: 'pipe' });
   }
 
-  protected async *layout() {
+  async *layout() {
     for (const host of this.hosts) {
       const names = await this.containers(host);
       const containers = names.map((name, index) => ({ name, number: index + 1 }));
