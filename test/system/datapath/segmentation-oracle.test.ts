@@ -3,6 +3,7 @@
  * kernel at a veth device that has no segmentation or checksum offload; what comes out at its far end is what tweed's
  * own code must make of the same bytes.
  */
+import { release } from 'node:os';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { EXTENSION_DESTINATION, EXTENSION_HOP_BY_HOP, EXTENSION_ROUTING } from '../../../src/encap/wire/headers.js';
@@ -39,6 +40,10 @@ const EINVAL = 22;
 /** The longest IP packet, and the most datagrams that the kernel cuts one super-packet into. */
 const LONGEST = 65_535;
 const MOST_DATAGRAMS = 128;
+/** A packet that is what it seems. */
+const PLAIN: Vnet = { flags: 0, type: 0, headerLength: 0, size: 0, start: 0, offset: 0 };
+/** Its TCP super-packets with destination options or a routing header, which no program here writes, are lost where they are cut. */
+const LOSES_TCP_BEHIND_EXTENSIONS = /^6\.12\./;
 
 /** Without it the kernel neither makes nor takes UDP super-packets: it judges the splitting and merging of TCP alone. */
 const { uso } = await probeKernel();
@@ -95,6 +100,16 @@ function isOurs(packet: Uint8Array): boolean {
 /** What the kernel has made of what was written since the last call: waits for `count` packets. */
 async function fromKernel(count: number): Promise<Uint8Array[]> {
   const packets = await sniffer.collect('packets cut by the kernel', count, isOurs);
+  sniffer.seen.length = 0;
+  return packets;
+}
+
+/** What the kernel has made of what was written since the last call, which can be nothing: waits for a packet that follows it. */
+async function fromKernelBefore(last: Uint8Array): Promise<Uint8Array[]> {
+  expect(write(PLAIN, last)).toBe(0);
+  const mark = hex(forwarded(last));
+  await sniffer.collect('a packet that follows', 1, (packet) => hex(packet) === mark);
+  const packets = sniffer.seen.filter((packet) => isOurs(packet) && hex(packet) !== mark);
   sniffer.seen.length = 0;
   return packets;
 }
@@ -189,7 +204,7 @@ describe('IPv6 with extension headers is split as the kernel splits it', () => {
     .filter(([name]) => name === 'TCP' || uso)
     .flatMap(([name, make]) => chains.map(([what, chain]) => [name, what, make, chain] as const));
 
-  it.each(cases)('%s behind %s', async (_name, _what, make, chain) => {
+  it.each(cases)('%s behind %s', async (name, _what, make, chain) => {
     const size = 1200;
     const { vnet, packet: plain } = offloaded(make(payload(10_001)), size);
     const packet = extended(plain, ...chain);
@@ -197,7 +212,12 @@ describe('IPv6 with extension headers is split as the kernel splits it', () => {
     const ours = split({ ...vnet, start }, forwarded(packet));
     expect(ours).toHaveLength(9);
     expect(write({ ...vnet, start, headerLength: packet.length - 10_001 }, packet)).toBe(0);
-    const theirs = await fromKernel(9);
+    const theirs = await fromKernelBefore(udp({ ...to, version: 6, payload: Uint8Array.of(1, 2, 3) }));
+    if (theirs.length === 0) {
+      // no judge then: where it cuts at all, it cuts like this
+      expect([name, release()]).toEqual(['TCP', expect.stringMatching(LOSES_TCP_BEHIND_EXTENSIONS)]);
+      return;
+    }
     expect(theirs.map(hex)).toEqual(ours?.map(hex));
     expect(theirs.every((piece, i) => sameBytes(piece, ours?.[i] as Uint8Array))).toBe(true);
   });
