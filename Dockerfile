@@ -31,7 +31,7 @@ RUN ln -s /opt/tweed/bin/tweed /usr/local/bin/tweed \
 ENTRYPOINT ["tini", "--", "tweed"]
 CMD ["run"]
 # Not the command: this costs little more than the start of Node. The host may be so busy that even that takes seconds.
-HEALTHCHECK --interval=10s --timeout=30s --start-period=30s --retries=3 CMD ["node", "/opt/tweed/dist/cli/health.js"]
+HEALTHCHECK --interval=10s --timeout=30s --start-period=30s --retries=3 CMD ["node", "/opt/tweed/dist/cli/health.cjs"]
 
 # The compose lab's image: etcd from Debian, so that no other image is needed, and programs to look around with.
 FROM daemon AS lab

@@ -14,7 +14,7 @@ function nameOf(words) {
 await main(async (args) => {
   await setupProject();
   const root = await setupRoot('lab');
-  const lab = (...words) => run([...root, process.execPath, join(project, 'dist/cli/tweed.js'), 'lab', ...words]);
+  const lab = (...words) => run([...root, process.execPath, join(project, 'dist/cli/tweed.cjs'), 'lab', ...words]);
   const name = nameOf(args);
   const first = args[args[0] === name[0] ? name.length : 0]; // a name may stand before the command
   if (args.includes('--help') || (first !== undefined && !first.startsWith('-'))) return lab(...args);

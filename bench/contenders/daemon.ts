@@ -90,7 +90,7 @@ export async function prepareDaemons(
         : `FLANNEL_IPV6_NETWORK=${NETWORK_V6}\nFLANNEL_IPV6_SUBNET=${end.gateway}/64\n`;
     await writeFile(subnetFile, leased);
     // nobody who is compared has firewall rules
-    const argv = [process.execPath, join(project, 'dist/cli/tweed.js'), 'run', '--iface=eth0'];
+    const argv = [process.execPath, join(project, 'dist/cli/tweed.cjs'), 'run', '--iface=eth0'];
     argv.push(
       '--iptables-forward-rules=false',
       `--etcd-endpoints=file://${registry}`,

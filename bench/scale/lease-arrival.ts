@@ -60,7 +60,7 @@ export class LeaseArrival {
     const [{ host }] = this.#pair.ends;
     const runFolder = await mkdtemp(join(this.#folder, 'run-'));
     await this.#fill('reset', 0, families);
-    const argv = [process.execPath, join(project, 'dist/cli/tweed.js'), 'run', '--iface=eth0'];
+    const argv = [process.execPath, join(project, 'dist/cli/tweed.cjs'), 'run', '--iface=eth0'];
     argv.push(
       `--etcd-endpoints=${ENDPOINT}`,
       `--run-dir=${runFolder}`,

@@ -3,6 +3,9 @@
 // Node takes a third of a millisecond of processor time for every module file that it loads, and etcd's client alone has
 // 180. The compiler's own output stays beside them, module by module, for tests and the benchmark. Nothing is shortened:
 // a stack trace names our functions, and the maps that lead to the sources are there for `node --enable-source-maps`.
+//
+// They are CommonJS, which Node loads without its other loader and without a thread: the daemon gives up its privileges before
+// Node has threads that could read a file (src/linux/privileges.ts).
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { rolldown } from 'rolldown';
@@ -17,24 +20,27 @@ const programs = ['cli/tweed', 'cli/flanneld', 'cli/health', 'encap/datapath/wor
 const common =
   /\/src\/(base\/(errors|ipv4|json|package|plural|redact|switch|version)|cli\/(bench-program|commands|exit|flags|nearest|usage)|observe\/(histograms|socket-names)|operator\/format)\.ts/;
 
-/** Writes the programs over what the compiler made of them. */
+/** Writes the programs beside what the compiler made of them, which goes: nobody is to run the slow ones by mistake. */
 export async function bundle(project) {
   const output = join(project, 'dist');
   const chunks = join(output, 'bundle');
   rmSync(chunks, { recursive: true, force: true });
+  for (const name of programs)
+    for (const end of ['js', 'js.map']) rmSync(join(output, `${name}.${end}`), { force: true });
   const build = await rolldown({
     cwd: project,
     input: Object.fromEntries(programs.map((name) => [name, `src/${name}.ts`])),
     platform: 'node',
     // brings a binary, and looks for it beside itself
     external: ['koffi'],
-    transform: { define: { __dirname: 'import.meta.dirname' } },
+    // yargs would, for a configuration file that extends another; we have none
+    transform: { define: { 'import.meta.resolve': 'require.resolve' } },
   });
   await build.write({
     dir: output,
-    format: 'esm',
-    entryFileNames: '[name].js',
-    chunkFileNames: 'bundle/[name].js',
+    format: 'cjs',
+    entryFileNames: '[name].cjs',
+    chunkFileNames: 'bundle/[name].cjs',
     sourcemap: true,
     codeSplitting: { groups: [{ name: 'common', test: common }] },
   });

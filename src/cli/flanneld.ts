@@ -2,4 +2,4 @@
 import { holdSignals } from '../base/first-signals.js';
 
 holdSignals(true);
-await import('./flanneld-main.js');
+void import('./flanneld-main.js');

@@ -4,6 +4,7 @@
 // several daemons share the directory; without one TWEED_RUN_DIR does, which the daemon reads too.
 import { askReady } from '../observe/ask-ready.js';
 
-const { ready, text } = await askReady(process.argv[2] || process.env.TWEED_RUN_DIR || '/run/tweed');
-process.stdout.write(text);
-process.exitCode = ready ? 0 : 1;
+void askReady(process.argv[2] || process.env.TWEED_RUN_DIR || '/run/tweed').then(({ ready, text }) => {
+  process.stdout.write(text);
+  process.exitCode = ready ? 0 : 1;
+});

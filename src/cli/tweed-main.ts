@@ -3,7 +3,7 @@ import { commands, tweedUsage, unknownCommand } from './commands.js';
 import { endWith, exitCodes } from './exit.js';
 import { OptionError } from './flags.js';
 
-await endWith('tweed', async () => {
+void endWith('tweed', async () => {
   const [word, ...argv] = process.argv.slice(2);
   const command = commands.find(({ name }) => name === word);
   if (command !== undefined) return command.run(argv);

@@ -2,4 +2,4 @@
 import { holdSignals } from '../base/first-signals.js';
 
 holdSignals(process.argv[2] === 'run');
-await import('./tweed-main.js');
+void import('./tweed-main.js');

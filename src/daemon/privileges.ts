@@ -8,13 +8,16 @@ import { control } from '../linux/libc.js';
 import {
   CAPABILITIES,
   type Capability,
+  disarmOthers,
   exceeds,
   lowerTo,
   mayAccess,
+  othersDisarmed,
   type PrivilegeCalls,
   type Privileges,
-  parsePrivileges,
+  poolHas,
   protectMemory,
+  readPrivileges,
   setOf,
   startAnew,
   useOnly,
@@ -48,8 +51,8 @@ export interface Needs {
 const MARK = 'TWEED_STARTED_ANEW';
 
 /**
- * Gives up what is not needed, unless the service manager has seen to that. The process is started anew for it, under its
- * process id, before it has done anything; so this does not return the first time.
+ * Gives up what is not needed, unless the service manager has seen to that. Before anything has been read or written through
+ * Node's pool. Where it takes a new start of this program, under the same process id, this does not return the first time.
  *
  * @param read files that will be read later
  * @param written directories that will be written to, or that will be made
@@ -59,7 +62,7 @@ const MARK = 'TWEED_STARTED_ANEW';
 export async function dropPrivileges(
   { read, written, also }: Needs,
   calls: PrivilegeCalls = control,
-  has: Privileges = ownPrivileges(),
+  has: Privileges = readPrivileges(),
 ): Promise<void> {
   const again = process.env[MARK] !== undefined;
   delete process.env[MARK];
@@ -72,12 +75,14 @@ export async function dropPrivileges(
   useOnly(has.effective, has, calls);
   const set = setOf(kept);
   if (!exceeds(has, set)) return protectMemory(calls);
+  const alone = disarmOthers(has, calls);
   lowerTo(set, has, calls);
+  if (alone && othersDisarmed() && (await poolHas(set & has.permitted))) return protectMemory(calls);
   await startAnew({ [MARK]: '1' }, calls);
 }
 
 /** One line about what the process may do. */
-export function logPrivileges(log: Logger, has: Privileges = ownPrivileges()): void {
+export function logPrivileges(log: Logger, has: Privileges = readPrivileges()): void {
   const named = Object.entries(CAPABILITIES).filter(([, bit]) => (has.effective >> BigInt(bit)) & 1n);
   const others = has.effective & ~setOf(Object.keys(CAPABILITIES) as Capability[]);
   const capabilities = named.map(([name]) => name);
@@ -101,10 +106,6 @@ export function needsOf(options: DaemonOptions, release = kernelRelease()): Need
     ],
     also: options.udp.kernelPath === 'off' ? [] : neededByKernelPath(release),
   };
-}
-
-function ownPrivileges(): Privileges {
-  return parsePrivileges(fs.readFileSync('/proc/self/status', 'utf8'));
 }
 
 /** The directory, or the nearest one above it that is there. */

@@ -16,7 +16,7 @@ import type { HostState, LabFiles } from './state.js';
 import { waitFor } from './wait.js';
 
 /** The built command, also when this file itself runs from its source. */
-const program = fileURLToPath(packageFile('dist/cli/tweed.js'));
+const program = fileURLToPath(packageFile('dist/cli/tweed.cjs'));
 
 /** A daemon that has no subnet by then does not get one by waiting. */
 const patienceMs = 20_000;

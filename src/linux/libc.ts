@@ -51,6 +51,7 @@ const syscall = call<[number: number, command: number, attributes: number, size:
 );
 /** asm/unistd_64.h, asm-generic/unistd.h */
 const SYS_BPF = process.arch === 'arm64' ? 280 : 321;
+const SYS_SETRESUID = process.arch === 'arm64' ? 147 : 117;
 
 /** The calls of the control side, none of them in a hurry. */
 export const control = {
@@ -100,6 +101,13 @@ export const control = {
   ),
   /** capset(2), of the calling thread. @param header `struct __user_cap_header_struct`; @param data two of `__user_cap_data_struct` */
   capset: call<[header: Uint8Array, data: Uint8Array]>('int capset(const void *header, const void *data)'),
+  /** setresuid(2), which libc does in every thread of the process. */
+  setresuid: call<[real: number, effective: number, saved: number]>(
+    'int setresuid(unsigned int real, unsigned int effective, unsigned int saved)',
+  ),
+  /** setresuid(2), of the calling thread only. */
+  setresuidOfThread: (real: number, effective: number, saved: number): number =>
+    syscall(SYS_SETRESUID, real, effective, saved),
   /** signal(2). @param handler 0: what the kernel does; 1: ignore */
   signal: call<[signal: number, handler: number]>('uintptr_t signal(int signal, uintptr_t handler)'),
   /** execve(2). Both lists end with null. */

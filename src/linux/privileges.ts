@@ -2,10 +2,19 @@
  * Giving up what a process may do (capabilities(7)).
  *
  * Theory of operation. Capabilities belong to threads, and so does no_new_privs; a thread can change its own only. Node has
- * made some ten threads before a program's first line runs, and no call reaches those. But execve(2) ends all of them and
- * goes on with the caller's capabilities as the ceiling of the new program's. So a process that is to have fewer lowers those
- * of its main thread, and starts itself anew, under the same process id: `lowerTo`, then `startAnew`.
+ * made six threads beside the main one before a program's first line runs: V8's helpers, a timer's, the one that waits for
+ * SIGUSR1. What reaches those is libc's setresuid, which POSIX wants for the whole process: libc does it in each thread, and from
+ * a thread that stops being root the kernel takes all capabilities. So `disarmOthers` makes all threads a user that nobody is,
+ * and the calling one, which has asked to keep its capabilities on the way, root again. The others need none: they compute. They
+ * cannot be given no_new_privs or a smaller bounding set, and run no program that those would keep something from. Every
+ * thread that is made later has what the one has that makes it: `lowerTo` comes before the first.
+ *
+ * Node's pool, whose threads read and write files, must be among those. CommonJS programs (scripts/support/bundle.mjs) do not use it
+ * for their own modules, but NODE_OPTIONS can make Node do so. Then, and where a process is not root or may not become
+ * somebody else, there is execve(2): it ends all threads and goes on with the caller's capabilities as the ceiling of the
+ * new program's. It is the same process, at the cost of Node's start once more: `lowerTo`, then `startAnew`.
  */
+import fs from 'node:fs';
 import { constants } from 'node:os';
 import { EINVAL, F_SETFD } from './constants.js';
 import { SystemCallError } from './errno.js';
@@ -30,6 +39,7 @@ const CAPABILITY_BITS = 64n;
 
 // linux/prctl.h
 const PR_SET_DUMPABLE = 4;
+const PR_SET_KEEPCAPS = 8;
 const PR_CAPBSET_DROP = 24;
 const PR_SET_NO_NEW_PRIVS = 38;
 const PR_CAP_AMBIENT = 47;
@@ -38,6 +48,12 @@ const PR_CAP_AMBIENT_LOWER = 3;
 // linux/fcntl.h
 const AT_FDCWD = -100;
 const AT_EACCESS = 0x200;
+
+/**
+ * A user that nobody is, of a range that is kept free (https://systemd.io/UIDS-GIDS). Not 65534: whoever runs as that could signal
+ * the threads.
+ */
+const NO_USER = 4_000_000_000;
 
 const SIG_DFL = 0;
 const SIG_IGN = 1;
@@ -50,11 +66,13 @@ export interface Privileges {
   readonly bounding: bigint;
   readonly ambient: bigint;
   readonly noNewPrivileges: boolean;
+  /** As its real, its effective and its saved user. */
+  readonly root: boolean;
 }
 
 export type PrivilegeCalls = Pick<
   typeof control,
-  'prctl' | 'capset' | 'faccessat' | 'fcntl' | 'signal' | 'execve' | 'errno'
+  'prctl' | 'capset' | 'setresuid' | 'setresuidOfThread' | 'faccessat' | 'fcntl' | 'signal' | 'execve' | 'errno'
 >;
 
 export function setOf(names: readonly Capability[]): bigint {
@@ -72,6 +90,7 @@ export function parsePrivileges(status: string): Privileges {
     bounding: set('CapBnd'),
     ambient: set('CapAmb'),
     noNewPrivileges: field('NoNewPrivs') === '1',
+    root: /^Uid:\t0\t0\t0\t/m.test(status),
   };
 }
 
@@ -104,6 +123,50 @@ export function lowerTo(kept: bigint, has: Privileges, calls: PrivilegeCalls = c
   }
   const { inheritable, permitted } = has;
   capset({ inheritable: inheritable & kept, permitted: permitted & kept, effective: permitted & kept }, calls);
+}
+
+/**
+ * Leaves all threads but the calling one without capabilities.
+ *
+ * @returns false when that cannot be had this way; then nothing has changed
+ * @throws SystemCallError
+ */
+export function disarmOthers(has: Privileges, calls: PrivilegeCalls = control): boolean {
+  // what is inheritable would stay with the others, what is ambient would go from this one
+  if (!has.root || has.inheritable !== 0n || has.ambient !== 0n) return false;
+  if (calls.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) return false;
+  const left = calls.setresuid(NO_USER, NO_USER, NO_USER) === 0; // not without CAP_SETUID, nor where no such user is mapped
+  if (left) {
+    useOnly(has.permitted, has, calls); // kept were those that it may use, not those that it uses
+    if (calls.setresuidOfThread(0, 0, 0) < 0) {
+      throw new SystemCallError('setresuid', calls.errno(), 'start with -drop-privileges=false');
+    }
+  }
+  calls.prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
+  return left;
+}
+
+/** Has no thread of this process any capability but the main one? */
+export function othersDisarmed(): boolean {
+  const others = fs.readdirSync('/proc/self/task').filter((thread) => Number(thread) !== process.pid);
+  return others.every((thread) => {
+    const { inheritable, permitted, effective, ambient } = readPrivileges(`/proc/self/task/${thread}/status`);
+    return (inheritable | permitted | effective | ambient) === 0n;
+  });
+}
+
+/** Does a thread of Node's pool have what the set has? Makes the pool where there is none. */
+export function poolHas(set: bigint): Promise<boolean> {
+  return new Promise((resolve) => {
+    fs.readFile('/proc/thread-self/status', 'utf8', (error, status) =>
+      resolve(error === null && parsePrivileges(status).effective === set),
+    );
+  });
+}
+
+/** @param file /proc/…/status of a thread */
+export function readPrivileges(file = '/proc/self/status'): Privileges {
+  return parsePrivileges(fs.readFileSync(file, 'utf8'));
 }
 
 /** struct __user_cap_data_struct: effective, permitted, inheritable; the lower 32 bits of each, then the upper. */

@@ -14,7 +14,7 @@ import { useLab } from '../system/support/lab.js';
 // itself by the options of `tweed docker-opts`. The hosts are network namespaces.
 const lab = useLab({ hosts: 2, containers: 0, ipFamilies: 'dual' });
 const project = fileURLToPath(new URL('../..', import.meta.url));
-const command = fileURLToPath(new URL('../../dist/cli/tweed.js', import.meta.url));
+const command = fileURLToPath(new URL('../../dist/cli/tweed.cjs', import.meta.url));
 /** An image with nothing in it; its containers see the machine's programs. */
 const image = 'nothing';
 const seen = new Set(['/usr', '/lib', '/lib64', dirname(dirname(process.execPath)), project]);

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { exec as run } from '../support/exec.js';
 import { useLab } from './support/lab.js';
 
-const program = fileURLToPath(new URL('../../dist/cli/tweed.js', import.meta.url));
+const program = fileURLToPath(new URL('../../dist/cli/tweed.cjs', import.meta.url));
 const lab = useLab({ hosts: 2, containers: 1 });
 
 function tweed(host: string, command: string, ...args: string[]) {

@@ -21,7 +21,7 @@ import { waitFor } from '../../src/lab/wait.js';
 import { uniqueLabName, useLab } from './support/lab.js';
 import { expectPublishes, expectReachesInternet } from './support/lab-checks.js';
 
-const command = fileURLToPath(new URL('../../dist/cli/tweed.js', import.meta.url));
+const command = fileURLToPath(new URL('../../dist/cli/tweed.cjs', import.meta.url));
 
 /** Runs `tweed lab …` to its end. */
 function tweedLab(name: string, ...words: string[]) {

@@ -10,7 +10,7 @@ import { tourStops } from '../../src/lab/tour/tour.js';
 import { exec } from '../support/exec.js';
 import { logsOf, uniqueLabName } from './support/lab.js';
 
-const program = fileURLToPath(new URL('../../dist/cli/tweed.js', import.meta.url));
+const program = fileURLToPath(new URL('../../dist/cli/tweed.cjs', import.meta.url));
 const name = uniqueLabName();
 
 const labs = ['', '-vxlan', '-kernel'].map((suffix) => `${name}${suffix}`);

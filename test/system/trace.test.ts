@@ -12,7 +12,7 @@ import { exec } from '../support/exec.js';
 import { useLab } from './support/lab.js';
 import { broken, decisions, throughAll, traceBetween, way } from './support/trace.js';
 
-const program = fileURLToPath(new URL('../../dist/cli/tweed.js', import.meta.url));
+const program = fileURLToPath(new URL('../../dist/cli/tweed.cjs', import.meta.url));
 
 describe('a trace in a lab of udp', () => {
   const lab = useLab({ hosts: 2, containers: 2 });

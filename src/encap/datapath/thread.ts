@@ -10,7 +10,7 @@ import type { ForwarderOptions } from './options.js';
 import type { RehearsalPlan } from './rehearsal.js';
 
 /** Built: a worker thread cannot load TypeScript. */
-const program = packageFile('dist/encap/datapath/worker.js');
+const program = packageFile('dist/encap/datapath/worker.cjs');
 
 /** What a thread is told when it is made. */
 export interface ForwarderThreadStart {

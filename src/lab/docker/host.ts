@@ -15,7 +15,7 @@ import { containerName } from '../names.js';
 import { namespaceFolder, readIfThere } from '../namespace.js';
 import { attach } from '../places.js';
 
-const program = fileURLToPath(packageFile('dist/cli/tweed.js'));
+const program = fileURLToPath(packageFile('dist/cli/tweed.cjs'));
 
 /** All that the daemon needs. What the host needs besides, to make namespaces, it does not pass on. */
 const daemonCapabilities = ['net_admin'];

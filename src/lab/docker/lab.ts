@@ -17,7 +17,7 @@ import { composeCommand, docker, requireEngine } from './engine.js';
 
 const projectFolder = fileURLToPath(packageFile('.'));
 /** What the image calls the built project. */
-const probeProgram = '/opt/tweed/dist/lab/probe/agent.js';
+const probeProgram = '/opt/tweed/dist/lab/probe/agent.cjs';
 /** docker-compose.yml gives it to every host. */
 const hostLabel = 'tweed.lab=host';
 const readyPatienceMs = 60_000;

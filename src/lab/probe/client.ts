@@ -8,7 +8,7 @@ import { LabError } from '../errors.js';
 import type { AnswerLine, Ports, RequestLine, RequestName, Requests } from './protocol.js';
 
 /** The built program, also when this file itself runs from its source. */
-const program = fileURLToPath(packageFile('dist/lab/probe/agent.js'));
+const program = fileURLToPath(packageFile('dist/lab/probe/agent.cjs'));
 
 /** The words that run a probe. */
 export function probeCommand(): string[] {

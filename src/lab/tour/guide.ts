@@ -33,7 +33,7 @@ export type TourLab = Pick<
   | 'waitForPeers'
 >;
 
-const program = fileURLToPath(packageFile('dist/cli/tweed.js'));
+const program = fileURLToPath(packageFile('dist/cli/tweed.cjs'));
 
 /** Leads through one stop: says, shows, and checks each thing that it says. */
 export class Guide {

@@ -8,7 +8,7 @@ import { waitFor } from '../../../src/lab/wait.js';
 import { useLab } from '../support/lab.js';
 import { daemonArgs, testFamilies } from './family-labs.js';
 
-const program = fileURLToPath(new URL('../../../dist/cli/tweed.js', import.meta.url));
+const program = fileURLToPath(new URL('../../../dist/cli/tweed.cjs', import.meta.url));
 
 testFamilies('udp');
 

@@ -86,7 +86,7 @@ export class TestHost {
 
   /** The words of {@link tweed}, to be run in this host's namespace. */
   tweedWords(...args: string[]): string[] {
-    return ['env', `TWEED_RUN_DIR=${this.directory}`, process.execPath, path.join(dist, 'cli/tweed.js'), ...args];
+    return ['env', `TWEED_RUN_DIR=${this.directory}`, process.execPath, path.join(dist, 'cli/tweed.cjs'), ...args];
   }
 
   /**
@@ -96,14 +96,14 @@ export class TestHost {
   start(
     args: readonly string[],
     {
-      binary = 'tweed.js',
+      binary = 'tweed.cjs',
       environment = {},
       through = [] as readonly string[],
       program = [process.execPath, path.join(dist, 'cli', binary)] as readonly string[],
     } = {},
   ): RunningDaemon {
     const own = ['-run-dir', this.directory, '-subnet-file', this.subnetFile, '-iface=eth0', '-iptables-resync=1'];
-    const command = binary === 'tweed.js' ? ['run'] : [];
+    const command = binary === 'tweed.cjs' ? ['run'] : [];
     const daemon = new RunningDaemon(this, program, [...command, ...own, ...args], environment, through);
     this.#daemons.push(daemon);
     return daemon;

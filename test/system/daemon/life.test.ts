@@ -108,7 +108,7 @@ describe('coming up and going down', () => {
       FLANNELD_ETCD_ENDPOINTS: network.endpoint.replace('-etcd-endpoints=', ''),
       FLANNELD_IP_MASQ: '1',
     };
-    const daemon = host.start([], { binary: 'flanneld.js', environment });
+    const daemon = host.start([], { binary: 'flanneld.cjs', environment });
     await host.ready();
     expect(await fs.readFile(host.subnetFile, 'utf8')).toContain('FLANNEL_IPMASQ=true');
     expect(await daemon.stop()).toBe(0);

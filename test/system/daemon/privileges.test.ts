@@ -6,23 +6,41 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { readRunRequest } from '../../../src/cli/options.js';
 import { needsOf } from '../../../src/daemon/privileges.js';
-import { exceeds, parsePrivileges, setOf } from '../../../src/linux/privileges.js';
+import { exceeds, type Privileges, readPrivileges, setOf } from '../../../src/linux/privileges.js';
 import { deviceAddress, eventually, TestNetwork } from './hosts.js';
 
 const bin = fileURLToPath(new URL('../../../bin/tweed', import.meta.url));
 const dist = fileURLToPath(new URL('../../../dist/', import.meta.url));
 const kept = setOf(['NET_ADMIN', 'NET_RAW', 'NET_BIND_SERVICE']);
+/** A module's text that makes Node's pool. */
+const usesPool = encodeURIComponent('await (await import("node:fs/promises")).stat("/")');
 const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all'];
 
 let network: TestNetwork;
 afterEach(() => network.remove());
 
-/** What each thread of a process may do, by its number. */
-function threadsOf(pid: number) {
-  const folder = `/proc/${pid}/task`;
-  const threads = fs.readdirSync(folder);
-  return threads.map((thread) => parsePrivileges(fs.readFileSync(path.join(folder, thread, 'status'), 'utf8')));
+/** What each thread of a process may do; the main one first. */
+function threadsOf(pid: number): readonly Privileges[] {
+  return fs.readdirSync(`/proc/${pid}/task`).map((thread) => readPrivileges(`/proc/${pid}/task/${thread}/status`));
 }
+
+/** The main thread, the forwarders and the pool have these; the threads that Node makes first are nobody's, and have none. */
+function expectOnly(pid: number, set: bigint) {
+  const threads = threadsOf(pid);
+  expect(threads[0]?.root).toBe(true);
+  for (const thread of threads.filter(({ root }) => root)) {
+    expect(exceeds(thread, set)).toBe(false);
+    expect(thread.effective).toBe(set);
+  }
+  const others = threads.filter(({ root }) => !root);
+  for (const { inheritable, permitted, effective, ambient } of others) {
+    expect([inheritable, permitted, effective, ambient]).toEqual([0n, 0n, 0n, 0n]);
+  }
+  return { armed: threads.length - others.length, disarmed: others.length };
+}
+
+/** Was the process started a second time, to give up its privileges? */
+const startedAnew = (pid: number) => fs.readFileSync(`/proc/${pid}/environ`, 'latin1').includes('TWEED_STARTED_ANEW');
 
 /** As another user of the host; the errors as text. */
 function asNobody(...argv: string[]) {
@@ -31,18 +49,16 @@ function asNobody(...argv: string[]) {
 
 describe('the privileges of a running daemon', () => {
   it.each(['udp', 'vxlan', 'host-gw'])(
-    'are three capabilities in every thread, and %s works with them',
+    'are three capabilities, and none in the threads that Node makes first, and %s works with them',
     async (type) => {
       network = await TestNetwork.create(`{"Network":"100.96.0.0/16","Backend":{"Type":"${type}"}}`);
       const [daemon] = await network.startBoth('-ip-masq', '-ip-blackhole-route', '-clean-up-on-exit');
       const [host, other] = network.hosts;
       const { process: pid, backend } = await host.status();
-      const threads = threadsOf(pid);
-      expect(threads.length).toBeGreaterThan(5);
-      for (const thread of threads) {
-        expect(exceeds(thread, kept)).toBe(false);
-        expect(thread.effective).toBe(kept);
-      }
+      const { armed, disarmed } = expectOnly(pid, kept);
+      expect(armed).toBeGreaterThanOrEqual(5); // with the four of the pool
+      expect(disarmed).toBeGreaterThanOrEqual(4); // V8's
+      expect(startedAnew(pid)).toBe(false);
       expect(daemon.output).toContain('"capabilities":["NET_BIND_SERVICE","NET_ADMIN","NET_RAW"]');
       if (type === 'udp') {
         const buffers = backend?.features.filter(({ name }) => name.includes('buffer'));
@@ -63,7 +79,7 @@ describe('the privileges of a running daemon', () => {
     await network.startBoth(`-kernel-path=${wanted}`);
     const [host, other] = network.hosts;
     const { process: pid } = await host.status();
-    for (const thread of threadsOf(pid)) expect(thread.effective).toBe(kept | setOf(also));
+    expectOnly(pid, kept | setOf(also));
     await eventually(async () => {
       const { backend } = await host.status();
       const { inForce, reason } = backend?.features.find(({ name }) => name === 'kernel_path') ?? {};
@@ -89,7 +105,7 @@ describe('the privileges of a running daemon', () => {
     });
     const { process: pid } = await host.ready();
     for (const thread of threadsOf(pid)) expect(thread.effective).toBe(setOf(['NET_ADMIN', 'NET_RAW']));
-    expect(fs.readFileSync(`/proc/${pid}/environ`, 'latin1')).not.toContain('TWEED_STARTED_ANEW');
+    expect(startedAnew(pid)).toBe(false);
     expect(daemon.output).toContain('"noNewPrivileges":true');
   });
 
@@ -101,7 +117,22 @@ describe('the privileges of a running daemon', () => {
     fs.chownSync(home, 65534, 65534);
     host.start([network.endpoint, '-subnet-file', path.join(home, 'subnet.env')]);
     const { process: pid } = await host.ready();
-    for (const thread of threadsOf(pid)) expect(thread.effective).toBe(kept | setOf(['DAC_OVERRIDE']));
+    expectOnly(pid, kept | setOf(['DAC_OVERRIDE']));
+  });
+
+  it.each([
+    ['Node’s pool was there first', ['env', `NODE_OPTIONS=--import=data:text/javascript,${usesPool}`]],
+    ['it may not become somebody else', ['setpriv', '--bounding-set=-setuid', '--inh-caps=-all']],
+    ['something is inheritable', ['setpriv', '--inh-caps=+net_raw']],
+  ])('are the same after a second start, in every thread, where %s', async (_why, through) => {
+    network = await TestNetwork.create();
+    const [host] = network.hosts;
+    host.start([network.endpoint], { through });
+    const { process: pid } = await host.ready();
+    expect(startedAnew(pid)).toBe(true);
+    const { armed, disarmed } = expectOnly(pid, kept);
+    expect(armed).toBeGreaterThan(8);
+    expect(disarmed).toBe(0);
   });
 
   it('are not in the reach of its children’s environment, and its memory is not dumped', async () => {
@@ -177,7 +208,7 @@ describe('another user of the host', () => {
   it('finds nothing that listens but the overlay itself', async () => {
     network = await TestNetwork.create();
     const [host] = network.hosts;
-    // in place of `node dist/cli/tweed.js`, the command itself
+    // in place of `node dist/cli/tweed.cjs`, the command itself
     host.start([network.endpoint], { through: ['sh', '-c', `shift 2; exec ${bin} "$@"`, 'sh'] });
     await host.ready();
     const { stdout } = await host.run('ss', '-Htuln');

@@ -140,7 +140,7 @@ async function fillLog(daemon: RunningDaemon): Promise<void> {
 }
 
 describe('the log', () => {
-  it.each(['tweed.js', 'flanneld.js'])(
+  it.each(['tweed.cjs', 'flanneld.cjs'])(
     'on a full disk does not end %s, and status and metrics tell of it',
     async (binary) => {
       network = await TestNetwork.create();

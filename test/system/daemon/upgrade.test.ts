@@ -7,7 +7,7 @@ import { deviceAddress, eventually, type TestHost, TestNetwork } from './hosts.j
 import { Traffic } from './traffic.js';
 
 const supervisor = fileURLToPath(new URL('../../../scripts/support/supervisor.mjs', import.meta.url));
-const tweed = fileURLToPath(new URL('../../../dist/cli/tweed.js', import.meta.url));
+const tweed = fileURLToPath(new URL('../../../dist/cli/tweed.cjs', import.meta.url));
 
 /** A daemon under a service manager that keeps descriptors. */
 class Service {

@@ -11,7 +11,7 @@ import { Traffic } from '../daemon/traffic.js';
 import { expectNoLeftovers } from './support/leftovers.js';
 import { LOCKED, WITHOUT_BPF, WITHOUT_PROGRAMS, WITHOUT_TCX } from './support/refuse-bpf.js';
 
-const tweed = fileURLToPath(new URL('../../../dist/cli/tweed.js', import.meta.url));
+const tweed = fileURLToPath(new URL('../../../dist/cli/tweed.cjs', import.meta.url));
 
 let network: TestNetwork;
 let traffic: Traffic | null;

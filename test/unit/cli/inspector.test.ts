@@ -9,7 +9,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { assertBuilt } from '../../support/built.js';
 
 const bin = fileURLToPath(new URL('../../../bin/tweed', import.meta.url));
-const built = fileURLToPath(new URL('../../../dist/cli/tweed.js', import.meta.url));
+const built = fileURLToPath(new URL('../../../dist/cli/tweed.cjs', import.meta.url));
 
 let directory: string;
 const children: ChildProcess[] = [];

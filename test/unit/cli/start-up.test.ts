@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { assertBuilt } from '../../support/built.js';
 
-const program = (name: string) => fileURLToPath(new URL(`../../../dist/cli/${name}.js`, import.meta.url));
+const program = (name: string) => fileURLToPath(new URL(`../../../dist/cli/${name}.cjs`, import.meta.url));
 const witness = fileURLToPath(new URL('./support/module-witness.mjs', import.meta.url));
 
 /** Runs a program to its end and tells of which packages, and of which of the product's rooms, it loaded something. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   CAPABILITIES,
+  disarmOthers,
   exceeds,
   lowerTo,
   type PrivilegeCalls,
@@ -19,11 +20,12 @@ const root: Privileges = {
   bounding: all,
   ambient: 1n << 21n,
   noNewPrivileges: false,
+  root: true,
 };
 const kept = setOf(['NET_ADMIN', 'NET_RAW']);
 
 /** What was called, on a kernel with 41 capabilities. */
-function kernel(fails: { capset?: boolean; prctl?: number; errno?: number } = {}) {
+function kernel(fails: { capset?: boolean; prctl?: number; errno?: number; setresuid?: 'all' | 'back' } = {}) {
   const calls: (string | number)[][] = [];
   const words = (bytes: Uint8Array) => [...new Uint32Array(bytes.buffer)];
   let errno = 0;
@@ -41,6 +43,14 @@ function kernel(fails: { capset?: boolean; prctl?: number; errno?: number } = {}
       calls.push(['capset', ...words(header), ...words(data)]);
       return fails.capset ? refuse(1) : 0;
     },
+    setresuid: (...users) => {
+      calls.push(['setresuid', ...users]);
+      return fails.setresuid === 'all' ? refuse(1) : 0;
+    },
+    setresuidOfThread: (...users) => {
+      calls.push(['setresuid of the thread', ...users]);
+      return fails.setresuid === 'back' ? refuse(1) : 0;
+    },
     faccessat: () => 0,
     fcntl: (fd, command, argument) => calls.push(['fcntl', fd, command, argument]),
     signal: (signal, handler) => calls.push(['signal', signal, handler]),
@@ -56,7 +66,7 @@ function kernel(fails: { capset?: boolean; prctl?: number; errno?: number } = {}
 describe('privileges', () => {
   it('are read from /proc', () => {
     const status =
-      'Name:\tnode\nCapInh:\t0000000000000000\nCapPrm:\t000001ffffffffff\nCapEff:\t0000000000003000\n' +
+      'Name:\tnode\nUid:\t0\t0\t0\t0\nCapInh:\t0000000000000000\nCapPrm:\t000001ffffffffff\nCapEff:\t0000000000003000\n' +
       'CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000001000\nNoNewPrivs:\t1\nSeccomp:\t0\n';
     expect(parsePrivileges(status)).toEqual({
       inheritable: 0n,
@@ -65,7 +75,9 @@ describe('privileges', () => {
       bounding: all,
       ambient: 0x1000n,
       noNewPrivileges: true,
+      root: true,
     });
+    expect(parsePrivileges(status.replace('\t0\t0\t0\t0', '\t0\t1000\t0\t0')).root).toBe(false);
   });
 
   it('exceed a set when anything could bring more, by now or by another program', () => {
@@ -106,6 +118,45 @@ describe('privileges', () => {
       'capset: EPERM: Operation not permitted; start with -drop-privileges=false',
     );
     expect(() => lowerTo(kept, root, kernel({ prctl: 38, errno: 22 }).scripted)).toThrow(/NO_NEW_PRIVS.*EINVAL/);
+  });
+});
+
+describe('the other threads', () => {
+  const plain = { ...root, ambient: 0n };
+
+  it('become nobody, and this one root again, with what it had', () => {
+    const { calls, scripted } = kernel();
+    expect(disarmOthers(plain, scripted)).toBe(true);
+    expect(calls).toEqual([
+      ['prctl', 8, 1, 0],
+      ['setresuid', 4e9, 4e9, 4e9],
+      ['capset', 0x20080522, 0, 0xffffffff, 0xffffffff, 0, 0x1ff, 0x1ff, 0],
+      ['setresuid of the thread', 0, 0, 0],
+      ['prctl', 8, 0, 0],
+    ]);
+  });
+
+  it.each([
+    ['is not root', { ...plain, root: false }],
+    ['has something ambient', root],
+    ['has something inheritable', { ...plain, inheritable: 1n }],
+  ])('are left alone where the process %s', (_what, has) => {
+    const { calls, scripted } = kernel();
+    expect(disarmOthers(has, scripted)).toBe(false);
+    expect(calls).toEqual([]);
+  });
+
+  it('are left alone where it may not keep its capabilities, or become somebody else', () => {
+    const locked = kernel({ prctl: 8 });
+    expect(disarmOthers(plain, locked.scripted)).toBe(false);
+    expect(locked.calls).toHaveLength(1);
+    const { calls, scripted } = kernel({ setresuid: 'all' });
+    expect(disarmOthers(plain, scripted)).toBe(false);
+    expect(calls.at(-1)).toEqual(['prctl', 8, 0, 0]);
+  });
+
+  it('are an error when there is no way back', () => {
+    expect(() => disarmOthers(plain, kernel({ setresuid: 'back' }).scripted)).toThrow(/^setresuid: EPERM/);
   });
 });
 

@@ -30,7 +30,7 @@ else {
     '--wireguard-socket-dir',
     `${folder}/wg`,
   ];
-  const program = fileURLToPath(new URL('../../../../dist/cli/tweed.js', import.meta.url)); // it starts itself again
+  const program = fileURLToPath(new URL('../../../../dist/cli/tweed.cjs', import.meta.url)); // it starts itself again
   process.argv = [process.argv[0], program, 'run', ...own, ...given];
   await import(program);
 }
