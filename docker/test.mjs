@@ -14,6 +14,7 @@ async function test(args) {
     await setupProject();
     const file = join(folder, 'results.json');
     const root = await setupRoot('docker');
+    say('• images, a lab, faults and two engines: some 10 minutes, 20 on a busy machine');
     await run([...root, process.execPath, join(project, 'docker/support/test-with-engine.mjs'), file, ...args]);
     return JSON.parse(readFileSync(file, 'utf8'));
   } catch (error) {

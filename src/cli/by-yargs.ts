@@ -1,6 +1,7 @@
 import yargs, { type CommandModule } from 'yargs';
 import { version } from '../base/version.js';
 import { OptionError } from './flags.js';
+import { nearest } from './nearest.js';
 
 /** Wide enough for a manual page and for most terminals. */
 const WIDTH = 100;
@@ -32,7 +33,8 @@ export function inOurWords(message: string, argv: readonly string[]): string {
   const [, close] = /^Did you mean (.+)\?$/.exec(message) ?? [];
   if (close === undefined) return message.includes(';') ? message : `${message}; ${help}`;
   const unknown = argv.slice(1).find((word) => !word.startsWith('-')) ?? command;
-  return `${command}: unknown command ${unknown}; did you mean ${close}? ${help}`;
+  const similar = nearest(unknown, [close]);
+  return `${command}: unknown command ${unknown}; ${similar === null ? '' : `did you mean ${similar}? `}${help}`;
 }
 
 /** Has yargs read the arguments of one command, its name first, and run it. */

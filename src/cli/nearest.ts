@@ -5,7 +5,8 @@ const LONGEST_WORD = 60;
 export function nearest(word: string, candidates: readonly string[]): string | null {
   if (word.length > LONGEST_WORD) return null;
   let best: string | null = null;
-  let fewest = Math.max(2, Math.ceil(word.length / 3)) + 1;
+  // a word of three letters has little left after two edits
+  let fewest = (word.length <= 3 ? 1 : Math.max(2, Math.ceil(word.length / 3))) + 1;
   for (const candidate of candidates) {
     const edits = editDistance(word.toLowerCase(), candidate.toLowerCase());
     if (edits < fewest) {

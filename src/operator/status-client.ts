@@ -46,8 +46,8 @@ export async function fetchStatuses(
   return found.map(({ status }) => status).filter((status) => namespace === 'any' || !isElsewhere(status));
 }
 
-/** A daemon of an earlier version does not tell where it is. */
-function isElsewhere({ networkNamespace: told = 0 }: DaemonStatus): boolean {
+/** Does it run in another network namespace than this process? A daemon of an earlier version does not tell where it is. */
+export function isElsewhere({ networkNamespace: told = 0 }: DaemonStatus): boolean {
   return told !== 0 && told !== networkNamespace();
 }
 

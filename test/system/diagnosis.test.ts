@@ -100,10 +100,16 @@ describe('the tools', () => {
   });
 
   it('take no daemon of another network namespace for their own', async () => {
-    const argv = [process.execPath, program, 'ping', '--all', '--run-dir', lab().files.runFolder('host1')];
-    const { stderr, status } = await run(argv, { tolerate: true });
+    const ofHost = ['--run-dir', lab().files.runFolder('host1')];
+    const ask = (...words: string[]) => run([process.execPath, program, ...words, ...ofHost], { tolerate: true });
+    const { stderr, status } = await ask('ping', '--all');
     expect(stderr).toMatch(/no daemon runs in this network namespace; .*nsenter --net --target \d+/);
     expect(status).toBe(1);
+    // whoever names the directory is shown it, and told
+    expect((await ask('status')).stdout).toMatch(
+      /^of another network namespace than this shell's: nsenter --net --target \d+\ntweed /,
+    );
+    expect((await tweed('host1', 'status')).stdout).toMatch(/^tweed /);
   });
 
   it('say in one line that they need root, before a lease is taken', async () => {

@@ -2,7 +2,7 @@ import { messageOf } from '../../base/errors.js';
 import { printable, printableJson, printableLines } from '../../base/printable.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { readHostNames } from '../../operator/host-names.js';
-import { fetchStatus } from '../../operator/status-client.js';
+import { fetchStatus, isElsewhere } from '../../operator/status-client.js';
 import { renderStatus } from '../../operator/status-text.js';
 import { exitCodes } from '../exit.js';
 import { type Flag, resolveFlags } from '../flags.js';
@@ -74,7 +74,13 @@ export async function runStatusCommand(argv: readonly string[]): Promise<number>
     const at = performance.now();
     const before = earlier === null ? null : { status: earlier.status, milliseconds: at - earlier.at };
     if (watch) earlier = { status, at };
-    return printableLines(renderStatus(status, Date.now(), { verbose: verbose ?? false, names, earlier: before }));
+    const elsewhere = isElsewhere(status)
+      ? `of another network namespace than this shell's: nsenter --net --target ${status.process}\n`
+      : '';
+    return (
+      elsewhere +
+      printableLines(renderStatus(status, Date.now(), { verbose: verbose ?? false, names, earlier: before }))
+    );
   };
   if (!watch) {
     process.stdout.write(await show());

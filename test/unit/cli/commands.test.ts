@@ -24,6 +24,7 @@ describe('the commands of tweed', () => {
 describe('what yargs complains of', () => {
   it.each([
     ['Did you mean logs?', ['lab', 'log'], 'lab: unknown command log; did you mean logs? tweed lab --help tells more'],
+    ['Did you mean logs?', ['lab', 'foo'], 'lab: unknown command foo; tweed lab --help tells more'],
     [
       'Not enough non-option arguments: got 0, need at least 1',
       ['network', 'set'],
