@@ -198,7 +198,9 @@ export function routeDifference(
       // A change of nothing but the mark is no repair worth a word.
       const adopted = isSame({ ...installed, protocol: route.protocol ?? installed.protocol }, route);
       const done = `changed the route to ${text}:${way(route)} instead of${way(installed)}`;
-      changes.push({ subject: text, command: `route replace ${words}`, text: adopted ? '' : done });
+      const verb = standsInItsOwnWay(installed, route) ? 'add' : 'replace';
+      if (verb === 'add') changes.push({ subject: text, command: deletion(installed), text: '' });
+      changes.push({ subject: text, command: `route ${verb} ${words}`, text: adopted ? '' : done });
     }
   }
   for (const route of leftovers === 'none' ? [] : present) {
@@ -208,6 +210,21 @@ export function routeDifference(
     changes.push({ subject: text, command: deletion(route), text: `removed the route to ${text}${way(route)}` });
   }
   return { changes, obstacles };
+}
+
+/**
+ * Whether the one has to go before the other can come. By IPv6 the kernel looks up even an `onlink` gateway, and refuses one that
+ * a route leads to by another device (ip6_route_check_nh_onlink); a gateway inside of its own destination is led to by
+ * the very route that is to be replaced.
+ */
+function standsInItsOwnWay(installed: InstalledRoute, { destination, gateway, device, onlink }: WantedRoute): boolean {
+  return (
+    familyOf(destination.address) === 6 &&
+    onlink === true &&
+    gateway !== undefined &&
+    prefixContains(destination, gateway) &&
+    installed.device !== device
+  );
 }
 
 function isSame(installed: InstalledRoute, wanted: WantedRoute): boolean {

@@ -2,15 +2,18 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { removeFormerDevices, removeFormerRoutes } from '../../../src/backend/kernel/former-life.js';
 import type { RouteOwnership } from '../../../src/routes/route-table.js';
 import type { Lease } from '../../../src/subnet/lease.js';
+import { families, type TestFamily } from '../../support/families.js';
 import {
   address,
   type Host,
   introduce,
   inventedPeers,
+  leaseOf,
   leasesOf,
   makeNetwork,
   type Network,
   prefix,
+  publicAddress,
   remembered,
   tell,
 } from './network.js';
@@ -19,11 +22,15 @@ const hostGw = { Type: 'host-gw' };
 const vxlan = { Type: 'vxlan' };
 let network: Network;
 let hosts: readonly [Host, Host, Host];
-beforeEach(async () => {
-  network = await makeNetwork();
-  ({ hosts } = network);
-});
-afterEach(() => network.remove());
+
+/** A network for each test of a group. */
+function useNetwork(family?: TestFamily): void {
+  beforeEach(async () => {
+    network = await makeNetwork(family);
+    ({ hosts } = network);
+  });
+  afterEach(() => network.remove());
+}
 
 async function startAll(member: Parameters<Host['start']>[0] = hostGw): Promise<void> {
   for (const host of hosts) await host.start(member);
@@ -42,6 +49,8 @@ const toSecond = '10.5.2.0/24 via 192.0.2.2 dev eth0 proto 84';
 const toThird = '10.5.3.0/24 via 192.0.2.3 dev eth0 proto 84';
 
 describe('three hosts', () => {
+  useNetwork();
+
   it('reach each other by plain routes, with the whole MTU', async () => {
     await startAll();
     await expectFullMesh();
@@ -58,18 +67,50 @@ describe('three hosts', () => {
     expect(hosts.flatMap(({ warnings }) => warnings)).toEqual([]);
   });
 
+  it('follow a peer to another address', async () => {
+    await startAll();
+    const [first, second] = hosts;
+    const old = second.lease as Lease;
+    await second.ip('address', 'add', '192.0.2.77/24', 'dev', 'eth0');
+    const moved: Lease = { ...old, attributes: { ...old.attributes, publicIp: address('192.0.2.77') } };
+    await tell(first, [...leasesOf([hosts[2]]), moved]);
+    expect(await first.routes()).toEqual(['10.5.2.0/24 via 192.0.2.77 dev eth0 proto 84', toThird]);
+    expect(await first.reaches(second)).toBe(true);
+  });
+
+  it('are two thousand in three processes', async () => {
+    const [first] = hosts;
+    await first.start(hostGw);
+    first.started.length = 0;
+    const peers = inventedPeers(2000, () => ({ backendType: 'host-gw' }));
+    await tell(first, []);
+    first.started.length = 0;
+    await tell(first, peers);
+    expect(first.started).toHaveLength(3);
+    expect(await first.routes()).toHaveLength(2000);
+    first.started.length = 0;
+    expect(await tell(first, peers)).toEqual([]);
+    expect(first.started).toHaveLength(2);
+  });
+});
+
+describe.each(families)('three hosts with IPv$family', (family) => {
+  const { say } = family;
+  useNetwork(family);
+
   it.each([
     ['a route removed', ['route del 10.5.2.0/24']],
     ['all routes flushed', ['route flush root 10.5.0.0/16 proto 84']],
     ['a route bent', ['route replace 10.5.2.0/24 via 192.0.2.3 dev eth0']],
-    ['the link down and up again', ['link set eth0 down', 'link set eth0 up']],
+    // by IPv6 the kernel forgets the address with it
+    ['the link down and up again', ['link set eth0 down', 'link set eth0 up', 'address replace 192.0.2.1/24 dev eth0']],
   ])('get back %s', async (_name, vandalism) => {
     await startAll();
     const [first] = hosts;
     for (const command of vandalism) await first.ip(...command.split(' '));
     expect((await introduce(first, hosts)).length).toBeGreaterThan(0);
     expect(await introduce(first, hosts)).toEqual([]);
-    expect(await first.routes()).toEqual([toSecond, toThird]);
+    expect(await first.routes()).toEqual(say([toSecond, toThird]));
     await expectFullMesh();
   });
 
@@ -91,70 +132,52 @@ describe('three hosts', () => {
     expect(await first.backend?.setPeers(remembered(leasesOf([second])))).toEqual([]);
     await expectFullMesh();
     expect(await introduce(first, [second])).toEqual([]);
-    expect(await first.routes()).toEqual([
+    const kept = [
       toSecond,
       '10.5.97.0/24 via 192.0.2.3 dev eth0 proto static',
       '10.5.98.0/24 via 192.0.2.3 dev eth0 metric 50',
       '10.5.99.0/25 via 192.0.2.3 dev eth0',
-    ]);
-    expect(await first.ip('route', 'show', '10.6.96.0/24')).toContain('192.0.2.3');
+    ];
+    expect(await first.routes()).toEqual(say(kept));
+    expect(await first.ip('route', 'show', '10.6.96.0/24')).toContain(say('192.0.2.3'));
     // From now on only what is marked as ours is ours.
     await first.ip('route', 'add', '10.5.95.0/24', 'via', '192.0.2.95', 'dev', 'eth0');
     expect(await introduce(first, [second])).toEqual([]);
     await first.backend?.stop({ cleanUp: true });
     expect(await first.routes()).toHaveLength(4);
-    expect(await first.routes()).not.toContain(toSecond);
-  });
-
-  it('follow a peer to another address', async () => {
-    await startAll();
-    const [first, second] = hosts;
-    const old = second.lease as Lease;
-    await second.ip('address', 'add', '192.0.2.77/24', 'dev', 'eth0');
-    const moved: Lease = { ...old, attributes: { ...old.attributes, publicIp: address('192.0.2.77') } };
-    await tell(first, [...leasesOf([hosts[2]]), moved]);
-    expect(await first.routes()).toEqual(['10.5.2.0/24 via 192.0.2.77 dev eth0 proto 84', toThird]);
-    expect(await first.reaches(second)).toBe(true);
+    expect(await first.routes()).not.toContain(say(toSecond));
   });
 
   it('refuse a peer that is not on the link, without harm to the others, until it is', async () => {
     const [first, second] = hosts;
     await first.start(hostGw);
     await second.start(hostGw);
-    const attributes = { publicIpv6: null, backendType: 'host-gw' };
-    const far: Lease = {
-      subnet: prefix('10.5.9.0/24'),
-      subnetV6: null,
-      attributes: { ...attributes, publicIp: address('203.0.113.9') },
-      expiresAt: null,
-    };
+    const attributes = { ...publicAddress(family, '203.0.113.9'), backendType: 'host-gw' };
+    const far = leaseOf(family, '10.5.9.0/24', attributes);
     const look = () => tell(first, [far, second.lease as Lease]);
     await look();
     await introduce(second, [first]);
-    expect(await first.routes()).toEqual([toSecond]);
+    expect(await first.routes()).toEqual(say([toSecond]));
     expect(await first.reaches(second)).toBe(true);
     await look();
     await first.ip('route', 'add', '203.0.113.0/24', 'via', '192.0.2.3');
     await look();
-    expect(first.warnings).toEqual([
-      expect.stringMatching(
-        /^10\.5\.9\.0\/24: peer refused: 203\.0\.113\.9 cannot be reached \(Network is unreachable\)/,
-      ),
-      expect.stringMatching(
-        /behind the router 192\.0\.2\.3, not on the link of eth0; host-gw needs all hosts on one link/,
-      ),
-    ]);
-    expect(first.backend?.status()).toMatchObject({
-      peers: [{ subnet: '10.5.2.0/24' }],
-      refused: [{ subnet: '10.5.9.0/24', publicIp: '203.0.113.9', reason: expect.stringMatching(/behind the router/) }],
-    });
+    const told = [
+      '10.5.9.0/24: peer refused: 203.0.113.9 cannot be reached (Network is unreachable)',
+      'behind the router 192.0.2.3, not on the link of eth0; host-gw needs all hosts on one link',
+    ];
+    expect(first.warnings).toEqual(say(told).map((text) => expect.stringContaining(text)));
+    const { peers, refused } = first.backend?.status() ?? {};
+    expect(peers).toMatchObject(say([{ subnet: '10.5.2.0/24' }]));
+    expect(refused).toMatchObject(say([{ subnet: '10.5.9.0/24', publicIp: '203.0.113.9' }]));
+    expect(refused?.[0]?.reason).toMatch(/behind the router/);
     await first.ip('route', 'replace', '203.0.113.0/24', 'dev', 'eth0');
     expect(await look()).toEqual([]);
-    expect(await first.routes()).toEqual([toSecond, '10.5.9.0/24 via 203.0.113.9 dev eth0 proto 84']);
+    expect(await first.routes()).toEqual(say([toSecond, '10.5.9.0/24 via 203.0.113.9 dev eth0 proto 84']));
     expect(first.backend?.status().refused).toEqual([]);
     await first.ip('route', 'del', '203.0.113.0/24');
     expect(await look()).toEqual([]);
-    expect(await first.routes()).toEqual([toSecond]);
+    expect(await first.routes()).toEqual(say([toSecond]));
   });
 
   it("leave a foreign route in a peer's place, and say so once", async () => {
@@ -164,28 +187,27 @@ describe('three hosts', () => {
     await second.start(hostGw);
     await introduce(first, [second]);
     await introduce(first, [second]);
-    expect(first.warnings).toEqual(['10.5.2.0/24: peer refused: a route through br0 is there already; remove it']);
+    const told = ['10.5.2.0/24: peer refused: a route through br0 is there already; remove it'];
+    expect(first.warnings).toEqual(say(told));
     expect(await first.ip('route', 'show', '10.5.2.0/24')).toContain('dev br0');
     expect(first.backend?.status().peers).toEqual([]);
   });
 
-  it('are two thousand in three processes', async () => {
+  it('go from host-gw to vxlan, and their routes into the tunnel', async () => {
+    await startAll();
+    await startAll(vxlan);
     const [first] = hosts;
-    await first.start(hostGw);
-    first.started.length = 0;
-    const peers = inventedPeers(2000, () => ({ backendType: 'host-gw' }));
-    await tell(first, []);
-    first.started.length = 0;
-    await tell(first, peers);
-    expect(first.started).toHaveLength(3);
-    expect(await first.routes()).toHaveLength(2000);
-    first.started.length = 0;
-    expect(await tell(first, peers)).toEqual([]);
-    expect(first.started).toHaveLength(2);
+    const tunnelled = [
+      '10.5.2.0/24 via 10.5.2.0 dev flannel.1 proto 84 onlink',
+      '10.5.3.0/24 via 10.5.3.0 dev flannel.1 proto 84 onlink',
+    ];
+    expect(await first.routes()).toEqual(say(tunnelled));
+    await expectFullMesh();
   });
 });
 
 describe('after a change of the backend type', () => {
+  useNetwork();
   const ownership: RouteOwnership = {
     networks: [prefix('10.5.0.0/16')],
     ownDevice: null,
@@ -207,17 +229,6 @@ describe('after a change of the backend type', () => {
     expect(await devices(second)).toBe('');
     expect(await first.routes()).toEqual([toSecond]);
     expect(await first.reaches(second)).toBe(true);
-  });
-
-  it('from host-gw to vxlan, routes go into the tunnel', async () => {
-    await startAll();
-    await startAll(vxlan);
-    const [first] = hosts;
-    expect(await first.routes()).toEqual([
-      '10.5.2.0/24 via 10.5.2.0 dev flannel.1 proto 84 onlink',
-      '10.5.3.0/24 via 10.5.3.0 dev flannel.1 proto 84 onlink',
-    ]);
-    await expectFullMesh();
   });
 
   it('of the VNI, the former device goes', async () => {

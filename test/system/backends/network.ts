@@ -8,19 +8,25 @@ import type { Backend, BackendContext } from '../../../src/backend/backend.js';
 import { HostGwBackend } from '../../../src/backend/host-gw/host-gw-backend.js';
 import { type Kernel, kernelThrough } from '../../../src/backend/kernel/kernel.js';
 import { VxlanBackend } from '../../../src/backend/vxlan/vxlan-backend.js';
+import { type Address, parseAddress } from '../../../src/base/address.js';
 import { formatIpv4, type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
+import type { Ipv6Prefix } from '../../../src/base/ipv6.js';
 import type { Logger } from '../../../src/base/log.js';
 import type { Run } from '../../../src/routes/ip.js';
 import type { Lease, PeerSet } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import { exec } from '../../support/exec.js';
+import { families, type TestFamily } from '../../support/families.js';
 
 export const prefix = (text: string): Prefix => parsePrefix(text) as Prefix;
 export const address = (text: string): number => parseIpv4(text) as number;
 
 export type BackendMember = Readonly<Record<string, unknown>> & { readonly Type: string };
 
-/** A host of the test. Host N has 192.0.2.N, leases 10.5.N.0/24, and has a container's address, 10.5.N.1. */
+/**
+ * A host of the test. Host N has 192.0.2.N, leases 10.5.N.0/24, and has a container's address, 10.5.N.1: each as its family
+ * says it.
+ */
 export class Host {
   readonly run: Run;
   readonly kernel: Kernel;
@@ -36,6 +42,7 @@ export class Host {
     readonly number: number,
     readonly namespace: string,
     private readonly runDirectory: string,
+    readonly family: TestFamily,
   ) {
     const inside = (argv: readonly string[]) => ['ip', 'netns', 'exec', namespace, ...argv];
     this.run = (argv, options) => exec(inside(argv), options);
@@ -55,23 +62,27 @@ export class Host {
   }
 
   get address(): string {
-    return `192.0.2.${this.number}`;
+    return this.family.say(`192.0.2.${this.number}`);
   }
 
   get subnet(): string {
-    return `10.5.${this.number}.0/24`;
+    return this.family.say(`10.5.${this.number}.0/24`);
   }
 
+  /** Runs `ip` with words of IPv4, which the family says in its own. */
   async ip(...words: string[]): Promise<string> {
-    return (await this.run(['ip', ...words])).stdout.replaceAll(/ +$/gm, '').trimEnd();
+    const { family, say } = this.family;
+    return (await this.run(['ip', ...(family === 6 ? ['-6'] : []), ...say(words)])).stdout
+      .replaceAll(/ +$/gm, '')
+      .trimEnd();
   }
 
-  /** The lines of `ip route` inside the overlay, the container's own aside. */
+  /** The lines of `ip route` inside the overlay, but for the container's and what the kernel makes by itself, such as each metric of IPv6. */
   async routes(): Promise<string[]> {
     const lines = (await this.ip('route', 'show', 'root', '10.5.0.0/16')).split('\n');
     return lines
-      .filter((line) => line !== '' && !line.includes(' dev br0 '))
-      .map((line) => line.replace(' linkdown', ''));
+      .filter((line) => line !== '' && !/ dev br0 | proto kernel /.test(line))
+      .map((line) => line.replace(/ linkdown| pref medium/g, '').replace(' metric 1024', ''));
   }
 
   async neighbours(): Promise<string[]> {
@@ -81,23 +92,33 @@ export class Host {
   }
 
   async forwarding(): Promise<string[]> {
-    const { stdout } = await this.run(['bridge', 'fdb', 'show', 'dev', 'flannel.1']);
+    const { stdout } = await this.run(['bridge', 'fdb', 'show', 'dev', this.family.say('flannel.1')]);
     return stdout.split('\n').filter(Boolean).sort();
   }
 
   /** Answers the host a ping from its container's address to the one of another host? */
   async reaches(other: Host): Promise<boolean> {
     const argv = ['ping', '-c', '1', '-W', '1', '-I', `10.5.${this.number}.1`, `10.5.${other.number}.1`];
-    return (await this.run(argv, { tolerate: true })).status === 0;
+    return (await this.run(this.family.say(argv), { tolerate: true })).status === 0;
   }
 
   context(backend: BackendMember, others: Partial<BackendContext> = {}): BackendContext {
+    const own = parseAddress(this.address) as Address;
+    const { family, say } = this.family;
+    const networks =
+      family === 4
+        ? { Network: '10.5.0.0/16' }
+        : { EnableIPv4: false, EnableIPv6: true, IPv6Network: say('10.5.0.0/16') };
     return {
       log: this.log,
-      underlay: { name: 'eth0', index: 2, address: address(this.address), prefixLength: 24, ipv6: null, mtu: 1500 },
-      publicIp: address(this.address),
-      publicIpv6: null,
-      config: parseNetworkConfig(JSON.stringify({ Network: '10.5.0.0/16', Backend: backend })),
+      underlay: {
+        ...{ name: 'eth0', index: 2, mtu: 1500 },
+        ...(typeof own === 'number'
+          ? { address: own, prefixLength: 24, ipv6: null }
+          : { address: 0, prefixLength: 0, ipv6: { address: own, prefixLength: 64 } }),
+      },
+      ...publicAddress(this.family, `192.0.2.${this.number}`),
+      config: parseNetworkConfig(JSON.stringify({ ...networks, Backend: backend })),
       ...others,
     };
   }
@@ -121,11 +142,28 @@ export class Host {
   ): Promise<Backend> {
     const backend = this.make(member, others);
     const attributes = await backend.attributes();
-    this.lease = { subnet: prefix(this.subnet), subnetV6: null, attributes, expiresAt: null };
+    this.lease = leaseOf(this.family, `10.5.${this.number}.0/24`, attributes);
     await backend.start(this.lease, peers);
     this.backend = backend;
     return backend;
   }
+}
+
+/** A lease of a subnet that is told in IPv4's words. */
+export function leaseOf({ family, prefix }: TestFamily, subnet: string, attributes: Lease['attributes']): Lease {
+  const own = prefix(subnet);
+  return family === 4
+    ? { subnet: own as Prefix, subnetV6: null, attributes, expiresAt: null }
+    : { subnet: null, subnetV6: own as Ipv6Prefix, attributes, expiresAt: null };
+}
+
+/** What peers send to, told in IPv4's words. */
+export function publicAddress(
+  { address }: TestFamily,
+  text: string,
+): Pick<Lease['attributes'], 'publicIp' | 'publicIpv6'> {
+  const own = address(text);
+  return typeof own === 'number' ? { publicIp: own, publicIpv6: null } : { publicIp: 0, publicIpv6: own };
 }
 
 export interface Network {
@@ -133,21 +171,28 @@ export interface Network {
   remove(): Promise<void>;
 }
 
-/** Three hosts on one link. Their namespaces, and that of the link, begin with `twx`. */
-export async function makeNetwork(): Promise<Network> {
+const [ipv4] = families as [TestFamily];
+
+/** Three hosts on one link, with addresses of one family. Their namespaces, and that of the link, begin with `twx`. */
+export async function makeNetwork(family = ipv4): Promise<Network> {
   const name = `twx-${randomBytes(3).toString('hex')}`;
   const directory = await mkdtemp(join(tmpdir(), `${name}-`));
   const link = `${name}-link`;
-  const hosts = [1, 2, 3].map((number) => new Host(number, `${name}-h${number}`, join(directory, String(number))));
+  const hosts = [1, 2, 3].map(
+    (number) => new Host(number, `${name}-h${number}`, join(directory, String(number)), family),
+  );
   for (const namespace of [link, ...hosts.map((host) => host.namespace)]) await exec(['ip', 'netns', 'add', namespace]);
   await exec(['ip', '-n', link, 'link', 'add', 'switch', 'up', 'type', 'bridge']);
   for (const host of hosts) {
-    const inside = ['link set lo up', 'link set eth0 up', `address add ${host.address}/24 dev eth0`];
+    const inside = ['link set lo up', 'link set eth0 up', `address add 192.0.2.${host.number}/24 dev eth0`];
     inside.push('link add br0 type bridge', 'link set br0 up', `address add 10.5.${host.number}.1/24 dev br0`);
     const port = `host${host.number}`;
     const add = ['link', 'add', port, 'master', 'switch', 'up', 'type', 'veth'];
     await exec(['ip', '-n', link, ...add, 'peer', 'name', 'eth0', 'netns', host.namespace]);
-    await host.run(['ip', '-batch', '-'], { input: inside.join('\n') });
+    // Nobody else has these addresses: by IPv6 the kernel need not ask around for a second before it uses one.
+    const switches = ['all', 'default', 'eth0'].map((device) => `/proc/sys/net/ipv6/conf/${device}/accept_dad`);
+    await host.run(['tee', ...switches], { input: '0' });
+    await host.run(['ip', '-batch', '-'], { input: family.say(inside).join('\n') });
   }
   return {
     hosts: hosts as unknown as Network['hosts'],

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Lease, subnetName } from '../../../src/subnet/lease.js';
 import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
+import { families, type TestFamily } from '../../support/families.js';
 import {
   address,
   type Host,
@@ -17,10 +18,14 @@ const vxlan = { Type: 'vxlan' };
 let hosts: readonly [Host, Host, Host];
 
 /** A network for each test, or one for all tests of a group. */
-function useNetwork(before: typeof beforeEach | typeof beforeAll, after: typeof afterEach | typeof afterAll): void {
+function useNetwork(
+  before: typeof beforeEach | typeof beforeAll,
+  after: typeof afterEach | typeof afterAll,
+  family?: TestFamily,
+): void {
   let network: Network;
   before(async () => {
-    network = await makeNetwork();
+    network = await makeNetwork(family);
     ({ hosts } = network);
   });
   after(() => network.remove());
@@ -40,7 +45,8 @@ async function expectFullMesh(): Promise<void> {
 }
 
 function macOf({ lease }: Host): string {
-  return (lease?.attributes.backendData as { readonly VtepMAC: string } | undefined)?.VtepMAC ?? 'none';
+  const data = lease?.attributes.backendData ?? lease?.attributes.backendV6Data;
+  return (data as { readonly VtepMAC: string } | undefined)?.VtepMAC ?? 'none';
 }
 const link = async (host: Host) =>
   JSON.parse(await host.ip('-json', '-details', 'address', 'show', 'dev', 'flannel.1'))[0];
@@ -90,56 +96,6 @@ describe('three hosts', () => {
     ]);
     expect(status?.totals.tx_packets).toBeGreaterThanOrEqual(4);
     expect(hosts.flatMap(({ warnings }) => warnings)).toEqual([]);
-  });
-
-  it('go on while a daemon is dead, and a new one finds everything as it is', async () => {
-    await startAll();
-    const [first, second, third] = hosts;
-    const before = { device: await link(first), ...(await everything(first)) };
-    // What flannel would have made of the third host, which goes while nobody looks; and what somebody else made.
-    await first.run([
-      'bridge',
-      'fdb',
-      'add',
-      '02:ff:00:00:00:01',
-      'dev',
-      'flannel.1',
-      'dst',
-      '192.0.2.77',
-      'self',
-      'permanent',
-    ]);
-    await first.ip('route', 'add', '198.51.100.0/24', 'dev', 'flannel.1');
-    await first.ip(
-      'neigh',
-      'add',
-      '198.51.100.1',
-      'lladdr',
-      '02:ff:00:00:00:02',
-      'dev',
-      'flannel.1',
-      'nud',
-      'permanent',
-    );
-    await first.ip('address', 'add', '198.51.100.9/32', 'dev', 'flannel.1');
-
-    await first.start(vxlan, {}, remembered(leasesOf([second])));
-    expect(await first.backend?.setPeers(remembered(leasesOf([second])))).toEqual([]);
-    expect((await link(first)).ifindex).toBe(before.device.ifindex);
-    expect(await first.routes()).toEqual(before.routes);
-    await expectFullMesh();
-
-    await introduce(first, [second]);
-    expect(await first.routes()).toEqual(['10.5.2.0/24 via 10.5.2.0 dev flannel.1 proto 84 onlink']);
-    expect(await first.neighbours()).toEqual(
-      [`10.5.2.0 lladdr ${macOf(second)} PERMANENT`, '198.51.100.1 lladdr 02:ff:00:00:00:02 PERMANENT'].sort(),
-    );
-    expect(await first.forwarding()).toEqual(
-      ['02:ff:00:00:00:01 dst 192.0.2.77 self permanent', `${macOf(second)} dst 192.0.2.2 self permanent`].sort(),
-    );
-    expect(await first.ip('route', 'show', 'dev', 'flannel.1')).toContain('198.51.100.0/24');
-    expect(await first.ip('address', 'show', 'dev', 'flannel.1')).toContain('198.51.100.9/32');
-    expect([await first.reaches(second), await first.reaches(third)]).toEqual([true, false]);
   });
 
   it('have their peers in place as soon as they are up, and lose none that is only remembered', async () => {
@@ -255,8 +211,47 @@ describe('three hosts', () => {
   });
 });
 
-describe('what was done by hand', () => {
-  useNetwork(beforeAll, afterAll);
+describe.each(families)('three hosts with IPv$family', (family) => {
+  const { say } = family;
+  useNetwork(beforeEach, afterEach, family);
+
+  it('go on while a daemon is dead, and a new one finds everything as it is', async () => {
+    await startAll();
+    const [first, second, third] = hosts;
+    const before = { device: await link(first), ...(await everything(first)) };
+    // What flannel would have made of the third host, which goes while nobody looks; and what somebody else made.
+    const entry = 'bridge fdb add 02:ff:00:00:00:01 dev flannel.1 dst 192.0.2.77 self permanent';
+    await first.run(say(entry).split(' '));
+    for (const command of [
+      'route add 198.51.100.0/24 dev flannel.1',
+      'neigh add 198.51.100.1 lladdr 02:ff:00:00:00:02 dev flannel.1 nud permanent',
+      'address add 198.51.100.9/32 dev flannel.1',
+    ]) {
+      await first.ip(...command.split(' '));
+    }
+
+    await first.start(vxlan, {}, remembered(leasesOf([second])));
+    expect(await first.backend?.setPeers(remembered(leasesOf([second])))).toEqual([]);
+    expect((await link(first)).ifindex).toBe(before.device.ifindex);
+    expect(await first.routes()).toEqual(before.routes);
+    await expectFullMesh();
+
+    await introduce(first, [second]);
+    expect(await first.routes()).toEqual(say(['10.5.2.0/24 via 10.5.2.0 dev flannel.1 proto 84 onlink']));
+    expect(await first.neighbours()).toEqual(
+      say([`10.5.2.0 lladdr ${macOf(second)} PERMANENT`, '198.51.100.1 lladdr 02:ff:00:00:00:02 PERMANENT']).sort(),
+    );
+    expect(await first.forwarding()).toEqual(
+      say(['02:ff:00:00:00:01 dst 192.0.2.77 self permanent', `${macOf(second)} dst 192.0.2.2 self permanent`]).sort(),
+    );
+    expect(await first.ip('route', 'show', 'dev', 'flannel.1')).toContain(say('198.51.100.0/24'));
+    expect(await first.ip('address', 'show', 'dev', 'flannel.1')).toContain(say('198.51.100.9/32'));
+    expect([await first.reaches(second), await first.reaches(third)]).toEqual([true, false]);
+  });
+});
+
+describe.each(families)('what was done by hand to IPv$family', (family) => {
+  useNetwork(beforeAll, afterAll, family);
   beforeAll(() => startAll());
 
   it.each([
@@ -275,7 +270,8 @@ describe('what was done by hand', () => {
   ])('%s: is put right', async (_name, vandalism) => {
     const [first, second] = hosts;
     const before = await everything(first);
-    if (vandalism === 'fdb') await first.run(['bridge', 'fdb', 'del', macOf(second), 'dev', 'flannel.1', 'self']);
+    if (vandalism === 'fdb')
+      await first.run(family.say(['bridge', 'fdb', 'del', macOf(second), 'dev', 'flannel.1', 'self']));
     else await first.ip(...vandalism.split(' '));
     expect((await introduce(first, hosts)).length).toBeGreaterThan(0);
     expect(await introduce(first, hosts)).toEqual([]);
@@ -353,19 +349,20 @@ describe('a device that is there', () => {
   });
 });
 
-describe('with DirectRouting', () => {
-  useNetwork(beforeEach, afterEach);
+describe.each(families)('with DirectRouting by IPv$family', (family) => {
+  const { say } = family;
+  useNetwork(beforeEach, afterEach, family);
 
   it('a peer on the same link gets a plain route, for as long as it is there', async () => {
     await startAll({ Type: 'vxlan', DirectRouting: true });
     await expectFullMesh();
     const [first] = hosts;
-    const direct = ['10.5.2.0/24 via 192.0.2.2 dev eth0 proto 84', '10.5.3.0/24 via 192.0.2.3 dev eth0 proto 84'];
+    const direct = say(['10.5.2.0/24 via 192.0.2.2 dev eth0 proto 84', '10.5.3.0/24 via 192.0.2.3 dev eth0 proto 84']);
     expect(await everything(first)).toEqual({ routes: direct, neighbours: [], forwarding: [] });
     await first.ip('route', 'add', '192.0.2.3/32', 'via', '192.0.2.2');
     await introduce(first, hosts);
-    expect(await first.routes()).toEqual([direct[0], '10.5.3.0/24 via 10.5.3.0 dev flannel.1 proto 84 onlink']);
-    expect(await first.forwarding()).toEqual([`${macOf(hosts[2])} dst 192.0.2.3 self permanent`]);
+    expect(await first.routes()).toEqual([direct[0], say('10.5.3.0/24 via 10.5.3.0 dev flannel.1 proto 84 onlink')]);
+    expect(await first.forwarding()).toEqual([`${macOf(hosts[2])} dst ${say('192.0.2.3')} self permanent`]);
     await first.ip('route', 'del', '192.0.2.3/32');
     await introduce(first, hosts);
     expect(await everything(first)).toEqual({ routes: direct, neighbours: [], forwarding: [] });
