@@ -113,7 +113,7 @@ async function removeEmptyQdisc(name: string, runs: Run): Promise<void> {
 
 /** Removes a filter of an earlier life where a link has taken its place: it would send packets to a device that is gone. */
 export async function detachFormer(
-  { name }: Device,
+  { name }: Pick<Device, 'name'>,
   direction: Direction,
   runs: Run = run,
   port = FLANNEL_PORT,
@@ -124,27 +124,47 @@ export async function detachFormer(
   if (former.some(({ handle }) => handle === ON_OUR_QDISC)) await removeEmptyQdisc(name, runs);
 }
 
+/** Removes the filters of an earlier life with this program from the way out of every device. */
+export async function detachFormerEverywhere(program: string, runs: Run = run, port = FLANNEL_PORT): Promise<void> {
+  const { stdout } = await runs(['tc', 'qdisc', 'show'], true);
+  for (const [, name = ''] of stdout.matchAll(/^qdisc clsact \S+ dev (\S+)/gm)) {
+    const former = await filtersOf(name, 'egress', runs, port);
+    if (former.some((one) => one.name === program)) await detachFormer({ name }, 'egress', runs, port);
+  }
+}
+
 /** Does a filter of ours hang on the device's way in? */
 export async function hasFormerFilter(name: string, port: number, runs: Run = run): Promise<boolean> {
   return (await filtersOf(name, 'ingress', runs, port)).length > 0;
 }
 
-interface OurFilter {
+interface Filter {
+  readonly name: string;
   readonly handle: number;
   /** The kernel's number of the program. */
   readonly program: number;
 }
 
-async function everyFilter(name: string, runs: Run): Promise<readonly OurFilter[]> {
+/** What filters that are not of tweed's are called: their program's name, or all that tc says of them. */
+export async function foreignFilters(name: string, direction: Direction, runs: Run): Promise<readonly string[]> {
+  const { stdout } = await runs(['tc', 'filter', 'show', 'dev', name, direction], true);
+  // a line with a handle for each, of u32 by another name
+  const lines = stdout.split('\n').filter((line) => / handle 0x| fh /.test(line));
+  const names = lines.map((line) => / name (\S+)/.exec(line)?.[1] ?? line.trim());
+  return names.filter((one) => !one.startsWith('tweed_'));
+}
+
+async function everyFilter(name: string, runs: Run): Promise<readonly Filter[]> {
   return [...(await filtersOf(name, 'ingress', runs)), ...(await filtersOf(name, 'egress', runs))];
 }
 
 /** tweed's filters on one way of a device. @param port those of this network only */
-async function filtersOf(name: string, direction: Direction, runs: Run, port?: number): Promise<readonly OurFilter[]> {
+async function filtersOf(name: string, direction: Direction, runs: Run, port?: number): Promise<readonly Filter[]> {
   const only = port === undefined ? [] : ['pref', String(port)];
   const { stdout } = await runs(['tc', 'filter', 'show', 'dev', name, direction, ...only], true);
-  const lines = stdout.matchAll(/ handle 0x([\da-f]+) .* id (\d+) name tweed_/g);
-  return [...lines].map(([, handle = '', program]) => ({
+  const lines = stdout.matchAll(/ handle 0x([\da-f]+) .* id (\d+) name (tweed_\S+)/g);
+  return [...lines].map(([, handle = '', program, filter = '']) => ({
+    name: filter,
     handle: Number.parseInt(handle, 16),
     program: Number(program),
   }));

@@ -24,6 +24,7 @@ import {
   BPF_PROG_GET_FD_BY_ID,
   BPF_PROG_GET_NEXT_ID,
   BPF_PROG_LOAD,
+  BPF_PROG_QUERY,
   BPF_PROG_TEST_RUN,
   BY_ID,
   INFO,
@@ -37,6 +38,7 @@ import {
   PROG_INFO_ID,
   PROG_INFO_NAME,
   PROG_LOAD,
+  QUERY,
   TEST_RUN,
 } from '../linux/bpf.js';
 import { E2BIG, EACCES, EINVAL, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM } from '../linux/constants.js';
@@ -120,6 +122,8 @@ const ELEMENT_BYTES = 1 << 17;
 const PACKET_BYTES = 1 << 17;
 const CONTEXT_BYTES = 256;
 const INFO_BYTES = 256;
+/** As many as one hook holds (BPF_MPROG_MAX). */
+const MAX_PROGRAMS = 64;
 export const SCRATCH_BYTES = 1 << 20;
 
 export class Bpf {
@@ -313,6 +317,27 @@ export class Bpf {
     } finally {
       this.#calls.close(link);
     }
+  }
+
+  /**
+   * The kernel's numbers of the programs that hang on a device by TCX, in their order; none where the kernel has no TCX.
+   *
+   * @param attachType such as BPF_TCX_EGRESS
+   */
+  programsOn(ifindex: number, attachType: number): number[] {
+    this.#clear();
+    this.#u32(QUERY.ifindex, ifindex);
+    this.#u32(QUERY.attachType, attachType);
+    this.#pointer(QUERY.programs, this.#value);
+    this.#u32(QUERY.count, MAX_PROGRAMS);
+    if (this.#try(BPF_PROG_QUERY) < 0) {
+      const errno = this.#calls.errno();
+      if (errno === EINVAL || errno === ENOENT) return [];
+      throw new BpfError(`programs on interface ${ifindex}`, errno);
+    }
+    const { view } = this.#memory;
+    const count = view.getUint32(this.#attributes + QUERY.count, true);
+    return Array.from({ length: count }, (_, i) => view.getUint32(this.#value + i * 4, true));
   }
 
   /** Is a link to a device still on it? Somebody may have taken it off, or the device away. */

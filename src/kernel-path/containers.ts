@@ -1,5 +1,5 @@
 /**
- * Where the containers are that mode `direct` may deliver to, from the host's own tables.
+ * Where the containers are, from the host's own tables: mode `direct` delivers to them, both modes spare them their bridge.
  *
  * Theory of operation. A container counts as found when everything about it is certain: its address is in this host's subnet and
  * a neighbour of exactly one device; that device is a bridge, whose forwarding database knows exactly one port for its MAC,
@@ -26,7 +26,12 @@ interface LinkJson {
   readonly address?: string;
   /** Present when the other end is in another namespace. */
   readonly link_netnsid?: number;
-  readonly linkinfo?: { readonly info_kind?: string; readonly info_data?: { readonly vlan_filtering?: number } };
+  readonly linkinfo?: {
+    readonly info_kind?: string;
+    readonly info_data?: { readonly vlan_filtering?: number };
+    /** Of a port: what its bridge says of it. */
+    readonly info_slave_data?: { readonly state?: string };
+  };
 }
 
 interface NeighbourJson {
@@ -52,6 +57,10 @@ export interface HostTables {
 /** A container, and by what it was found. */
 export interface FoundContainer extends KernelContainer {
   readonly lladdr: string;
+  /** Name of the host's end of its link. */
+  readonly port: string;
+  /** Name of the bridge that packets need not pass to get there; empty when they do, or there is none. */
+  readonly bridgeName: string;
 }
 
 /** @throws ExecError, JsonError */
@@ -86,7 +95,12 @@ export function findContainers({ links, neighbours, fdb }: HostTables, subnet: P
     const container =
       port === undefined || mac === null || gatewayMac === null
         ? null
-        : { address, ifindex: port.ifindex, mac, gatewayMac, lladdr };
+        : {
+            ...{ address, ifindex: port.ifindex, mac, gatewayMac, lladdr, port: port.ifname },
+            ...(device !== undefined && addsNothing(device, port)
+              ? { bridge: device.ifindex, bridgeName: device.ifname }
+              : { bridge: 0, bridgeName: '' }),
+          };
     // a second one of the same address makes neither certain
     found.set(address, found.has(address) ? null : container);
   }
@@ -108,6 +122,15 @@ function portOf(
   if (entry === undefined || another !== undefined || entry.state === 'permanent') return undefined;
   const port = byName.get(entry.ifname);
   return port !== undefined && port.master === device.ifname && isContainerLink(port) ? port : undefined;
+}
+
+/** A bridge that only finds the port: it shapes nothing, and the port takes what is sent to it. */
+function addsNothing(device: LinkJson, port: LinkJson): boolean {
+  return port.master === device.ifname && device.qdisc === 'noqueue' && portState(port) === 'forwarding';
+}
+
+function portState({ linkinfo }: LinkJson): string | undefined {
+  return linkinfo?.info_slave_data?.state;
 }
 
 function isContainerLink({ linkinfo, link_netnsid, flags, qdisc }: LinkJson): boolean {
@@ -136,8 +159,9 @@ export function struckOut(line: string, container: FoundContainer): boolean {
   }
   const lladdr = / lladdr (\S+)/.exec(text)?.[1];
   if (text.startsWith(`${formatIpv4(container.address)} `)) return deleted || lladdr !== container.lladdr;
-  // of a bridge's forwarding database
-  return deleted && text.startsWith('dev ') && lladdr === container.lladdr;
+  // of a bridge's forwarding database, which tells of a MAC that has moved by its new port alone
+  if (!text.startsWith('dev ') || lladdr !== container.lladdr) return false;
+  return deleted || !text.startsWith(`dev ${container.port} `);
 }
 
 /** Changes come in swarms: the tables are read this long after the first, milliseconds. */

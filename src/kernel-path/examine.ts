@@ -6,6 +6,7 @@ import { Bpf } from './bpf.js';
 import { conntrackPlaces } from './conntrack.js';
 import { closeMaps, createMaps } from './maps.js';
 import { decapProgram } from './programs/decap.js';
+import { deliverProgram } from './programs/deliver.js';
 import { encapProgram } from './programs/encap.js';
 import type { InboundMode, ProgramSettings } from './programs/settings.js';
 
@@ -35,12 +36,16 @@ const EXAMPLE: ProgramSettings = {
   tunIfindex: 1,
 };
 
-/** Makes maps, has both programs of each mode verified, and removes everything again. Never throws. */
+/** Makes maps, has all programs of each mode verified, and removes everything again. Never throws. */
 export function examineKernelPath(bpf: Bpf = new Bpf(), settings: ProgramSettings = EXAMPLE): KernelPathReport[] {
   return (['route', 'direct'] as const).map((mode) => {
     try {
       const places = mode === 'direct' ? conntrackPlaces() : null;
-      const programs = verifyAll(bpf, [encapProgram(settings, places), decapProgram(settings, mode)]);
+      const programs = verifyAll(bpf, [
+        encapProgram(settings, places),
+        decapProgram(settings, mode),
+        deliverProgram(settings),
+      ]);
       const refused = programs.filter(({ accepted }) => !accepted).map(({ name }) => name);
       return { mode, refusal: refused.length === 0 ? '' : `the kernel refuses ${refused.join(' and ')}`, programs };
     } catch (error) {

@@ -18,13 +18,16 @@ import {
   type Device,
   type Direction,
   detachFormer,
+  detachFormerEverywhere,
   type Run,
   type Way,
 } from './attachment.js';
 import { Bpf } from './bpf.js';
+import { Bridges, type BridgesStatus } from './bridges.js';
 import { conntrackPlaces, type ReadTypes, readTypes } from './conntrack.js';
 import { type Capacity, closeMaps, createMaps, DEFAULT_CAPACITY, type Drop, type Maps, type Total } from './maps.js';
 import { decapProgram } from './programs/decap.js';
+import { DELIVER_PROGRAM, deliverProgram } from './programs/deliver.js';
 import { encapProgram } from './programs/encap.js';
 import type { ConntrackPlaces, InboundMode } from './programs/settings.js';
 import { selfTest } from './self-test.js';
@@ -75,6 +78,7 @@ export interface KernelPathStatus {
   readonly finishesPackets: boolean;
   readonly peers: number;
   readonly containers: number;
+  readonly bridges: BridgesStatus;
   /** False while a peer is missing in the maps: foreign datagrams are judged by user space then. */
   readonly complete: boolean;
 }
@@ -123,6 +127,7 @@ export class KernelPath {
   readonly #programs: number[] = [];
   readonly #places: Place[] = [];
   readonly #attachments: Attachment[] = [];
+  #bridges: Bridges | null = null;
   readonly #run: Run;
   #stopped = false;
 
@@ -182,9 +187,10 @@ export class KernelPath {
       this.#programs.push(descriptor);
       return descriptor;
     };
-    const [encap, decap] = await stage('programs', () => [
+    const [encap, decap, deliver] = await stage('programs', () => [
       load(encapProgram(settings, places)),
       load(decapProgram(settings, mode)),
+      load(deliverProgram(settings)),
     ]);
     await stage('self-test', () => selfTest(this.#bpf, this.#maps, this.#table, decap as number, settings, places));
     await stage('attach', async () => {
@@ -192,7 +198,11 @@ export class KernelPath {
       this.#places.push({ program: decap as number, device: underlay, direction: 'ingress' });
       this.#places.push({ program: encap as number, device: tun, direction: 'egress' });
       for (const place of this.#places) this.#attachments.push(await this.#hang(place));
+      if (this.#way === 'clsact') await detachFormerEverywhere(DELIVER_PROGRAM, this.#run, port);
     });
+    this.#bridges = new Bridges(this.#bpf, deliver as number, this.#run, (device) =>
+      this.#hang({ program: deliver as number, device, direction: 'egress' }),
+    );
   }
 
   async #hang({ program, device, direction }: Place): Promise<Attachment> {
@@ -216,6 +226,19 @@ export class KernelPath {
     return lines;
   }
 
+  /**
+   * These are the bridges that containers are behind, all of them; where nothing speaks against it, packets are spared them.
+   *
+   * @returns one line for each program that was put back. Never throws: `status` says what went wrong
+   */
+  async keepBridges(bridges: readonly Device[]): Promise<readonly string[]> {
+    return this.#stopped ? [] : ((await this.#bridges?.keep(bridges)) ?? []);
+  }
+
+  get #way(): Way {
+    return this.#attachments[0]?.way ?? 'tcx';
+  }
+
   /** All flows go by route until their next packet out: the rules of the host have changed. */
   forgetFlows(): void {
     this.#table.forgetFlows();
@@ -232,7 +255,7 @@ export class KernelPath {
     return this.#table.replaceAll(peers.map((peer) => (sendable(peer) ? peer : { ...peer, pathMtu: RECEIVE_ONLY })));
   }
 
-  /** These are the containers that mode `direct` may deliver to, all of them. The others are reached by route. */
+  /** These are the containers whose place is known, all of them. The others are reached by route, and by way of their bridge. */
   setContainers(containers: readonly KernelContainer[]): readonly Refusal[] {
     return this.#table.setContainers(containers);
   }
@@ -241,6 +264,7 @@ export class KernelPath {
   counters(): {
     readonly totals: Record<keyof typeof Total, number>;
     readonly drops: Record<keyof typeof Drop, number>;
+    readonly pastBridge: number;
   } {
     return this.#table.counters();
   }
@@ -253,10 +277,11 @@ export class KernelPath {
   status(): KernelPathStatus {
     return {
       mode: this.#options.mode,
-      way: this.#attachments[0]?.way ?? 'tcx',
+      way: this.#way,
       finishesPackets: this.#finishes,
       peers: this.#table.peers,
       containers: this.#table.containers,
+      bridges: this.#bridges?.status() ?? { spared: [], reason: '' },
       complete: this.#table.complete,
     };
   }
@@ -268,6 +293,7 @@ export class KernelPath {
     try {
       // what went out last is answered through user space
       for (const attachment of this.#attachments.reverse()) await attachment.detach();
+      await this.#bridges?.stop();
     } finally {
       for (const program of this.#programs) this.#bpf.close(program);
       closeMaps(this.#bpf, this.#maps);

@@ -45,10 +45,12 @@ export const SENDER_BYTES = 4;
 
 /** `containers`: inner address → the host's end of the container's link, and the Ethernet header up to its type. */
 export const CONTAINER_KEY_BYTES = 4;
-export const CONTAINER_BYTES = 16;
+export const CONTAINER_BYTES = 20;
 export const CONTAINER_IFINDEX = 0;
 /** Destination MAC (the container's) and source MAC. */
 export const CONTAINER_MACS = 4;
+/** The bridge that the link is a port of; 0 for none. */
+export const CONTAINER_BRIDGE = 16;
 
 /**
  * `flows`: what may go straight to a container, see programs/flows.ts. The key is the flow as it comes in: the remote and the
@@ -93,7 +95,9 @@ export const Drop = {
   rx_foreign_destination: 96,
   rx_tun_write_error: 104,
 } as const;
-export const COUNTER_BYTES = 112;
+/** Super-packets that were spared a bridge; their packets are among `rx_packets`. */
+export const PAST_BRIDGE = 112;
+export const COUNTER_BYTES = 120;
 
 /** `state`: one record. */
 export const STATE_BYTES = 4;

@@ -8,6 +8,7 @@ import { messageOf } from '../base/errors.js';
 import type { Prefix } from '../base/ipv4.js';
 import type { Bpf } from './bpf.js';
 import {
+  CONTAINER_BRIDGE,
   CONTAINER_BYTES,
   CONTAINER_IFINDEX,
   CONTAINER_MACS,
@@ -17,6 +18,7 @@ import {
   type Maps,
   OUTER_BYTES,
   OUTER_IPV4,
+  PAST_BRIDGE,
   PEER_BYTES,
   PEER_CHECKSUM_BASE,
   PEER_COUNTER_BYTES,
@@ -50,6 +52,8 @@ export interface KernelContainer {
   readonly address: number;
   /** The host's end of its link. */
   readonly ifindex: number;
+  /** The bridge that the link is a port of; 0 for none. */
+  readonly bridge: number;
   /** Six bytes each: its own MAC, and what it takes for the sender's. */
   readonly mac: Uint8Array;
   readonly gatewayMac: Uint8Array;
@@ -179,17 +183,18 @@ export class KernelTable {
     this.#setComplete(false);
   }
 
-  /** Totals and drops under the names that the forwarders' have. */
+  /** Totals and drops under the names that the forwarders' have, and the super-packets that were spared a bridge. */
   counters(): {
     readonly totals: Record<keyof typeof Total, number>;
     readonly drops: Record<keyof typeof Drop, number>;
+    readonly pastBridge: number;
   } {
     const sums = this.#sum(this.#maps.counters, 0, COUNTER_BYTES);
     const read = <T extends Readonly<Record<string, number>>>(offsets: T) =>
       Object.fromEntries(Object.entries(offsets).map(([name, offset]) => [name, sums[offset / 8] ?? 0])) as {
         [K in keyof T]: number;
       };
-    return { totals: read(Total), drops: read(Drop) };
+    return { totals: read(Total), drops: read(Drop), pastBridge: sums[PAST_BRIDGE / 8] ?? 0 };
   }
 
   /** @param nowNanoseconds the monotonic clock */
@@ -340,9 +345,11 @@ function peerRecord(peer: KernelPeer, index: number, { address, port }: TableOpt
   return bytes;
 }
 
-function containerRecord({ ifindex, mac, gatewayMac }: KernelContainer): Uint8Array {
+function containerRecord({ ifindex, bridge, mac, gatewayMac }: KernelContainer): Uint8Array {
   const bytes = new Uint8Array(CONTAINER_BYTES);
-  new DataView(bytes.buffer).setUint32(CONTAINER_IFINDEX, ifindex, true);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(CONTAINER_IFINDEX, ifindex, true);
+  view.setUint32(CONTAINER_BRIDGE, bridge, true);
   bytes.set(mac, CONTAINER_MACS);
   bytes.set(gatewayMac, CONTAINER_MACS + mac.length);
   return bytes;

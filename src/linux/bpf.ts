@@ -19,6 +19,7 @@ export const BPF_MAP_GET_NEXT_ID = 12;
 export const BPF_PROG_GET_FD_BY_ID = 13;
 export const BPF_MAP_GET_FD_BY_ID = 14;
 export const BPF_OBJ_GET_INFO_BY_FD = 15;
+export const BPF_PROG_QUERY = 16;
 export const BPF_LINK_CREATE = 28;
 export const BPF_LINK_GET_FD_BY_ID = 30;
 export const BPF_LINK_GET_NEXT_ID = 31;
@@ -68,6 +69,8 @@ export const TEST_RUN = {
   contextIn: 48,
   contextOut: 56,
 } as const;
+/** What hangs on a device's hook. `count` is how many numbers there is room for, and then how many there are. */
+export const QUERY = { ifindex: 0, attachType: 4, programs: 16, count: 24 } as const;
 export const BY_ID = { id: 0, nextId: 4 } as const;
 export const INFO = { descriptor: 0, length: 4, info: 8 } as const;
 export const LINK_CREATE = { program: 0, ifindex: 4, attachType: 8, flags: 12 } as const;

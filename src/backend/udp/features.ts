@@ -15,7 +15,7 @@ interface InForce {
   readonly plane: DataPlane;
   readonly threads: 1 | 2;
   /** Only the `udp` backend's packets can go by it. */
-  readonly kernelPath?: Pick<KernelPathKeeper, 'feature'>;
+  readonly kernelPath?: Pick<KernelPathKeeper, 'features'>;
 }
 
 /** What was wanted of offloads, threads and buffers, what is in force, and why the two differ. */
@@ -75,6 +75,6 @@ export function featuresOf(
     { name: 'forwarder_threads', wanted: String(forwarderThreads), inForce: String(threads), reason: '' },
     buffer('send_buffer', socket.sendBuffer),
     buffer('receive_buffer', socket.receiveBuffer),
-    ...(kernelPath === undefined ? [] : [kernelPath.feature()]),
+    ...(kernelPath?.features() ?? []),
   ];
 }

@@ -6,8 +6,8 @@ import { messageOf } from '../../base/errors.js';
 import { exec } from '../../base/exec.js';
 import type { Logger } from '../../base/log.js';
 import { pathMtu } from '../../encap/datapath/udp-socket.js';
-import type { Run } from '../../kernel-path/attachment.js';
-import { ContainerWatch, type ContainerWatchOptions } from '../../kernel-path/containers.js';
+import type { Device, Run } from '../../kernel-path/attachment.js';
+import { ContainerWatch, type ContainerWatchOptions, type FoundContainer } from '../../kernel-path/containers.js';
 import { doubtAboutDirect, type Firewall, obstacleToDirect, readFirewall } from '../../kernel-path/firewall.js';
 import type { KernelPath, KernelPathOptions } from '../../kernel-path/kernel-path.js';
 import type { InboundMode } from '../../kernel-path/programs/settings.js';
@@ -66,9 +66,13 @@ export class KernelPathKeeper {
   #mode: InboundMode | 'off' = 'off';
   #reason = '';
   #containers: ContainerWatch | null = null;
+  /** Those that containers are behind, by their numbers. */
+  #bridges: readonly Device[] = [];
   #firewall: Firewall | null = null;
   #firewallReadAt = Number.NEGATIVE_INFINITY;
   #refusedAt = Number.NEGATIVE_INFINITY;
+  /** Why it is not known where containers are, as it was last told; empty for nothing. */
+  #deafness = '';
   /** `direct` was refused by the kernel itself. */
   #noDirect = '';
   #stopped = false;
@@ -104,7 +108,7 @@ export class KernelPathKeeper {
       const lines = await path.mend();
       this.#tell(path, peers);
       await this.#containers?.refresh();
-      return lines;
+      return [...lines, ...(await path.keepBridges(this.#bridges))];
     } catch (error) {
       await this.#refused(error);
       return [];
@@ -163,21 +167,36 @@ export class KernelPathKeeper {
     }
     this.#mode = mode;
     this.#reason = reason;
-    if (mode !== 'direct') return;
     const path = this.#path;
+    this.#deafness = '';
+    this.#bridges = [];
     this.#containers = new ContainerWatch({
       subnet: options.subnet,
       run: this.#tools.run,
       ...(this.#tools.monitor && { monitor: this.#tools.monitor }),
       onContainers: (containers) => {
         try {
-          if (this.#path === path) path.setContainers(containers);
+          if (this.#path === path) this.#place(path, containers);
         } catch (error) {
           void this.#refused(error);
         }
       },
-      onFailed: (error) => this.#options.log.warn(`containers are reached by route: ${messageOf(error)}`),
+      onFailed: (error) => {
+        const deafness = messageOf(error);
+        if (deafness !== this.#deafness) this.#options.log.warn(`containers are reached by route: ${deafness}`);
+        this.#deafness = deafness;
+      },
     });
+  }
+
+  #place(path: Path, containers: readonly FoundContainer[]): void {
+    path.setContainers(containers);
+    const bridges = bridgesOf(containers);
+    const same =
+      bridges.length === this.#bridges.length && bridges.every(({ index }, i) => index === this.#bridges[i]?.index);
+    this.#bridges = bridges;
+    // what is lost or foreign there is found at the next resync
+    if (!same) void path.keepBridges(bridges);
   }
 
   #tell(path: Path, peers: readonly Lease[]): void {
@@ -212,19 +231,30 @@ export class KernelPathKeeper {
     }
   }
 
-  /** What is wanted and in force. */
-  feature(): FeatureStatus {
-    return { name: 'kernel_path', wanted: this.#options.wanted, inForce: this.#mode, reason: this.#reason };
+  /** What is wanted and in force, and which bridges packets are spared on their way in. */
+  features(): readonly FeatureStatus[] {
+    const path = { name: 'kernel_path', wanted: this.#options.wanted, inForce: this.#mode, reason: this.#reason };
+    if (this.#path === null) return [path];
+    const { spared, reason } = this.#path.status().bridges;
+    return [path, { name: 'kernel_path_bridges', wanted: 'auto', inForce: spared.join(' ') || 'none', reason }];
   }
 
   /** Counters by the names that the forwarders have, to be added to theirs; and the kernel path's own share of the packets. */
   counted(): { totals: Readonly<Record<string, number>>; drops: Readonly<Record<string, number>> } {
-    const { totals, drops } = this.#path?.counters() ?? { totals: {}, drops: {} };
+    const { totals, drops, pastBridge } = this.#path?.counters() ?? { totals: {}, drops: {}, pastBridge: 0 };
     const { tx_packets = 0, rx_packets = 0 } = totals as Readonly<Record<string, number>>;
-    return { totals: { ...totals, kernel_tx_packets: tx_packets, kernel_rx_packets: rx_packets }, drops };
+    const share = { kernel_tx_packets: tx_packets, kernel_rx_packets: rx_packets, kernel_past_bridge: pastBridge };
+    return { totals: { ...totals, ...share }, drops };
   }
 
   peers(): ReturnType<KernelPath['peers']> {
     return this.#path?.peers() ?? [];
   }
+}
+
+/** The bridges that these are behind, each once, by their numbers. */
+function bridgesOf(containers: readonly FoundContainer[]): readonly Device[] {
+  const behind = containers.filter(({ bridge }) => bridge !== 0);
+  const devices = new Map(behind.map(({ bridge, bridgeName }) => [bridge, { name: bridgeName, index: bridge }]));
+  return [...devices.values()].sort((a, b) => a.index - b.index);
 }

@@ -12,8 +12,9 @@ export interface KernelPathFacts {
   readonly firewall: Firewall;
   /** Where a filter of an earlier life hangs on the underlay. */
   readonly leftOn: { readonly device: string; readonly port: number } | null;
-  /** What each running daemon says of it. */
+  /** What each running daemon says of it, and of the bridges that packets are spared. */
   readonly features: readonly FeatureStatus[];
+  readonly bridges: readonly FeatureStatus[];
 }
 
 const run = (argv: readonly string[], tolerate = false): Promise<ExecResult> => exec(argv, { tolerate });
@@ -23,15 +24,15 @@ export async function gatherKernelPathFacts(
   underlay: string | null,
   port: number,
 ): Promise<KernelPathFacts> {
-  const features = statuses
-    .flatMap(({ backend }) => backend?.features ?? [])
-    .filter(({ name }) => name === 'kernel_path');
+  const all = statuses.flatMap(({ backend }) => backend?.features ?? []);
+  const features = all.filter(({ name }) => name === 'kernel_path');
   const left = underlay !== null && features.every(({ inForce }) => inForce === 'off');
   return {
     reports: examineKernelPath(),
     firewall: await readFirewall(run),
     leftOn: left && (await hasFormerFilter(underlay, port)) ? { device: underlay, port } : null,
     features,
+    bridges: all.filter(({ name }) => name === 'kernel_path_bridges'),
   };
 }
 
@@ -51,6 +52,12 @@ export const kernelPathChecks: Checks<KernelPathFacts> = {
       reason === ''
         ? ok(`the daemon’s kernel path is ${inForce}, as wanted (${wanted})`)
         : warn(`the daemon’s kernel path is ${inForce} where ${wanted} is wanted: ${reason}`, 'tweed status'),
+    ),
+  'kernel-path-bridges': ({ bridges }) =>
+    bridges.map(({ inForce, reason }) =>
+      reason === ''
+        ? ok(`bridges that the kernel path spares packets: ${inForce}`)
+        : warn(`the kernel path spares packets no bridge, or not each: ${reason}`, 'tweed status'),
     ),
   'kernel-path-left': ({ leftOn }) =>
     leftOn === null

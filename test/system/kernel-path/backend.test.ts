@@ -9,7 +9,7 @@ import { type Site, useSite } from '../datapath/support/site.js';
 import { Sniffer, Udp } from '../datapath/support/sockets.js';
 import { file, NumberedStream, ping, sendFile } from '../datapath/support/transfer.js';
 import { until } from '../datapath/support/until.js';
-import { carriedByKernel, expectInForce, featureOf } from './support/by.js';
+import { carriedByKernel, expectInForce, featureOf, sparedBridges } from './support/by.js';
 import { expectNoLeftovers } from './support/leftovers.js';
 
 const MIB = 1 << 20;
@@ -128,6 +128,10 @@ describe.each(MODES)('in mode %s', (mode) => {
     const there = site();
     await there.start({ kernelPath: mode });
     const one = there.host(1);
+    // the bridges come when their containers are found
+    await ping(one.container, there.host(2).containerIp, 56, 1);
+    for (const { process: host } of there.hosts) await host.reconcile();
+    for (const host of there.hosts) expect(await sparedBridges(host)).toMatchObject({ inForce: 'br0' });
     const bpf = new Bpf();
     for (const { id } of bpf.links().filter(({ name }) => name.startsWith(OBJECT_PREFIX))) bpf.detachLink(id);
     const before = await carriedByKernel(one);
@@ -137,6 +141,7 @@ describe.each(MODES)('in mode %s', (mode) => {
       expect(await host.reconcile()).toEqual([
         "the kernel path's program on the ingress of eth0",
         "the kernel path's program on the egress of flannel0",
+        "the kernel path's program on the egress of br0",
       ]);
       expect(await host.reconcile()).toEqual([]);
     }
@@ -157,6 +162,86 @@ describe.each(MODES)('in mode %s', (mode) => {
     });
     await one.process.setPeers([leaseOf(2, two.publicIp, mode)]);
     await ping(one.container, two.containerIp, 56);
+  });
+});
+
+describe('mode route', () => {
+  /** How many frames a file of 4 MiB has come to a container in, and whether packets were spared the bridge. */
+  const framesOf = async (there: Site): Promise<readonly [frames: number, spared: number]> => {
+    const [one, two] = [there.host(1), there.host(2)];
+    await ping(one.container, two.containerIp, 56, 1);
+    await two.process.reconcile();
+    const counted = async () => {
+      const { stdout } = await two.container.run('ip', '-s', '-json', 'link', 'show', 'dev', 'eth0');
+      const [link] = JSON.parse(stdout) as { stats64: { rx: { packets: number } } }[];
+      return [link?.stats64.rx.packets ?? 0, (await two.process.status()).totals.kernel_past_bridge ?? 0] as const;
+    };
+    const [framesBefore, sparedBefore] = await counted();
+    await sendFile(one.end, two.end, file(4 * MIB, 1));
+    const [frames, spared] = await counted();
+    return [frames - framesBefore, spared - sparedBefore];
+  };
+
+  it('brings super-packets whole to the container, past a bridge that would have them cut', async () => {
+    const there = site();
+    await there.setUnderlaySegmentation(true);
+    await there.start({ kernelPath: 'route' });
+    const [frames, spared] = await framesOf(there);
+    expect(spared).toBeGreaterThan(50);
+    // one by one they would be nearly 3000
+    expect(frames).toBeGreaterThan(50);
+    expect(frames).toBeLessThan(1000);
+  });
+
+  it('has everything pass a bridge that has rules, and says so', async () => {
+    const there = site();
+    const { namespace } = there.host(2);
+    await nft(namespace, 'table bridge t {\nchain f {\ntype filter hook forward priority 0;\n}\n}\n');
+    await there.start({ kernelPath: 'route' });
+    const [frames, spared] = await framesOf(there);
+    expect(await sparedBridges(there.host(2))).toMatchObject({
+      inForce: 'none',
+      reason: expect.stringMatching(/table bridge t may have rules/),
+    });
+    expect(spared).toBe(0);
+    expect(frames).toBeGreaterThan(2000);
+    await everything(there);
+  });
+
+  it('brings packets by another bridge when the container has moved there, and the first one is gone', async () => {
+    const there = site();
+    const [one, two] = [there.host(1), there.host(2)];
+    await there.start({ kernelPath: 'route' });
+    expect((await framesOf(there))[1]).toBeGreaterThan(50);
+    await two.namespace.ip(
+      'link add br9 type bridge',
+      'link set br9 up',
+      'link set vc nomaster',
+      'link delete br0',
+      'link set vc master br9',
+      'address add 10.5.2.1/24 dev br9',
+      `link set br9 mtu ${there.innerMtu}`,
+    );
+    try {
+      await two.container.ip('neighbour flush dev eth0');
+      await ping(two.container, one.containerIp, 56, 1);
+      await two.process.reconcile();
+      await until('it is spared the other bridge', async () => (await sparedBridges(two)).inForce === 'br9');
+      expect((await framesOf(there))[1]).toBeGreaterThan(50);
+    } finally {
+      await two.namespace.ip(
+        'link add br0 type bridge',
+        'link set br0 up',
+        'link set vc nomaster',
+        'link delete br9',
+        'link set vc master br0',
+        'address add 10.5.2.1/24 dev br0',
+        'address add fd00::2:1/112 dev br0 nodad',
+        `link set br0 mtu ${there.innerMtu}`,
+      );
+      await two.container.ip('neighbour flush dev eth0');
+    }
+    await ping(two.container, one.containerIp, 56, 1);
   });
 });
 

@@ -228,7 +228,7 @@ describe('what comes in', () => {
     let direct: ByteBench;
     beforeEach(() => {
       direct = new ByteBench('direct');
-      direct.table.setContainers([{ address: address('10.5.1.2'), ifindex: 1, mac, gatewayMac }]);
+      direct.table.setContainers([{ address: address('10.5.1.2'), ifindex: 1, bridge: 0, mac, gatewayMac }]);
     });
     afterEach(() => direct.close());
 
@@ -411,5 +411,43 @@ describe('what goes out', () => {
     expect(to(bench.encap(packet).packet)).toBe(host(77));
     bench.table.replaceAll([]);
     expect(bench.encap(packet).verdict).toBe('left');
+  });
+});
+
+describe('what leaves a bridge', () => {
+  const SEGMENT = 1440;
+  const mac = Uint8Array.of(2, 1, 2, 3, 4, 5);
+  const gatewayMac = Uint8Array.of(2, 9, 8, 7, 6, 5);
+  const container = { address: address('10.5.1.2'), ifindex: 7, bridge: 1, mac, gatewayMac };
+  const packet = inboundTcp({ payload: payload(3000) });
+  const frame = altered(ethernet(packet), Object.fromEntries([...mac, ...gatewayMac].entries()));
+  beforeEach(() => bench.table.setContainers([container]));
+  afterEach(() => bench.table.setContainers([]));
+
+  it('goes to the container’s link where it is a super-packet, not a byte of it changed', () => {
+    const { verdict, frame: after } = bench.deliver(frame, SEGMENT);
+    expect(verdict).toBe('taken');
+    expect(Buffer.from(after).equals(frame)).toBe(true);
+    expect(bench.table.counters()).toMatchObject({ pastBridge: 1, totals: { rx_packets: 0 } });
+  });
+
+  it.each<[string, Uint8Array]>([
+    ['for another MAC', altered(frame, { 5: 6 })],
+    ['for a MAC whose beginning differs', altered(frame, { 0: 4 })],
+    ['for an address that nobody knows', altered(frame, { [14 + 19]: 77 })],
+    ['that is not IPv4', altered(frame, { 12: 0x86, 13: 0xdd })],
+  ])('%s passes the bridge', (_, other) => {
+    expect(bench.deliver(other, SEGMENT).verdict).toBe('left');
+    expect(bench.table.counters().pastBridge).toBe(0);
+  });
+
+  it('passes it when it is no super-packet, came in by another device, or is for behind another bridge or none', () => {
+    expect(bench.deliver(frame).verdict).toBe('left');
+    expect(bench.deliver(frame, SEGMENT, false).verdict).toBe('left');
+    for (const bridge of [2, 0]) {
+      bench.table.setContainers([{ ...container, bridge }]);
+      expect(bench.deliver(frame, SEGMENT).verdict).toBe('left');
+    }
+    expect(bench.table.counters().pastBridge).toBe(0);
   });
 });

@@ -4,7 +4,7 @@ import { useSite } from '../datapath/support/site.js';
 import { Udp } from '../datapath/support/sockets.js';
 import { file, ping, sendFile } from '../datapath/support/transfer.js';
 import { until } from '../datapath/support/until.js';
-import { introduce, KernelDriver } from './support/driver.js';
+import { containerOf, introduce, KernelDriver } from './support/driver.js';
 import { DROP, Foreign, type ForeignPlace, PASS } from './support/foreign.js';
 import { expectNoLeftovers } from './support/leftovers.js';
 
@@ -109,6 +109,70 @@ describe.each(['tcx', 'clsact'] as const)('by %s', (way) => {
       expect(foreign.seen).toBeGreaterThanOrEqual(others + 30);
     });
   });
+});
+
+/** Starts both hosts, which pass super-packets on whole, and has those for the first one's container be spared its bridge. */
+async function spared(way: 'tcx' | 'clsact'): Promise<KernelDriver> {
+  await site().setUnderlaySegmentation(true);
+  await site().start();
+  const path = await engage(way);
+  const [one, two] = [site().host(1), site().host(2)];
+  await ping(one.container, two.containerIp, 56);
+  await path.setContainers([await containerOf(one)]);
+  await path.spareBridge();
+  return path;
+}
+
+describe.each(['tcx', 'clsact'] as const)('on a bridge’s way out, by %s', (way) => {
+  const talk = () => sendFile(site().host(2).end, site().host(1).end, file(MIB, 1));
+  const pastBridge = async (path: KernelDriver) => (await path.counters()).pastBridge;
+
+  it('packets are spared it, and it is passed again when tweed has gone', async () => {
+    const path = await spared(way);
+    expect((await path.status()).bridges).toEqual({ spared: ['br0'], reason: '' });
+    await talk();
+    expect(await pastBridge(path)).toBeGreaterThanOrEqual(5);
+    await path.stop();
+    await talk();
+  });
+
+  it('a filter of somebody else’s has every packet, and tweed says which', async () => {
+    const path = await spared(way);
+    const foreign = await put(PASS, { device: 'br0', direction: 'egress', way: 'clsact', pref: BEHIND });
+    await path.spareBridge();
+    expect((await path.status()).bridges).toEqual({
+      spared: [],
+      reason: expect.stringMatching(/the filter foreign hangs on the way out of br0/),
+    });
+    const before = [await pastBridge(path), foreign.seen] as const;
+    await talk();
+    expect(await pastBridge(path)).toBe(before[0]);
+    expect(foreign.seen).toBeGreaterThanOrEqual(before[1] + 5);
+  });
+
+  it('what a killed process left is gone once another has started', async () => {
+    const path = await spared(way);
+    drivers.splice(drivers.indexOf(path), 1);
+    await path.kill();
+    const one = site().host(1);
+    const left = async () => (await one.namespace.run('tc', 'filter', 'show', 'dev', 'br0', 'egress')).stdout;
+    if (way === 'clsact') expect(await left()).toContain('tweed_deliver');
+    const next = new KernelDriver(one);
+    drivers.push(next);
+    await next.start({ way });
+    expect(await left()).toBe('');
+  });
+});
+
+it('a link of somebody else’s on a bridge’s way out, that came later, has its turn before tweed’s', async () => {
+  const path = await spared('tcx');
+  const [one, two] = [site().host(1), site().host(2)];
+  const foreign = await put(PASS, { device: 'br0', direction: 'egress', way: 'tcx' });
+  expect(await path.spareBridge()).toEqual([]);
+  const [passed, seen] = [(await path.counters()).pastBridge, foreign.seen];
+  await sendFile(two.end, one.end, file(MIB, 1));
+  expect((await path.counters()).pastBridge).toBeGreaterThanOrEqual(passed + 5);
+  expect(foreign.seen).toBeGreaterThanOrEqual(seen + 5);
 });
 
 it('a filter of somebody else’s stays, though tweed hangs by a link', async () => {

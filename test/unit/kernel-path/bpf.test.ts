@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { attach, detachFormer, type Run } from '../../../src/kernel-path/attachment.js';
+import { attach, detachFormer, detachFormerEverywhere, type Run } from '../../../src/kernel-path/attachment.js';
 import { BpfError } from '../../../src/kernel-path/bpf.js';
 import {
   countProcessors,
@@ -254,6 +254,26 @@ describe('attach', () => {
     expect(hooks).toMatchObject({ qdisc: stays, filters: { size: 0 } });
   });
 
+  it('removes those of one program from the way out of every device, and no other', async () => {
+    const all = new Map(['br0', 'flannel0', 'br1'].map((name) => [name, new Hooks()]));
+    all.get('br0')?.add('egress', 8285, 2, 5, 'tweed_deliver');
+    all.get('flannel0')?.add('egress', 8285, 2, 6, 'tweed_encap');
+    all.get('br1')?.add('egress', 8300, 2, 7, 'tweed_deliver');
+    const shown = [...all.keys()].map((name) => `qdisc clsact ffff: dev ${name} parent ffff:fff1`);
+    const run: Run = async (argv) => {
+      if (argv.join(' ') === 'tc qdisc show') {
+        return { ...ok, stdout: ['qdisc noqueue 0: dev lo root refcnt 2', ...shown].join('\n') };
+      }
+      return all.get(argv[4] as string)?.run(argv) ?? failed;
+    };
+    await detachFormerEverywhere('tweed_deliver', run);
+    expect([...all].map(([name, hooks]) => [name, hooks.qdisc])).toEqual([
+      ['br0', false],
+      ['flannel0', true],
+      ['br1', true],
+    ]);
+  });
+
   it('removes no filter that is not of ours', async () => {
     const hooks = new Hooks();
     hooks.add('ingress', 8285, 2, 5, 'foreign');
@@ -289,6 +309,7 @@ describe('KernelPath', () => {
       finishesPackets: true,
       peers: 0,
       containers: 0,
+      bridges: { spared: [], reason: '' },
       complete: false,
     });
     path.setPeers([{ subnet: { address: 0x0a050200, length: 24 }, publicIp: 0xc0000202, pathMtu: 1500 }]);
@@ -303,6 +324,7 @@ describe('KernelPath', () => {
     ['the last map', 'maps', (_, about) => (about.startsWith('tweed_peer_') ? EPERM : 0)],
     ['a program', 'programs', (command) => (command === BPF_PROG_LOAD ? EINVAL : 0)],
     ['the second program', 'programs', (_, about) => (about === 'tweed_decap' ? EINVAL : 0)],
+    ['the last program', 'programs', (_, about) => (about === 'tweed_deliver' ? EINVAL : 0)],
     ['the first link', 'attach', (command) => (command === BPF_LINK_CREATE ? EBUSY : 0)],
     ['the second link', 'attach', (_, about) => (about === `3 ${BPF_TCX_EGRESS}` ? EBUSY : 0)],
   ])('refuses with a reason and leaves nothing behind when the kernel refuses %s', async (_, stage, refuse) => {

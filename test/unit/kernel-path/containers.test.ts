@@ -7,6 +7,7 @@ const bridge = {
   ifindex: 3,
   ifname: 'br0',
   flags: ['UP', 'LOWER_UP'],
+  qdisc: 'noqueue',
   address: '02:00:00:00:00:01',
   linkinfo: { info_kind: 'bridge', info_data: { vlan_filtering: 0 } },
 };
@@ -18,7 +19,7 @@ const port = {
   qdisc: 'noqueue',
   address: '02:00:00:00:00:09',
   link_netnsid: 0,
-  linkinfo: { info_kind: 'veth' },
+  linkinfo: { info_kind: 'veth', info_slave_data: { state: 'forwarding' } },
 };
 const neighbour = { dst: '10.5.1.2', dev: 'br0', lladdr: MAC, state: ['STALE'] };
 const entry = { mac: MAC, ifname: 'vc', master: 'br0', state: '' };
@@ -34,6 +35,9 @@ describe('a container', () => {
         mac: Buffer.from([2, 0, 0, 0, 0, 2]),
         gatewayMac: Buffer.from([2, 0, 0, 0, 0, 1]),
         lladdr: MAC,
+        port: 'vc',
+        bridge: 3,
+        bridgeName: 'br0',
       },
     ]);
   });
@@ -41,12 +45,31 @@ describe('a container', () => {
   it('is found on a link of its own', () => {
     const { master, ...own } = port;
     expect(found({ links: [own], neighbours: [{ ...neighbour, dev: 'vc' }], fdb: [] })).toMatchObject([
-      { ifindex: 7, gatewayMac: Buffer.from([2, 0, 0, 0, 0, 9]) },
+      { ifindex: 7, bridge: 0, gatewayMac: Buffer.from([2, 0, 0, 0, 0, 9]) },
     ]);
   });
 
   it('may have several addresses', () => {
     expect(found({ neighbours: [neighbour, { ...neighbour, dst: '10.5.1.3' }] })).toHaveLength(2);
+  });
+
+  it.each<[string, object, object]>([
+    ['shapes traffic', { qdisc: 'htb' }, {}],
+    [
+      'lets nothing through to the port',
+      {},
+      { linkinfo: { info_kind: 'veth', info_slave_data: { state: 'blocking' } } },
+    ],
+    ['does not say what it does', {}, { linkinfo: { info_kind: 'veth' } }],
+  ])('is found, and its packets pass the bridge, where that %s', (_, ofBridge, ofPort) => {
+    expect(
+      found({
+        links: [
+          { ...bridge, ...ofBridge },
+          { ...port, ...ofPort },
+        ],
+      }),
+    ).toMatchObject([{ ifindex: 7, bridge: 0, bridgeName: '' }]);
   });
 
   const link = (changes: object): Partial<HostTables> => ({ links: [bridge, { ...port, ...changes }] });
@@ -95,6 +118,8 @@ describe('a line about a change', () => {
     ['10.5.1.22 dev br0  FAILED', false],
     ['Deleted dev vc lladdr 02:00:00:00:00:02 REACHABLE', true],
     ['dev vc lladdr 02:00:00:00:00:02 REACHABLE', false],
+    ['dev vd lladdr 02:00:00:00:00:02 REACHABLE', true],
+    ['dev vd lladdr 02:00:00:00:00:03 REACHABLE', false],
     ['', false],
   ])('%j strikes it out: %s', (line, out) => {
     expect(struckOut(line, container!)).toBe(out);

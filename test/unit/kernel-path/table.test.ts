@@ -9,6 +9,7 @@ import {
   createMaps,
   Drop,
   type Maps,
+  PAST_BRIDGE,
   PEER_COUNTER_BYTES,
   PEER_INDEX,
   PEER_MAX_PACKET,
@@ -195,6 +196,7 @@ describe('containers', () => {
   const container = (n: number, ifindex = n): KernelContainer => ({
     address: address(`10.5.1.${n}`),
     ifindex,
+    bridge: 3,
     mac: Uint8Array.of(2, 0, 0, 0, 0, n),
     gatewayMac: Uint8Array.of(2, 0, 0, 0, 1, 1),
   });
@@ -209,7 +211,7 @@ describe('containers', () => {
       `${BPF_MAP_UPDATE_ELEM} 0a050105`,
     ]);
     expect(Buffer.from(fake.map('containers').entries.get('0a050104')!).toString('hex')).toBe(
-      '2c000000' + '020000000004' + '020000000101',
+      '2c000000' + '020000000004' + '020000000101' + '03000000',
     );
     fake.log.length = 0;
     table.setContainers([container(5), container(4, 44), container(3)]);
@@ -231,7 +233,7 @@ describe('counters', () => {
   });
 
   it('lie apart', () => {
-    const offsets = [...Object.values(Total), ...Object.values(Drop)].sort((a, b) => a - b);
+    const offsets = [...Object.values(Total), ...Object.values(Drop), PAST_BRIDGE].sort((a, b) => a - b);
     expect(offsets).toEqual(offsets.map((_, i) => i * 8));
     expect(COUNTER_BYTES).toBe(offsets.length * 8);
   });
@@ -242,8 +244,10 @@ describe('counters', () => {
     view.setBigUint64(Total.tx_bytes, 5n, true);
     view.setBigUint64(COUNTER_BYTES + Total.tx_bytes, 2n ** 40n, true);
     view.setBigUint64(COUNTER_BYTES + Drop.rx_spoofed_source, 3n, true);
+    view.setBigUint64(COUNTER_BYTES + PAST_BRIDGE, 4n, true);
     fake.map('counters').entries.set('00000000', value);
-    const { totals, drops } = table.counters();
+    const { totals, drops, pastBridge } = table.counters();
+    expect(pastBridge).toBe(4);
     expect(totals).toMatchObject({ tx_bytes: 2 ** 40 + 5, tx_packets: 0 });
     expect(drops).toMatchObject({ rx_spoofed_source: 3, rx_ttl_zero: 0 });
   });

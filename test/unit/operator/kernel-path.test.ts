@@ -15,6 +15,7 @@ const fine: KernelPathFacts = {
   firewall: { rules: '', liberal: false },
   leftOn: null,
   features: [],
+  bridges: [],
 };
 const levels = (facts: Partial<KernelPathFacts>) =>
   runChecks(kernelPathChecks, { ...fine, ...facts }).map(({ id, level, text, fix }) => [`${id} ${level}`, text, fix]);
@@ -55,6 +56,20 @@ describe('doctor about the kernel path', () => {
     ]);
     const good = { name: 'kernel_path', wanted: 'auto', inForce: 'direct', reason: '' };
     expect(levels({ features: [good] })[2]).toEqual(['kernel-path-daemon ok', expect.stringMatching(/is direct/), '']);
+  });
+
+  it('tells which bridges packets are spared, or why not', () => {
+    const bridges = { name: 'kernel_path_bridges', wanted: 'auto' };
+    expect(levels({ bridges: [{ ...bridges, inForce: 'br0 cni0', reason: '' }] })[2]).toEqual([
+      'kernel-path-bridges ok',
+      expect.stringMatching(/: br0 cni0$/),
+      '',
+    ]);
+    expect(levels({ bridges: [{ ...bridges, inForce: 'none', reason: 'a filter' }] })[2]).toEqual([
+      'kernel-path-bridges warn',
+      expect.stringMatching(/: a filter$/),
+      'tweed status',
+    ]);
   });
 
   it('prints the programs', () => {

@@ -9,10 +9,15 @@ export async function carriedByKernel(host: Host): Promise<number> {
   return (totals.kernel_tx_packets ?? 0) + (totals.kernel_rx_packets ?? 0);
 }
 
-export async function featureOf(host: Host): Promise<FeatureStatus> {
+export const featureOf = (host: Host): Promise<FeatureStatus> => named(host, 'kernel_path');
+
+/** The bridges that packets are spared. */
+export const sparedBridges = (host: Host): Promise<FeatureStatus> => named(host, 'kernel_path_bridges');
+
+async function named(host: Host, wanted: string): Promise<FeatureStatus> {
   const { features } = await host.process.status();
-  const feature = features.find(({ name }) => name === 'kernel_path');
-  if (feature === undefined) throw new Error('no feature kernel_path');
+  const feature = features.find(({ name }) => name === wanted);
+  if (feature === undefined) throw new Error(`no feature ${wanted}`);
   return feature;
 }
 

@@ -7,6 +7,7 @@ import { conntrackPlaces } from '../../../../src/kernel-path/conntrack.js';
 import { countProcessors } from '../../../../src/kernel-path/kernel-path.js';
 import { closeMaps, createMaps, ETHERNET_BYTES, type Maps } from '../../../../src/kernel-path/maps.js';
 import { decapProgram } from '../../../../src/kernel-path/programs/decap.js';
+import { deliverProgram } from '../../../../src/kernel-path/programs/deliver.js';
 import { encapProgram } from '../../../../src/kernel-path/programs/encap.js';
 import type { InboundMode } from '../../../../src/kernel-path/programs/settings.js';
 import { KernelTable } from '../../../../src/kernel-path/table.js';
@@ -31,6 +32,8 @@ export class ByteBench {
   readonly table: KernelTable;
   readonly #decap: number;
   readonly #encap: number;
+  readonly #deliver: number;
+  readonly #deliverOfOthers: number;
 
   constructor(mode: InboundMode = 'route', pathMtu = 1500) {
     const { bpf, maps } = this;
@@ -47,6 +50,9 @@ export class ByteBench {
     this.#decap = load(decapProgram(settings, mode));
     // a test run knows only devices with Ethernet
     this.#encap = load(encapProgram(settings, mode === 'direct' ? conntrackPlaces() : null, ETHERNET_BYTES));
+    // a test run has come in by device 0, and goes out by 1
+    this.#deliver = load(deliverProgram({ tunIfindex: 0 }));
+    this.#deliverOfOthers = load(deliverProgram({ tunIfindex: 9 }));
     const processors = countProcessors(readFileSync('/sys/devices/system/cpu/possible', 'utf8'));
     this.table = new KernelTable(bpf, maps, { address: host(1), port: PORT, capacity: 64, processors });
     this.table.replaceAll([2, 3].map((n) => ({ subnet: subnet(n), publicIp: host(n), pathMtu })));
@@ -58,6 +64,11 @@ export class ByteBench {
 
   encap(packet: Uint8Array, gsoSize = 0): Outcome {
     return this.#run(this.#encap, ethernet(packet), gsoSize);
+  }
+
+  /** On the way out of a bridge, which is device 1. @param byOverlay false: it has not come in by flannel0 */
+  deliver(frame: Uint8Array, gsoSize = 0, byOverlay = true): Outcome {
+    return this.#run(byOverlay ? this.#deliver : this.#deliverOfOthers, frame, gsoSize);
   }
 
   #run(program: number, frame: Uint8Array, gsoSize: number): Outcome {
@@ -74,7 +85,7 @@ export class ByteBench {
 
   close(): void {
     this.bpf.close(this.#decap);
-    this.bpf.close(this.#encap);
+    for (const program of [this.#encap, this.#deliver, this.#deliverOfOthers]) this.bpf.close(program);
     closeMaps(this.bpf, this.maps);
   }
 }

@@ -17,6 +17,7 @@ const calls = {
         gatewayMac: Uint8Array.from(gatewayMac),
       })),
     ),
+  keepBridges: (bridges) => path.keepBridges(bridges),
   counters: () => path.counters(),
   peers: () => path.peers(),
   status: () => path.status(),

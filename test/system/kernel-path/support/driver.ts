@@ -12,6 +12,7 @@ const program = fileURLToPath(new URL('driver.mjs', import.meta.url));
 export interface ContainerNote {
   readonly address: number;
   readonly ifindex: number;
+  readonly bridge: number;
   readonly mac: readonly number[];
   readonly gatewayMac: readonly number[];
 }
@@ -19,6 +20,7 @@ export interface ContainerNote {
 interface Counted {
   readonly totals: Readonly<Record<string, number>>;
   readonly drops: Readonly<Record<string, number>>;
+  readonly pastBridge: number;
 }
 
 /** The error that the driver's process reported. */
@@ -98,6 +100,15 @@ export class KernelDriver {
     return this.#call('setContainers', containers);
   }
 
+  /** Spares packets the host's one bridge. @returns what was put back */
+  spareBridge(): Promise<readonly string[]> {
+    return this.#call('keepBridges', [{ name: 'br0', index: ifIndex(this.#host.namespace, 'br0') }]);
+  }
+
+  status(): Promise<KernelPathStatus> {
+    return this.#call('status');
+  }
+
   counters(): Promise<Counted> {
     return this.#call('counters');
   }
@@ -124,6 +135,7 @@ export async function containerOf(host: Host): Promise<ContainerNote> {
   return {
     address: host.containerIp,
     ifindex: ifIndex(host.namespace, 'vc'),
+    bridge: ifIndex(host.namespace, 'br0'),
     mac: await macOf(host.container, 'eth0'),
     gatewayMac: await macOf(host.namespace, 'br0'),
   };

@@ -17,7 +17,7 @@ const options: UdpBackendOptions = {
   txQueueLength: 1000,
   kernelPath: 'off',
 };
-const kernelPath = { feature: () => ({ name: 'kernel_path', wanted: 'off', inForce: 'off', reason: '' }) };
+const kernelPath = { features: () => [] };
 const buffers = { sendBuffer: 65_536, receiveBuffer: 65_536 };
 const descriptors = {
   tun: { fd: -1, name: 'flannel0', vnetHeader: true, tso: true, uso: true, tsoErrno: 0, usoErrno: 0 },

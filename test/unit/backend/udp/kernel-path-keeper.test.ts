@@ -5,7 +5,7 @@ import { KernelPathKeeper, type KernelPathTools } from '../../../../src/backend/
 import { takesUnfinished, unfinishedData } from '../../../../src/backend/udp/lease-data.js';
 import type { KernelPathWish } from '../../../../src/backend/udp/options.js';
 import { silentLogger } from '../../../../src/base/log.js';
-import type { Run } from '../../../../src/kernel-path/attachment.js';
+import type { Device, Run } from '../../../../src/kernel-path/attachment.js';
 import type { Firewall } from '../../../../src/kernel-path/firewall.js';
 import type { KernelPathOptions, PathPeer } from '../../../../src/kernel-path/kernel-path.js';
 import { address, leaseOf, prefix } from '../support.js';
@@ -23,6 +23,8 @@ let refuse: (mode: string) => string;
 let refusePeers: string;
 let takenOff: readonly string[];
 let now: number;
+/** Each call about bridges. */
+let bridges: string[];
 beforeEach(() => {
   events = [];
   told = [];
@@ -32,9 +34,32 @@ beforeEach(() => {
   refusePeers = '';
   takenOff = [];
   now = 0;
+  bridges = [];
+  printed = {};
 });
 
-const run: Run = async () => ({ status: 0, stdout: '[]', stderr: '' });
+/** What `ip` and `bridge` print, by their second last word; tables are empty otherwise. */
+let printed: Readonly<Record<string, unknown>>;
+const run: Run = async (argv) => ({
+  status: 0,
+  stdout: JSON.stringify(printed[argv.at(-2) ?? ''] ?? []),
+  stderr: '',
+});
+/** A bridge and a container behind it. */
+const BEHIND_BRIDGE = {
+  link: [
+    {
+      ...{ ifindex: 8, ifname: 'br0', flags: ['UP'], qdisc: 'noqueue', address: '02:00:00:00:00:01' },
+      linkinfo: { info_kind: 'bridge' },
+    },
+    {
+      ...{ ifindex: 9, ifname: 'vc', flags: ['UP', 'LOWER_UP'], qdisc: 'noqueue', master: 'br0', link_netnsid: 0 },
+      linkinfo: { info_kind: 'veth', info_slave_data: { state: 'forwarding' } },
+    },
+  ],
+  neighbour: [{ dst: '10.5.1.2', dev: 'br0', lladdr: '02:00:00:00:00:02', state: ['STALE'] }],
+  fdb: [{ mac: '02:00:00:00:00:02', ifname: 'vc', master: 'br0' }],
+};
 const path = (mode: string) => ({
   setPeers: (peers: readonly PathPeer[]) => {
     if (refusePeers !== '') throw new Error(refusePeers);
@@ -42,12 +67,16 @@ const path = (mode: string) => ({
     return [];
   },
   setContainers: () => [],
+  keepBridges: async (devices: readonly Device[]) => {
+    bridges.push(devices.map(({ name, index }) => `${name} ${index}`).join());
+    return [];
+  },
   forgetFlows: () => void events.push('forget flows'),
   mend: async () => takenOff,
   stop: async () => void events.push(`stop ${mode}`),
-  counters: () => ({ totals: { tx_packets: 5, rx_packets: 7 }, drops: { rx_ttl_zero: 1 } }),
+  counters: () => ({ totals: { tx_packets: 5, rx_packets: 7 }, drops: { rx_ttl_zero: 1 }, pastBridge: 2 }),
   peers: () => [],
-  status: () => ({}),
+  status: () => ({ bridges: { spared: ['br0'], reason: '' } }),
 });
 const tools: KernelPathTools = {
   start: async ({ mode }: KernelPathOptions) => {
@@ -86,7 +115,7 @@ const leases = [
   leaseOf('10.5.3.0/24', '192.0.2.3'),
 ];
 const state = (keeper: KernelPathKeeper) => {
-  const { inForce, reason } = keeper.feature();
+  const { inForce, reason } = keeper.features()[0]!;
   return [inForce, reason];
 };
 
@@ -156,12 +185,26 @@ describe('the kernel path', () => {
 
   it('is counted with what user space counts, and its share by itself', async () => {
     const keeper = keeperOf('route');
-    expect(keeper.counted()).toEqual({ totals: { kernel_tx_packets: 0, kernel_rx_packets: 0 }, drops: {} });
+    expect(keeper.counted()).toEqual({
+      totals: { kernel_tx_packets: 0, kernel_rx_packets: 0, kernel_past_bridge: 0 },
+      drops: {},
+    });
     await keeper.keep(leases);
     expect(keeper.counted()).toEqual({
-      totals: { tx_packets: 5, rx_packets: 7, kernel_tx_packets: 5, kernel_rx_packets: 7 },
+      totals: { tx_packets: 5, rx_packets: 7, kernel_tx_packets: 5, kernel_rx_packets: 7, kernel_past_bridge: 2 },
       drops: { rx_ttl_zero: 1 },
     });
+  });
+
+  it('is told the bridges that containers are behind, at once and with every resync', async () => {
+    const keeper = keeperOf('route');
+    await keeper.keep(leases);
+    expect(bridges).toEqual(['']);
+    printed = BEHIND_BRIDGE;
+    await keeper.keep(leases);
+    await keeper.keep(leases);
+    expect(bridges).toEqual(['', 'br0 8', 'br0 8', 'br0 8']);
+    expect(keeper.features()[1]).toEqual({ name: 'kernel_path_bridges', wanted: 'auto', inForce: 'br0', reason: '' });
   });
 
   it('says what had to be put back', async () => {

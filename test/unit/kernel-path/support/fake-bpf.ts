@@ -39,6 +39,8 @@ export class FakeBpf implements BpfCalls {
   refuse: (command: number, about: string) => number = () => 0;
   /** The descriptor that was pinned last. */
   pinned = 0;
+  /** Numbers of the programs on a device's hook. */
+  hook: (ifindex: number) => readonly number[] = () => [];
   /** What the verifier says when it is asked for its log. */
   verifierLog = '';
   #next = 100;
@@ -143,6 +145,14 @@ export class FakeBpf implements BpfCalls {
         const about = `${u32(abi.LINK_CREATE.ifindex)} ${u32(abi.LINK_CREATE.attachType)}`;
         const errno = refused(about);
         return errno === 0 ? this.#descriptor(`link ${about}`) : this.#fail(errno);
+      }
+      case abi.BPF_PROG_QUERY: {
+        const errno = refused(`query ${u32(abi.QUERY.ifindex)}`);
+        if (errno !== 0) return this.#fail(errno);
+        const there = this.hook(u32(abi.QUERY.ifindex));
+        for (const [i, id] of there.entries()) memory.view.setUint32(pointer(abi.QUERY.programs) + i * 4, id, true);
+        memory.view.setUint32(at + abi.QUERY.count, there.length, true);
+        return 0;
       }
       case abi.BPF_OBJ_PIN: {
         const errno = refused(text(pointer(abi.OBJ.path)));
