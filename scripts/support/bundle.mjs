@@ -18,7 +18,7 @@ const programs = ['cli/tweed', 'cli/flanneld', 'cli/health', 'encap/datapath/wor
  * net or crypto: version 24 takes milliseconds for each.
  */
 const common =
-  /\/src\/(base\/(errors|ipv4|json|package|plural|redact|switch|version)|cli\/(bench-program|commands|exit|flags|nearest|usage)|observe\/(histograms|socket-names)|operator\/format)\.ts/;
+  /\/src\/(base\/(errors|first-signals|ipv4|json|members|package|plural|printable|redact|switch|version)|cli\/(bench-program|commands|exit|flags|nearest|usage)|observe\/(histograms|socket-names)|operator\/format|linux\/network-namespace)\.ts/;
 
 /** Writes the programs beside what the compiler made of them, which goes: nobody is to run the slow ones by mistake. */
 export async function bundle(project) {

@@ -1,7 +1,5 @@
 /** Whether the overlay is up, asked of the daemon itself. */
-import { readdir } from 'node:fs/promises';
-import path from 'node:path';
-import { SOCKET_NAME, socketNames } from './socket-names.js';
+import { socketsIn } from './socket-names.js';
 import { askUnix } from './unix-http.js';
 
 export interface Readiness {
@@ -20,17 +18,11 @@ const NOBODY = new Set(['ENOENT', 'ECONNREFUSED']);
  * @param place a socket (`….sock`) or a run directory
  */
 export async function askReady(place: string): Promise<Readiness> {
-  const sockets = place.endsWith('.sock') ? [place] : await socketsIn(place);
+  const sockets = place.endsWith('.sock') ? [place] : socketsIn(place);
   const answers = await Promise.all(sockets.map(ask));
   const somebody = answers.filter(({ nobody }) => !nobody);
   const meant = somebody.length > 0 ? somebody : answers.slice(0, 1);
   return { ready: meant.every(({ ready }) => ready), text: meant.map(({ text }) => text).join('') };
-}
-
-async function socketsIn(directory: string): Promise<readonly string[]> {
-  const present = await readdir(directory).catch(() => [] as string[]);
-  const names = socketNames.filter((name) => name === SOCKET_NAME || present.includes(name));
-  return names.map((name) => path.join(directory, name));
 }
 
 async function ask(socket: string): Promise<Readiness & { readonly nobody: boolean }> {

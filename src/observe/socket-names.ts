@@ -1,3 +1,6 @@
+import fs from 'node:fs';
+import path from 'node:path';
+
 /**
  * The status sockets in a run directory: `tweed.sock` of the first daemon, `tweed-2.sock` of the second, and so on. Which
  * daemon is behind one, its status tells.
@@ -12,3 +15,19 @@ export const SOCKET_NAME = 'tweed.sock';
 export const socketNames: readonly string[] = Array.from({ length: MOST_DAEMONS }, (_, index) =>
   index === 0 ? SOCKET_NAME : `tweed-${index + 1}.sock`,
 );
+
+/**
+ * The status sockets that there are in a run directory, and the first one in any case: that it is not there is what a caller wants
+ * to be told. Read in one go, since Node's other way costs a short-lived command more than the whole question.
+ */
+export function socketsIn(directory: string): readonly string[] {
+  let present: readonly string[] = [];
+  try {
+    present = fs.readdirSync(directory);
+  } catch {
+    // then there is no socket either
+  }
+  return socketNames
+    .filter((name) => name === SOCKET_NAME || present.includes(name))
+    .map((name) => path.join(directory, name));
+}

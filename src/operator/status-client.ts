@@ -1,12 +1,10 @@
-import { readdir } from 'node:fs/promises';
-import path from 'node:path';
 import { TweedError } from '../base/errors.js';
 import { JsonError, PROGRAM_LIMITS, parseJson } from '../base/json.js';
 import { membersOf } from '../base/members.js';
 import { shown } from '../base/printable.js';
 import { networkNamespace } from '../linux/network-namespace.js';
 import type { Setting } from '../observe/settings.js';
-import { SOCKET_NAME, socketNames } from '../observe/socket-names.js';
+import { socketsIn } from '../observe/socket-names.js';
 import type { DaemonStatus } from '../observe/status.js';
 import { askUnix, type UnixAnswer } from '../observe/unix-http.js';
 
@@ -103,13 +101,11 @@ function nameOf({ backend, network, process, detail }: DaemonStatus): string {
 }
 
 async function askAll(runDirectory: string): Promise<{ found: readonly Daemon[]; failure: unknown }> {
-  const present = await readdir(runDirectory).catch(() => [] as string[]);
-  const names = socketNames.filter((name) => name === SOCKET_NAME || present.includes(name));
   const answers = await Promise.allSettled(
-    names.map(async (name) => {
-      const socketPath = path.join(runDirectory, name);
-      return { socketPath, status: readStatus(await ask(socketPath, 'GET', '/status'), socketPath) };
-    }),
+    socketsIn(runDirectory).map(async (socketPath) => ({
+      socketPath,
+      status: readStatus(await ask(socketPath, 'GET', '/status'), socketPath),
+    })),
   );
   const found = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
   const failure = answers.find((answer) => answer.status === 'rejected')?.reason;

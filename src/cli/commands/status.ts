@@ -6,7 +6,6 @@ import { fetchStatus, isElsewhere } from '../../operator/status-client.js';
 import { renderStatus } from '../../operator/status-text.js';
 import { exitCodes } from '../exit.js';
 import { type Flag, resolveFlags } from '../flags.js';
-import { repeatPage } from '../screen.js';
 import { flagLines, orUsage } from '../usage.js';
 import { callersNamespace, daemonChoiceOptions } from './shared.js';
 
@@ -86,6 +85,7 @@ export async function runStatusCommand(argv: readonly string[]): Promise<number>
     process.stdout.write(await show());
     return exitCode;
   }
+  const { repeatPage } = await import('../screen.js');
   await repeatPage({
     // A daemon that restarts comes back; watching goes on meanwhile.
     page: () => show().catch((error: unknown) => `${printable(messageOf(error))}\n`),
