@@ -5,6 +5,7 @@ import type { UdpBackendOptions } from './udp/options.js';
 import { readUdpPort, UDP_OVERHEAD, UDP_PORT } from './udp/wire.js';
 import { KERNEL_PORT, readVxlanOptions, VXLAN_OVERHEAD, vxlanDevice } from './vxlan/options.js';
 import {
+  checkWireguardOptions,
   readWireguardOptions,
   WIREGUARD_DEVICE,
   WIREGUARD_OVERHEAD,
@@ -45,8 +46,11 @@ export interface BackendKind {
     options: ConfiguredOptions,
     daemon: { readonly udp: Pick<UdpBackendOptions, 'deviceName'> },
   ): string | null;
-  /** @throws ConfigError when the options in the network configuration are wrong on any host */
-  checkOptions(options: ConfiguredOptions): void;
+  /**
+   * @param dual the network has both families
+   * @throws ConfigError when the options in the network configuration are wrong on any host
+   */
+  checkOptions(options: ConfiguredOptions, dual: boolean): void;
   /** Loads the backend's code: a daemon has use for that of one. Rejects with what the backend objects to. */
   make(context: BackendContext, options: BackendOptions): Promise<Backend>;
 }
@@ -89,7 +93,7 @@ export const backendKinds: readonly BackendKind[] = [
       return mode === 'separate' && !ipv4 ? portV6 : port;
     },
     deviceName: () => WIREGUARD_DEVICE,
-    checkOptions: (options) => void readWireguardOptions(options),
+    checkOptions: checkWireguardOptions,
     make: async (context, { wireguard, udp }) =>
       new (await import('./wireguard/wireguard-backend.js')).WireguardBackend(context, wireguard, udp),
   },
@@ -118,8 +122,8 @@ export class UnknownBackendError extends TweedError {
  *
  * @throws UnknownBackendError, ConfigError
  */
-export function checkBackendConfig({ backend: { type, options } }: Pick<NetworkConfig, 'backend'>): void {
-  backendKind(type).checkOptions(options);
+export function checkBackendConfig({ backend, ipv4, ipv6 }: Pick<NetworkConfig, 'backend' | 'ipv4' | 'ipv6'>): void {
+  backendKind(backend.type).checkOptions(backend.options, ipv4 !== null && ipv6 !== null);
 }
 
 /** @throws UnknownBackendError, or what the backend has to say about its part of the configuration */

@@ -77,6 +77,19 @@ export function readWireguardOptions(options: Readonly<Record<string, unknown>>)
   };
 }
 
+/**
+ * Checks what is wrong on any host.
+ *
+ * @param dual the network has both families
+ * @throws ConfigError as `readWireguardOptions` does, and where two devices would listen at one port: each listens by both families
+ */
+export function checkWireguardOptions(options: Readonly<Record<string, unknown>>, dual: boolean): void {
+  const { mode, port, portV6 } = readWireguardOptions(options).options;
+  if (!dual || mode !== 'separate' || port !== portV6) return;
+  const rule = 'in the mode "separate" each family has a device with a port of its own; change one of them, or Mode';
+  throw new ConfigError('Backend.ListenPortV6', `${portV6} is ListenPort too`, rule);
+}
+
 function readMode(text: string): WireguardMode {
   const mode = MODES.find((one) => one === text);
   if (mode !== undefined) return mode;

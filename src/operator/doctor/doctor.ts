@@ -136,7 +136,7 @@ function deviceOfIpv6(type: string, device: string): string | null {
 /** What is wrong with a configuration is another check's question. */
 function isUsable(backend: BackendConfig): boolean {
   try {
-    backendKind(backend.type).checkOptions(backend.options);
+    backendKind(backend.type).checkOptions(backend.options, false);
     return true;
   } catch {
     return false;

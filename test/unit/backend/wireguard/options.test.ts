@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { announcementOf, readAnnouncement } from '../../../../src/backend/wireguard/announcement.js';
-import { readWireguardOptions } from '../../../../src/backend/wireguard/options.js';
+import { checkWireguardOptions, readWireguardOptions } from '../../../../src/backend/wireguard/options.js';
 import { formatKey } from '../../../../src/wireguard/keys.js';
 
 const keyOf = (byte: number) => formatKey(new Uint8Array(32).fill(byte));
@@ -56,6 +56,18 @@ describe('options of the network configuration', () => {
     [{ psk: 5 }, /Backend.PSK: is no key/],
   ])('%j is refused', (options, message) => {
     expect(() => readWireguardOptions(options)).toThrow(message);
+  });
+
+  it.each([
+    [{ ListenPort: 7, ListenPortV6: 7 }, true, true],
+    [{ ListenPort: 51_821 }, true, true],
+    [{ ListenPort: 51_821 }, false, false],
+    [{ ListenPort: 7, ListenPortV6: 7, Mode: 'auto' }, true, false],
+    [{}, true, false],
+  ])('two devices at one port are refused: %j with both families %s', (options, dual, refused) => {
+    const check = () => checkWireguardOptions(options, dual);
+    if (refused) expect(check).toThrow(/Backend.ListenPortV6: \d+ is ListenPort too; .*change one of them/);
+    else check();
   });
 
   it('a preshared key that is wrong stays secret', () => {
