@@ -11,8 +11,6 @@ export interface LinkFacts {
   readonly ethernet: boolean;
   /** What leaves by it has its checksums and segments done, and what comes by it had them done by another card. */
   readonly finishesPackets: boolean;
-  /** Super-packets come whole from host to host: the underlay is a link of this machine's own software. */
-  readonly passesWhole: boolean;
   /** What `ip` calls its type. */
   readonly linkType: string;
 }
@@ -36,7 +34,6 @@ export function linkFacts(text: string): LinkFacts {
   return {
     ethernet: link?.link_type === 'ether',
     finishesPackets: link?.linkinfo?.info_kind === undefined && HARDWARE.has(link?.parentbus ?? ''),
-    passesWhole: link?.linkinfo?.info_kind === 'veth',
     linkType: link?.link_type ?? 'nothing',
   };
 }

@@ -11,7 +11,6 @@ import { ContainerWatch, type ContainerWatchOptions, type FoundContainer } from 
 import { doubtAboutDirect, type Firewall, obstacleToDirect, readFirewall } from '../../kernel-path/firewall.js';
 import type { KernelPath, KernelPathOptions } from '../../kernel-path/kernel-path.js';
 import type { InboundMode } from '../../kernel-path/programs/settings.js';
-import { readLinkFacts } from '../../kernel-path/underlay-device.js';
 import { hasIpv4, type Lease } from '../../subnet/lease.js';
 import type { FeatureStatus } from '../backend.js';
 import { takesUnfinished } from './lease-data.js';
@@ -34,8 +33,6 @@ export interface KernelPathTools {
   start(options: KernelPathOptions): Promise<Pick<KernelPath, Exclude<keyof KernelPath, symbol>>>;
   run: Run;
   firewall(run: Run): Promise<Firewall>;
-  /** Super-packets of this underlay come whole from host to host. */
-  passesWhole(underlay: string, run: Run): Promise<boolean>;
   pathMtu: typeof pathMtu;
   /** Milliseconds of a clock that only goes forward. */
   now(): number;
@@ -47,14 +44,13 @@ const tools: KernelPathTools = {
   start: async (options) => (await import('../../kernel-path/kernel-path.js')).KernelPath.start(options),
   run: (argv, tolerate = false) => exec(argv, { tolerate }),
   firewall: readFirewall,
-  passesWhole: async (underlay, run) => (await readLinkFacts(underlay, run)).passesWhole,
   pathMtu,
   now: () => performance.now(),
 };
 
 type Path = Awaited<ReturnType<KernelPathTools['start']>>;
 interface Plan {
-  readonly mode: InboundMode | 'off';
+  readonly mode: InboundMode;
   /** Why it is not the one that was wanted. */
   readonly reason: string;
 }
@@ -97,12 +93,7 @@ export class KernelPathKeeper {
     try {
       const plan = await this.#plan();
       if (this.#path !== null && plan.mode !== this.#mode) await this.#end();
-      const { mode, reason } = plan;
-      if (mode === 'off') {
-        this.#reason = reason;
-        return [];
-      }
-      if (this.#path === null) await this.#begin(mode, reason);
+      if (this.#path === null) await this.#begin(plan.mode, plan.reason);
       const path = this.#path as Path | null;
       if (path === null) return [];
       const lines = await path.mend();
@@ -124,22 +115,10 @@ export class KernelPathKeeper {
   async #plan(): Promise<Plan> {
     const { wanted } = this.#options;
     if (wanted === 'off' || wanted === 'route') return { mode: 'route', reason: '' };
-    if (this.#noDirect !== '') return this.#withoutDirect(this.#noDirect);
+    if (this.#noDirect !== '') return { mode: 'route', reason: this.#noDirect };
     const firewall = await this.#rules();
     const reason = wanted === 'auto' ? doubtAboutDirect(firewall) : obstacleToDirect(firewall);
-    return reason === '' ? { mode: 'direct', reason } : this.#withoutDirect(reason);
-  }
-
-  /**
-   * What is best without `direct`: `route`, except where super-packets come whole. There the host's bridge has them cut in
-   * software, and user space carries nearly twice as much for less (docs/kernel-path.md).
-   */
-  async #withoutDirect(reason: string): Promise<Plan> {
-    const { wanted, path } = this.#options;
-    const { name } = path.underlay;
-    if (wanted !== 'auto' || !(await this.#tools.passesWhole(name, this.#tools.run))) return { mode: 'route', reason };
-    const why = `; by route, super-packets that ${name} passes whole would be cut, so user space is faster (-kernel-path=route has the shorter delay)`;
-    return { mode: 'off', reason: reason + why };
+    return { mode: reason === '' ? 'direct' : 'route', reason };
   }
 
   /** The rules of the host. Flows that they decided about differently before begin anew. */
@@ -161,9 +140,7 @@ export class KernelPathKeeper {
     } catch (error) {
       if (mode === 'route') throw error;
       this.#noDirect = messageOf(error);
-      const plan = await this.#withoutDirect(this.#noDirect);
-      this.#reason = plan.reason;
-      return plan.mode === 'off' ? undefined : this.#begin(plan.mode, plan.reason);
+      return this.#begin('route', this.#noDirect);
     }
     this.#mode = mode;
     this.#reason = reason;

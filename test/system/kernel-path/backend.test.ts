@@ -277,7 +277,7 @@ describe('mode auto', () => {
     await everything(there);
   });
 
-  it('leaves packets to user space where they are filtered and come whole, and says so; direct can be demanded', async () => {
+  it('goes by route where packets are filtered, and says so; direct can be demanded', async () => {
     const there = site();
     const { namespace } = there.host(1);
     await nft(
@@ -286,8 +286,8 @@ describe('mode auto', () => {
     );
     await there.start({ kernelPath: 'auto' });
     expect(await featureOf(there.host(1))).toMatchObject({
-      inForce: 'off',
-      reason: expect.stringMatching(/policy drop.*eth0 passes whole/),
+      inForce: 'route',
+      reason: expect.stringMatching(/policy drop/),
     });
     await everything(there);
     await there.stop();

@@ -18,7 +18,6 @@ const FILTER: Firewall = { rules: ':FORWARD DROP', liberal: false };
 let events: string[];
 let told: readonly PathPeer[];
 let firewall: Firewall;
-let passesWhole: boolean;
 let refuse: (mode: string) => string;
 let refusePeers: string;
 let takenOff: readonly string[];
@@ -29,7 +28,6 @@ beforeEach(() => {
   events = [];
   told = [];
   firewall = CLEAR;
-  passesWhole = false;
   refuse = () => '';
   refusePeers = '';
   takenOff = [];
@@ -87,7 +85,6 @@ const tools: KernelPathTools = {
   },
   run,
   firewall: async () => firewall,
-  passesWhole: async () => passesWhole,
   pathMtu: (to) => (to === address('192.0.2.3') ? 1400 : 0),
   now: () => now,
   monitor: () => Object.assign(new EventEmitter(), { stdout: null, unref: () => {}, kill: () => true }) as never,
@@ -120,38 +117,6 @@ const state = (keeper: KernelPathKeeper) => {
 };
 
 describe('the kernel path', () => {
-  it.each<[KernelPathWish, Firewall, string, string[]]>([
-    ['auto', CLEAR, '', ['start direct']],
-    ['auto', FILTER, '', []],
-    ['auto', CLEAR, 'no BTF', []],
-    ['direct', CLEAR, 'no BTF', ['start route']],
-    ['route', FILTER, '', ['start route']],
-  ])(
-    'where super-packets come whole and %s is wanted, is no route that user space outdoes',
-    async (wanted, rules, refusal, started) => {
-      passesWhole = true;
-      firewall = rules;
-      refuse = (mode) => (mode === 'direct' ? refusal : '');
-      const keeper = keeperOf(wanted);
-      await keeper.keep(leases);
-      await keeper.keep(leases);
-      expect(events).toEqual(started);
-      const reason = started.length === 0 ? /eth0 passes whole/ : /^(no BTF)?$/;
-      expect(state(keeper)).toEqual([started[0]?.slice(6) ?? 'off', expect.stringMatching(reason)]);
-    },
-  );
-
-  it('goes off when rules come by which it would go by route, and back', async () => {
-    passesWhole = true;
-    const keeper = keeperOf('auto');
-    for (const rules of [CLEAR, FILTER, CLEAR]) {
-      firewall = rules;
-      await keeper.keep(leases);
-      now += 31_000;
-    }
-    expect(events.filter((event) => event !== 'forget flows')).toEqual(['start direct', 'stop direct', 'start direct']);
-  });
-
   it.each<[KernelPathWish, string[]]>([
     ['off', []],
     ['route', ['start route']],
