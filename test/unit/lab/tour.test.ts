@@ -36,7 +36,7 @@ describe('the guide of the tour', () => {
     expect(lines).toEqual(['', 'host1/c1$ ip route', 'ip route']);
     await guide.run('host1', 'tweed status');
     expect(ran[0]).toBe('host1/c1: sh -c ip route');
-    expect(ran[1]).toMatch(/^host1: \S+ \S+dist\/cli\/tweed\.js status --run-dir \/run\/of\/host1$/);
+    expect(ran[1]).toMatch(/^host1: \S+ \S+dist\/cli\/tweed\.cjs status --run-dir \/run\/of\/host1$/);
     await guide.run('host1', 'one\ntwo\nthree', 2);
     expect(lines.slice(-3)).toEqual(['one', 'two', '… and 1 more lines']);
     await guide.unpublish('host1:80');
