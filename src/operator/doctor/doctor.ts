@@ -1,5 +1,6 @@
 import type { BackendStatus } from '../../backend/backend.js';
 import { backendKind } from '../../backend/select.js';
+import { readWireguardOptions, WIREGUARD_DEVICE_V6, type WireguardMode } from '../../backend/wireguard/options.js';
 import { messageOf } from '../../base/errors.js';
 import { parsePrefix } from '../../base/ipv4.js';
 import { parseIpv6Prefix } from '../../base/ipv6.js';
@@ -15,6 +16,7 @@ import { hostChecks } from './host-checks.js';
 import { type DoctorQuestion, gatherHostFacts, type WireguardAnswer } from './host-facts.js';
 import { gatherIpv6Facts, ipv6Checks } from './ipv6-checks.js';
 import { gatherKernelPathFacts, kernelPathChecks, renderPrograms } from './kernel-path.js';
+import { outerFamilies } from './outer-families.js';
 import { gatherRegistryFacts, registryChecks } from './registry-checks.js';
 
 /** What the checks of the daemon itself are judged by. */
@@ -93,21 +95,26 @@ function question(
   const found = typeof underlay === 'string' ? null : underlay;
   const ownDevice = kind.deviceName(usable.options, { udp });
   const served = status?.backend?.device.split(', ') ?? [];
+  const peers = status?.backend?.peers ?? [];
+  const networkV6 = config?.ipv6?.network ?? null;
+  const mode = kind.type === 'wireguard' ? readWireguardOptions(usable.options).options.mode : null;
   return {
     backend: kind,
     port: kind.port(usable.options, config?.ipv4 !== null),
+    outerFamilies: outerFamilies({ type: kind.type, mode, underlay: found, networkV6, peers }),
+    portV6: kind.port(usable.options, false),
     device: ownDevice ?? found?.name ?? '',
     ownDevices: [ownDevice, ...served].filter(
       (name) => name !== null && name !== '' && name !== found?.name,
     ) as string[],
     network: config?.ipv4?.network ?? parsePrefix(status?.network ?? ''),
     subnet: parsePrefix(status?.lease?.subnet ?? ''),
-    networkV6: config?.ipv6?.network ?? null,
+    networkV6,
     subnetV6: parseIpv6Prefix(status?.lease?.subnetV6 ?? ''),
-    deviceV6: deviceOfIpv6(kind.type, ownDevice ?? found?.name ?? ''),
+    deviceV6: deviceOfIpv6(kind.type, mode, ownDevice ?? found?.name ?? ''),
     underlay: found,
     rulesMode: config?.enableNftables ? 'nftables' : 'iptables',
-    peers: status?.backend?.peers ?? [],
+    peers,
     daemonPid: status?.process ?? null,
     wantedBuffer: udp.socketBuffer,
     wireguard: wireguardAnswer(status?.backend ?? null),
@@ -127,10 +134,10 @@ function wireguardAnswer(backend: BackendStatus | null): WireguardAnswer | null 
   };
 }
 
-/** vxlan and wireguard may have another for it. */
-function deviceOfIpv6(type: string, device: string): string | null {
+/** vxlan has another for it, and wireguard in the mode `separate`. */
+function deviceOfIpv6(type: string, mode: WireguardMode | null, device: string): string {
   if (type === 'vxlan') return device.replace(/^flannel\./, 'flannel-v6.');
-  return type === 'wireguard' ? null : device;
+  return mode === 'separate' ? WIREGUARD_DEVICE_V6 : device;
 }
 
 /** What is wrong with a configuration is another check's question. */

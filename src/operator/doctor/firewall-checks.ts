@@ -9,14 +9,12 @@ import {
   parseAnyPrefix,
   prefixContains,
 } from '../../base/address.js';
-import { parseIpv4 } from '../../base/ipv4.js';
-import type { Underlay } from '../../routes/underlay.js';
 import { fail, type Judge, type Judgement, ok, warn } from './finding.js';
 import { iptablesChains, type SavedVariant } from './firewall/iptables-rules.js';
 import { type NftablesBaseChain, onPath } from './firewall/nftables-rules.js';
 import { extentOf, type Packet } from './firewall/packet.js';
 import { type BaseChain, type Doubt, type Place, walk } from './firewall/walk.js';
-import type { DoctorQuestion, HostFacts, PeerAddresses } from './host-facts.js';
+import type { HostFacts } from './host-facts.js';
 
 /** A packet, and how it is let through where a chain refuses it. */
 interface Way {
@@ -39,24 +37,10 @@ export const firewallInput: Judge<HostFacts> = (facts) => judgePort(facts, 'inpu
 export const firewallOutput: Judge<HostFacts> = (facts) => judgePort(facts, 'output');
 
 function judgePort(facts: HostFacts, path: 'input' | 'output'): Judgement | readonly Judgement[] | null {
-  const { port } = facts.question;
+  const { port, portV6, outerFamilies } = facts.question;
   if (port === null) return null;
-  const ways = outerFamilies(facts.question).map((family) => datagramWay(facts, path, family, port));
+  const ways = outerFamilies.map((family) => datagramWay(facts, path, family, family === 4 ? port : (portV6 ?? port)));
   return judgeWays(ways, facts, `rules let ${ways.map(({ packet }) => packet.what).join(' and ')} through`);
-}
-
-/**
- * By which families datagrams come and go. Where the daemon carries either by either it takes IPv4 if both hosts have it; with
- * the kernel's VXLAN each family goes by itself. `wireguard` has a port of its own for IPv6, which is not looked at.
- */
-function outerFamilies({ backend, underlay, networkV6, peers }: DoctorQuestion): readonly Family[] {
-  if (networkV6 === null || underlay === null || underlay.ipv6 === null) return [4];
-  const byIpv6 = backend.type === 'vxlan' || (backend.type === 'udp' && isIpv6Needed(underlay, peers));
-  return byIpv6 ? (underlay.address === 0 ? [6] : [4, 6]) : [4];
-}
-
-function isIpv6Needed(underlay: Underlay, peers: readonly PeerAddresses[]): boolean {
-  return underlay.address === 0 || peers.some(({ publicIp }) => parseIpv4(publicIp) === null);
 }
 
 function datagramWay({ question }: HostFacts, path: 'input' | 'output', family: Family, port: number): Way {

@@ -34,6 +34,10 @@ export interface DoctorQuestion {
   readonly backend: BackendKind;
   /** UDP port of the overlay's datagrams; null when there are none. */
   readonly port: number | null;
+  /** By which families they travel, as far as it is known. */
+  readonly outerFamilies: readonly Family[];
+  /** The port of those that travel by IPv6, which `wireguard` may have another for. */
+  readonly portV6: number | null;
   /** The overlay's device, such as `flannel0`; where it has none of its own, the underlay's. */
   readonly device: string;
   /** Devices whose addresses and routes in the overlay are its own: today's, and the one that a daemon still serves. */
@@ -45,7 +49,7 @@ export interface DoctorQuestion {
   /** The same of IPv6; null also where the network has none. */
   readonly networkV6: Ipv6Prefix | null;
   readonly subnetV6: Ipv6Prefix | null;
-  /** The overlay's device for IPv6, such as `flannel-v6.1`; null where there may be one and its name is not known. */
+  /** The overlay's device for IPv6, such as `flannel-v6.1`; null where it is not known. */
   readonly deviceV6: string | null;
   readonly underlay: Underlay | null;
   readonly rulesMode: RulesMode;

@@ -13,6 +13,8 @@ import { makeNamespace, type TestNamespace } from './namespace.js';
 const question: DoctorQuestion = {
   backend: backendKind('udp'),
   port: 8285,
+  outerFamilies: [4],
+  portV6: 8285,
   device: 'flannel0',
   ownDevices: ['flannel0'],
   network: parsePrefix('10.5.0.0/16') as Prefix,
@@ -115,6 +117,7 @@ describe('doctor in a namespace', () => {
   /** The overlay has both families, and vxlan's datagrams of IPv6 travel by IPv6. */
   const dual = {
     ...{ backend: backendKind('vxlan'), port: 8472, device: 'flannel.1', deviceV6: 'flannel-v6.1' },
+    ...{ outerFamilies: [4, 6] as const, portV6: 8472 },
     networkV6: parseIpv6Prefix('fd00:5::/48'),
     subnetV6: parseIpv6Prefix('fd00:5:0:8::/64'),
     underlay: {
@@ -157,6 +160,25 @@ address add fd00:5:0:8::1/64 dev br0 nodad\n`,
     expect(found[id]).toMatch(new RegExp(`^${expected}`));
     // whose network has no IPv6 does not hear of it
     expect((await examine())[id]).toMatch(/^ok/);
+  });
+
+  it('judges the port and the device that wireguard has for IPv6', async () => {
+    const wireguard = { backend: backendKind('wireguard'), port: 51_820, portV6: 51_821 };
+    const devices = { device: 'flannel-wg', deviceV6: 'flannel-wg-v6' };
+    await host.run(['ip', '-batch', '-'], {
+      input: `link add br0 type bridge\nlink set br0 up\naddress add 10.5.8.1/24 dev br0
+address add fd00:5:0:8::1/64 dev br0 nodad\n`,
+    });
+    for (const rule of ['-I INPUT -p udp --dport 51821 -j DROP', '-I FORWARD -i flannel-wg-v6 -j DROP']) {
+      await host.run(['ip6tables-nft', ...rule.split(' ')]);
+    }
+    expect(await examine({ ...dual, ...wireguard, ...devices })).toMatchObject({
+      'firewall-input': expect.stringMatching(
+        /^fail: .* port 51821 by IPv6 is refused by rule 1 of ip6tables-nft INPUT/,
+      ),
+      'firewall-output': expect.stringMatching(/^ok/),
+      'firewall-forward': expect.stringMatching(/^fail: .*IPv6 packet out of .* rule 1 of ip6tables-nft FORWARD/),
+    });
   });
 
   it.each(['ip6', 'inet'])('sees a firewall in a table of %s', async (family) => {

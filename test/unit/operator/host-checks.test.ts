@@ -21,6 +21,8 @@ const prefix = (text: string) => parsePrefix(text) as Prefix;
 const question: DoctorQuestion = {
   backend: backendKind('udp'),
   port: 8285,
+  outerFamilies: [4],
+  portV6: 8285,
   device: 'flannel0',
   ownDevices: ['flannel0'],
   network: prefix('10.5.0.0/16'),
