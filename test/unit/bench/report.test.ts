@@ -26,7 +26,7 @@ describe('targets', () => {
   });
 
   it('hold handshakes against a bound, and only what was measured is shown', () => {
-    const where = { suite: 'handshakes', measurement: 'flood', contender: 'handshakes', underlay: '' };
+    const where = { suite: 'handshakes', measurement: 'flood-520', contender: 'handshakes', underlay: '' };
     const results = makeResults([
       ...sampleSeries(where, 'perSecond', [480, 520, 510]),
       ...sampleSeries(where, 'kept', [70, 75, 90]),
