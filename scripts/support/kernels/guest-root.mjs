@@ -34,7 +34,7 @@ const basics = [
   'procps',
   'netbase',
 ];
-const network = ['iproute2', 'iptables', 'nftables', 'iputils-ping', 'tcpdump', 'ethtool', 'iperf3'];
+const network = ['iproute2', 'iptables', 'nftables', 'iputils-ping', 'tcpdump', 'ethtool', 'iperf3', 'wireguard-tools'];
 const others = ['etcd-server', 'etcd-client', 'openssl', 'busybox-static', 'libstdc++6', 'libatomic1'];
 const unneeded = ['doc', 'man', 'locale', 'info', 'lintian', 'bash-completion', 'zoneinfo', 'i18n', 'perl'];
 
