@@ -19,7 +19,7 @@ export const networkConfig = '{"Network":"100.96.0.0/16","Backend":{"Type":"udp"
 
 /** Waits for something that has to become true, a system test's patience long. */
 export function eventually(check: () => void | Promise<void>): Promise<void> {
-  return vi.waitFor(check, { timeout: patient(20_000), interval: 50 });
+  return vi.waitFor(check, { timeout: patient(60_000), interval: 50 });
 }
 
 /** The real daemon, running on a host of the test. */
