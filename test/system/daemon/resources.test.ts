@@ -10,10 +10,13 @@ import { deviceAddress, eventually, type RunningDaemon, type TestHost, TestNetwo
 
 let network: TestNetwork;
 const cleanUps: (() => void)[] = [];
+/** Control groups, which can be removed once nothing runs in them. */
+const groups: string[] = [];
 
 afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).reverse()) cleanUp();
   await network.remove();
+  for (const group of groups.splice(0)) await eventually(() => fs.rmdirSync(group));
 });
 
 const health = ['-healthz-port=8081', '-healthz-ip=0.0.0.0'];
@@ -245,12 +248,7 @@ function makeGroup(): {
   } catch {
     return null;
   }
-  cleanUps.push(() => {
-    for (const pid of fs.readFileSync(path.join(group, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean)) {
-      fs.writeFileSync(path.join(root, 'cgroup.procs'), pid);
-    }
-    fs.rmdirSync(group);
-  });
+  groups.push(group);
   if (!fs.existsSync(path.join(group, 'pids.max'))) return null;
   const at = (name: string) => path.join(group, name);
   return {
