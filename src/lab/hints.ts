@@ -3,9 +3,14 @@ import { existsSync } from 'node:fs';
 import { packageFile } from '../base/package.js';
 import { defaultLabName } from './names.js';
 
+/** Whether this is a checkout of the project, which installs by itself what it needs. */
+export function isCheckout(): boolean {
+  return existsSync(packageFile('scripts/lab.mjs'));
+}
+
 /** `npm run lab -- trace --name other host1 host2`, or `tweed lab trace …`; the default lab's name is left out. */
 export function labWords(name: string, command: string, ...words: readonly string[]): string {
-  const program = existsSync(packageFile('scripts/lab.mjs')) ? 'npm run lab --' : 'tweed lab';
+  const program = isCheckout() ? 'npm run lab --' : 'tweed lab';
   return [program, command, ...(name === defaultLabName ? [] : ['--name', name]), ...words].join(' ');
 }
 
