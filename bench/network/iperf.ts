@@ -7,10 +7,7 @@ import { BenchError } from '../errors.js';
  * What Linux uses unless it is told otherwise. A machine that prefers BBR would measure how BBR paces its packets: it takes
  * the path without a tunnel from 29 to 11 Gbit/s here.
  */
-const CONGESTION_CONTROL = 'cubic';
-
-/** The shortest that iperf3 takes. */
-const INTERVAL_SECONDS = 0.1;
+export const CONGESTION_CONTROL = 'cubic';
 
 /** Beyond the time that a test should take. */
 const PATIENCE_MS = 15_000;
@@ -20,8 +17,6 @@ export interface TcpResult {
   readonly bytes: number;
   readonly seconds: number;
   readonly retransmits: number;
-  /** How long at most nothing arrived, in seconds, in steps of a tenth; 0 unless asked for. */
-  readonly longestStall: number;
 }
 
 export interface UdpResult {
@@ -39,8 +34,6 @@ export interface TcpOptions {
   readonly reverse?: boolean;
   /** Bits of payload a second; 0: as fast as it goes. */
   readonly rate?: number;
-  /** Look ten times a second, at the client. */
-  readonly watchStalls?: boolean;
 }
 
 export interface UdpOptions {
@@ -51,7 +44,7 @@ export interface UdpOptions {
   readonly rate: number;
 }
 
-interface Interval {
+interface Sum {
   readonly bytes: number;
   readonly seconds: number;
   readonly retransmits?: number;
@@ -59,26 +52,23 @@ interface Interval {
 
 interface IperfEnd {
   readonly error?: string;
-  readonly intervals?: readonly { readonly sum?: Interval }[];
   readonly end?: {
-    readonly sum_sent?: Interval;
-    readonly sum_received?: Interval;
-    readonly sum?: Interval & { readonly packets: number; readonly lost_packets: number };
+    readonly sum_sent?: Sum;
+    readonly sum_received?: Sum;
+    readonly sum?: Sum & { readonly packets: number; readonly lost_packets: number };
   };
 }
 
 /** One TCP test from a namespace against an iperf3 server. */
 export async function iperfTcp(namespace: string, server: string, options: TcpOptions): Promise<TcpResult> {
-  const { seconds, streams = 1, reverse = false, rate = 0, watchStalls = false } = options;
+  const { seconds, streams = 1, reverse = false, rate = 0 } = options;
   const argv = ['-P', String(streams), '-C', CONGESTION_CONTROL, ...(reverse ? ['-R'] : [])];
   if (rate > 0) argv.push('-b', String(rate));
-  if (watchStalls) argv.push('-i', String(INTERVAL_SECONDS));
-  const { intervals, end } = await iperf(namespace, server, seconds, argv);
+  const { end } = await iperf(namespace, server, seconds, argv);
   const { sum_sent: sent, sum_received: received } = end;
   if (sent === undefined || received === undefined) throw unreadable('TCP');
   const { bytes, seconds: took } = received;
-  const retransmits = sent.retransmits ?? 0;
-  return { bytes, seconds: took, retransmits, longestStall: longestRun(intervals) * INTERVAL_SECONDS };
+  return { bytes, seconds: took, retransmits: sent.retransmits ?? 0 };
 }
 
 /** One UDP test from a namespace against an iperf3 server. */
@@ -114,18 +104,7 @@ async function iperf(namespace: string, server: string, seconds: number, argv: r
   if (result.error !== undefined || result.end === undefined) {
     throw new BenchError('IPERF', `iperf3 in ${namespace}: ${result.error ?? 'no result'}; does ping ${server} work?`);
   }
-  return { end: result.end, intervals: result.intervals ?? [] };
-}
-
-/** The most intervals in a row in which nothing came. */
-function longestRun(intervals: NonNullable<IperfEnd['intervals']>): number {
-  let longest = 0;
-  let run = 0;
-  for (const { sum } of intervals) {
-    run = sum?.bytes === 0 ? run + 1 : 0;
-    longest = Math.max(longest, run);
-  }
-  return longest;
+  return { end: result.end };
 }
 
 function unreadable(protocol: string): BenchError {

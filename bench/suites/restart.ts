@@ -1,11 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { exec } from '../../src/base/exec.js';
-import { inside } from '../../src/lab/namespace.js';
 import { MTU } from '../contenders/c-loop.js';
 import { builtFile } from '../harness/paths.js';
 import { Helper } from '../harness/process.js';
 import type { Metric } from '../harness/results.js';
-import { iperfTcp } from '../network/iperf.js';
+import { endlessTcp } from '../network/endless-tcp.js';
 import { Pair } from '../network/pair.js';
 import { type Replaceable, ways } from '../restart/ways.js';
 import type { Received } from '../tools/numbered.js';
@@ -13,9 +11,12 @@ import type { Measurement, Settings, Suite, SuitePlan } from './suite.js';
 
 const SUITE = 'restart';
 const UDP_PORT = 7001;
-/** Traffic runs so long before the program is replaced, and altogether. */
+/** Traffic runs so long before the program is replaced, and after the next one is there: what is lost then is seen. */
 const BEFORE_MS = 1000;
+const AFTER_MS = 1000;
+/** Altogether: at least, and at most, when no next one comes. */
 const TRAFFIC_SECONDS = 3;
+const LONGEST_SECONDS = 40;
 /** What is under way when the sender has ended. */
 const SETTLE_MS = 300;
 
@@ -74,10 +75,24 @@ function plans({ quick, rounds }: Settings): SuitePlan<Place>[] {
   ];
 }
 
-/** Replaces the program in the middle of what `traffic` does. */
-async function replaceDuring<Result>({ program }: Place, traffic: Promise<Result>): Promise<Result> {
-  const [result] = await Promise.all([traffic, delay(BEFORE_MS).then(() => program.replace())]);
-  return result;
+/** Traffic that goes on until it is told to end. */
+interface Traffic<Result> {
+  end(): Promise<Result>;
+}
+
+/** Replaces the program in the middle of the traffic, which goes on for as long as that takes. */
+async function replaceDuring<Result>({ program }: Place, traffic: Traffic<Result>): Promise<Result> {
+  const least = delay(TRAFFIC_SECONDS * 1000);
+  try {
+    await delay(BEFORE_MS);
+    await program.replace();
+    await delay(AFTER_MS);
+    await least;
+  } catch (error) {
+    await traffic.end().catch(() => {});
+    throw error;
+  }
+  return traffic.end();
 }
 
 const numbered: Measurement<Place> = {
@@ -86,11 +101,7 @@ const numbered: Measurement<Place> = {
   seconds: TRAFFIC_SECONDS + 0.7,
   metrics: [LOST, GAP],
   async run(place) {
-    const [near, far] = place.pair.ends;
-    const words = ['send', far.containerAddress, String(UDP_PORT), String(TRAFFIC_SECONDS)];
-    const argv = inside(near.container, [process.execPath, builtFile('tools/numbered'), ...words]);
-    const { stdout } = await replaceDuring(place, exec(argv, { timeoutMs: TRAFFIC_SECONDS * 1000 + 15_000 }));
-    const { sent } = JSON.parse(stdout) as { sent: number };
+    const { sent } = await replaceDuring(place, await sendNumbered(place));
     await delay(SETTLE_MS);
     const answer = place.receiver.waitFor(/^\{/);
     place.receiver.write('report');
@@ -98,6 +109,23 @@ const numbered: Measurement<Place> = {
     return { sent, lost: sent - received, gap: longestGapMs };
   },
 };
+
+async function sendNumbered({ pair }: Place): Promise<Traffic<{ readonly sent: number }>> {
+  const [near, far] = pair.ends;
+  const words = ['send', far.containerAddress, String(UDP_PORT), String(LONGEST_SECONDS)];
+  const sender = await Helper.start(near.container, [process.execPath, builtFile('tools/numbered'), ...words], null);
+  return {
+    async end() {
+      try {
+        const answer = sender.waitFor(/^\{/);
+        sender.write('end');
+        return JSON.parse(await answer) as { readonly sent: number };
+      } finally {
+        await sender.stop();
+      }
+    },
+  };
+}
 
 function tcp(id: string, title: string, rate: number): Measurement<Place> {
   return {
@@ -108,9 +136,9 @@ function tcp(id: string, title: string, rate: number): Measurement<Place> {
     async run(place) {
       const [near, far] = place.pair.ends;
       // the receiver, which sees stalls as they are, is the client
-      const options = { seconds: TRAFFIC_SECONDS, reverse: true, rate, watchStalls: true };
-      const traffic = iperfTcp(far.container, near.containerAddress, options);
-      const { retransmits, longestStall, bytes } = await replaceDuring(place, traffic);
+      const receiver = { namespace: far.container, seconds: LONGEST_SECONDS, rate };
+      const traffic = endlessTcp(receiver, { namespace: near.container, address: near.containerAddress });
+      const { retransmits, longestStall, bytes } = await replaceDuring(place, await traffic);
       return { retransmits, stall: longestStall, bytes };
     },
   };

@@ -1,6 +1,6 @@
 /**
- * A stream of numbered UDP packets, of which a lost one is noticed. `numbered send ADDRESS PORT SECONDS` sends 1,000 a second
- * and prints how many there were; `numbered receive PORT` says `ready`, and after a line on its standard input how many came
+ * A stream of numbered UDP packets, of which a lost one is noticed. `numbered send ADDRESS PORT SECONDS` sends 1,000 a second,
+ * for so long or until a line comes on its standard input, and prints how many there were; `numbered receive PORT` says `ready`, and after a line on its standard input how many came
  * and how long at most none did. What comes in a burst after a pause is counted, not dropped: its buffer is large.
  */
 import dgram from 'node:dgram';
@@ -24,17 +24,22 @@ async function send(address: string, port: number, seconds: number): Promise<voi
   const started = performance.now();
   let sent = 0;
   let left = 0;
+  let end = seconds * 1000;
+  const input = createInterface({ input: process.stdin }).once('line', () => {
+    end = Math.min(end, performance.now() - started);
+  });
   await new Promise<void>((resolve) => {
     const timer = setInterval(() => {
-      const due = Math.min(performance.now() - started, seconds * 1000);
+      const due = Math.min(performance.now() - started, end);
       while (sent < due) {
         const packet = Buffer.alloc(PACKET_BYTES);
         packet.writeUInt32BE(++sent);
         socket.send(packet, port, address, () => left++);
       }
       // Node looks the address up first: to close it earlier would lose the last ones here
-      if (due < seconds * 1000 || left < sent) return;
+      if (due < end || left < sent) return;
       clearInterval(timer);
+      input.close();
       socket.close(() => resolve());
     }, 1);
   });
