@@ -49,7 +49,11 @@ const tools = {
       unpack: true,
       without: 'the alert rules are not tried',
     },
-    { program: 'systemd-analyze', package: 'systemd', without: "the service's unit is not examined" },
+    {
+      program: 'systemd-analyze',
+      package: 'systemd',
+      without: "the service's unit is not examined, and not tried under systemd",
+    },
     { program: 'chromium', package: 'chromium', without: "the benchmark's report is not looked at in a browser" },
   ],
   bench: [

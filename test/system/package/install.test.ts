@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { runFlags } from '../../../src/cli/flag-table.js';
 import { patient } from '../../../src/lab/patience.js';
 import { deviceAddress, TestNetwork } from '../daemon/hosts.js';
+import { describeUnderSystemd } from './support/under-systemd.js';
 
 const project = fileURLToPath(new URL('../../../', import.meta.url));
 const { version } = JSON.parse(fs.readFileSync(path.join(project, 'package.json'), 'utf8')) as { version: string };
@@ -168,3 +169,5 @@ describe('the Debian package', () => {
     });
   });
 });
+
+describeUnderSystemd(() => found('.deb'));
