@@ -69,6 +69,19 @@ describe('README.md', () => {
     expect(readme).toContain(`| ${title} | ${cells.join(' | ')} |`.replaceAll('|  |', '| |'));
   });
 
+  it('has what was measured of the kernel path, on the one machine where it was', () => {
+    const figure = (suite: string, measurement: string, metric: string) =>
+      of(suite, measurement, 'kernel-direct', metric)(plain);
+    const cells = [
+      `**${number(figure('throughput', 'tcp-1', 'gbps'), 1)}** / –`,
+      `${figure('throughput', 'tcp-1', 'daemonCpuPerGb').toFixed(1)} / –`,
+      `${number(figure('throughput', 'ping', 'rttP50'), 0)} / –`,
+      `${number(Math.round(figure('latency', 'tcp-rr', 'perSecond') / 100) * 100, 0)} / –`,
+      `${number(figure('throughput', 'udp-1400-fast', 'loss'), 0)} / –`,
+    ];
+    expect(readme).toContain(`\`direct\` ¹ | ${cells.join(' | ')} |`);
+  });
+
   it('has the shares of a packet’s way on both machines', () => {
     expect(readme).toContain(`copies ${both(share(['copy']))} %`);
     expect(readme).toContain(`system calls ${both(share(['entry', 'koffi']))} %`);
@@ -115,6 +128,24 @@ describe('docs/benchmarks.md', () => {
     const [missed] = verdicts(false)(pti);
     expect([missed?.title, verdicts(false)(pti).length]).toEqual(['one TCP stream, offloads off ÷ plain C loop', 1]);
     expect(benchmarks).toContain(`offloads off ÷ plain C loop: ${missed?.measured}`);
+    const missedHere = verdicts(false)(plain);
+    expect(missedHere).toHaveLength(2);
+    for (const { measured } of missedHere) expect(benchmarks).toContain(measured);
+  });
+
+  it('has what the kernel path, IPv6 and encryption were measured to be worth', () => {
+    const measured = (part: string) => checkTargets(plain).find(({ title }) => title.includes(part))?.measured ?? '?';
+    const rounded = (text: string) => text.replace(/\d+\.\d+/g, (value) => Number(value).toFixed(2));
+    for (const part of [
+      'kernel path direct ÷ kernel VXLAN',
+      'direct ÷ kernel VXLAN, underlay segmentation off',
+      'route ÷ user space',
+      'IPv6 by IPv4 ÷ IPv4 by IPv4',
+    ])
+      expect(benchmarks).toContain(rounded(measured(part)));
+    const wireguard = flat('docs/wireguard.md');
+    for (const part of ['tweed ÷ wireguard-go', 'tweed ÷ nebula', 'encrypted ÷ in the clear'])
+      expect(wireguard).toContain(rounded(measured(part)));
   });
 
   it('says how many datagrams were lost in the tunnel, by the daemons’ own counters', () => {
