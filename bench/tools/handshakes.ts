@@ -4,7 +4,9 @@
  * Usage: handshakes COUNT ADDRESS PORT PUBLIC_KEY CONTAINER, the last an address behind the host that answers pings. Prints the
  * public keys of COUNT peers as JSON, and then answers each line on its standard input, once it is prepared with `ready`:
  *
- * - `flood RATE SECONDS` begins so many handshakes a second, and finishes none: a `FloodResult`;
+ * - `flood RATE SECONDS` begins so many handshakes a second, and finishes none: a `FloodResult`. It runs on the machine whose
+ *   stream is watched, where peers would be others: so all messages are made before, nothing is done with the answers but
+ *   counting them, and it comes every few milliseconds instead of at every answer;
  * - `first COUNT` makes handshakes one after the other, each with a ping behind it: a `FirstResult`.
  */
 
@@ -15,6 +17,8 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseIpv4 } from '../../src/base/ipv4.js';
 import { headerSum } from '../../src/encap/wire/checksum.js';
+import { MSG_DONTWAIT, SOCK_DGRAM } from '../../src/linux/constants.js';
+import { control } from '../../src/linux/libc.js';
 import { CookieKeeper } from '../../src/wireguard/cookies.js';
 import { consumeResponse, createInitiation, type PendingInitiation } from '../../src/wireguard/handshake.js';
 import { formatKey, KEY_BYTES, PrivateKey, parseKey, Secret } from '../../src/wireguard/keys.js';
@@ -32,6 +36,7 @@ import { aead } from '../../src/wireguard/primitives.js';
 import { Timestamps } from '../../src/wireguard/tai64n.js';
 import { peerContainer } from '../handshakes/peers.js';
 import { median } from '../stats/summary.js';
+import { connect as connectSocket, recv, send, sockaddr } from './sockets.js';
 
 /** What came back in the middle of the flood. */
 export interface FloodResult {
@@ -51,6 +56,8 @@ export interface FirstResult {
 const SETTLE_SECONDS = 0.5;
 const TICK_MS = 5;
 const PATIENCE_MS = 2_000;
+/** Longer than any message of a handshake. */
+const ANSWER_BYTES = 256;
 /** Between two handshakes of a `first`, so that each finds the host idle. */
 const PAUSE_MS = 50;
 const NOTHING = new Uint8Array();
@@ -105,22 +112,25 @@ async function flood(rate: number, seconds: number): Promise<FloodResult> {
   const began = performance.now();
   const elapsed = () => (performance.now() - began) / 1000;
   let [offered, answered, cookies] = [0, 0, 0];
-  const counts = () => elapsed() >= SETTLE_SECONDS && elapsed() < seconds;
-  const onMessage = (message: Buffer) => {
-    if (!counts()) return;
-    const type = messageType(message);
-    if (type === RESPONSE) answered++;
-    else if (type === COOKIE_REPLY) cookies++;
-  };
-  socket.on('message', onMessage);
+  const fd = connectSocket(SOCK_DGRAM, sockaddr(parseIpv4(address) ?? 0, Number(port)));
+  if (fd < 0) throw new Error(`no way to ${address}`);
+  const answer = new Uint8Array(ANSWER_BYTES);
   for (let sent = 0; sent < messages.length; ) {
+    const counts = elapsed() >= SETTLE_SECONDS && elapsed() < seconds;
+    for (let length = recv(fd, answer, ANSWER_BYTES, MSG_DONTWAIT); length > 0; ) {
+      const type = messageType(answer.subarray(0, length));
+      if (counts && type === RESPONSE) answered++;
+      else if (counts && type === COOKIE_REPLY) cookies++;
+      length = recv(fd, answer, ANSWER_BYTES, MSG_DONTWAIT);
+    }
     for (; sent < Math.min(messages.length, elapsed() * rate); sent++) {
-      socket.send(messages[sent] as Uint8Array);
-      if (counts()) offered++;
+      const message = messages[sent] as Uint8Array;
+      send(fd, message, message.length, MSG_DONTWAIT);
+      if (counts) offered++;
     }
     await delay(TICK_MS);
   }
-  socket.off('message', onMessage);
+  control.close(fd);
   return { offered, answered, cookies, seconds: seconds - SETTLE_SECONDS };
 }
 

@@ -29,7 +29,7 @@ import {
 import { RegionAllocator, SharedMemory } from './memory.js';
 
 /** Addresses are numbers. */
-interface Primitives {
+export interface Primitives {
   /** XORs `length` bytes with the key stream. @param counter of four words: the block's number and the nonce, little-endian */
   chacha20(to: number, from: number, length: number, key: number, counter: number): void;
   poly1305Init(state: number, key: number): void;
@@ -40,7 +40,7 @@ interface Primitives {
 }
 
 /** Poly1305 reads whole blocks of so many bytes. */
-const POLY1305_BLOCK = 16;
+export const POLY1305_BLOCK = 16;
 /** A text with its padding and the two lengths. */
 const authenticated = (length: number): number => ((length + POLY1305_BLOCK - 1) & -POLY1305_BLOCK) + POLY1305_BLOCK;
 
@@ -65,16 +65,22 @@ function load(): Primitives | null {
 }
 
 /** @returns null where the functions cannot be had, or are not what they were */
+export function opensslPrimitives(): Primitives | null {
+  if (primitives === undefined) {
+    const found = load();
+    primitives = found !== null && isRight(found) ? found : null;
+  }
+  return primitives;
+}
+
+/** @returns null where there are no `opensslPrimitives` */
 export function createPrimitives(
   memory: SharedMemory,
   regions: RegionAllocator,
   places: CipherPlaces,
 ): PrimitivesCipher | null {
-  if (primitives === undefined) {
-    const found = load();
-    primitives = found !== null && isRight(found) ? found : null;
-  }
-  return primitives === null ? null : new PrimitivesCipher(memory, regions, places, primitives);
+  const found = opensslPrimitives();
+  return found === null ? null : new PrimitivesCipher(memory, regions, places, found);
 }
 
 /** Lengths without a block, with less than one, with several, and with more than any implementation takes at once. */

@@ -3,8 +3,9 @@
  * messages and news go out through `DeviceOutput`. Owned by the control thread.
  *
  * Who talks to it: the control thread hands handshake messages from the mailbox to `receive`, and calls `poll` when it
- * was called (`Sealer`, `Opener`), at the time that the last `poll` named, and at least every POLL_INTERVAL, since only a
- * poll sees what the forwarders did. Transport messages never come here.
+ * was called for ATTENTION_PEERS (`Sealer`, `Opener`), at the time that the last `poll` named, and at least every
+ * POLL_INTERVAL, since only a poll sees what the forwarders did. Nothing that `receive` does is due sooner than that.
+ * Transport messages never come here.
  */
 import { TweedError } from '../base/errors.js';
 import type { SharedMemory } from '../linux/memory.js';

@@ -31,9 +31,15 @@ import { TAI64N_BYTES } from './tai64n.js';
 
 const CONSTRUCTION = Buffer.from('Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s');
 const IDENTIFIER = Buffer.from('WireGuard v1 zx2c4 Jason@zx2c4.com');
-const INITIAL_CHAIN = hash(CONSTRUCTION);
-const INITIAL_HASH = hash(INITIAL_CHAIN, IDENTIFIER);
 const NOTHING = new Uint8Array();
+
+/** Chaining key and hash of every handshake at its beginning. Made when the first begins, since not every process has any. */
+let initial: { readonly chain: Uint8Array; readonly hash: Uint8Array } | undefined;
+
+function makeInitial() {
+  const chain = hash(CONSTRUCTION);
+  return { chain, hash: hash(chain, IDENTIFIER) };
+}
 
 /** What the two ends of a handshake must have agreed on before. */
 export interface RemoteIdentity {
@@ -51,16 +57,22 @@ export interface TransportKeys {
 
 /** Chaining key and hash: what both ends have computed so far. */
 export class Transcript {
-  #chain: Uint8Array = INITIAL_CHAIN;
+  #chain: Uint8Array;
   #hash: Uint8Array;
 
-  constructor(responderKey: Uint8Array) {
-    this.#hash = hash(INITIAL_HASH, responderKey);
+  private constructor(chain: Uint8Array, hashed: Uint8Array) {
+    this.#chain = chain;
+    this.#hash = hashed;
+  }
+
+  static begin(responderKey: Uint8Array): Transcript {
+    initial ??= makeInitial();
+    return new Transcript(initial.chain.slice(), hash(initial.hash, responderKey));
   }
 
   /** Takes over a secret: it goes into the chaining key. */
   #advance(chain: Uint8Array): void {
-    if (this.#chain !== INITIAL_CHAIN) this.#chain.fill(0);
+    this.#chain.fill(0);
     this.#chain = chain;
   }
 
@@ -71,6 +83,11 @@ export class Transcript {
   mixEphemeral(publicKey: Uint8Array): void {
     this.mixHash(publicKey);
     this.#advance(kdf(1, this.#chain, publicKey)[0]);
+  }
+
+  /** Mixes a Diffie–Hellman result in where nothing is encrypted before the next one. */
+  mixSecretAlone(secret: Uint8Array): void {
+    this.#advance(kdf(1, this.#chain, secret)[0]);
   }
 
   /** Mixes a Diffie–Hellman result in. @returns a key to encrypt with, which the caller zeroes */
@@ -110,16 +127,13 @@ export class Transcript {
   }
 
   zero(): void {
-    this.#advance(INITIAL_CHAIN);
+    this.#chain.fill(0);
     this.#hash.fill(0);
   }
 
   /** A copy to go on with where the original may be needed again. */
   clone(): Transcript {
-    const copy = new Transcript(NOTHING);
-    copy.#chain = this.#chain.slice();
-    copy.#hash = this.#hash.slice();
-    return copy;
+    return new Transcript(this.#chain.slice(), this.#hash.slice());
   }
 }
 
@@ -142,6 +156,17 @@ export interface ReceivedInitiation<P extends RemoteIdentity> {
   readonly remoteIndex: number;
   readonly remoteEphemeral: Uint8Array;
   readonly transcript: Transcript;
+}
+
+/** Mixes both agreements of the second message in. @returns false when one of the other end's keys leads to no secret */
+function mixAgreements(transcript: Transcript, first: Secret | undefined, second: Secret | undefined): boolean {
+  if (first !== undefined && second !== undefined) {
+    transcript.mixSecretAlone(first.bytes);
+    transcript.mixSecretAlone(second.bytes);
+  }
+  first?.zero();
+  second?.zero();
+  return first !== undefined && second !== undefined;
 }
 
 /** Mixes an agreement in; undefined when the other end's key is one that leads to no secret. */
@@ -169,7 +194,7 @@ export function createInitiation(
   message[0] = INITIATION;
   putWord(message, INITIATION_SENDER, senderIndex);
   message.set(ephemeral.publicKey, INITIATION_EPHEMERAL);
-  const transcript = new Transcript(peer.publicKey);
+  const transcript = Transcript.begin(peer.publicKey);
   transcript.mixEphemeral(ephemeral.publicKey);
   const key = mixAgreement(transcript, ephemeral, peer.publicKey);
   if (key === undefined) return undefined;
@@ -192,7 +217,7 @@ export function consumeInitiation<P extends RemoteIdentity>(
   message: Uint8Array,
   find: (publicKey: Uint8Array) => P | undefined,
 ): ReceivedInitiation<P> | InitiationFault {
-  const transcript = new Transcript(own.publicKey);
+  const transcript = Transcript.begin(own.publicKey);
   const remoteEphemeral = message.slice(INITIATION_EPHEMERAL, INITIATION_STATIC);
   transcript.mixEphemeral(remoteEphemeral);
   const refuse = <R>(reason: R): R => {
@@ -230,15 +255,12 @@ export function createResponse(
   putWord(message, RESPONSE_RECEIVER, received.remoteIndex);
   message.set(ephemeral.publicKey, RESPONSE_EPHEMERAL);
   transcript.mixEphemeral(ephemeral.publicKey);
-  const first = mixAgreement(transcript, ephemeral, received.remoteEphemeral);
-  const second = mixAgreement(transcript, ephemeral, peer.publicKey);
+  const agreed = mixAgreements(transcript, ephemeral.agree(received.remoteEphemeral), ephemeral.agree(peer.publicKey));
   ephemeral.zero();
-  if (first === undefined || second === undefined) {
+  if (!agreed) {
     transcript.zero();
     return undefined;
   }
-  first.fill(0);
-  second.fill(0);
   const key = transcript.mixPresharedKey(peer.presharedKey.bytes);
   message.set(transcript.seal(key, NOTHING), RESPONSE_EMPTY);
   const [receive, send] = transcript.split();
@@ -258,17 +280,13 @@ export function consumeResponse(
   const transcript = pending.transcript.clone();
   const remoteEphemeral = message.slice(RESPONSE_EPHEMERAL, RESPONSE_EMPTY);
   transcript.mixEphemeral(remoteEphemeral);
-  const first = mixAgreement(transcript, pending.ephemeral, remoteEphemeral);
-  const second = mixAgreement(transcript, own, remoteEphemeral);
-  first?.fill(0);
-  second?.fill(0);
-  const empty =
-    first !== undefined && second !== undefined
-      ? transcript.open(
-          transcript.mixPresharedKey(peer.presharedKey.bytes),
-          message.subarray(RESPONSE_EMPTY, RESPONSE_EMPTY + TAG_BYTES),
-        )
-      : undefined;
+  const agreed = mixAgreements(transcript, pending.ephemeral.agree(remoteEphemeral), own.agree(remoteEphemeral));
+  const empty = agreed
+    ? transcript.open(
+        transcript.mixPresharedKey(peer.presharedKey.bytes),
+        message.subarray(RESPONSE_EMPTY, RESPONSE_EMPTY + TAG_BYTES),
+      )
+    : undefined;
   if (empty === undefined) {
     transcript.zero();
     return undefined;

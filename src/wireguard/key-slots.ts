@@ -91,9 +91,9 @@ export class KeySlots {
   /** Puts a session into the slot of a reserved index: from now on messages of the peer open under it. */
   install(index: number, peer: number, remoteIndex: number, keys: TransportKeys): void {
     const at = this.#at(index);
-    const { i32, u8 } = this.#memory;
+    const { i32 } = this.#memory;
     const generation = this.#beginWriting(at);
-    clearWindow(u8, at + SLOT_WINDOW);
+    clearWindow(i32, at + SLOT_WINDOW);
     Atomics.store(i32, (at + SLOT_SENT) >>> 2, 0);
     Atomics.store(i32, (at + SLOT_CONFIRMED) >>> 2, 0);
     Atomics.store(i32, (at + SLOT_REMOTE_INDEX) >>> 2, remoteIndex | 0);

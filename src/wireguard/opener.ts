@@ -48,7 +48,7 @@ import {
 } from './peer-records.js';
 import { acceptCounter } from './replay-window.js';
 import { OpenDrop } from './transport-drops.js';
-import type { TransportLayout } from './transport-layout.js';
+import { ATTENTION_MESSAGES, ATTENTION_PEERS, type TransportLayout } from './transport-layout.js';
 
 const IPV4_HEADER = 20;
 const IPV6_HEADER = 40;
@@ -169,7 +169,7 @@ export class Opener {
             : 0;
     if (length !== wanted) return this.#drop(OpenDrop.not_wireguard);
     if (!this.#mailbox.put(datagram, length, name)) return this.#drop(OpenDrop.handshakes_full);
-    this.#callControl();
+    this.#callControl(ATTENTION_MESSAGES);
     return 0;
   }
 
@@ -181,7 +181,7 @@ export class Opener {
     f64[(record + PEER_RECEIVED_BYTES) >>> 3] += length;
     if (i32[(slot + SLOT_CONFIRMED) >>> 2] === 0) {
       Atomics.store(i32, (slot + SLOT_CONFIRMED) >>> 2, 1);
-      this.#callControl();
+      this.#callControl(ATTENTION_PEERS);
     }
     const epoch = Atomics.load(i32, (record + PEER_EPOCH) >>> 2);
     let same = epoch === i32[(record + PEER_SEEN_EPOCH) >>> 2];
@@ -202,11 +202,11 @@ export class Opener {
       Atomics.store(i32, seen + word, i32[(name >>> 2) + word]);
     }
     Atomics.add(i32, version, 1);
-    this.#callControl();
+    this.#callControl(ATTENTION_PEERS);
   }
 
-  #callControl(): void {
-    if (Atomics.exchange(this.#memory.i32, this.#layout.attention >>> 2, 1) === 0) this.#call();
+  #callControl(what: number): void {
+    if (Atomics.or(this.#memory.i32, this.#layout.attention >>> 2, what) === 0) this.#call();
   }
 
   #drop(reason: number): number {

@@ -19,8 +19,10 @@ export const WINDOW_BITS = RING_BITS - 32;
 export const WINDOW_BYTES = 8 + RING_WORDS * 4;
 
 /** Forgets everything. @param at offset of WINDOW_BYTES, a multiple of 8 */
-export function clearWindow(u8: Uint8Array, at: number): void {
-  u8.fill(0, at, at + WINDOW_BYTES);
+export function clearWindow(i32: Int32Array, at: number): void {
+  const end = (at + WINDOW_BYTES) >>> 2;
+  // `fill` takes shared memory byte by byte
+  for (let word = at >>> 2; word < end; word++) i32[word] = 0;
 }
 
 /** @returns true for a counter that is new, which is thereby seen */

@@ -24,7 +24,7 @@ import {
   PEER_SENT_BYTES,
 } from './peer-records.js';
 import { SealDrop } from './transport-drops.js';
-import type { TransportLayout } from './transport-layout.js';
+import { ATTENTION_PEERS, type TransportLayout } from './transport-layout.js';
 
 /** Bytes that a message has more than its padded packet. */
 export const MESSAGE_OVERHEAD = TRANSPORT_HEADER + TAG_BYTES;
@@ -177,6 +177,6 @@ export class Sealer {
   #want(record: number): void {
     const { i32 } = this.#memory;
     i32[(record + PEER_KEY_WANTED) >>> 2]++;
-    if (Atomics.exchange(i32, this.#layout.attention >>> 2, 1) === 0) this.#call();
+    if (Atomics.or(i32, this.#layout.attention >>> 2, ATTENTION_PEERS) === 0) this.#call();
   }
 }

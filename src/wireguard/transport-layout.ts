@@ -9,11 +9,15 @@ export interface TransportLayout {
   readonly keys: KeySlotsLayout;
   readonly peers: PeerRecordsLayout;
   readonly mailbox: number;
-  /** A word that is 1 while the control thread has been called and has not come yet. */
+  /** A word that says what the control thread has been called for while it has not come yet; 0 when it has not been called. */
   readonly attention: number;
   readonly sealDrops: number;
   readonly openDrops: number;
 }
+
+/** Bits of `attention`: messages in the mailbox; something in the record of a peer, or of its sessions. */
+export const ATTENTION_MESSAGES = 1;
+export const ATTENTION_PEERS = 2;
 
 /** Address space only: pages that nobody touches cost nothing. The memory must be zero there. */
 export function planTransport(regions: RegionAllocator, peers: number): TransportLayout {

@@ -2,15 +2,16 @@
  * The control thread's part of the user engine: handshakes, sessions and their peers, beside the forwarders that use them.
  *
  * Theory of operation. A forwarder that has something for us (a handshake message in the mailbox, a packet without a
- * session, a peer that speaks from elsewhere) sets `attention` and calls, once until we come. `attend` clears the word
- * first, so nothing that happens afterwards is missed, takes in the messages, and lets the device look at all its peers.
- * Whatever a forwarder has to know in turn (a session to send staged packets under, one that ended) is in shared memory by
- * then, and a wake-up tells it to look.
+ * session, a peer that speaks from elsewhere) says what in `attention` and calls, once until we come. We clear the word
+ * first, so nothing that happens afterwards is missed, take in the messages, and let the device look at all its peers; not
+ * where messages are all there is: they say whose they are, and with hundreds of peers looking at all takes as long as
+ * answering one. Whatever a forwarder has to know in turn (a session to send staged packets under, one that ended) is in
+ * shared memory by then, and a wake-up tells it to look. That a session has ended can wait until all peers are looked at:
+ * nobody uses its keys any more, they are only to be forgotten.
  *
  * A peer's record has one number, for the forwarding table and for WireGuard. It may pass to another peer only after the
  * sessions of the first are gone: else a packet would be sealed for one host and sent to another.
  */
-import { randomBytes } from 'node:crypto';
 import { formatEndpoint } from '../../base/address.js';
 import { unforeseen } from '../../base/unforeseen.js';
 import type { DataPlane } from '../../encap/datapath/data-plane.js';
@@ -21,6 +22,7 @@ import { MSG_DONTWAIT } from '../../linux/constants.js';
 import { createCopy } from '../../linux/copy.js';
 import { control as libc } from '../../linux/libc.js';
 import type { RegionAllocator } from '../../linux/memory.js';
+import { createRandom } from '../../linux/random.js';
 import { SOCKADDR_IN_BYTES } from '../../linux/structs.js';
 import { Device, type PeerStatus } from '../../wireguard/device.js';
 import type { Now } from '../../wireguard/device-context.js';
@@ -28,6 +30,7 @@ import { addressOf, type Endpoint, endpointOf } from '../../wireguard/endpoint.j
 import type { PrivateKey } from '../../wireguard/keys.js';
 import { MAILBOX_ENTRIES, Mailbox } from '../../wireguard/mailbox.js';
 import { SOCKADDR_BYTES, writeSockaddr } from '../../wireguard/peer-records.js';
+import { ATTENTION_MESSAGES } from '../../wireguard/transport-layout.js';
 import type { EngineContext, EngineRefusals } from './engine.js';
 import type { WireguardPeer } from './peers.js';
 
@@ -74,6 +77,8 @@ export class SessionControl {
   #waits: boolean;
   #endings = 0;
   #hasNews = false;
+  /** When the device is to look at its peers again, at the latest. */
+  #pollAt = Number.NEGATIVE_INFINITY;
   readonly #met = new Set<number>();
   /** Peers that speak from elsewhere, for whose new address there was no room in the forwarding table yet. */
   readonly #unmoved = new Map<number, Endpoint>();
@@ -96,7 +101,7 @@ export class SessionControl {
       memory,
       layout: sealing.layout,
       sealer: createSealer({ memory, call: () => {} }, regions, sealing),
-      random: (bytes) => new Uint8Array(randomBytes(bytes)),
+      random: createRandom(),
       output: {
         send: (message, to) => this.#send(message, to),
         ready: (peer) => this.#ready(peer),
@@ -180,29 +185,50 @@ export class SessionControl {
     }
   }
 
+  /** A forwarder calls. Never throws. */
+  called(): void {
+    if (this.#closed || this.#waits) return;
+    const what = Atomics.exchange(this.#options.plane.memory.i32, this.#attention, 0);
+    if (what !== ATTENTION_MESSAGES || this.#clock().monotonic >= this.#pollAt) return this.attend();
+    unforeseen.guard('taking messages in', () => this.#takeMessages());
+    if (this.#hasNews) this.#wake();
+    if (this.#mailbox.waiting > 0) this.#comeIn(0);
+  }
+
   /** Comes when called, when the device has something to do, and at least every 250 ms. Never throws. */
   attend(): void {
     if (this.#closed || this.#waits) return;
-    clearTimeout(this.#timer);
     Atomics.store(this.#options.plane.memory.i32, this.#attention, 0);
     // a bug costs this round, not all that follow
-    const delay = unforeseen.guard('attending to sessions', () => this.#round()) ?? AFTER_A_BUG_MS;
-    this.#timer = setTimeout(() => this.attend(), delay).unref();
+    this.#comeIn(unforeseen.guard('attending to sessions', () => this.#round()) ?? AFTER_A_BUG_MS);
+  }
+
+  #comeIn(milliseconds: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.attend(), milliseconds).unref();
   }
 
   /** @returns milliseconds until the next is due */
   #round(): number {
+    this.#takeMessages();
+    this.#pollAt = this.device.poll(this.#clock());
+    for (const [peer, endpoint] of this.#unmoved) this.#move(peer, endpoint);
+    if (this.#hasNews || this.device.endings !== this.#endings) this.#wake();
+    return this.#mailbox.waiting > 0 ? 0 : Math.max(1, this.#pollAt - this.#clock().monotonic);
+  }
+
+  #takeMessages(): void {
     for (let taken = 0; taken < MAILBOX_ENTRIES; taken++) {
       const letter = this.#mailbox.take();
-      if (letter === undefined) break;
+      if (letter === undefined) return;
       this.device.receive(letter.message, letter.from, this.#clock());
     }
-    const next = this.device.poll(this.#clock());
-    for (const [peer, endpoint] of this.#unmoved) this.#move(peer, endpoint);
-    if (this.#hasNews || this.device.endings !== this.#endings) this.#options.plane.wake();
+  }
+
+  #wake(): void {
     this.#hasNews = false;
     this.#endings = this.device.endings;
-    return this.#mailbox.waiting > 0 ? 0 : Math.max(1, next - this.#clock().monotonic);
+    this.#options.plane.wake();
   }
 
   /** Ends every session; all keys are zero afterwards. The forwarders have ended. */

@@ -161,7 +161,7 @@ export class UserEngine implements Engine {
           {
             threads,
             onEnd: (directions, error) => this.#forwarderEnded(directions, error, plane),
-            onCall: () => control.attend(),
+            onCall: () => control.called(),
           },
         )
         .then(() => this.#begin(control));

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import type { Now } from '../../../src/wireguard/device-context.js';
 import type { Endpoint } from '../../../src/wireguard/endpoint.js';
 import { endpointOf, formatEndpoint } from '../../../src/wireguard/endpoint.js';
+import { ATTENTION_MESSAGES } from '../../../src/wireguard/transport-layout.js';
 import { Host } from './host.js';
 
 export const START = 1_700_000_000_000;
@@ -113,8 +114,10 @@ export class Network {
 
   /** The forwarders call the control thread. */
   #attend(host: Host): void {
-    if (Atomics.load(host.memory.i32, host.layout.attention >>> 2) !== 1) return;
-    if (this.lag === 0) return this.#poll(host);
+    const what = Atomics.load(host.memory.i32, host.layout.attention >>> 2);
+    if (what === 0) return;
+    // as SessionControl: not every peer is looked at for a message
+    if (this.lag === 0) return what === ATTENTION_MESSAGES ? host.takeMail() : this.#poll(host);
     const at = this.time + this.#chance() * this.lag;
     this.#polls.set(host, Math.min(at, this.#polls.get(host) ?? at));
   }

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { WireguardPeer } from '../../../../src/backend/wireguard/peers.js';
 import { SessionControl } from '../../../../src/backend/wireguard/session-control.js';
 import { type Address, type Family, parseAddress } from '../../../../src/base/address.js';
@@ -8,11 +8,13 @@ import { DataPlane } from '../../../../src/encap/datapath/data-plane.js';
 import { createSealer } from '../../../../src/encap/datapath/sealing.js';
 import { planLayout } from '../../../../src/encap/forwarding/layout.js';
 import { PEER_BYTES, PEER_ENDPOINT_V6, PEER_SOCKADDR } from '../../../../src/encap/forwarding/peer-record.js';
+import { createCopy } from '../../../../src/linux/copy.js';
 import { RegionAllocator } from '../../../../src/linux/memory.js';
 import { type Endpoint, endpointOf, formatEndpoint } from '../../../../src/wireguard/endpoint.js';
 import { formatKey, PrivateKey } from '../../../../src/wireguard/keys.js';
-import { readSockaddr } from '../../../../src/wireguard/peer-records.js';
-import { planTransport } from '../../../../src/wireguard/transport-layout.js';
+import { Mailbox } from '../../../../src/wireguard/mailbox.js';
+import { readSockaddr, writeSockaddr } from '../../../../src/wireguard/peer-records.js';
+import { ATTENTION_MESSAGES, planTransport, type TransportLayout } from '../../../../src/wireguard/transport-layout.js';
 
 const NETWORKS = { ipv4: parsePrefix('10.5.0.0/16')!, ipv6: parseIpv6Prefix('fd00:5::/48')! };
 /** Sockets of the forwarders. */
@@ -29,6 +31,8 @@ class Host {
   readonly plane: DataPlane;
   readonly control: SessionControl;
   readonly #sealer: ReturnType<typeof createSealer>;
+  readonly #layout: TransportLayout;
+  readonly #letter: number;
   time = 1_000;
   wakes = 0;
 
@@ -44,6 +48,8 @@ class Host {
     const all = new RegionAllocator(layout.bytes);
     const sealing = { layout: planTransport(all, peers), mtu: 1420 };
     const [own, stand] = [all.take(1 << 20), all.take(1 << 20)];
+    this.#layout = sealing.layout;
+    this.#letter = all.take(512);
     const both = { ipv4: true, ipv6: true };
     this.plane = new DataPlane(NETWORKS, 51820, { ...layout, bytes: all.used }, both);
     this.plane.wake = () => void this.wakes++;
@@ -95,6 +101,16 @@ class Host {
   seal(peer: number): number {
     this.#sealer.reset();
     return this.#sealer.seal(peer, 64, 20, 0, 0);
+  }
+
+  /** What a forwarder does with a message of a handshake. */
+  post(message: Uint8Array, from: Endpoint): void {
+    const { memory } = this.plane;
+    memory.u8.set(message, this.#letter);
+    writeSockaddr(memory.u8, this.#letter + 256, from);
+    const mailbox = new Mailbox(memory, this.#layout.mailbox, createCopy(memory));
+    expect(mailbox.put(this.#letter, message.length, this.#letter + 256)).toBe(true);
+    Atomics.or(memory.i32, this.#layout.attention >>> 2, ATTENTION_MESSAGES);
   }
 
   /** The other renews its session, and speaks from elsewhere. */
@@ -169,6 +185,30 @@ describe('SessionControl', () => {
     expect(one.seal(peer)).toBe(32 + 32);
     expect(one.control.counted().totals).toEqual({ handshakes: 1, handshakes_unanswered: 0, rekeys: 0 });
     expect(one.control.statuses().get(peer)?.lastHandshake).toBeGreaterThan(0);
+  });
+
+  it('answers messages without looking at every peer, and has ended sessions forgotten when it looks', () => {
+    const [one, two] = [new Host(1), new Host(2)];
+    one.control.setPeers([two.asPeer]);
+    two.control.setPeers([one.asPeer]);
+    const looks = vi.spyOn(one.control.device, 'poll');
+    one.wakes = 0;
+    // more sessions than a peer keeps
+    for (let i = 0; i < 8; i++) {
+      two.control.device.connect(two.numberOf(one.asPeer), { monotonic: two.time, wall: 1_700_000_000_000 + two.time });
+      for (const { message } of two.sent.splice(0)) one.post(message, two.endpoint);
+      one.control.called();
+      one.time += 25;
+      two.time += 6_000;
+      two.control.attend();
+    }
+    expect(one.sent.filter(({ message }) => message[0] === 2)).toHaveLength(8);
+    expect(looks).not.toHaveBeenCalled();
+    expect(one.wakes).toBe(0);
+    one.time += 250;
+    one.control.called();
+    expect(looks).toHaveBeenCalledTimes(1);
+    expect(one.wakes).toBe(1);
   });
 
   it('greets its peers at the start: they may have sessions with a former life of this host', () => {

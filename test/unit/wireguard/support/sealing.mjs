@@ -86,7 +86,7 @@ function forget() {
   f64[at] = 0;
   i32[(at << 1) + 2] = 0;
 }
-clearWindow(u8, window);
+clearWindow(i32, window);
 
 turn(40_000);
 const rounds = [];
