@@ -1,18 +1,21 @@
 // As much of a service manager as it takes to restart a daemon without its device going: takes descriptors by sd_notify(3)
 // (FDSTORE=1), keeps them, and passes them to the next process by sd_listen_fds(3). Runs the built code for the sockets.
 // Usage: supervisor.mjs SOCKET STORE PROGRAM ARGUMENTS…, where STORE is how many descriptors may be kept.
-// Standard input: `restart SIGNAL`, or `stop`. Standard output: one line for `started PID`, `ready`, `ended WHY`.
+// Standard input: `restart SIGNAL`, or `stop`; or `pause SIGNAL`, which keeps what is kept until `resume`, after which each word
+// stands in the place of the argument with the same beginning up to `=`. Standard output: one line for `started PID`, `ready`, `ended WHY`.
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { createInterface } from 'node:readline';
 import { UnixReceiver } from '../../dist/linux/unix-datagram.js';
 
-const [socket, room, program, ...args] = process.argv.slice(2);
+const [socket, room, program, ...given] = process.argv.slice(2);
 const receiver = new UnixReceiver(socket);
 /** Name and descriptor, in the order in which they came. */
 let kept = [];
 let child = null;
-let again = false;
+let args = given;
+/** When the process has ended. */
+let next = end;
 
 function start() {
   const environment = { ...process.env, NOTIFY_SOCKET: socket };
@@ -29,9 +32,9 @@ function start() {
   console.log(`started ${child.pid}`);
   child.on('exit', (status, signal) => {
     console.log(`ended ${signal ?? status}`);
-    if (again) start();
-    else end();
-    again = false;
+    child = null;
+    next();
+    next = end;
   });
 }
 
@@ -63,9 +66,19 @@ const timer = setInterval(() => {
   for (let datagram = receiver.receive(); datagram !== null; datagram = receiver.receive()) handle(datagram);
 }, 2);
 createInterface({ input: process.stdin }).on('line', (line) => {
-  const [word, signal = 'SIGTERM'] = line.split(' ');
-  again = word === 'restart';
-  child.kill(signal);
+  const [word, ...more] = line.split(' ');
+  if (word === 'resume') {
+    const nameOf = (argument) => argument.split('=')[0];
+    args = args.map((argument) => more.find((other) => nameOf(other) === nameOf(argument)) ?? argument);
+    return start();
+  }
+  next = { restart: start, pause: () => {} }[word] ?? end;
+  if (child === null) end();
+  else child.kill(more[0] ?? 'SIGTERM');
 });
-process.stdin.on('end', () => child.kill('SIGKILL'));
+process.stdin.on('end', () => {
+  next = end;
+  if (child === null) end();
+  else child.kill('SIGKILL');
+});
 start();

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { eventually, type TestHost } from './hosts.js';
+import { exec } from '../../../src/base/exec.js';
+import { eventually, TestHost } from './hosts.js';
 
 const program = fileURLToPath(new URL('../support/traffic-agent.mjs', import.meta.url));
 
@@ -52,24 +53,51 @@ export interface TrafficResult {
   readonly streams: string;
 }
 
-/** Numbered UDP packets both ways, 1,000 a second each, and a TCP stream, between two hosts' bridges. */
+/** Where one end of the traffic is. */
+interface Place {
+  readonly host: TestHost;
+  readonly address: string;
+}
+
+/** Numbered UDP packets both ways, 1,000 a second each, and a TCP stream, between two hosts' bridges or containers. */
 export class Traffic {
-  private constructor(private readonly agents: readonly [Agent, Agent]) {}
+  private constructor(
+    private readonly agents: readonly [Agent, Agent],
+    private readonly containers: readonly TestHost[],
+  ) {}
 
   /** Starts it, when the daemons are ready. The bridges stand in for containers: their addresses outlive a daemon. */
   static async between(first: TestHost, second: TestHost): Promise<Traffic> {
     const [own, peer] = await Promise.all([addBridge(first), addBridge(second)]);
-    await first.reaches(peer);
-    const receiver = new Agent(second, peer, own, 'receive');
+    return Traffic.#begin({ host: first, address: own }, { host: second, address: peer }, []);
+  }
+
+  /** The same between a container of each, behind its bridge. */
+  static async ofContainers(first: TestHost, second: TestHost): Promise<Traffic> {
+    const places = await Promise.all([addContainer(first), addContainer(second)]);
+    return Traffic.#begin(
+      ...places,
+      places.map(({ host }) => host),
+    );
+  }
+
+  static async #begin(own: Place, peer: Place, containers: readonly TestHost[]): Promise<Traffic> {
+    await own.host.reaches(peer.address);
+    const receiver = new Agent(peer.host, peer.address, own.address, 'receive');
     await receiver.ready();
-    const sender = new Agent(first, own, peer, 'send');
+    const sender = new Agent(own.host, own.address, peer.address, 'send');
     await sender.ready();
-    const traffic = new Traffic([sender, receiver]);
+    const traffic = new Traffic([sender, receiver], containers);
     for (const agent of traffic.agents) agent.tell('start');
     await eventually(() =>
       expect(Math.min(...traffic.agents.map(({ said }) => said.received ?? 0))).toBeGreaterThan(0),
     );
     return traffic;
+  }
+
+  /** How many UDP packets have come to each end. */
+  get received(): readonly number[] {
+    return this.agents.map(({ said }) => said.received ?? 0);
   }
 
   /** Stops it, waits until all of it has come, as far as it comes, and counts. */
@@ -89,6 +117,7 @@ export class Traffic {
 
   async end(): Promise<void> {
     for (const agent of this.agents) await agent.end();
+    for (const container of this.containers) await container.remove();
   }
 
   /** After the next reports of both. */
@@ -107,4 +136,20 @@ async function addBridge(host: TestHost): Promise<string> {
   await host.run('ip', 'address', 'add', `${address}/24`, 'dev', 'bridge0');
   await host.run('ip', 'link', 'set', 'bridge0', 'up');
   return address;
+}
+
+async function addContainer(host: TestHost): Promise<Place> {
+  const gateway = await addBridge(host);
+  const address = gateway.replace(/1$/, '2');
+  const container = new TestHost(`${host.namespace}c`, address, host.directory);
+  await exec(['ip', 'netns', 'add', container.namespace]);
+  const mtu = ['mtu', String((await host.status()).backend?.mtu ?? 1400)];
+  const peer = ['peer', 'name', 'eth0', ...mtu, 'netns', container.namespace];
+  await host.run('ip', 'link', 'add', 'vc', ...mtu, 'type', 'veth', ...peer);
+  await host.run('ip', 'link', 'set', 'vc', 'master', 'bridge0', 'up');
+  await host.run('sysctl', '-qw', 'net.ipv4.ip_forward=1');
+  await container.run('ip', 'address', 'add', `${address}/24`, 'dev', 'eth0');
+  for (const link of ['lo', 'eth0']) await container.run('ip', 'link', 'set', link, 'up');
+  await container.run('ip', 'route', 'add', 'default', 'via', gateway);
+  return { host: container, address };
 }

@@ -1,46 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs/promises';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { deviceAddress, eventually, type TestHost, TestNetwork } from './hosts.js';
+import { Service } from './service.js';
 import { Traffic } from './traffic.js';
-
-const supervisor = fileURLToPath(new URL('../../../scripts/support/supervisor.mjs', import.meta.url));
-const tweed = fileURLToPath(new URL('../../../dist/cli/tweed.cjs', import.meta.url));
-
-/** A daemon under a service manager that keeps descriptors. */
-class Service {
-  readonly #process: ChildProcess;
-  #output = '';
-
-  /** @param room for so many descriptors */
-  constructor(host: TestHost, room: number, ...args: string[]) {
-    const own = ['run', '-run-dir', host.directory, '-subnet-file', host.subnetFile, '-iface=eth0', ...args];
-    const words = [process.execPath, supervisor, path.join(host.directory, 'notify'), String(room)];
-    const argv = ['netns', 'exec', host.namespace, ...words, process.execPath, tweed, ...own];
-    this.#process = spawn('ip', argv, { stdio: ['pipe', 'pipe', 'inherit'] });
-    this.#process.stdout?.on('data', (chunk: Buffer) => {
-      this.#output += chunk;
-    });
-  }
-
-  async restart(signal: string): Promise<void> {
-    const before = this.#count('ready');
-    this.#process.stdin?.write(`restart ${signal}\n`);
-    await eventually(async () => expect(this.#count('ready')).toBe(before + 1));
-  }
-
-  async end(): Promise<void> {
-    const ended = new Promise((resolve) => this.#process.once('exit', resolve));
-    this.#process.stdin?.end();
-    await ended;
-  }
-
-  #count(line: string): number {
-    return this.#output.split('\n').filter((each) => each === line).length;
-  }
-}
 
 /** The kernel's number of the device: another one is another device, though it has the same name. */
 async function deviceIndex(host: TestHost, device = 'flannel0'): Promise<string> {
@@ -111,7 +73,7 @@ describe('a daemon that its service manager restarts under traffic', () => {
   it.each(['SIGKILL', 'SIGTERM'])('loses nothing by %s where its descriptors are kept', async (signal) => {
     const [first, second] = network.hosts;
     // room for as many packets as come while a slow machine starts Node
-    service = new Service(first, 8, network.endpoint, '-txqueuelen=30000');
+    service = new Service(first, {}, network.endpoint, '-txqueuelen=30000');
     second.start([network.endpoint]);
     await Promise.all(network.hosts.map((host) => host.ready(1)));
     await first.reaches(deviceAddress(await second.status()));
@@ -127,18 +89,18 @@ describe('a daemon that its service manager restarts under traffic', () => {
 
   it('makes the device anew where what was kept does not fit', async () => {
     const [first] = network.hosts;
-    service = new Service(first, 8, network.endpoint);
+    service = new Service(first, {}, network.endpoint);
     await first.ready();
     const index = await deviceIndex(first);
     await service.end();
-    service = new Service(first, 8, network.endpoint, '-tun-tso=off');
+    service = new Service(first, {}, network.endpoint, '-tun-tso=off');
     await first.ready();
     expect(await deviceIndex(first)).not.toBe(index);
   });
 
   it('is started as ever where nothing is kept', async () => {
     const [first] = network.hosts;
-    service = new Service(first, 0, network.endpoint);
+    service = new Service(first, { room: 0 }, network.endpoint);
     await first.ready();
     const index = await deviceIndex(first);
     await service.restart('SIGTERM');
@@ -230,7 +192,7 @@ describe('a daemon that encrypts and is upgraded under traffic', () => {
 
   it.each(['SIGKILL', 'SIGTERM'])('is restarted by %s: the device stays, streams go on', async (signal) => {
     const [first, second] = network.hosts;
-    service = new Service(first, 8, network.endpoint, '-txqueuelen=30000', ...own(first));
+    service = new Service(first, {}, network.endpoint, '-txqueuelen=30000', ...own(first));
     second.start([network.endpoint, ...own(second)]);
     await Promise.all(network.hosts.map((host) => host.ready(1)));
     await first.reaches(deviceAddress(await second.status()));
