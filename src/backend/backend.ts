@@ -89,6 +89,8 @@ export interface StopOptions {
   readonly cleanUp: boolean;
   /** Gets the descriptors, instead of their being closed. */
   readonly heir?: Inheritance;
+  /** This process ends, and another may follow: what goes on by itself as long as a service manager's store holds it may stay. */
+  readonly pinned?: boolean;
 }
 
 /**
@@ -128,6 +130,11 @@ export interface Backend {
   stuckFor?(): number;
   /** What forwarding depends on and another process can go on with, by names of the backend's own. */
   descriptors?(): ReadonlyMap<string, number>;
+  /**
+   * By what the kernel forwards without a process, as long as a service manager's store holds it. Other than `descriptors` they come
+   * and go; one of the same name is the same one.
+   */
+  holds?(): ReadonlyMap<string, number>;
   stop(options: StopOptions): Promise<void>;
   /** Settles when forwarding failed for good, with the reason; never settles otherwise. */
   readonly failed: Promise<Error>;

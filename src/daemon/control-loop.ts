@@ -50,6 +50,8 @@ export class ControlLoop {
   /** What is locked. */
   #names: readonly string[] = [];
   #choice: UnderlayChoice;
+  /** Aborted when somebody wants the daemon to end. */
+  #wish: AbortSignal | null = null;
   #coverage: readonly string[] = [];
 
   constructor(context: ControlLoopContext, choice: UnderlayChoice) {
@@ -79,6 +81,7 @@ export class ControlLoop {
    * @throws the signal's reason when it is aborted; TweedError when this host has to leave the overlay
    */
   async run(signal: AbortSignal): Promise<never> {
+    this.#wish = signal;
     const onAbort = () => this.#end.abort(signal.reason);
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
@@ -103,9 +106,17 @@ export class ControlLoop {
    */
   async stop(heir?: Inheritance): Promise<void> {
     const isLeft = this.#end.signal.reason instanceof TakenOverError;
+    const pinned = heir === undefined && this.#mayGoOn;
     this.#end.abort();
-    await this.overlay.stop(isLeft ? null : heir);
+    await this.overlay.stop(isLeft ? null : heir, pinned);
     for (const lock of this.#locks.splice(0)) lock.release();
+  }
+
+  /** May what the kernel does by itself go on after this? Not where the host leaves the overlay, because it wants or has to. */
+  get #mayGoOn(): boolean {
+    const { cleanUpOnExit, lease } = this.#context.options;
+    const wished = this.#wish?.aborted === true && this.#end.signal.reason === this.#wish.reason;
+    return wished && !cleanUpOnExit && !lease.releaseOnExit;
   }
 
   async #live(signal: AbortSignal): Promise<never> {

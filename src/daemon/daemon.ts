@@ -136,14 +136,14 @@ export class Daemon {
       log.info(sinceStart(), 'forwarding');
       this.#windows ??= this.#openWindows();
     };
-    const onDescriptors = (descriptors: ReadonlyMap<string, number>) => this.#manager.keep(descriptors);
     const inheritance = this.#inheritance;
+    const store = this.#manager;
     const onUp = () => {
       this.#phase = 'running';
       this.#manager.ready();
       log.info(sinceStart(), 'ready');
     };
-    const context = { options, parts, leases, past, log, inheritance, onDescriptors, onProgress, onForwarding, onUp };
+    const context = { options, parts, leases, past, log, inheritance, store, onProgress, onForwarding, onUp };
     this.#loop = new ControlLoop(context, choice);
     return this.#loop.run(stop);
   }

@@ -21,7 +21,7 @@ export class ServiceManager {
   readonly #address: string;
   readonly #watchdog: NodeJS.Timeout | null = null;
   #complaint: () => string = () => '';
-  /** Names of the descriptors that it keeps, those of a former process at first. */
+  /** Names of the descriptors that it keeps, those of a former process at first; several may have one name. */
   #kept: readonly string[];
 
   constructor(
@@ -58,10 +58,25 @@ export class ServiceManager {
 
   /** Has these kept from now on, and nothing that was kept before. */
   keep(descriptors: ReadonlyMap<string, number>): void {
-    for (const name of this.#kept) this.#tell(`FDSTOREREMOVE=1\nFDNAME=${name}`);
-    this.#kept = [...descriptors.keys()];
+    // one of the same name may be another one by now
+    this.#forget((name) => descriptors.has(name));
+    this.follow(descriptors);
+  }
+
+  /** The same, where what has the name of one that is kept is that one. What is new is kept before anything else goes. */
+  follow(descriptors: ReadonlyMap<string, number>): void {
+    const known = new Set(this.#kept);
+    const news = [...descriptors].filter(([name]) => !known.has(name));
     // without polling: the manager would drop one with an error on it; whoever gets it finds out whether it can be used
-    for (const [name, fd] of descriptors) this.#tell(`FDSTORE=1\nFDNAME=${name}\nFDPOLL=0`, [fd]);
+    for (const [name, fd] of news) this.#tell(`FDSTORE=1\nFDNAME=${name}\nFDPOLL=0`, [fd]);
+    this.#forget((name) => !descriptors.has(name));
+    this.#kept = [...descriptors.keys()];
+  }
+
+  /** No longer keeps those by these names. */
+  #forget(named: (name: string) => boolean): void {
+    for (const name of new Set(this.#kept.filter(named))) this.#tell(`FDSTOREREMOVE=1\nFDNAME=${name}`);
+    this.#kept = this.#kept.filter((name) => !named(name));
   }
 
   stopping(): void {

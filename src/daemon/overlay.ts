@@ -9,6 +9,7 @@ import { type LeaseAttributes, type PeerSet, subnetName } from '../subnet/lease.
 import { type NetworkConfig, networkName, networksOf } from '../subnet/network-config/config.js';
 import { formerNetworks, type PreviousSubnetEnv } from '../subnet/subnet-env.js';
 import type { Desired } from './desired.js';
+import type { ServiceManager } from './notify.js';
 import type { DaemonOptions } from './options.js';
 import type { DaemonParts, HostRules, UnderlayChoice } from './parts.js';
 import { Reconciler } from './reconciler.js';
@@ -34,8 +35,8 @@ export interface OverlayContext {
   readonly log: Logger;
   /** What a former process left us; later what one backend leaves the next. */
   readonly inheritance: Inheritance;
-  /** Forwarding depends on these descriptors now. */
-  readonly onDescriptors: (descriptors: ReadonlyMap<string, number>) => void;
+  /** Keeps the descriptors on which forwarding depends for the next process. */
+  readonly store: Pick<ServiceManager, 'keep' | 'follow'>;
   /** Called when forwarding fails for good. */
   readonly onFailed: (reason: Error) => void;
 }
@@ -109,6 +110,11 @@ export class Overlay {
     return this.#running?.backend.descriptors?.() ?? new Map();
   }
 
+  /** With these the next process goes on, and the kernel until then. */
+  get #stored(): ReadonlyMap<string, number> {
+    return new Map([...this.descriptors, ...(this.#running?.backend.holds?.() ?? [])]);
+  }
+
   /** What this host has to announce on that underlay. @throws TweedError when no backend takes it */
   async attributes(config: NetworkConfig, choice: UnderlayChoice): Promise<LeaseAttributes> {
     this.#candidate = { choice, backend: await this.#make(config, choice) };
@@ -132,13 +138,14 @@ export class Overlay {
    * Work on the rules is broken off. Nothing starts again after it.
    *
    * @param heir goes on with the same device, so that nothing is cleaned up; null for another process
+   * @param pinned what forwards by itself may go on
    */
-  async stop(heir?: Inheritance | null): Promise<void> {
+  async stop(heir?: Inheritance | null, pinned = false): Promise<void> {
     const cleanUp = heir === undefined && this.#context.options.cleanUpOnExit;
     this.#ending.abort();
     const rulesAtRest = this.#rulesPart.close();
     await this.#backendPart.close();
-    await this.#stopBackend({ cleanUp, ...(heir && { heir }) });
+    await this.#stopBackend({ cleanUp, pinned: pinned && !cleanUp, ...(heir && { heir }) });
     if (!cleanUp) return;
     await rulesAtRest;
     await this.#complaints.once('removing the traffic rules', async () => this.#rules?.cleanUp());
@@ -163,6 +170,7 @@ export class Overlay {
       const isNews = this.#peers !== desired.peers;
       const lines = await running.backend.setPeers(desired.peers);
       this.#peers = desired.peers;
+      if (!this.#ending.signal.aborted) this.#context.store.follow(this.#stored);
       if (isNews) log.info({ peers: desired.peers.leases.length }, 'peers updated');
       for (const line of lines) {
         if (isNews) log.debug(line);
@@ -176,13 +184,13 @@ export class Overlay {
     const { choice, config, lease, peers } = desired;
     const backend = this.#candidate?.choice === choice ? this.#candidate.backend : await this.#make(config, choice);
     this.#candidate = null;
-    const { inheritance, onDescriptors } = this.#context;
+    const { inheritance, store } = this.#context;
     await this.#stopBackend({ cleanUp: false, heir: inheritance });
     if (this.#ending.signal.aborted) return inheritance.close();
     try {
       await backend.start(lease, peers);
     } catch (error) {
-      onDescriptors(new Map()); // with those by which it cannot forward, it would fail again and again
+      store.keep(new Map()); // with those by which it cannot forward, it would fail again and again
       throw error;
     } finally {
       inheritance.close();
@@ -190,7 +198,7 @@ export class Overlay {
     this.#begun = true;
     this.#running = { choice, backend };
     this.#peers = peers;
-    onDescriptors(this.descriptors);
+    store.keep(this.#stored);
     backend.failed.then((reason) => {
       if (this.#running?.backend === backend) this.#context.onFailed(new ForwardingFailedError(reason));
     });
@@ -198,8 +206,12 @@ export class Overlay {
 
   async #stopBackend(options: StopOptions): Promise<void> {
     const running = this.#running;
+    if (running === null) return;
+    const { descriptors } = this;
     this.#running = null;
-    if (running !== null) await this.#complaints.once('stopping the backend', () => running.backend.stop(options));
+    await this.#complaints.once('stopping the backend', () => running.backend.stop(options));
+    // a store that holds what has been taken off keeps its memory
+    if (!options.pinned && !options.cleanUp) this.#context.store.follow(descriptors);
   }
 
   /** @throws UnderlayError when the host has no address that the network has a use for, or what the backend objects to */

@@ -1,7 +1,8 @@
 /**
  * Where programs hang on a device.
  *
- * A TCX link (Linux 6.6) where the kernel has it: it is a descriptor, so it goes with the process, however that ends. Else
+ * A TCX link (Linux 6.6) where the kernel has it: it is a descriptor, so it goes with the process, however that ends, unless
+ * somebody else has the descriptor too. Else
  * a filter of tc, which knows programs only by a path of a bpffs; the program is pinned for as long as tc takes, in a bpffs
  * of our own that is unmounted at once. A filter outlives the process, so the next life's takes its
  * place, or `detachFormer` removes it.
@@ -24,10 +25,20 @@ export type Way = 'tcx' | 'clsact';
 
 export interface Attachment {
   readonly way: Way;
+  /** Of a link: by what another process can hold on to it, so that it stays when this one ends. */
+  readonly hold: Hold | null;
   /** False when somebody took it off. True when an heir's stands in its place. */
   isThere(): Promise<boolean>;
-  /** Takes the program off; packets go on without it. */
+  /** Takes the program off, whoever else holds it; packets go on without it. */
   detach(): Promise<void>;
+  /** A link stays if somebody else holds it, and goes otherwise. A filter, which nobody can hold, is taken off. */
+  letGo(): Promise<void>;
+}
+
+export interface Hold {
+  /** The kernel's number of the link. */
+  readonly id: number;
+  readonly descriptor: number;
 }
 
 /** Runs a program; a test scripts it. */
@@ -55,14 +66,34 @@ export async function attach(
 ): Promise<Attachment> {
   if (way !== 'clsact') {
     try {
-      const link = bpf.createLink(program, device.index, direction === 'ingress' ? BPF_TCX_INGRESS : BPF_TCX_EGRESS);
-      return { way: 'tcx', isThere: async () => bpf.isAttached(link), detach: async () => bpf.close(link) };
+      return linked(
+        bpf,
+        bpf.createLink(program, device.index, direction === 'ingress' ? BPF_TCX_INGRESS : BPF_TCX_EGRESS),
+      );
     } catch (error) {
       const unknown = error instanceof BpfError && (error.errno === EINVAL || error.errno === EOPNOTSUPP);
       if (!unknown || way === 'tcx') throw error;
     }
   }
   return attachFilter(bpf, program, device, direction, runs, port);
+}
+
+function linked(bpf: Bpf, link: number): Attachment {
+  return {
+    way: 'tcx',
+    get hold() {
+      return { id: bpf.linkId(link), descriptor: link };
+    },
+    isThere: async () => bpf.isAttached(link),
+    async detach() {
+      try {
+        bpf.takeOff(link);
+      } catch {
+        // closed all the same: it goes with its last descriptor
+      }
+    },
+    letGo: async () => bpf.close(link),
+  };
 }
 
 async function attachFilter(
@@ -90,16 +121,19 @@ async function attachFilter(
     throw error;
   }
   const inPlace = () => filtersOf(name, direction, runs, port);
+  const detach = async () => {
+    // a device that is gone took its filters along
+    const stands = (await inPlace()).some((one) => one.program === id);
+    if (stands) await runs(['tc', 'filter', 'del', ...filter], true);
+    await removeQdisc();
+  };
   return {
     way: 'clsact',
+    hold: null,
     // a daemon that takes over puts its own program into this place, and shall keep it
     isThere: async () => (await inPlace()).length > 0,
-    async detach() {
-      // a device that is gone took its filters along
-      const stands = (await inPlace()).some((one) => one.program === id);
-      if (stands) await runs(['tc', 'filter', 'del', ...filter], true);
-      await removeQdisc();
-    },
+    detach,
+    letGo: detach,
   };
 }
 

@@ -29,6 +29,7 @@ import {
   BY_ID,
   INFO,
   LINK_CREATE,
+  LINK_INFO_ID,
   LINK_INFO_IFINDEX,
   LINK_INFO_PROGRAM,
   MAP_CREATE,
@@ -296,7 +297,7 @@ export class Bpf {
     return this.#memory.view.getUint32(this.#info + PROG_INFO_ID, true);
   }
 
-  /** Attaches a program; closing the descriptor detaches it. @param attachType such as BPF_TCX_INGRESS */
+  /** Attaches a program; it is detached when the last descriptor of the link is closed, in whatever process. @param attachType such as BPF_TCX_INGRESS */
   createLink(program: number, ifindex: number, attachType: number): number {
     this.#clear();
     this.#u32(LINK_CREATE.program, program);
@@ -309,14 +310,24 @@ export class Bpf {
   detachLink(id: number): void {
     this.#clear();
     this.#u32(BY_ID.id, id);
-    const link = this.#call(BPF_LINK_GET_FD_BY_ID, `link ${id}`);
+    this.takeOff(this.#call(BPF_LINK_GET_FD_BY_ID, `link ${id}`));
+  }
+
+  /** Takes a link off its device, whoever else holds it, and closes the descriptor in any case. @throws BpfError */
+  takeOff(link: number): void {
     this.#clear();
     this.#u32(0, link);
     try {
-      this.#call(BPF_LINK_DETACH, `detach link ${id}`);
+      this.#call(BPF_LINK_DETACH, 'detach link');
     } finally {
       this.#calls.close(link);
     }
+  }
+
+  /** The kernel's number of a link, which no other one has meanwhile. @throws BpfError */
+  linkId(link: number): number {
+    if (!this.#describe(link)) throw new BpfError('link info', this.#calls.errno());
+    return this.#memory.view.getUint32(this.#info + LINK_INFO_ID, true);
   }
 
   /**

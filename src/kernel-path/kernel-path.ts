@@ -5,6 +5,10 @@
  * in. User space runs all the same, on the same TUN and the same port, and gets whatever the programs do not take; the wire
  * format is one. So the kernel path can come, refuse, or go at any moment, and costs no packet: at worst it is slower again.
  *
+ * It may also go on without user space: links that somebody else holds stay when the process ends (former-path.ts). All that
+ * the programs do then is to carry packets between the peers that they know, by the host's routes. They judge nobody and deliver
+ * nothing straight, for who the peers are and where containers are is told them every second (`TEND_MS`) or not at all.
+ *
  * Owned by the control thread, which tells the same peers to this and to the forwarding table.
  */
 import { readFileSync } from 'node:fs';
@@ -25,6 +29,7 @@ import {
 import { Bpf } from './bpf.js';
 import { Bridges, type BridgesStatus } from './bridges.js';
 import { conntrackPlaces, type ReadTypes, readTypes } from './conntrack.js';
+import { holdName } from './former-path.js';
 import { type Capacity, closeMaps, createMaps, DEFAULT_CAPACITY, type Drop, type Maps, type Total } from './maps.js';
 import { decapProgram } from './programs/decap.js';
 import { DELIVER_PROGRAM, deliverProgram } from './programs/deliver.js';
@@ -110,6 +115,9 @@ export function countProcessors(list: string): number {
     }, 0);
 }
 
+/** So often the programs are told that somebody keeps the maps as the host is. */
+const TEND_MS = 1000;
+
 /** Where a program is to hang. */
 interface Place {
   readonly program: number;
@@ -129,6 +137,7 @@ export class KernelPath {
   readonly #attachments: Attachment[] = [];
   #bridges: Bridges | null = null;
   readonly #run: Run;
+  #tending: NodeJS.Timeout | null = null;
   #stopped = false;
 
   private constructor(
@@ -164,6 +173,7 @@ export class KernelPath {
     const path = new KernelPath(bpf, maps, processors, finishes, options, sys.run);
     try {
       await path.#attach(places);
+      path.#tending = setInterval(() => path.#tend(), TEND_MS).unref();
       return path;
     } catch (error) {
       await path.stop();
@@ -194,6 +204,7 @@ export class KernelPath {
     ]);
     await stage('self-test', () => selfTest(this.#bpf, this.#maps, this.#table, decap as number, settings, places));
     await stage('attach', async () => {
+      this.#table.tend();
       // the way in first: a peer that answers at once is answered
       this.#places.push({ program: decap as number, device: underlay, direction: 'ingress' });
       this.#places.push({ program: encap as number, device: tun, direction: 'egress' });
@@ -203,6 +214,15 @@ export class KernelPath {
     this.#bridges = new Bridges(this.#bpf, deliver as number, this.#run, (device) =>
       this.#hang({ program: deliver as number, device, direction: 'egress' }),
     );
+  }
+
+  /** Where that fails the programs do without what has to be kept, as if nobody were there. */
+  #tend(): void {
+    try {
+      this.#table.tend();
+    } catch {
+      // the next second may be better
+    }
   }
 
   async #hang({ program, device, direction }: Place): Promise<Attachment> {
@@ -260,6 +280,15 @@ export class KernelPath {
     return this.#table.setContainers(containers);
   }
 
+  /**
+   * What keeps the ways in and out attached when this process ends, if somebody else has it: descriptors, by names that tell what
+   * they are good for. Those on bridges are not among them, for nobody follows the containers then.
+   */
+  holds(): ReadonlyMap<string, number> {
+    const holds = this.#attachments.flatMap(({ hold }) => hold ?? []);
+    return new Map(holds.map(({ id, descriptor }) => [holdName(this.#options, id), descriptor]));
+  }
+
   /** To be added to the forwarders' totals and drops of the same names. */
   counters(): {
     readonly totals: Record<keyof typeof Total, number>;
@@ -288,11 +317,27 @@ export class KernelPath {
 
   /** Takes the programs off, then everything else. From then on user space carries all. May be called twice. */
   async stop(): Promise<void> {
+    await this.#end((attachment) => attachment.detach());
+  }
+
+  /** As `stop`, but what somebody else holds goes on, by route only and as things are now. */
+  async leave(): Promise<void> {
+    if (this.#stopped) return;
+    try {
+      this.#table.abandon();
+    } catch {
+      return this.stop();
+    }
+    await this.#end((attachment) => attachment.letGo());
+  }
+
+  async #end(off: (attachment: Attachment) => Promise<void>): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
+    if (this.#tending !== null) clearInterval(this.#tending);
     try {
       // what went out last is answered through user space
-      for (const attachment of this.#attachments.reverse()) await attachment.detach();
+      for (const attachment of this.#attachments.reverse()) await off(attachment);
       await this.#bridges?.stop();
     } finally {
       for (const program of this.#programs) this.#bpf.close(program);

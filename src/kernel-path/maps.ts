@@ -100,9 +100,14 @@ export const PAST_BRIDGE = 112;
 export const COUNTER_BYTES = 120;
 
 /** `state`: one record. */
-export const STATE_BYTES = 4;
+export const STATE_BYTES = 16;
 /** Not 0 when every peer is in the maps, so that who is not is none. */
 export const STATE_COMPLETE = 0;
+/**
+ * Nanoseconds of the monotonic clock until which a daemon keeps the maps as the host is. Afterwards they are what they were once:
+ * nobody who is missing is taken for a stranger, and nothing goes to where a container was.
+ */
+export const STATE_TENDED_UNTIL = 8;
 
 export type MapName = 'state' | 'subnets' | 'senders' | 'containers' | 'flows' | 'counters' | 'peer_counters';
 export type Maps = Readonly<Record<MapName, number>>;

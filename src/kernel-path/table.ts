@@ -32,8 +32,12 @@ import {
   SENDER_BYTES,
   STATE_BYTES,
   STATE_COMPLETE,
+  STATE_TENDED_UNTIL,
   Total,
 } from './maps.js';
+
+/** So long the programs take the maps for kept after they were told so last: several times as long as until they are told again. */
+const TENDED_NS = 5_000_000_000n;
 
 /** Addresses in host order. */
 export interface KernelPeer {
@@ -105,6 +109,7 @@ export class KernelTable {
   readonly #resting: number[] = [];
   #fresh = 0;
   #complete = false;
+  #tendedUntil = 0n;
 
   constructor(bpf: Bpf, maps: Maps, options: TableOptions) {
     this.#bpf = bpf;
@@ -181,6 +186,21 @@ export class KernelTable {
   /** Until the next `replaceAll` it is not known who the peers are: user space judges. */
   suspend(): void {
     this.#setComplete(false);
+  }
+
+  /**
+   * What is said here holds for the next seconds. Has to be called again and again: a process that is killed cannot say that it goes.
+   *
+   * @param until nanoseconds of the monotonic clock
+   */
+  tend(until: bigint = process.hrtime.bigint() + TENDED_NS): void {
+    this.#writeState(this.#complete, until);
+    this.#tendedUntil = until;
+  }
+
+  /** Nobody keeps the maps as the host is any more. */
+  abandon(): void {
+    this.tend(0n);
   }
 
   /** Totals and drops under the names that the forwarders' have, and the super-packets that were spared a bridge. */
@@ -278,10 +298,15 @@ export class KernelTable {
 
   #setComplete(complete: boolean): void {
     if (complete === this.#complete) return;
+    this.#writeState(complete, this.#tendedUntil);
+    this.#complete = complete;
+  }
+
+  #writeState(complete: boolean, tendedUntil: bigint): void {
     const state = new Uint8Array(STATE_BYTES);
     state[STATE_COMPLETE] = complete ? 1 : 0;
+    new DataView(state.buffer).setBigUint64(STATE_TENDED_UNTIL, tendedUntil, true);
     this.#bpf.update(this.#maps.state, new Uint8Array(4), state);
-    this.#complete = complete;
   }
 
   #values(map: number, index: number, valueBytes: number): Uint8Array {

@@ -74,8 +74,9 @@ export const QUERY = { ifindex: 0, attachType: 4, programs: 16, count: 24 } as c
 export const BY_ID = { id: 0, nextId: 4 } as const;
 export const INFO = { descriptor: 0, length: 4, info: 8 } as const;
 export const LINK_CREATE = { program: 0, ifindex: 4, attachType: 8, flags: 12 } as const;
-/** Where the number stands in `struct bpf_prog_info`. */
+/** Where the number stands in `struct bpf_prog_info` and `bpf_link_info`. */
 export const PROG_INFO_ID = 4;
+export const LINK_INFO_ID = 4;
 /** Where the name stands in `struct bpf_prog_info` and `bpf_map_info`, and the program's number in `bpf_link_info`. */
 export const PROG_INFO_NAME = 64;
 export const MAP_INFO_NAME = 24;

@@ -52,6 +52,13 @@ export class Inheritance {
     return fd;
   }
 
+  /** As `take`, all whose names begin so. */
+  takeAll(start: string): ReadonlyMap<string, number> {
+    const taken = [...this.#descriptors].filter(([name]) => name.startsWith(start));
+    for (const [name] of taken) this.#descriptors.delete(name);
+    return new Map(taken);
+  }
+
   /** Closes what nobody took. */
   close(): void {
     for (const fd of this.#descriptors.values()) this.#close(fd);

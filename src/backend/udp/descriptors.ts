@@ -57,6 +57,8 @@ export class Descriptors {
     /** Why there is no socket though there is an address, in words; empty for none. */
     readonly missing: string,
     readonly deviceKey: string,
+    /** The device is the one that was inherited. */
+    readonly sameDevice: boolean,
   ) {}
 
   /**
@@ -65,14 +67,15 @@ export class Descriptors {
    * @throws what `openTun` and `openUdpSocket` do; nothing is left behind then
    */
   static open(options: DescriptorOptions): Descriptors {
-    return Descriptors.#complete(newTun(options), options, (socket) => openUdpSocket(socket));
+    return Descriptors.#complete(newTun(options), false, options, (socket) => openUdpSocket(socket));
   }
 
   /** Takes those that were inherited where they fit, and makes the others. @throws as `open` does */
   static async inherit(options: DescriptorOptions, context: DescriptorContext): Promise<Descriptors> {
-    const tun = (await inheritedTun(options, context)) ?? newTun(options);
+    const former = await inheritedTun(options, context);
     return Descriptors.#complete(
-      tun,
+      former ?? newTun(options),
+      former !== null,
       options,
       (socket, name) => inheritedSocket(name, socket, context) ?? openUdpSocket(socket),
     );
@@ -81,18 +84,20 @@ export class Descriptors {
   /** What works by IPv4 goes on without an IPv6 socket. */
   static #complete(
     tun: TunDevice,
+    sameDevice: boolean,
     options: DescriptorOptions,
     open: (options: UdpSocketOptions, name: string) => UdpSocket,
   ): Descriptors {
     const { address, addressV6 = null, deviceKey = TUN } = options;
     try {
       const ipv4 = address === null ? null : open({ ...options, address }, SOCKET);
-      if (addressV6 === null) return new Descriptors(tun, ipv4, null, '', deviceKey);
+      if (addressV6 === null) return new Descriptors(tun, ipv4, null, '', deviceKey, sameDevice);
       try {
-        return new Descriptors(tun, ipv4, open({ ...options, address: addressV6 }, SOCKET_V6), '', deviceKey);
+        const ipv6 = open({ ...options, address: addressV6 }, SOCKET_V6);
+        return new Descriptors(tun, ipv4, ipv6, '', deviceKey, sameDevice);
       } catch (error) {
         if (ipv4 === null) throw error;
-        return new Descriptors(tun, ipv4, null, messageOf(error), deviceKey);
+        return new Descriptors(tun, ipv4, null, messageOf(error), deviceKey, sameDevice);
       }
     } catch (error) {
       control.close(tun.fd);

@@ -9,6 +9,7 @@ import { pathMtu } from '../../encap/datapath/udp-socket.js';
 import type { Device, Run } from '../../kernel-path/attachment.js';
 import { ContainerWatch, type ContainerWatchOptions, type FoundContainer } from '../../kernel-path/containers.js';
 import { doubtAboutDirect, type Firewall, obstacleToDirect, readFirewall } from '../../kernel-path/firewall.js';
+import { type FormerPath, removeFormerFilters } from '../../kernel-path/former-path.js';
 import type { KernelPath, KernelPathOptions } from '../../kernel-path/kernel-path.js';
 import type { InboundMode } from '../../kernel-path/programs/settings.js';
 import { hasIpv4, type Lease } from '../../subnet/lease.js';
@@ -26,6 +27,8 @@ export interface KernelPathKeeperOptions {
   readonly log: Logger;
   readonly path: Omit<KernelPathOptions, 'mode'>;
   readonly underlayMtu: number;
+  /** What a former process left of its own on the same device; null where the device is another one. */
+  readonly former: Pick<FormerPath, 'end'> | null;
 }
 
 /** What the keeper works with; a test scripts it. */
@@ -71,10 +74,12 @@ export class KernelPathKeeper {
   #deafness = '';
   /** `direct` was refused by the kernel itself. */
   #noDirect = '';
+  #former: Pick<FormerPath, 'end'> | null;
   #stopped = false;
 
   constructor(options: KernelPathKeeperOptions, parts: KernelPathTools = tools) {
     this.#options = options;
+    this.#former = options.former;
     this.#tools = parts;
   }
 
@@ -85,9 +90,10 @@ export class KernelPathKeeper {
    */
   async keep(peers: readonly Lease[]): Promise<readonly string[]> {
     const { wanted, checkSenders } = this.#options;
-    if (wanted === 'off' || this.#stopped) return [];
-    if (!checkSenders) {
-      this.#reason = 'it checks senders, which -check-senders=false forbids';
+    if (this.#stopped) return [];
+    if (wanted === 'off' || !checkSenders) {
+      if (wanted !== 'off') this.#reason = 'it checks senders, which -check-senders=false forbids';
+      void this.#endFormer(false);
       return [];
     }
     try {
@@ -98,6 +104,7 @@ export class KernelPathKeeper {
       if (path === null) return [];
       const lines = await path.mend();
       this.#tell(path, peers);
+      await this.#endFormer(true);
       await this.#containers?.refresh();
       return [...lines, ...(await path.keepBridges(this.#bridges))];
     } catch (error) {
@@ -106,10 +113,29 @@ export class KernelPathKeeper {
     }
   }
 
-  /** Takes the programs off; before the TUN goes. */
-  async stop(): Promise<void> {
+  /** Takes the programs off; before the TUN goes. @param pinned those stay that a store holds, see KernelPath.leave */
+  async stop(pinned = false): Promise<void> {
     this.#stopped = true;
-    await this.#end();
+    await this.#end(pinned ? 'leave' : 'stop');
+  }
+
+  /** See KernelPath.holds. */
+  holds(): ReadonlyMap<string, number> {
+    return this.#path?.holds() ?? new Map();
+  }
+
+  /** @param replaced own programs are in its place, and know the peers */
+  async #endFormer(replaced: boolean): Promise<void> {
+    const former = this.#former;
+    this.#former = null;
+    if (former === null) return;
+    const { path, log } = this.#options;
+    try {
+      await former.end();
+      if (!replaced) await removeFormerFilters(path, this.#tools.run);
+    } catch (error) {
+      log.debug(`filters of a former kernel path: ${messageOf(error)}`);
+    }
   }
 
   async #plan(): Promise<Plan> {
@@ -193,16 +219,17 @@ export class KernelPathKeeper {
     this.#refusedAt = this.#tools.now();
     await this.#end();
     this.#reason = messageOf(error);
+    await this.#endFormer(false);
   }
 
-  async #end(): Promise<void> {
+  async #end(how: 'stop' | 'leave' = 'stop'): Promise<void> {
     this.#containers?.stop();
     this.#containers = null;
     const path = this.#path;
     this.#path = null;
     this.#mode = 'off';
     try {
-      await path?.stop();
+      await path?.[how]();
     } catch (error) {
       this.#options.log.warn(`stopping the kernel path: ${messageOf(error)}`);
     }

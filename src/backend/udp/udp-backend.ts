@@ -19,6 +19,7 @@ import { type PeerEntry, peerName, type UnderlayFamilies } from '../../encap/for
 import { type OverlayNetworks, planLayout } from '../../encap/forwarding/layout.js';
 import { ANYWHERE } from '../../encap/forwarding/prefix-table.js';
 import { IPV6_MIN_MTU } from '../../encap/wire/headers.js';
+import { FormerPath, type PathPlace } from '../../kernel-path/former-path.js';
 import type { KernelPeerCounters } from '../../kernel-path/table.js';
 import { readLinkFacts } from '../../kernel-path/underlay-device.js';
 import { errnoText } from '../../linux/errno.js';
@@ -34,6 +35,7 @@ import {
   type PeerStatus,
   peerNames,
   type StopOptions,
+  type Underlay,
 } from '../backend.js';
 import { ownershipOf, removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
 import { hostKernel } from '../kernel/kernel.js';
@@ -44,8 +46,14 @@ import { KernelPathKeeper } from './kernel-path-keeper.js';
 import { segmentedSendDoubt } from './kernel-quirks.js';
 import { unfinishedData } from './lease-data.js';
 import { probeMergedWrite } from './merge-probe.js';
-import type { UdpBackendOptions } from './options.js';
+import type { KernelPathWish, UdpBackendOptions } from './options.js';
 import { readUdpPort, UDP_OVERHEAD, UDP_OVERHEAD_V6 } from './wire.js';
+
+/** Where a kernel path is to be. */
+interface WantedPath extends PathPlace {
+  readonly wanted: KernelPathWish;
+  readonly underlay: Underlay;
+}
 
 /** Everything that exists between `start` and `stop`. */
 interface Running {
@@ -117,15 +125,19 @@ export class UdpBackend implements Backend {
       gro: offloads.udpGro,
       buffer: socketBuffer,
     };
+    const note = (text: string) => log.info(text);
     const descriptors = await Descriptors.inherit(wanted, {
       inherited,
       removeDevice: (name) => hostKernel.ip.run('link', 'del', name),
-      note: (text) => log.info(text),
+      note,
     });
     if (descriptors.tun.adopted) {
       this.#context.log.info({ device }, 'took over a device that nobody held; it goes when the daemon does');
     }
     if (descriptors.missing !== '') log.warn(`no datagrams go by IPv6: ${descriptors.missing}`);
+    const path = this.#pathPlace(lease);
+    const fits = descriptors.sameDevice && path.wanted !== 'off';
+    const former = await FormerPath.inherit(inherited, fits ? path : null, note);
     try {
       const { networks, subnets } = await this.#carried(lease);
       const families = { ipv4: descriptors.ipv4 !== null, ipv6: descriptors.ipv6 !== null };
@@ -164,10 +176,13 @@ export class UdpBackend implements Backend {
         onEnd: (directions, error) => this.#forwarderEnded(directions, error, plane),
       });
       const watch = setInterval(() => this.#watch(), TICK_MS).unref();
-      const kernelPath = await this.#kernelPath(lease, peers);
+      // what another process works with yet is that one's to end
+      const ours = descriptors.sameDevice && !inherited.shared ? former : null;
+      const kernelPath = await this.#kernelPath(path, peers, ours);
       this.#running = { link, networks, descriptors, plane, threads, watch, kernelPath };
       this.#watch();
     } catch (error) {
+      await former.end();
       descriptors.leave();
       throw error;
     }
@@ -259,17 +274,30 @@ export class UdpBackend implements Backend {
     return [...lines, ...(await kernelPath.keep(byIpv4(peers.leases)))];
   }
 
+  /** Where a kernel path is to be, and of what kind. It carries IPv4 by IPv4; everything else comes to user space anyway. */
+  #pathPlace({ subnet }: Lease): WantedPath {
+    const { config, underlay } = this.#context;
+    const possible = config.ipv4 !== null && subnet !== null && this.#underlay.ipv4;
+    return {
+      wanted: possible ? this.#options.kernelPath : 'off',
+      underlay,
+      network: config.ipv4?.network ?? ANYWHERE,
+      subnet: subnet ?? ANYWHERE,
+      port: this.#port,
+    };
+  }
+
   /** Comes last: it shortens the way of packets that have one already. */
-  async #kernelPath(lease: Lease, { leases }: PeerSet): Promise<KernelPathKeeper> {
-    const { log, config, underlay } = this.#context;
-    const { kernelPath, checkSenders, deviceName: name } = this.#options;
-    // it carries IPv4 by IPv4; everything else comes to user space anyway
-    const { subnet } = lease;
-    const wanted = config.ipv4 === null || subnet === null || !this.#underlay.ipv4 ? 'off' : kernelPath;
+  async #kernelPath(
+    { wanted, underlay, network, subnet, port }: WantedPath,
+    { leases }: PeerSet,
+    former: FormerPath | null,
+  ): Promise<KernelPathKeeper> {
+    const { log } = this.#context;
+    const { checkSenders, deviceName: name } = this.#options;
     const tun = { name, index: wanted === 'off' ? 0 : await interfaceIndex(name).catch(() => 0) };
-    const network = config.ipv4?.network ?? ANYWHERE;
-    const path = { underlay, tun, network, subnet: subnet ?? ANYWHERE, port: this.#port };
-    const keeper = new KernelPathKeeper({ wanted, checkSenders, log, path, underlayMtu: underlay.mtu });
+    const path = { underlay, tun, network, subnet, port };
+    const keeper = new KernelPathKeeper({ wanted, checkSenders, log, path, underlayMtu: underlay.mtu, former });
     await keeper.keep(byIpv4(leases));
     return keeper;
   }
@@ -318,13 +346,17 @@ export class UdpBackend implements Backend {
     return this.#running?.descriptors.byName ?? new Map();
   }
 
+  holds(): ReadonlyMap<string, number> {
+    return this.#running?.kernelPath.holds() ?? new Map();
+  }
+
   /** The device goes with its last descriptor, so there is never anything left to clean up. */
-  async stop({ heir }: StopOptions): Promise<void> {
+  async stop({ heir, pinned }: StopOptions): Promise<void> {
     const running = this.#running;
     if (running === null) return;
     this.#running = null;
     clearInterval(running.watch);
-    await running.kernelPath.stop();
+    await running.kernelPath.stop(pinned);
     await running.plane.stop();
     running.descriptors.leave(heir);
   }

@@ -14,6 +14,7 @@ import {
   PREFIX_ADDRESS,
   PREFIX_KEY_BYTES,
   PREFIX_LENGTH,
+  STATE_TENDED_UNTIL,
   type Total,
 } from '../maps.js';
 
@@ -85,6 +86,22 @@ export function reach(asm: PacketAssembler, bytes: number, otherwise: string, la
 /** Looks a key of the stack up. Leaves the value's address in r0, 0 for none. */
 export function lookUp(asm: PacketAssembler, map: MapName, key: number): void {
   asm.map(r1, map).alu(r2, '=', r10).alu(r2, '+=', key).call('map_lookup_elem');
+}
+
+/**
+ * Goes on behind it while a daemon keeps the maps as the host is. Leaves the address of `state` in r0, and the key 0 for maps of one
+ * value.
+ *
+ * @param time slot of the stack with the monotonic clock's nanoseconds
+ */
+export function whileTended(asm: PacketAssembler, key: number, time: number, otherwise: string): void {
+  asm.remark('while somebody tends the maps').store(4, r10, key, 0);
+  lookUp(asm, 'state', key);
+  asm
+    .jumpIf(r0, '==', 0, otherwise)
+    .load(8, r1, r0, STATE_TENDED_UNTIL)
+    .load(8, r2, r10, time)
+    .jumpIf(r2, '>', r1, otherwise);
 }
 
 /** Sets r7 to the peer whose subnet holds the inner address at `offset` of the packet. */

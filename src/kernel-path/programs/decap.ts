@@ -8,7 +8,7 @@
  *   device has not verified, datagrams that GRO has merged, fragments, options, sources outside the overlay, a TTL that
  *   runs out here (which wants an answer).
  * - *dropped*, counted under the reason that user space counts it under. Only what user space would drop too, and only
- *   while the maps hold every peer: as long as one is missing, user space judges.
+ *   while the maps hold every peer and are kept so: as long as one is missing, and while no daemon runs, user space judges.
  * - *taken*: TTL taken down, outer headers off, and on its way.
  *
  * The rules and their order are those of encap/datapath/rx.ts.
@@ -55,6 +55,7 @@ import {
   swap32,
   takeSlots,
   VERSION_4_WITHOUT_OPTIONS,
+  whileTended,
 } from './blocks.js';
 import { checkFlow, takeFlowSlots } from './flows.js';
 import type { InboundMode, ProgramSettings } from './settings.js';
@@ -194,6 +195,7 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
   if (mode === 'direct') {
     asm.remark('r7: where the container is, 0 if nobody knows or the packet has to go by route').alu(r7, '=', 0);
     checkFlow(asm, INNER, flow, 'by_route');
+    whileTended(asm, slots.key, flow.time, 'by_route');
     asm.load(4, r1, r10, flow.key + FLOW_CONTAINER).store(4, r10, slots.key, r1);
     lookUp(asm, 'containers', slots.key);
     asm.alu(r7, '=', r0).label('by_route');
@@ -254,10 +256,10 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
     .jumpIf(r0, '!=', 0, 'no_stranger')
     .alu(r7, '=', Drop.rx_unknown_sender)
     .label('no_stranger')
-    .store(4, r10, slots.key, 0);
-  lookUp(asm, 'state', slots.key);
+    .call('ktime_get_ns')
+    .store(8, r10, flow.time, r0);
+  whileTended(asm, slots.key, flow.time, 'leave');
   asm
-    .jumpIf(r0, '==', 0, 'leave')
     .load(4, r1, r0, STATE_COMPLETE)
     .jumpIf(r1, '==', 0, 'leave')
     .jump('count_drop')

@@ -18,7 +18,7 @@ import {
   ETHERNET_BYTES,
   PAST_BRIDGE,
 } from '../maps.js';
-import { IP, lookUp, reach, swap16 } from './blocks.js';
+import { IP, lookUp, reach, swap16, whileTended } from './blocks.js';
 import type { ProgramSettings } from './settings.js';
 
 const ETH_P_IP = 0x0800;
@@ -28,6 +28,7 @@ export const DELIVER_PROGRAM = 'tweed_deliver';
 export function deliverProgram({ tunIfindex }: Pick<ProgramSettings, 'tunIfindex'>): Program {
   const asm = new Assembler(DELIVER_PROGRAM, SK_BUFF);
   const key = asm.slot(CONTAINER_KEY_BYTES);
+  const time = asm.slot(8);
   asm
     .remark('a super-packet that came in by the overlay')
     .alu(r6, '=', r1)
@@ -59,7 +60,9 @@ export function deliverProgram({ tunIfindex }: Pick<ProgramSettings, 'tunIfindex
     .load(2, r1, r9, 4)
     .load(2, r2, r0, CONTAINER_MACS + 4)
     .jumpIf(r1, '!=', r2, 'leave')
-    .store(4, r10, key, 0);
+    .call('ktime_get_ns')
+    .store(8, r10, time, r0);
+  whileTended(asm, key, time, 'leave');
   lookUp(asm, 'counters', key);
   asm
     .jumpIf(r0, '==', 0, 'leave')

@@ -222,6 +222,17 @@ describe('what comes in', () => {
     }
   });
 
+  it('is judged by user space while nobody keeps the peers, and taken if it is one’s', () => {
+    const stranger = ethernet(outer(good, { from: host(99) }));
+    const spoofed = ethernet(outer(inboundUdp({ source: [3, 2] })));
+    bench.table.abandon();
+    for (const frame of [stranger, spoofed]) expect(bench.decap(frame).verdict).toBe('left');
+    expect(bench.decap(ethernet(outer(good))).verdict).toBe('taken');
+    expect(bench.dropped()).toEqual({});
+    bench.tend();
+    for (const frame of [stranger, spoofed]) expect(bench.decap(frame).verdict).toBe('dropped');
+  });
+
   describe('straight to the container', () => {
     const mac = Uint8Array.of(2, 1, 2, 3, 4, 5);
     const gatewayMac = Uint8Array.of(2, 9, 8, 7, 6, 5);
@@ -291,6 +302,17 @@ describe('what comes in', () => {
       direct.encap(udp({ ...out, ...ports }));
       expect(wentStraight(inboundUdp(back))).toBe(true);
       direct.table.setContainers([]);
+      expect(wentStraight(inboundUdp(back))).toBe(false);
+    });
+
+    it('goes nothing while nobody follows where containers are', () => {
+      direct.encap(udp({ ...out, ...ports }));
+      expect(wentStraight(inboundUdp(back))).toBe(true);
+      direct.table.abandon();
+      expect(wentStraight(inboundUdp(back))).toBe(false);
+      direct.table.tend();
+      expect(wentStraight(inboundUdp(back))).toBe(true);
+      direct.table.tend(process.hrtime.bigint() - 1n);
       expect(wentStraight(inboundUdp(back))).toBe(false);
     });
 
@@ -439,6 +461,13 @@ describe('what leaves a bridge', () => {
   ])('%s passes the bridge', (_, other) => {
     expect(bench.deliver(other, SEGMENT).verdict).toBe('left');
     expect(bench.table.counters().pastBridge).toBe(0);
+  });
+
+  it('passes it while nobody follows where containers are', () => {
+    bench.table.abandon();
+    expect(bench.deliver(frame, SEGMENT).verdict).toBe('left');
+    bench.tend();
+    expect(bench.deliver(frame, SEGMENT).verdict).toBe('taken');
   });
 
   it('passes it when it is no super-packet, came in by another device, or is for behind another bridge or none', () => {

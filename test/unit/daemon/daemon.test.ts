@@ -182,6 +182,46 @@ describe('the life of a daemon', () => {
   });
 });
 
+describe('what forwards by itself', () => {
+  it.each<[string, readonly string[], boolean]>([
+    ['may go on after a daemon that is told to end', [], true],
+    ['ends with one that gives its lease back', ['-release-on-exit'], false],
+    ['ends with one that cleans up', ['-clean-up-on-exit'], false],
+  ])('%s', async (_, argv, pinned) => {
+    await whileReady([...argv], async () => {});
+    expect(world.pinned).toBe(pinned);
+  });
+
+  it('ends with one that has to leave the overlay', async () => {
+    const life = world.daemon().run(stop.signal);
+    await told('READY=1');
+    world.leases[0]?.lose('another host holds it');
+    await expect(life).rejects.toThrow('is lost');
+    expect(world.pinned).toBe(false);
+  });
+
+  it('ends where this process goes on without it', async () => {
+    await whileReady([], async () => {
+      world.leases[0]?.emit('lost', new StateOutdatedError({ subnet: prefix('10.5.7.0/24'), subnetV6: null }));
+      await happened('backend stop');
+      expect(world.pinned).toBe(false);
+    });
+  });
+
+  it('is kept from then on at which it is there, until it is not', async () => {
+    const kept = (name: string) => `FDSTORE=1\nFDNAME=${name}\nFDPOLL=0`;
+    await whileReady([], async () => {
+      const [backend] = world.backends as [FakeBackend];
+      expect(world.messages).toContain(kept('tun'));
+      backend.held.set('link,1', 9);
+      await told(kept('link,1'));
+      backend.held.delete('link,1');
+      await told('FDSTOREREMOVE=1\nFDNAME=link,1');
+    });
+    expect(world.messages.filter((message) => message.includes('FDNAME=tun'))).toEqual([kept('tun')]);
+  });
+});
+
 describe('what hangs', () => {
   it('delays no peer and no end, when it is the rules at the start', async () => {
     world.lockHeld = true;

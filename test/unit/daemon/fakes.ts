@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import type { Backend, BackendContext, BackendStatus } from '../../../src/backend/backend.js';
+import type { Backend, BackendContext, BackendStatus, StopOptions } from '../../../src/backend/backend.js';
 import { type Clock, systemClock } from '../../../src/base/clock.js';
 import { formatIpv4, formatPrefix, type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
 import { silentLogger } from '../../../src/base/log.js';
@@ -65,6 +65,17 @@ export class FakeBackend implements Backend {
     this.mtu = context.underlay.mtu - 28;
   }
 
+  /** By what it would go on without the daemon. */
+  readonly held = new Map<string, number>();
+
+  descriptors(): ReadonlyMap<string, number> {
+    return new Map([['tun', 8]]);
+  }
+
+  holds(): ReadonlyMap<string, number> {
+    return this.held;
+  }
+
   fail(reason: string): void {
     this.#failure.resolve(new Error(reason));
   }
@@ -99,7 +110,8 @@ export class FakeBackend implements Backend {
     return { ...base, features: [], totals: {}, drops: {} };
   }
 
-  async stop({ cleanUp }: { readonly cleanUp: boolean }): Promise<void> {
+  async stop({ cleanUp, pinned }: StopOptions): Promise<void> {
+    this.world.pinned = pinned ?? false;
     this.world.events.push(cleanUp ? 'backend clean-up' : 'backend stop');
     this.world.host.device = null;
     this.world.host.peers = 'none';
@@ -200,6 +212,8 @@ export class World {
   readonly wake: (() => void)[] = [];
   readonly repairs: string[] = [];
   readonly leases: FakeLeases[] = [];
+  /** Whether a backend that was stopped could leave behind what forwards by itself. */
+  pinned: boolean | null = null;
   readonly host: FakeHost = { device: null, peers: 'none', rules: false, file: '' };
   peers: Lease[] = [];
   leaseMs = 86_400_000;

@@ -44,7 +44,7 @@ describe('the service manager', () => {
     const stored: unknown[] = [];
     const send = (_: string, message: string, descriptors?: readonly number[]) =>
       void stored.push([message, descriptors]);
-    const environment = { NOTIFY_SOCKET: '@n', LISTEN_FDNAMES: 'old' };
+    const environment = { NOTIFY_SOCKET: '@n', LISTEN_FDNAMES: 'tun:old:old' };
     const systemd = new ServiceManager(environment, send, silentLogger());
     systemd.keep(
       new Map([
@@ -55,11 +55,30 @@ describe('the service manager', () => {
     systemd.keep(new Map());
     const message = (key: string, name: string, more = '') => `${key}=1\nFDNAME=${name}${more}`;
     expect(stored).toEqual([
-      [message('FDSTOREREMOVE', 'old'), undefined],
+      [message('FDSTOREREMOVE', 'tun'), undefined],
       [message('FDSTORE', 'tun', '\nFDPOLL=0'), [5]],
       [message('FDSTORE', 'udp', '\nFDPOLL=0'), [6]],
+      [message('FDSTOREREMOVE', 'old'), undefined],
       [message('FDSTOREREMOVE', 'tun'), undefined],
       [message('FDSTOREREMOVE', 'udp'), undefined],
+    ]);
+  });
+
+  it('keeps what comes before it lets go of what went, and what stays as it is', () => {
+    const stored: string[] = [];
+    const send = (_: string, message: string) => void stored.push(message.replaceAll('\n', ' '));
+    const systemd = new ServiceManager({ NOTIFY_SOCKET: '@n' }, send, silentLogger());
+    const kept = (...names: string[]) => new Map(names.map((name, i) => [name, i]));
+    systemd.keep(kept('tun', 'link,1'));
+    stored.length = 0;
+    systemd.follow(kept('tun', 'link,1'));
+    expect(stored).toEqual([]);
+    systemd.follow(kept('tun', 'link,2'));
+    systemd.follow(kept('tun'));
+    expect(stored).toEqual([
+      'FDSTORE=1 FDNAME=link,2 FDPOLL=0',
+      'FDSTOREREMOVE=1 FDNAME=link,1',
+      'FDSTOREREMOVE=1 FDNAME=link,2',
     ]);
   });
 

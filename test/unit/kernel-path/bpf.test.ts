@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { attach, detachFormer, detachFormerEverywhere, type Run } from '../../../src/kernel-path/attachment.js';
 import { BpfError } from '../../../src/kernel-path/bpf.js';
 import {
@@ -8,12 +8,14 @@ import {
   KernelPathRefusedError,
   type KernelPathSystem,
 } from '../../../src/kernel-path/kernel-path.js';
-import { PEER_MAX_PACKET } from '../../../src/kernel-path/maps.js';
+import { PEER_MAX_PACKET, STATE_TENDED_UNTIL } from '../../../src/kernel-path/maps.js';
 import {
   BPF_LINK_CREATE,
+  BPF_LINK_DETACH,
   BPF_MAP_CREATE,
   BPF_MAP_LOOKUP_ELEM,
   BPF_MAP_TYPE_HASH,
+  BPF_MAP_UPDATE_ELEM,
   BPF_OBJ_PIN,
   BPF_PROG_LOAD,
   BPF_PROG_TEST_RUN,
@@ -137,8 +139,34 @@ describe('attach', () => {
     expect(attachment.way).toBe('tcx');
     expect([...fake.open.values()]).toEqual([`link 5 ${BPF_TCX_EGRESS}`]);
     await attachment.detach();
+    expect(fake.log.at(-1)).toBe(`${BPF_LINK_DETACH} take off link 5 ${BPF_TCX_EGRESS}`);
     expect(fake.open.size).toBe(0);
     expect(commands).toEqual([]);
+  });
+
+  it('lets go of a link without taking it off, for whoever holds it besides', async () => {
+    const attachment = await attach(fake.thin, 7, eth0, 'egress', 'auto', runs());
+    const [[link]] = fake.open as unknown as [[number]];
+    expect(attachment.hold).toEqual({ id: numberOf(link), descriptor: link });
+    fake.log.length = 0;
+    await attachment.letGo();
+    expect(fake.open.size).toBe(0);
+    expect(fake.log).toEqual([]);
+  });
+
+  it('closes a link also where the kernel does not take it off', async () => {
+    const attachment = await attach(fake.thin, 7, eth0, 'egress', 'auto', runs());
+    fake.refuse = (command) => (command === BPF_LINK_DETACH ? EPERM : 0);
+    await attachment.detach();
+    expect(fake.open.size).toBe(0);
+  });
+
+  it('takes a filter off in any case, for nobody can hold it', async () => {
+    const hooks = new Hooks();
+    const attachment = await attach(fake.thin, 7, eth0, 'ingress', 'clsact', runs([], hooks));
+    expect(attachment.hold).toBeNull();
+    await attachment.letGo();
+    expect(hooks).toMatchObject({ qdisc: false, filters: new Map() });
   });
 
   it('goes by a filter where it does not know links, and takes the qdisc along if it is ours', async () => {
@@ -317,6 +345,49 @@ describe('KernelPath', () => {
     await path.stop();
     await path.stop();
     expect(fake.open.size).toBe(0);
+  });
+
+  it('is held by the ways in and out, which another process lets stay, abandoned', async () => {
+    const path = await KernelPath.start(options, system());
+    const links = [...fake.open].filter(([, what]) => what.startsWith('link')).map(([descriptor]) => descriptor);
+    const name = (link: number) => `kernel-path,2,192.0.2.1,8285,10.5.1.0/24,10.5.1.0/24,${numberOf(link)}`;
+    expect([...path.holds()]).toEqual(links.map((link) => [name(link), link]));
+    const tendedUntil = () => {
+      const state = fake.map('state').entries.get('00000000') as Uint8Array;
+      return new DataView(state.buffer).getBigUint64(STATE_TENDED_UNTIL, true);
+    };
+    expect(tendedUntil()).toBeGreaterThan(process.hrtime.bigint());
+    await path.leave();
+    await path.leave();
+    expect(tendedUntil()).toBe(0n);
+    expect(fake.open.size).toBe(0);
+    expect(fake.log.filter((line) => line.startsWith(`${BPF_LINK_DETACH} `))).toEqual([]);
+  });
+
+  it('takes itself off where it cannot be abandoned', async () => {
+    const path = await KernelPath.start(options, system());
+    fake.refuse = (_, about) => (about.startsWith('tweed_state') ? EPERM : 0);
+    await path.leave();
+    expect(fake.open.size).toBe(0);
+    expect(fake.log.filter((line) => line.startsWith(`${BPF_LINK_DETACH} `))).toHaveLength(2);
+  });
+
+  it('is tended every second, until it is stopped', async () => {
+    vi.useFakeTimers();
+    try {
+      const path = await KernelPath.start(options, system());
+      const tended = () => fake.log.filter((line) => line.startsWith(`${BPF_MAP_UPDATE_ELEM} tweed_state`)).length;
+      const before = tended();
+      vi.advanceTimersByTime(3000);
+      expect(tended()).toBe(before + 3);
+      fake.refuse = (_, about) => (about.startsWith('tweed_state') ? EPERM : 0);
+      expect(() => vi.advanceTimersByTime(1000)).not.toThrow();
+      await path.stop();
+      vi.advanceTimersByTime(3000);
+      expect(tended()).toBe(before + 4);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it.each<[string, KernelPathRefusedError['stage'], (command: number, about: string) => number]>([

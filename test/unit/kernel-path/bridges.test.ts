@@ -30,16 +30,19 @@ beforeEach(() => {
     const hook = hooks.get(device.index) ?? [];
     hooks.set(device.index, [...hook, numberOf(PROGRAM)]);
     events.push(`on ${device.name}`);
+    const detach = async () => {
+      hooks.set(
+        device.index,
+        (hooks.get(device.index) ?? []).filter((id) => id !== numberOf(PROGRAM)),
+      );
+      events.push(`off ${device.name}`);
+    };
     return {
       way: 'tcx',
+      hold: null,
       isThere: async () => hooks.get(device.index)?.includes(numberOf(PROGRAM)) ?? false,
-      detach: async () => {
-        hooks.set(
-          device.index,
-          (hooks.get(device.index) ?? []).filter((id) => id !== numberOf(PROGRAM)),
-        );
-        events.push(`off ${device.name}`);
-      },
+      detach,
+      letGo: detach,
     };
   });
 });

@@ -14,6 +14,7 @@ import {
   PEER_INDEX,
   PEER_MAX_PACKET,
   PeerCount,
+  STATE_TENDED_UNTIL,
   Total,
 } from '../../../src/kernel-path/maps.js';
 import { type KernelContainer, type KernelPeer, KernelTable } from '../../../src/kernel-path/table.js';
@@ -81,6 +82,22 @@ describe('replaceAll', () => {
     fake.log.length = 0;
     table.replaceAll([peer(3, { pathMtu: 1400 }), peer(2)]);
     expect(fake.log).toEqual([]);
+  });
+
+  it('says until when it is kept so, whatever else changes', () => {
+    const state = () => fake.map('state').entries.get('00000000') as Uint8Array;
+    const until = () => new DataView(state().buffer).getBigUint64(STATE_TENDED_UNTIL, true);
+    table.tend(7n);
+    table.replaceAll([peer(2)]);
+    expect([complete(), until()]).toEqual([true, 7n]);
+    const before = process.hrtime.bigint();
+    table.tend();
+    expect(until()).toBeGreaterThan(before + 2_000_000_000n);
+    expect(until()).toBeLessThan(process.hrtime.bigint() + 10_000_000_000n);
+    table.abandon();
+    expect([complete(), until()]).toEqual([true, 0n]);
+    table.replaceAll([peer(3)]);
+    expect(until()).toBe(0n);
   });
 
   it('makes the outer headers ready but for lengths and checksum', () => {

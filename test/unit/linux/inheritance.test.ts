@@ -25,6 +25,17 @@ describe('what is inherited', () => {
     expect(inheritance.empty).toBe(true);
   });
 
+  it('is taken by what names begin with', () => {
+    for (const [i, name] of ['tun', 'link,1', 'links', 'link,2'].entries()) inheritance.put(name, i);
+    expect([...inheritance.takeAll('link,')]).toEqual([
+      ['link,1', 1],
+      ['link,2', 3],
+    ]);
+    expect([...inheritance.takeAll('link,')]).toEqual([]);
+    inheritance.close();
+    expect(closed).toEqual([0, 2]);
+  });
+
   it('is closed when another of its name comes', () => {
     inheritance.put('tun', 5);
     inheritance.put('tun', 7);

@@ -15,6 +15,8 @@ import { BPF_PROG_TYPE_SCHED_CLS } from '../../../../src/linux/bpf.js';
 import { plainSum, setWord } from '../../../unit/encap/support/reference.js';
 import { host, NETWORK, PORT, subnet } from '../../../unit/encap/support/workbench.js';
 
+const HOUR_NS = 3_600_000_000_000n;
+
 /** `left`: on to user space. */
 export type Verdict = 'taken' | 'left' | 'dropped';
 
@@ -55,7 +57,13 @@ export class ByteBench {
     this.#deliverOfOthers = load(deliverProgram({ tunIfindex: 9 }));
     const processors = countProcessors(readFileSync('/sys/devices/system/cpu/possible', 'utf8'));
     this.table = new KernelTable(bpf, maps, { address: host(1), port: PORT, capacity: 64, processors });
+    this.tend();
     this.table.replaceAll([2, 3].map((n) => ({ subnet: subnet(n), publicIp: host(n), pathMtu })));
+  }
+
+  /** For longer than any test takes. */
+  tend(): void {
+    this.table.tend(process.hrtime.bigint() + HOUR_NS);
   }
 
   decap(frame: Uint8Array, gsoSize = 0): Outcome {

@@ -1,6 +1,9 @@
 /** The service under the real systemd, which is process 1 of a machine of its own: what the unit promises, and what only systemd does. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { Bpf } from '../../../../src/kernel-path/bpf.js';
+import { patient } from '../../../../src/lab/patience.js';
 import { deviceAddress, eventually, TestNetwork } from '../../daemon/hosts.js';
 import { Traffic } from '../../daemon/traffic.js';
 import { Machine, whyNoSystemd } from './machine.js';
@@ -90,11 +93,55 @@ function tests(debian: () => string): void {
     expect(await machine.property('NRestarts')).toBe(String(killed));
   });
 
+  it('keeps a kernel path, by which packets go on while no process runs', async () => {
+    const [first, second] = network.hosts;
+    second.start([network.endpoint, '-kernel-path=route', '-take-over']);
+    const lines = [
+      '[Service]',
+      'Environment=TWEED_KERNEL_PATH=route',
+      // as the unit says
+      'CapabilityBoundingSet=CAP_BPF CAP_PERFMON',
+      'AmbientCapabilities=CAP_BPF CAP_PERFMON',
+      'SystemCallFilter=bpf',
+      `RestartSec=${patient(3)}`,
+      '',
+    ];
+    await machine.write('/usr/lib/systemd/machine/tweed.service.d/kernel-path.conf', lines.join('\n'));
+    await machine.systemctl('daemon-reload');
+    await machine.systemctl('restart', 'tweed');
+    /** The device, the socket, the ways out and in; and packets by them. */
+    const carried = () =>
+      eventually(async () => {
+        expect(await machine.property('NFileDescriptorStore')).toBe('4');
+        const { kernel_tx_packets: sent = 0, kernel_rx_packets: came = 0 } =
+          (await first.status()).backend?.totals ?? {};
+        expect(Math.min(sent, came)).toBeGreaterThan(100);
+      });
+    const running = await Traffic.between(first, second);
+    traffic = running;
+    await carried();
+    await machine.systemctl('restart', 'tweed');
+    await carried();
+    const former = await machine.property('MainPID');
+    await machine.systemctl('kill', '--signal=KILL', 'tweed');
+    await eventually(async () => expect(await machine.property('SubState')).toBe('auto-restart'));
+    const before = running.received;
+    await sleep(1500);
+    expect(await machine.property('SubState')).toBe('auto-restart');
+    for (const [i, count] of running.received.entries()) expect(count - (before[i] ?? 0)).toBeGreaterThan(750);
+    await replaced(former);
+    await carried();
+    expect(await running.result()).toEqual({ lost: 0, streams: 'whole' });
+  });
+
   it('lets everything go when it is stopped', async () => {
     await machine.systemctl('stop', 'tweed');
     expect(await machine.property('Result')).toBe('success');
     expect(await machine.property('NFileDescriptorStore')).toBe('0');
     expect(await deviceIndex()).toBe('');
+    // the other host has its own
+    const links = () => new Bpf().links().filter(({ name }) => name === 'tweed_encap');
+    await eventually(() => expect(links()).toHaveLength(1));
     expect((await machine.run('cat', '/run/flannel/subnet.env')).stdout).toContain('FLANNEL_SUBNET=');
   });
 

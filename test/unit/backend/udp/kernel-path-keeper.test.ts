@@ -1,6 +1,6 @@
 /** What becomes of the kernel path when it is wanted, refused, put back and doubted; the kernel itself is scripted. */
 import { EventEmitter } from 'node:events';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { KernelPathKeeper, type KernelPathTools } from '../../../../src/backend/udp/kernel-path-keeper.js';
 import { takesUnfinished, unfinishedData } from '../../../../src/backend/udp/lease-data.js';
 import type { KernelPathWish } from '../../../../src/backend/udp/options.js';
@@ -72,6 +72,8 @@ const path = (mode: string) => ({
   forgetFlows: () => void events.push('forget flows'),
   mend: async () => takenOff,
   stop: async () => void events.push(`stop ${mode}`),
+  leave: async () => void events.push(`leave ${mode}`),
+  holds: () => new Map([[mode, 5]]),
   counters: () => ({ totals: { tx_packets: 5, rx_packets: 7 }, drops: { rx_ttl_zero: 1 }, pastBridge: 2 }),
   peers: () => [],
   status: () => ({ bridges: { spared: ['br0'], reason: '' } }),
@@ -90,13 +92,14 @@ const tools: KernelPathTools = {
   monitor: () => Object.assign(new EventEmitter(), { stdout: null, unref: () => {}, kill: () => true }) as never,
 };
 
-const keeperOf = (wanted: KernelPathWish, checkSenders = true) =>
+const keeperOf = (wanted: KernelPathWish, checkSenders = true, former: { end(): Promise<void> } | null = null) =>
   new KernelPathKeeper(
     {
       wanted,
       checkSenders,
       log: silentLogger(),
       underlayMtu: 1500,
+      former,
       path: {
         underlay: { name: 'eth0', index: 2, address: address('192.0.2.1') },
         tun: { name: 'flannel0', index: 3 },
@@ -176,6 +179,39 @@ describe('the kernel path', () => {
     const keeper = keeperOf('route');
     takenOff = ['a program'];
     expect(await keeper.keep(leases)).toEqual(['a program']);
+  });
+});
+
+describe('what a former process left', () => {
+  const former = () => ({ end: async () => void events.push(`end former, peers told: ${told.length}`) });
+
+  it('goes when its own programs know the peers, once', async () => {
+    const keeper = keeperOf('route', true, former());
+    await keeper.keep(leases);
+    await keeper.keep(leases);
+    expect(events).toEqual(['start route', 'end former, peers told: 2']);
+  });
+
+  it.each<[string, KernelPathWish, boolean]>([
+    ['is not wanted', 'off', true],
+    ['may not be there', 'route', false],
+    ['is refused', 'route', true],
+  ])('goes where a kernel path %s', async (_, wanted, checkSenders) => {
+    refuse = () => 'EPERM';
+    const keeper = keeperOf(wanted, checkSenders, former());
+    await keeper.keep(leases);
+    await keeper.keep(leases);
+    await vi.waitFor(() => expect(events).toEqual(['end former, peers told: 0']));
+  });
+
+  it('may be what this one leaves: only its end says so', async () => {
+    const keeper = keeperOf('route');
+    expect([...keeper.holds()]).toEqual([]);
+    await keeper.keep(leases);
+    expect([...keeper.holds()]).toEqual([['route', 5]]);
+    await keeper.stop(true);
+    expect([...keeper.holds()]).toEqual([]);
+    expect(events).toEqual(['start route', 'leave route']);
   });
 });
 

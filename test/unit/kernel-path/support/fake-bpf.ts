@@ -146,6 +146,11 @@ export class FakeBpf implements BpfCalls {
         const errno = refused(about);
         return errno === 0 ? this.#descriptor(`link ${about}`) : this.#fail(errno);
       }
+      case abi.BPF_LINK_DETACH: {
+        const link = u32(0);
+        const errno = refused(`take off ${this.open.get(link)}`);
+        return errno === 0 ? 0 : this.#fail(errno);
+      }
       case abi.BPF_PROG_QUERY: {
         const errno = refused(`query ${u32(abi.QUERY.ifindex)}`);
         if (errno !== 0) return this.#fail(errno);
