@@ -91,6 +91,8 @@ export interface StopOptions {
   readonly heir?: Inheritance;
   /** This process ends, and another may follow: what goes on by itself as long as a service manager's store holds it may stay. */
   readonly pinned?: boolean;
+  /** Of another process that goes on: takes in what it can use, by the names that `vessels` told. */
+  readonly vessels?: Inheritance;
 }
 
 /**
@@ -135,6 +137,8 @@ export interface Backend {
    * and go; one of the same name is the same one.
    */
   holds?(): ReadonlyMap<string, number>;
+  /** What it can leave another process when it has stopped, by names of the backend's own. */
+  vessels?(): readonly string[];
   stop(options: StopOptions): Promise<void>;
   /** Settles when forwarding failed for good, with the reason; never settles otherwise. */
   readonly failed: Promise<Error>;

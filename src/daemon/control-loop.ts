@@ -52,6 +52,7 @@ export class ControlLoop {
   #choice: UnderlayChoice;
   /** Aborted when somebody wants the daemon to end. */
   #wish: AbortSignal | null = null;
+  #vessels: Inheritance | undefined;
   #coverage: readonly string[] = [];
 
   constructor(context: ControlLoopContext, choice: UnderlayChoice) {
@@ -94,8 +95,10 @@ export class ControlLoop {
     }
   }
 
-  /** Another daemon forwards in place of this one. */
-  leave(): void {
+  /** Another daemon forwards in place of this one. @param vessels for what it can go on with, taken over */
+  leave(vessels: Inheritance): void {
+    if (this.#end.signal.aborted) return vessels.close();
+    this.#vessels = vessels;
     this.#end.abort(new TakenOverError());
   }
 
@@ -108,7 +111,8 @@ export class ControlLoop {
     const isLeft = this.#end.signal.reason instanceof TakenOverError;
     const pinned = heir === undefined && this.#mayGoOn;
     this.#end.abort();
-    await this.overlay.stop(isLeft ? null : heir, pinned);
+    await this.overlay.stop(isLeft ? null : heir, pinned, this.#vessels);
+    this.#vessels?.close();
     for (const lock of this.#locks.splice(0)) lock.release();
   }
 

@@ -153,11 +153,12 @@ export class Daemon {
     const giver: Giver = {
       serving: () => this.#loop?.serving ?? '',
       descriptors: () => this.#loop?.overlay.descriptors ?? new Map(),
+      vessels: () => this.#loop?.overlay.vessels ?? [],
       refusal: () => {
         if (this.#manager.present) return 'a service manager runs it; let that restart it';
         return this.#phase === 'stopping' ? 'it is stopping' : '';
       },
-      onTaken: () => this.#loop?.leave(),
+      onTaken: (vessels) => this.#loop?.leave(vessels),
     };
     const { statusSocket } = this.#services;
     try {
@@ -174,7 +175,10 @@ export class Daemon {
     this.#phase = 'stopping';
     this.#manager.stopping();
     if (cleanUpOnExit) this.#manager.keep(new Map());
-    await this.#step('leaving the overlay', STEP_LIMITS_MS.overlay, async () => this.#loop?.stop());
+    await this.#step('leaving the overlay', STEP_LIMITS_MS.overlay, async () => {
+      await this.#loop?.stop();
+      if (left) this.#handOverServer?.stopped(); // whoever took over need not wait for the rest
+    });
     this.#inheritance.close();
     await this.#step('leaving the registry', STEP_LIMITS_MS.registry, async () => {
       await (lease.releaseOnExit && !left ? this.#leases?.release() : this.#leases?.close());

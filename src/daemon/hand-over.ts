@@ -8,8 +8,13 @@
  * as it is, releases its locks and ends. Until the new one has said so nothing has happened: when it ends, or the connection
  * breaks, the old one goes on.
  *
+ * Among the descriptors are vessels: files in memory, empty yet, into which the old one puts what of its state the new one can
+ * go on with, when it has stopped and knows it. Each new daemon gets vessels of its own, and only those of the one that
+ * forwards are filled.
+ *
  * The words are lines of JSON: `{"take": PATH, "serving": WHAT}`, answered by `{"given": [NAME, …]}` or `{"refused": WHY}`; then
- * `{"forwarding": true}`, answered by the end of the connection when the old daemon has let go of everything.
+ * `{"forwarding": true}`, answered by `{"stopped": true}` when the old daemon forwards no more and has filled its vessels, and by the
+ * end of the connection when it has let go of everything.
  */
 import fs from 'node:fs/promises';
 import net from 'node:net';
@@ -18,8 +23,9 @@ import { messageOf, TweedError } from '../base/errors.js';
 import { type JsonLimits, parseJson } from '../base/json.js';
 import type { Logger } from '../base/log.js';
 import { lockHolder } from '../linux/file-lock.js';
-import type { Inheritance } from '../linux/inheritance.js';
+import { Inheritance } from '../linux/inheritance.js';
 import { sendUnixDatagram, UnixReceiver } from '../linux/unix-datagram.js';
+import { makeVessel } from '../linux/vessel.js';
 import { socketNames } from '../observe/socket-names.js';
 
 /** The old daemon would not, or could not. It goes on. */
@@ -46,13 +52,17 @@ export interface Giver {
   serving(): string;
   /** By name. */
   descriptors(): ReadonlyMap<string, number>;
+  /** What it can leave when it has stopped, by name. */
+  vessels(): readonly string[];
   /** Why it does not hand over now; empty when it does. */
   refusal(): string;
-  /** The new daemon forwards: time to go. */
-  onTaken(): void;
+  /** The new daemon forwards: time to go. @param vessels to fill */
+  onTaken(vessels: Inheritance): void;
 }
 
 export interface HandOverServer {
+  /** Nothing is forwarded any more, and the vessels are filled. */
+  stopped(): void;
   /** No new daemon is listened to any more. The one that took over learns of the end by that of the process, or `close`. */
   close(): Promise<void>;
 }
@@ -87,13 +97,17 @@ export function handOverSocketOf(runDirectory: string, holder: number | null): s
  * @param file only one daemon at a time may listen there: it is replaced
  */
 export async function offerHandOver(file: string, giver: Giver, log: Logger): Promise<HandOverServer> {
-  const connections = new Set<net.Socket>();
+  const connections = new Map<net.Socket, Taker>();
   const server = net.createServer((socket) => {
-    connections.add(socket);
-    socket.on('close', () => connections.delete(socket));
+    const taker = new Taker(giver, log);
+    connections.set(socket, taker);
+    socket.on('close', () => {
+      connections.delete(socket);
+      taker.leave();
+    });
     socket.on('error', () => {}); // the new daemon has ended: nothing has happened
     onLines(socket, (line) => {
-      const answer = answerTo(line, giver, log);
+      const answer = taker.answerTo(line);
       if (answer !== null) socket.write(`${JSON.stringify(answer)}\n`);
     });
   });
@@ -105,10 +119,14 @@ export async function offerHandOver(file: string, giver: Giver, log: Logger): Pr
   server.on('error', (error) => log.warn({ err: error }, 'hand-over socket failed'));
   server.unref();
   return {
+    stopped: () => {
+      for (const [socket, { goesOn }] of connections)
+        if (goesOn) socket.write(`${JSON.stringify({ stopped: true })}\n`);
+    },
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve()); // removes the file
-        for (const socket of connections) socket.destroy();
+        for (const socket of connections.keys()) socket.destroy();
       }),
   };
 }
@@ -124,24 +142,52 @@ function onLines(socket: net.Socket, callback: (line: string) => void): void {
   });
 }
 
-function answerTo(line: string, giver: Giver, log: Logger): object | null {
-  const request = parseRequest(line);
-  if (request === 'forwarding') {
-    log.info('another daemon forwards now; leaving everything to it');
-    giver.onTaken();
-    return null;
+/** A new daemon, as the old one sees it. */
+class Taker {
+  readonly #giver: Giver;
+  readonly #log: Logger;
+  #vessels = new Inheritance();
+  /** It has said that it forwards. */
+  goesOn = false;
+
+  constructor(giver: Giver, log: Logger) {
+    this.#giver = giver;
+    this.#log = log;
   }
-  if (request === null) return { refused: 'the request is not understood' };
-  const other = request.serving === giver.serving() ? '' : `it serves ${giver.serving()}, not ${request.serving}`;
-  const refusal = other || giver.refusal();
-  if (refusal !== '') return { refused: refusal };
-  try {
-    const descriptors = giver.descriptors();
-    sendUnixDatagram(request.take, '', [...descriptors.values()]);
-    log.info('another daemon gets ready to take over');
-    return { given: [...descriptors.keys()] };
-  } catch (error) {
-    return { refused: messageOf(error) };
+
+  answerTo(line: string): object | null {
+    const giver = this.#giver;
+    const request = parseRequest(line);
+    if (request === 'forwarding') {
+      this.#log.info('another daemon forwards now; leaving everything to it');
+      this.goesOn = true;
+      const vessels = this.#vessels;
+      this.#vessels = new Inheritance();
+      giver.onTaken(vessels);
+      return null;
+    }
+    if (request === null) return { refused: 'the request is not understood' };
+    const other = request.serving === giver.serving() ? '' : `it serves ${giver.serving()}, not ${request.serving}`;
+    const refusal = other || giver.refusal();
+    if (refusal !== '') return { refused: refusal };
+    try {
+      const given = new Map(giver.descriptors());
+      for (const name of giver.vessels()) {
+        const vessel = makeVessel(name);
+        this.#vessels.put(name, vessel);
+        given.set(name, vessel);
+      }
+      sendUnixDatagram(request.take, '', [...given.values()]);
+      this.#log.info('another daemon gets ready to take over');
+      return { given: [...given.keys()] };
+    } catch (error) {
+      return { refused: messageOf(error) };
+    }
+  }
+
+  /** It is gone, or told to go on. */
+  leave(): void {
+    this.#vessels.close();
   }
 }
 
@@ -203,6 +249,9 @@ export class HandOver {
 
   /** We forward. Waits until the old daemon has let go of everything; false when it has not for too long. */
   async complete(): Promise<boolean> {
+    onLines(this.#socket, (line) => {
+      if (parseObject(line)?.stopped === true) this.#inheritance.shared = false;
+    });
     this.#socket.write('{"forwarding":true}\n');
     const ended = await withinPatience(this.#ended.then(() => true)).catch(() => false);
     this.#inheritance.shared = false;

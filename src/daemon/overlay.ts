@@ -115,6 +115,11 @@ export class Overlay {
     return new Map([...this.descriptors, ...(this.#running?.backend.holds?.() ?? [])]);
   }
 
+  /** What it can leave another process when it has stopped. */
+  get vessels(): readonly string[] {
+    return this.#running?.backend.vessels?.() ?? [];
+  }
+
   /** What this host has to announce on that underlay. @throws TweedError when no backend takes it */
   async attributes(config: NetworkConfig, choice: UnderlayChoice): Promise<LeaseAttributes> {
     this.#candidate = { choice, backend: await this.#make(config, choice) };
@@ -139,13 +144,19 @@ export class Overlay {
    *
    * @param heir goes on with the same device, so that nothing is cleaned up; null for another process
    * @param pinned what forwards by itself may go on
+   * @param vessels of that other process
    */
-  async stop(heir?: Inheritance | null, pinned = false): Promise<void> {
+  async stop(heir?: Inheritance | null, pinned = false, vessels?: Inheritance): Promise<void> {
     const cleanUp = heir === undefined && this.#context.options.cleanUpOnExit;
     this.#ending.abort();
     const rulesAtRest = this.#rulesPart.close();
     await this.#backendPart.close();
-    await this.#stopBackend({ cleanUp, pinned: pinned && !cleanUp, ...(heir && { heir }) });
+    await this.#stopBackend({
+      cleanUp,
+      pinned: pinned && !cleanUp,
+      ...(heir && { heir }),
+      ...(vessels && { vessels }),
+    });
     if (!cleanUp) return;
     await rulesAtRest;
     await this.#complaints.once('removing the traffic rules', async () => this.#rules?.cleanUp());

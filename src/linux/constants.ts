@@ -108,6 +108,9 @@ export const TUN_F_USO6 = 0x40;
 export const EFD_NONBLOCK = O_NONBLOCK;
 export const EFD_CLOEXEC = O_CLOEXEC;
 
+// linux/memfd.h
+export const MFD_CLOEXEC = 1;
+
 /** The same number as EAGAIN. */
 export const EWOULDBLOCK = EAGAIN;
 

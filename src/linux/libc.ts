@@ -114,6 +114,7 @@ export const control = {
   execve: call<[path: string, argv: readonly (string | null)[], environment: readonly (string | null)[]]>(
     'int execve(const char *path, const char **argv, const char **environment)',
   ),
+  memfdCreate: call<[name: string, flags: number]>('int memfd_create(const char *name, unsigned int flags)'),
   eventfd: call<[initial: number, flags: number]>('int eventfd(unsigned int initial, int flags)'),
   /** bpf(2), for which libc has no function. @param attributes address of a `union bpf_attr` */
   bpf: (command: number, attributes: number, size: number): number => syscall(SYS_BPF, command, attributes, size),

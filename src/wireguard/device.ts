@@ -9,6 +9,7 @@
  */
 import { TweedError } from '../base/errors.js';
 import type { SharedMemory } from '../linux/memory.js';
+import { type Bequest, BequestError } from './bequest.js';
 import { INITIATION_INTERVAL, UNDER_LOAD_MESSAGES_PER_SECOND, UNDER_LOAD_TIME } from './constants.js';
 import { CookieChecker, type Random } from './cookies.js';
 import { DEVICE_DROPS, type DeviceContext, type DeviceDrop, type DeviceOutput, type Now } from './device-context.js';
@@ -207,6 +208,31 @@ export class Device {
     this.#resting.push(number);
   }
 
+  /** What another process can go on with. The forwarders have ended, and `poll` has seen all that they did; `close` is next. */
+  bequeath(now: Now): Bequest {
+    const peers = [...this.#peers.values()].map((peer) => peer.bequeath(now));
+    return { publicKey: this.publicKey, slots: this.#context.slots.count, at: systemTime(), peers };
+  }
+
+  /**
+   * Goes on with what another process left, for the peers that are known. To be called before anybody sends or receives.
+   *
+   * @returns the numbers of those that have a session
+   * @throws BequestError
+   */
+  adopt(left: Bequest, now: Now): readonly number[] {
+    const { privateKey, slots } = this.#context;
+    if (Buffer.compare(left.publicKey, privateKey.publicKey) !== 0) throw new BequestError('this host has another key');
+    if (left.slots !== slots.count) throw new BequestError('it had room for another number of them');
+    const elapsed = Math.max(0, systemTime() - left.at);
+    const adopted: number[] = [];
+    for (const each of left.peers) {
+      const peer = this.#byKey.get(nameOf(each.publicKey));
+      if (peer?.adopt(each, elapsed, now) && peer.hasSession) adopted.push(peer.number);
+    }
+    return adopted;
+  }
+
   /** Takes every peer away and makes the device's own key unusable. */
   close(now: Now): void {
     for (const number of [...this.#peers.keys()]) this.removePeer(number, now);
@@ -327,6 +353,11 @@ export class Device {
     const length = this.#sealer.seal(peer, 0, 0, 0, 0);
     return length === 0 ? undefined : this.#memory.u8.slice(this.#sealer.at, this.#sealer.at + length);
   }
+}
+
+/** Milliseconds of the clock that all processes have in common. */
+function systemTime(): number {
+  return Number(process.hrtime.bigint() / 1_000n) / 1_000;
 }
 
 function nameOf(publicKey: Uint8Array): string {

@@ -18,6 +18,7 @@
  * Every access to generation and keys is atomic: plain ones may be reordered around them on arm64.
  */
 import type { SharedMemory } from '../linux/memory.js';
+import { REJECT_AFTER_MESSAGES } from './constants.js';
 import type { TransportKeys } from './handshake.js';
 import { KEY_BYTES } from './keys.js';
 import { clearWindow, WINDOW_BYTES } from './replay-window.js';
@@ -42,6 +43,12 @@ export const SLOTS_PER_PEER = 8;
 /** How long a slot rests, in milliseconds. */
 export const SLOT_REST = 1_000;
 
+/**
+ * So many counters are left out by a process that goes on with another's session. None of them was used, as far as we know: a
+ * counter used twice would give contents away, and these cost nothing, since they are fewer than a window has.
+ */
+export const ADOPTED_GAP = 1_024;
+
 /** Where the slots lie. Plain numbers, for every thread. */
 export interface KeySlotsLayout {
   readonly slots: number;
@@ -62,6 +69,8 @@ export class KeySlots {
   /** Slots that are free again and since when, the longest first. */
   readonly #resting: { readonly slot: number; readonly since: number }[] = [];
   #fresh = 0;
+  /** Slots of sessions that a former process began: they are not fresh. */
+  readonly #adopted = new Set<number>();
 
   constructor(memory: SharedMemory, layout: KeySlotsLayout, random: (bytes: number) => Uint8Array) {
     this.#memory = memory;
@@ -77,6 +86,7 @@ export class KeySlots {
   reserve(now: number): number | undefined {
     const rested = this.#resting[0];
     let slot: number;
+    while (this.#adopted.has(this.#fresh)) this.#fresh++;
     if (this.#fresh < this.#layout.count) slot = this.#fresh++;
     else if (rested !== undefined && now - rested.since >= SLOT_REST) {
       slot = rested.slot;
@@ -116,6 +126,38 @@ export class KeySlots {
     }
     Atomics.store(i32, (at + SLOT_GENERATION) >>> 2, generation + 1);
     this.#resting.push({ slot: slotOf(index, this.#layout), since: now });
+  }
+
+  get count(): number {
+    return this.#layout.count;
+  }
+
+  /** A copy of a session's slot. Nobody sends or receives any more. */
+  copyOf(index: number): Uint8Array {
+    const at = this.#at(index);
+    return this.#memory.u8.slice(at, at + SLOT_BYTES);
+  }
+
+  /**
+   * Puts a session into its slot that another process had there, as `copyOf` gave it. To be called before anything is reserved,
+   * and before anybody sends or receives.
+   *
+   * @returns false where the slot is taken
+   */
+  adopt(index: number, peer: number, copy: Uint8Array): boolean {
+    const slot = slotOf(index, this.#layout);
+    if (index === 0 || slot < this.#fresh || this.#adopted.has(slot)) return false;
+    this.#adopted.add(slot);
+    const at = this.#at(index);
+    const { i32, u8 } = this.#memory;
+    const generation = this.#beginWriting(at);
+    u8.set(copy.subarray(SLOT_REMOTE_INDEX), at + SLOT_REMOTE_INDEX);
+    const sent = (i32[(at + SLOT_SENT) >>> 2] >>> 0) + ADOPTED_GAP;
+    Atomics.store(i32, (at + SLOT_SENT) >>> 2, Math.min(sent, REJECT_AFTER_MESSAGES) | 0);
+    Atomics.store(i32, (at + SLOT_PEER) >>> 2, peer);
+    Atomics.store(i32, (at + SLOT_LOCAL_INDEX) >>> 2, index | 0);
+    Atomics.store(i32, (at + SLOT_GENERATION) >>> 2, generation + 1);
+    return true;
   }
 
   /** Messages sent under the index so far. */

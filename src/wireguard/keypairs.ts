@@ -8,6 +8,7 @@
  * it still opens what comes. Other implementations keep one such key pair, and lose packets when handshakes cross; here
  * there are some more, until all end after REJECT_AFTER_TIME.
  */
+import type { KeypairBequest, KeypairRole } from './bequest.js';
 import { REJECT_AFTER_TIME, REKEY_AFTER_TIME } from './constants.js';
 import type { DeviceContext, Now } from './device-context.js';
 import type { TransportKeys } from './handshake.js';
@@ -111,6 +112,34 @@ export class Keypairs {
     let first = Math.min(this.#current?.createdAt ?? NEVER, this.#next?.createdAt ?? NEVER);
     for (const { createdAt } of this.#retired) first = Math.min(first, createdAt);
     return first + REJECT_AFTER_TIME;
+  }
+
+  /** What another process can go on with. */
+  bequeath(now: Now): KeypairBequest[] {
+    const { slots } = this.#context;
+    const left = (role: KeypairRole, { index, initiator, createdAt, renewAt }: Keypair): KeypairBequest => {
+      const times = { age: now.monotonic - createdAt, renewIn: renewAt - now.monotonic };
+      return { role, index, initiator, ...times, slot: slots.copyOf(index) };
+    };
+    return [
+      ...(this.#current === undefined ? [] : [left('current', this.#current)]),
+      ...(this.#next === undefined ? [] : [left('next', this.#next)]),
+      ...this.#retired.map((keypair) => left('retired', keypair)),
+    ];
+  }
+
+  /** Goes on with what another process left, that long ago. To be called on one that is new. */
+  adopt(keypairs: readonly KeypairBequest[], elapsed: number, now: Now): void {
+    for (const { role, index, initiator, age, renewIn, slot } of keypairs) {
+      const createdAt = now.monotonic - age - elapsed;
+      if (!(now.monotonic - createdAt < REJECT_AFTER_TIME)) continue;
+      if (!this.#context.slots.adopt(index, this.#peer, slot)) continue;
+      this.#context.bind(index, this.#peer);
+      const keypair = { index, initiator, createdAt, renewAt: now.monotonic + renewIn - elapsed };
+      if (role === 'retired') this.#retired.push(keypair);
+      else if (role === 'next') this.#next = keypair;
+      else this.#use(keypair);
+    }
   }
 
   /** Ends all of them. */

@@ -9,6 +9,7 @@
  * An initiation of our own stays valid while we answer one of the peer's, so of two that cross at least one succeeds. When
  * both do, one end renews its session a little later, so that they do not cross for ever.
  */
+import type { PeerBequest } from './bequest.js';
 import {
   KEEPALIVE_TIMEOUT,
   REJECT_AFTER_TIME,
@@ -33,9 +34,11 @@ import {
 import { Keypairs } from './keypairs.js';
 import { KEY_BYTES, PrivateKey, type Secret } from './keys.js';
 import { PEER_DATA_RECEIVED, PEER_DATA_SENT, PEER_KEEPALIVES_RECEIVED, PEER_KEY_WANTED } from './peer-records.js';
+import { hash } from './primitives.js';
 import { TAI64N_BYTES, Timestamps } from './tai64n.js';
 
 const NEVER = Number.POSITIVE_INFINITY;
+const PRESHARED_LABEL = Buffer.from('tweed: preshared key');
 
 /** What may be changed about a peer while it lives. */
 export interface PeerSettings {
@@ -46,6 +49,8 @@ export interface PeerSettings {
 
 export class Peer implements RemoteIdentity {
   endpoint: Endpoint | undefined;
+  /** By its settings. */
+  #settled: Endpoint | undefined;
   persistentKeepalive: number;
   /** When the last handshake was completed, in milliseconds since the epoch; 0 for never. */
   lastHandshake = 0;
@@ -92,6 +97,7 @@ export class Peer implements RemoteIdentity {
     this.#keypairs = new Keypairs(context, number);
     this.cookies = new CookieKeeper(publicKey);
     this.endpoint = settings.endpoint;
+    this.#settled = settings.endpoint;
     this.persistentKeepalive = settings.persistentKeepalive;
     if (settings.persistentKeepalive > 0) this.#persistentAt = now.monotonic;
   }
@@ -100,6 +106,7 @@ export class Peer implements RemoteIdentity {
   change(settings: PeerSettings, now: Now): void {
     if (settings.endpoint !== undefined) {
       this.endpoint = settings.endpoint;
+      this.#settled = settings.endpoint;
       this.#context.records.askForEndpoint(this.number);
     }
     if (settings.persistentKeepalive !== this.persistentKeepalive) {
@@ -217,6 +224,57 @@ export class Peer implements RemoteIdentity {
     this.#dropPending(now);
     this.#keypairs.forget(now);
     this.#zeroAt = NEVER;
+  }
+
+  // ---------------------------------------------------------------- from process to process
+
+  /** What another process can go on with. The last poll has seen all that the forwarders did. */
+  bequeath(now: Now): PeerBequest {
+    const inTime = (at: number) => at - now.monotonic;
+    return {
+      publicKey: this.publicKey,
+      presharedHash: this.#presharedHash(),
+      settled: this.#settled,
+      endpoint: this.endpoint,
+      greatestTimestamp: this.greatestTimestamp,
+      lastHandshake: this.lastHandshake,
+      timers: {
+        keepalive: inTime(this.#keepaliveAt),
+        newHandshake: inTime(this.#newHandshakeAt),
+        zero: inTime(this.#zeroAt),
+      },
+      needsAnotherKeepalive: this.#needsAnotherKeepalive,
+      sentLastMinuteHandshake: this.#sentLastMinuteHandshake,
+      asked: this.#retransmitAt !== NEVER,
+      keypairs: this.#keypairs.bequeath(now),
+    };
+  }
+
+  /**
+   * Goes on with what another process left, that long ago. To be called on one that is new.
+   *
+   * @returns false when it was left by one that had another preshared key
+   */
+  adopt(left: PeerBequest, elapsed: number, now: Now): boolean {
+    if (Buffer.compare(left.presharedHash, this.#presharedHash()) !== 0) return false;
+    const at = (inTime: number) => now.monotonic + inTime - elapsed;
+    this.#keypairs.adopt(left.keypairs, elapsed, now);
+    this.greatestTimestamp = left.greatestTimestamp;
+    this.lastHandshake = left.lastHandshake;
+    this.#keepaliveAt = at(left.timers.keepalive);
+    this.#newHandshakeAt = at(left.timers.newHandshake);
+    this.#zeroAt = at(left.timers.zero);
+    this.#needsAnotherKeepalive = left.needsAnotherKeepalive;
+    this.#sentLastMinuteHandshake = left.sentLastMinuteHandshake;
+    // where its settings are others by now, they win
+    if (left.endpoint !== undefined && sameEndpoint(left.settled, this.#settled)) this.#moveTo(left.endpoint);
+    // the answer to what the other process asked would be no answer to us
+    if (left.asked) this.#attemptBegan = this.#retransmitAt = now.monotonic;
+    return true;
+  }
+
+  #presharedHash(): Uint8Array {
+    return hash(PRESHARED_LABEL, this.presharedKey.bytes);
   }
 
   // ---------------------------------------------------------------- timers

@@ -44,10 +44,13 @@ export interface Engine {
   stuckFor(): number;
   /** What another process can go on with, where there is something. */
   descriptors?(): ReadonlyMap<string, number>;
+  /** What it can leave another process when it has stopped. */
+  vessels?(): readonly string[];
   /**
-   * The keys of all sessions are gone afterwards, and so is the device, as with flannel, unless there is an heir who gets it.
+   * The keys of all sessions are gone afterwards, but for what a vessel takes in, and so is the device, as with flannel, unless
+   * there is an heir who gets it.
    */
-  stop(heir?: Inheritance): Promise<void>;
+  stop(heir?: Inheritance, vessels?: Inheritance): Promise<void>;
 }
 
 /** What the device is to look like. */

@@ -24,6 +24,7 @@ import { control as libc } from '../../linux/libc.js';
 import type { RegionAllocator } from '../../linux/memory.js';
 import { createRandom } from '../../linux/random.js';
 import { SOCKADDR_IN_BYTES } from '../../linux/structs.js';
+import { decodeBequest, encodeBequest } from '../../wireguard/bequest.js';
 import { Device, type PeerStatus } from '../../wireguard/device.js';
 import type { Now } from '../../wireguard/device-context.js';
 import { addressOf, type Endpoint, endpointOf } from '../../wireguard/endpoint.js';
@@ -229,6 +230,28 @@ export class SessionControl {
     this.#hasNews = false;
     this.#endings = this.device.endings;
     this.#options.plane.wake();
+  }
+
+  /** All that another process can go on with, keys among it. The forwarders have ended; `close` is next. Null for nothing. */
+  bequeath(): Uint8Array | null {
+    if (this.#closed || this.#waits) return null;
+    this.attend(); // what came until they ended
+    const left = this.device.bequeath(this.#clock());
+    const bytes = encodeBequest(left);
+    for (const { keypairs } of left.peers) for (const { slot } of keypairs) slot.fill(0);
+    return bytes;
+  }
+
+  /**
+   * Goes on with what another process left. To be called before `begin`, and before the forwarders run.
+   *
+   * @returns how many peers have a session now
+   * @throws BequestError
+   */
+  adopt(bytes: Uint8Array): number {
+    const adopted = this.device.adopt(decodeBequest(bytes), this.#clock());
+    for (const number of adopted) this.#met.add(number);
+    return adopted.length;
   }
 
   /** Ends every session; all keys are zero afterwards. The forwarders have ended. */

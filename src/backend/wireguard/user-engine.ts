@@ -2,10 +2,11 @@
  * The engine in this process: the `udp` backend's data plane, whose datagrams are sealed by the forwarders themselves, and
  * `SessionControl` beside them.
  *
- * Device and socket can be another process's before and after this one; sessions are each process's own, since whoever has
- * their keys must count what was sent and received under them. So of two processes with one socket only one may read it: one
- * that takes the other's place gets everything ready, and begins when the other has ended. What comes in between waits in the
- * queues of device and socket; then every peer is greeted. What peers sent under the old sessions until then is lost.
+ * Device and socket can be another process's before and after this one. Sessions belong to one process at a time, since whoever
+ * has their keys must count what was sent and received under them. So of two processes with one socket only one may read it:
+ * one that takes the other's place gets everything ready, and begins when the other has ended. What comes in between waits in
+ * the queues of device and socket. The other leaves its sessions in a vessel, as they are when its forwarders have ended; where
+ * there is none, every peer is greeted, and what peers sent under the old sessions until then is lost.
  */
 import os from 'node:os';
 import { abortable } from '../../base/abortable.js';
@@ -21,6 +22,7 @@ import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
 import { CAPACITY, type Layout, type OverlayNetworks, planLayout } from '../../encap/forwarding/layout.js';
 import { errnoName } from '../../linux/errno.js';
 import { Inheritance } from '../../linux/inheritance.js';
+import { control as libc } from '../../linux/libc.js';
 import { RegionAllocator } from '../../linux/memory.js';
 import { opensslMissing } from '../../linux/openssl.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
@@ -52,6 +54,7 @@ import {
 import { WIREGUARD_DEVICE_V6 } from './options.js';
 import type { WireguardPeer } from './peers.js';
 import { SessionControl } from './session-control.js';
+import { leaveSessions, takeSessions } from './session-vessel.js';
 import { UserApiServer } from './user-api-server.js';
 
 /**
@@ -59,6 +62,10 @@ import { UserApiServer } from './user-api-server.js';
  * is ever touched.
  */
 const PEERS = 8_192;
+/** By what name the next process finds the sessions of a device. */
+const SESSIONS = 'sessions';
+/** Of a second device, for IPv6. */
+const SESSIONS_V6 = 'sessions6';
 /** For the control thread's own sealer, which makes one empty message at a time. */
 const CONTROL_BYTES = 1 << 20;
 
@@ -154,7 +161,10 @@ export class UserEngine implements Engine {
       });
       const threads = forwarderThreads(udp.forwarderThreads, os.availableParallelism());
       const control = sessions;
-      const owned = abortable(inherited.owned(), this.#ending.signal);
+      const left = inherited.take(this.#vessel);
+      const owned = abortable(inherited.owned(), this.#ending.signal)
+        .then(() => left !== null && takeSessions(control, left, this.#device, backend.log))
+        .finally(() => left !== null && libc.close(left));
       const begun = plane
         .start(
           owned.then(() => ({ ...options, sealing })),
@@ -180,6 +190,10 @@ export class UserEngine implements Engine {
       descriptors.leave();
       throw error;
     }
+  }
+
+  get #vessel(): string {
+    return this.#device === WIREGUARD_DEVICE_V6 ? SESSIONS_V6 : SESSIONS;
   }
 
   async #begin(sessions: SessionControl): Promise<void> {
@@ -309,7 +323,11 @@ export class UserEngine implements Engine {
     return this.#running?.descriptors.byName ?? new Map();
   }
 
-  async stop(heir?: Inheritance): Promise<void> {
+  vessels(): readonly string[] {
+    return this.#running === null ? [] : [this.#vessel];
+  }
+
+  async stop(heir?: Inheritance, vessels?: Inheritance): Promise<void> {
     const running = this.#running;
     if (running === null) return;
     this.#running = null;
@@ -318,7 +336,9 @@ export class UserEngine implements Engine {
     await running.begun;
     this.#userApi?.close();
     await running.plane.stop();
-    running.sessions.close();
+    const vessel = vessels?.take(this.#vessel) ?? null;
+    if (vessel === null) running.sessions.close();
+    else leaveSessions(running.sessions, vessel, this.#device, this.#options.backend.log);
     running.descriptors.leave(heir);
   }
 }

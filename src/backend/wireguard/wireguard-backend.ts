@@ -262,10 +262,14 @@ export class WireguardBackend implements Backend {
     return new Map(this.#running.flatMap(({ engine }) => [...(engine.descriptors?.() ?? [])]));
   }
 
-  async stop({ heir }: StopOptions): Promise<void> {
+  vessels(): readonly string[] {
+    return this.#running.flatMap(({ engine }) => engine.vessels?.() ?? []);
+  }
+
+  async stop({ heir, vessels }: StopOptions): Promise<void> {
     const running = this.#running;
     this.#running = [];
-    for (const { engine } of running) await engine.stop(heir);
+    for (const { engine } of running) await engine.stop(heir, vessels);
     this.#key?.zero();
     this.#options.presharedKey?.fill(0);
   }

@@ -1,5 +1,6 @@
 /** Hosts on a network that loses, repeats and reorders what it carries, under a clock that a test moves. */
 import fc from 'fast-check';
+import { encodeBequest } from '../../../src/wireguard/bequest.js';
 import type { Now } from '../../../src/wireguard/device-context.js';
 import type { Endpoint } from '../../../src/wireguard/endpoint.js';
 import { endpointOf, formatEndpoint } from '../../../src/wireguard/endpoint.js';
@@ -49,10 +50,11 @@ export class Network {
     return { monotonic: this.time, wall: START + this.time + this.wallStep };
   }
 
-  host(seed: string, address: Endpoint, peers?: number): Host {
+  host(seed: string, address: Endpoint, peers?: number, privateKey?: Uint8Array): Host {
     let at = address;
     const host: Host = new Host({
       seed,
+      ...(privateKey === undefined ? {} : { privateKey }),
       clock: () => this.now,
       send: (datagram, to) => this.send(datagram, at, to),
       ...(peers === undefined ? {} : { peers }),
@@ -68,6 +70,24 @@ export class Network {
   }
 
   readonly #move = new Map<Host, (to: Endpoint) => void>();
+
+  /**
+   * Another process takes the host's place, at the same address and with the same key.
+   *
+   * @param go gives it its peers, and what the former one left
+   */
+  replace(former: Host, seed: string, address: Endpoint, go: (next: Host, left: Uint8Array) => void): Host {
+    former.readMail();
+    former.poll();
+    const left = encodeBequest(former.device.bequeath(this.now));
+    const privateKey = former.device.privateKey.bytes.slice();
+    former.device.close(this.now);
+    this.#polls.delete(former);
+    const next = this.host(seed, address, undefined, privateKey);
+    go(next, left);
+    this.#poll(next);
+    return next;
+  }
 
   /** The host's datagrams come from another address from now on. */
   roam(host: Host, to: Endpoint): void {

@@ -302,7 +302,7 @@ export class World {
       deviceOf: () => 'flannel0',
       inherit: () => new Inheritance(),
       takeOver: async () => ({ complete: async () => true }),
-      offerHandOver: async () => ({ close: async () => {} }),
+      offerHandOver: async () => ({ stopped: () => {}, close: async () => {} }),
       findUnderlay: async () => this.underlay,
       recheckUnderlay: async () => {
         const { moved } = this;

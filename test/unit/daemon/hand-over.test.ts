@@ -13,6 +13,7 @@ import {
   offerHandOver,
 } from '../../../src/daemon/hand-over.js';
 import { Inheritance } from '../../../src/linux/inheritance.js';
+import { emptyVessel, fillVessel } from '../../../src/linux/vessel.js';
 
 const WHAT = 'network 10.5.0.0/16, device flannel0';
 
@@ -21,18 +22,22 @@ let file: string;
 let server: HandOverServer | null = null;
 let opened: number[] = [];
 let taken = 0;
+let vessels: string[] = [];
+let filled: number[] = [];
 let refusal = '';
 
 beforeEach(() => {
   directory = fs.mkdtempSync(path.join(os.tmpdir(), 'tweed-hand-over-'));
   file = path.join(directory, 'tweed.handover');
   taken = 0;
+  vessels = [];
+  filled = [];
   refusal = '';
 });
 afterEach(async () => {
   await server?.close();
   server = null;
-  for (const fd of opened.splice(0)) fs.closeSync(fd);
+  for (const fd of [...opened.splice(0), ...filled]) fs.closeSync(fd);
   fs.rmSync(directory, { recursive: true });
 });
 
@@ -48,8 +53,12 @@ async function offer(...names: string[]): Promise<void> {
   const giver = {
     serving: () => WHAT,
     descriptors: () => descriptors,
+    vessels: () => vessels,
     refusal: () => refusal,
-    onTaken: () => void taken++,
+    onTaken: (given: Inheritance) => {
+      taken++;
+      for (const name of vessels) filled.push(given.take(name) as number);
+    },
   };
   server = await offerHandOver(file, giver, silentLogger());
 }
@@ -96,6 +105,26 @@ describe('a hand-over', () => {
     expect(inheritance.empty).toBe(true);
   });
 
+  it('gives each new daemon vessels of its own, of which those are filled that belong to the one that forwards', async () => {
+    await offer('tun');
+    vessels = ['sessions', 'others'];
+    const [one, two] = [new Inheritance(), new Inheritance()];
+    await HandOver.begin(file, WHAT, one);
+    const handOver = await HandOver.begin(file, WHAT, two);
+    for (const each of [one, two]) opened.push(each.take('tun') as number);
+    const [mine, theirs] = [two, one].map((each) => vessels.map((name) => each.take(name) as number));
+    opened.push(...mine!, ...theirs!);
+    expect(mine!.map(emptyVessel)).toEqual([null, null]);
+    const completed = handOver.complete();
+    while (taken === 0) await new Promise((resolve) => setImmediate(resolve));
+    for (const [i, vessel] of filled.entries()) fillVessel(vessel, Uint8Array.of(i, 7));
+    await server?.close();
+    await completed;
+    expect(mine!.map(emptyVessel)).toEqual([Uint8Array.of(0, 7), Uint8Array.of(1, 7)]);
+    expect(mine!.map(emptyVessel)).toEqual([null, null]);
+    expect(theirs!.map(emptyVessel)).toEqual([null, null]);
+  });
+
   it('is nothing to the old daemon when the new one ends before it forwards', async () => {
     await offer('tun');
     const inheritance = new Inheritance();
@@ -121,6 +150,24 @@ describe('a hand-over', () => {
     await offer('tun');
     const asked = HandOver.begin(file, 'network 10.9.0.0/16, device flannel0', new Inheritance());
     await expect(asked).rejects.toThrow('it serves network 10.5.0.0/16, device flannel0, not network 10.9.0.0/16');
+  });
+
+  it('leaves what is shared alone until the old daemon forwards no more, and waits for its end besides', async () => {
+    await offer('tun');
+    const inheritance = new Inheritance();
+    const handOver = await HandOver.begin(file, WHAT, inheritance);
+    let ended = false;
+    const completed = handOver.complete().then(() => {
+      ended = true;
+    });
+    while (taken === 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(inheritance.shared).toBe(true);
+    server?.stopped();
+    await inheritance.owned();
+    expect(ended).toBe(false);
+    await server?.close();
+    await completed;
+    inheritance.close();
   });
 
   it('leaves what is shared alone until the old daemon has ended', async () => {
