@@ -153,10 +153,13 @@ export class ControlLoop {
     for (;;) {
       await this.#pause(options.rules.resyncSeconds * 1000, signal);
       await this.#pass(async () => {
+        const before = this.#choice;
         await this.#complaints.attempt('following the underlay', () => this.#followUnderlay(config, lease));
         signal.throwIfAborted();
         void this.#pass(() => this.overlay.setUp(desired())); // may hang for minutes behind the lock of iptables
         await this.overlay.forward(desired());
+        // The subnet file has the backend's MTU, and that was in between two backends when it was looked at.
+        if (this.#choice !== before) void this.#pass(() => this.overlay.setUp(desired()));
       });
       signal.throwIfAborted();
     }
@@ -244,7 +247,7 @@ export class ControlLoop {
     if (choice === null) return;
     const attributes = await this.overlay.attributes(config, choice);
     const { underlay, reason } = choice;
-    log.info({ interface: underlay.name, mtu: underlay.mtu, reason }, 'the underlay has moved');
+    log.info({ interface: underlay.name, mtu: underlay.mtu, reason }, 'the underlay has changed');
     const [from, to] = [this.#choice, choice].map(publicNames);
     if (from !== to) log.warn({ from, to }, `the public address has changed; ${subnetName(lease)} stays`);
     this.#choice = choice;

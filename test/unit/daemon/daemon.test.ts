@@ -374,6 +374,25 @@ describe('reconciling', () => {
     });
   });
 
+  it('writes the new MTU into the subnet file at once, not with the next look', async () => {
+    const looks: (() => void)[] = [];
+    const untilAborted = (signal: AbortSignal | undefined) =>
+      new Promise<void>((resolve) => signal?.addEventListener('abort', () => resolve(), { once: true }));
+    world.clock = {
+      ...world.clock,
+      sleep: (_milliseconds, signal) =>
+        Promise.race([new Promise<void>((resolve) => looks.push(resolve)), untilAborted(signal)]),
+    };
+    await whileReady([], async () => {
+      await vi.waitFor(() => expect(looks).toHaveLength(1));
+      world.moved = { ...world.underlay, underlay: anotherInterface };
+      world.backendStarts = new Promise((resolve) => setTimeout(resolve, 100)); // the rules are looked at meanwhile
+      looks[0]?.();
+      await happened('subnet file 10.5.7.0/24 1372');
+      expect(looks.length).toBeLessThanOrEqual(2);
+    });
+  });
+
   it('tries again when the backend cannot be started on the other interface', async () => {
     await whileReady([], async (daemon) => {
       world.backendStartFails = 'socket: EMFILE';

@@ -87,6 +87,7 @@ export class FakeBackend implements Backend {
   async start(own: Lease, peers: PeerSet): Promise<void> {
     this.#peers = subnetsOf(peers);
     this.world.events.push(`backend start ${subnetName(own)}, peers ${this.#peers}`);
+    await this.world.backendStarts;
     if (this.world.backendStartFails) throw new Error(this.world.backendStartFails);
     if (this.world.host.device !== null) throw new Error('flannel0 is there already');
     this.world.host.device = { underlay: this.context.underlay.name, subnet: subnetName(own), mtu: this.mtu };
@@ -218,6 +219,8 @@ export class World {
   peers: Lease[] = [];
   leaseMs = 86_400_000;
   silent = false;
+  /** What a backend waits for at its start. */
+  backendStarts: Promise<void> = Promise.resolve();
   backendStartFails = '';
   backendHangs = false;
   backendFailsNow = '';
