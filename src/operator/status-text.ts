@@ -107,7 +107,7 @@ function backendLines(backend: BackendStatus, now: number, view: StatusView): st
     );
   }
   const dropped = Object.entries(backend.drops).filter(([, count]) => count > 0);
-  lines.push('', dropped.length === 0 ? 'drops: none' : 'drops:', ...countRows(dropped));
+  lines.push('', dropped.length === 0 ? 'drops: none' : 'drops:', ...countRows(dropped, ORDINARY));
   const features = backend.features.filter(({ reason }) => view.verbose || reason !== '');
   if (features.length > 0) {
     const rows = features.map(({ name, wanted, inForce, reason }) => [`  ${name}`, wanted, inForce, reason]);
@@ -198,11 +198,21 @@ function lastPacket({ rxPackets, lastReceived }: PeerStatus, now: number): strin
   return lastReceived === null ? 'never' : `${formatDuration((now - lastReceived) / 1000)} ago`;
 }
 
-function countRows(entries: readonly (readonly [string, number])[]): string[] {
+/** Drops that there are on a host with which nothing is wrong, and what they are. */
+const ORDINARY: ReadonlyMap<string, string> = new Map([
+  ['tx_multicast_or_link_local', 'nothing is wrong: the kernel sends multicast of its own by every device'],
+  ['tx_dropped', 'nothing is wrong with a few: the kernel sends multicast of its own by every device'],
+]);
+
+function countRows(
+  entries: readonly (readonly [string, number])[],
+  remarks: ReadonlyMap<string, string> = new Map(),
+): string[] {
   return alignColumns(
     entries.map(([name, count]) => {
       const readable = name.replaceAll('_', ' ');
-      return [`  ${readable}`, name.endsWith('bytes') ? formatBytes(count) : formatCount(count)];
+      const shown = name.endsWith('bytes') ? formatBytes(count) : formatCount(count);
+      return [`  ${readable}`, shown, remarks.get(name) ?? ''];
     }),
   );
 }

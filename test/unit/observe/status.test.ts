@@ -213,6 +213,13 @@ peers: 1
   100.96.96.0/24  192.168.77.2    –           –       –`);
   });
 
+  it('say what the few drops are that every host has', () => {
+    const backend = uncounted.backend as NonNullable<DaemonStatus['backend']>;
+    const shown = renderStatus({ ...uncounted, backend: { ...backend, drops: { tx_dropped: 12, rx_errors: 3 } } }, now);
+    expect(shown).toMatch(/^ {2}tx dropped {2}12 {2}nothing is wrong with a few: .*multicast/m);
+    expect(shown).toMatch(/^ {2}rx errors {3}3$/m);
+  });
+
   it('are counted as peers, and have no other metrics', async () => {
     const metrics = await renderMetrics(uncounted);
     expect(metrics).toContain('tweed_peers 1');
