@@ -303,15 +303,22 @@ function countedByKernel(
   return Object.entries(LOSSES).flatMap(([name, why]) => {
     const by = grown.get(name);
     if (by === undefined) return [];
-    return [
-      {
-        why: `${place} dropped it: ${why}`,
-        evidence: `kernel counter of ${place} that moved: ${name} by ${by}`,
-        mend: '',
-      },
-    ];
+    const evidence = `kernel counter of ${place} that moved: ${name} by ${by}`;
+    if (name === 'Ip.InAddrErrors' && after.get('Ip.Forwarding') === DOES_NOT_FORWARD) {
+      return [
+        {
+          why: `${place} does not forward packets, and this one is not for itself`,
+          evidence: `${evidence}; net.ipv4.ip_forward is 0`,
+          mend: `exec ${place} -- sysctl -w net.ipv4.ip_forward=1`,
+        },
+      ];
+    }
+    return [{ why: `${place} dropped it: ${why}`, evidence, mend: '' }];
   });
 }
+
+/** ipForwarding of RFC 4293, which the kernel shows among its counters. */
+const DOES_NOT_FORWARD = 2;
 
 /** The policy of nft's iptables does not count, so it is only suspected, of what else would have been forwarded. */
 function closedPolicy({ place, direction }: Hop, { after }: Surroundings): Cause[] {

@@ -132,6 +132,20 @@ describe('a packet that stopped', () => {
       '',
     ],
     [
+      'a host that does not forward',
+      facts({ counters: { 'Ip.Forwarding': 2, 'Ip.InAddrErrors': 1 } }),
+      facts({ counters: { 'Ip.Forwarding': 2, 'Ip.InAddrErrors': 2 } }),
+      /host1 does not forward packets, and this one is not for itself$/,
+      'exec host1 -- sysctl -w net.ipv4.ip_forward=1',
+    ],
+    [
+      'an address that is nobody’s here, where packets are forwarded',
+      facts({ counters: { 'Ip.Forwarding': 1, 'Ip.InAddrErrors': 1 } }),
+      facts({ counters: { 'Ip.Forwarding': 1, 'Ip.InAddrErrors': 2 } }),
+      /host1 dropped it: the address is not to be reached from there$/,
+      '',
+    ],
+    [
       'a policy, which does not count',
       facts(),
       facts({ rules: { 'filter -P FORWARD DROP': 0 } }),
