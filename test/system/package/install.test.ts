@@ -96,6 +96,12 @@ describe('the Debian package', () => {
     expect(fs.existsSync(path.join(root, 'usr/bin/flanneld'))).toBe(false);
   });
 
+  it('has flanneld’s command line by a link of that name, wherever that is', () => {
+    const link = path.join(scratch, 'flanneld');
+    fs.symlinkSync(command, link);
+    expect(run(link, '--help')).toContain('Usage: flanneld [options]');
+  });
+
   it('has a manual page with every option of the daemon', () => {
     const page = run('gzip', '-dc', path.join(root, 'usr/share/man/man8/tweed.8.gz'));
     for (const { name, group, hidden } of runFlags) {
