@@ -18,19 +18,21 @@ export interface LinkFacts {
 /** Buses of real cards, as `ip -details` names them. */
 const HARDWARE = new Set(['pci', 'usb', 'platform', 'sdio', 'mdio']);
 
+/** What `ip -json -details` prints of a link, as far as it tells. */
+export interface LinkDetails {
+  readonly link_type?: string;
+  readonly linkinfo?: { readonly info_kind?: string };
+  readonly parentbus?: string;
+}
+
 /** @throws ExecError when there is no such device, JsonError */
 export async function readLinkFacts(name: string, run: Run): Promise<LinkFacts> {
   const { stdout } = await run(['ip', '-json', '-details', 'link', 'show', 'dev', name]);
-  return linkFacts(stdout);
+  const [link] = parseJson(stdout, PROGRAM_LIMITS) as LinkDetails[];
+  return linkFacts(link);
 }
 
-/** @param text what `ip -json -details link show dev NAME` prints @throws JsonError */
-export function linkFacts(text: string): LinkFacts {
-  const [link] = parseJson(text, PROGRAM_LIMITS) as {
-    readonly link_type?: string;
-    readonly linkinfo?: { readonly info_kind?: string };
-    readonly parentbus?: string;
-  }[];
+export function linkFacts(link: LinkDetails | undefined): LinkFacts {
   return {
     ethernet: link?.link_type === 'ether',
     finishesPackets: link?.linkinfo?.info_kind === undefined && HARDWARE.has(link?.parentbus ?? ''),

@@ -51,6 +51,64 @@ export function ipTool(run: Run = exec, program: 'ip' | 'bridge' = 'ip'): IpTool
   };
 }
 
+/** A question for the joint process, and who waits for the answer. */
+interface Question {
+  readonly words: readonly string[];
+  readonly resolve: (answer: readonly object[] | Promise<readonly object[]>) => void;
+}
+
+/** Words that mean nothing to `ip -batch`, in which others would. */
+const PLAIN = /^[\w.:/@-]+$/;
+
+/**
+ * The same, but questions that are asked before the caller waits for anything are put to one process: to start one takes a
+ * multiple of what the question takes. With details, as far as `ip` has any.
+ */
+export function joiningIpTool(run: Run = exec): IpTool {
+  const tool = ipTool(run);
+  let waiting: Question[] = [];
+  const ask = async () => {
+    const questions = waiting;
+    waiting = [];
+    const lines = [...new Set(questions.map(({ words }) => words.join(' ')))];
+    const answers = lines.length === 1 ? null : await askTogether(tool, lines).catch(() => null);
+    for (const { words, resolve } of questions) {
+      // apart, each has an error of its own
+      resolve(answers?.get(words.join(' ')) ?? tool.json<readonly object[]>('-details', ...words));
+    }
+  };
+  return {
+    ...tool,
+    json<T>(...given: string[]): Promise<T> {
+      // IPv4 is what a question about routes is about unless it says otherwise
+      const words = given.filter((word, i) => word !== '-details' && !(word === '-4' && given.indexOf('route') > i));
+      if (words[0]?.startsWith('-') || !words.every((word) => PLAIN.test(word))) return tool.json<T>(...given);
+      return new Promise<readonly object[]>((resolve) => {
+        if (waiting.length === 0) queueMicrotask(() => void ask());
+        waiting.push({ words, resolve });
+      }) as Promise<T>;
+    },
+  };
+}
+
+/**
+ * Null where it cannot be told which answer belongs to which question: a version of `ip` that prints nothing for none; or where
+ * an answer is not whole: `address show` behind `link show` leaves the addresses out, for `ip` remembers what it was asked before.
+ */
+async function askTogether(
+  tool: IpTool,
+  lines: readonly string[],
+): Promise<ReadonlyMap<string, readonly object[]> | null> {
+  const { stdout, failures } = await tool.batchAll(lines, '-json', '-details');
+  const answers = stdout.split('\n').filter((line) => line.trim() !== '');
+  if (failures.length > 0 || answers.length !== lines.length) return null;
+  const parsed = answers.map(parseIpJson);
+  const whole = parsed.every(
+    (answer, i) => !lines[i]?.startsWith('address') || answer.every((one) => 'addr_info' in one),
+  );
+  return whole ? new Map(parsed.map((answer, i) => [lines[i] as string, answer])) : null;
+}
+
 /**
  * What `ip -json` and `bridge -json` print: a list of objects, or nothing at all for an empty one. Older versions put an
  * empty object in place of what a filter left out.

@@ -113,10 +113,9 @@ export function linkState(link: LinkJson): LinkState {
  */
 export async function ensureLink(wanted: WantedLink, ip: IpTool = ipTool()): Promise<readonly string[]> {
   const { name, networks } = wanted;
-  const state = await readLink(name, ip);
-  if (state === null) throw new LinkMissingError(name);
   // The routes of a link that is down are gone already, so one look at both tells everything.
-  const present = await readNetworkRoutes(networks, ip);
+  const [state, present] = await Promise.all([readLink(name, ip), readNetworkRoutes(networks, ip)]);
+  if (state === null) throw new LinkMissingError(name);
   const routes = wanted.routes.map((route) => ({ ...route, device: name }));
   const ownership = { networks, ownDevice: name, underlay: '', subnetLength: 0 };
   const { changes, obstacles } = routeDifference(routes, present, ownership, 'ours');

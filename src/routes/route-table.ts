@@ -84,12 +84,8 @@ export async function readNetworkRoutes(
   networks: readonly AnyPrefix[],
   ip: IpTool = ipTool(),
 ): Promise<readonly InstalledRoute[]> {
-  const found = new Map<string, InstalledRoute>();
-  for (const network of networks) {
-    const routes = await show(ip, familyOf(network.address), 'root', formatAnyPrefix(network));
-    for (const route of routes) found.set(keyOf(route), route);
-  }
-  return [...found.values()];
+  const routes = networks.map((network) => show(ip, familyOf(network.address), 'root', formatAnyPrefix(network)));
+  return [...new Map((await Promise.all(routes)).flat().map((route) => [keyOf(route), route])).values()];
 }
 
 async function show(ip: IpTool, family: Family, ...words: string[]): Promise<readonly InstalledRoute[]> {

@@ -3,7 +3,7 @@ import { TweedError } from '../base/errors.js';
 import { ExecError } from '../base/exec.js';
 import { parseIpv4 } from '../base/ipv4.js';
 import { parseIpv6 } from '../base/ipv6.js';
-import { type AddressJson, type IpTool, ipTool, type LinkJson, type RouteJson } from './ip.js';
+import { type AddressJson, type IpTool, joiningIpTool, type LinkJson, type RouteJson } from './ip.js';
 
 /** The host's interface that carries the overlay's datagrams. */
 export interface Underlay {
@@ -117,14 +117,20 @@ function optionalAddress<Parsed>(
   return address;
 }
 
-/** Asks the kernel and chooses. */
-export async function findUnderlay(options: UnderlayOptions, ip: IpTool = ipTool()): Promise<UnderlayChoice> {
-  const [links, routes, routesV6, reach] = await Promise.all([
+/** Asks the kernel and chooses. Every question costs a process: what the options leave no use for is not asked. */
+export async function findUnderlay(options: UnderlayOptions, ip: IpTool = joiningIpTool()): Promise<UnderlayChoice> {
+  const [links, routes, reach] = await Promise.all([
     ip.json<LinkJson[]>('address', 'show'),
     ip.json<RouteJson[]>('-4', 'route', 'show', 'default'),
-    ip.json<RouteJson[]>('-6', 'route', 'show', 'default').catch(() => []), // a kernel without IPv6
     parseAddress(options.canReach) === null ? null : routeTo(options.canReach, ip),
   ]);
+  try {
+    return chooseUnderlay(options, { links, defaultRoutes: routes, reach });
+  } catch (error) {
+    if (!(error instanceof UnderlayError)) throw error;
+  }
+  // those of IPv6 count where the others lead nowhere; a kernel without it refuses
+  const routesV6 = await ip.json<RouteJson[]>('-6', 'route', 'show', 'default').catch(() => []);
   return chooseUnderlay(options, { links, defaultRoutes: [...routes, ...routesV6], reach });
 }
 

@@ -8,7 +8,6 @@ import { readFile } from 'node:fs/promises';
 import os from 'node:os';
 import { type AnyPrefix, formatAnyPrefix, hostPrefix } from '../../base/address.js';
 import { messageOf, TweedError } from '../../base/errors.js';
-import { exec } from '../../base/exec.js';
 import { Standing } from '../../base/standing.js';
 import { DataPlane, TICK_MS } from '../../encap/datapath/data-plane.js';
 import { forwarderThreads } from '../../encap/datapath/threads.js';
@@ -21,11 +20,11 @@ import { ANYWHERE } from '../../encap/forwarding/prefix-table.js';
 import { IPV6_MIN_MTU } from '../../encap/wire/headers.js';
 import { FormerPath, type PathPlace } from '../../kernel-path/former-path.js';
 import type { KernelPeerCounters } from '../../kernel-path/table.js';
-import { readLinkFacts } from '../../kernel-path/underlay-device.js';
+import { type LinkDetails, linkFacts } from '../../kernel-path/underlay-device.js';
 import { errnoText } from '../../linux/errno.js';
 import { Inheritance } from '../../linux/inheritance.js';
 import { deviceTotals } from '../../routes/device-statistics.js';
-import { ipTool } from '../../routes/ip.js';
+import { type IpTool, ipTool, joiningIpTool } from '../../routes/ip.js';
 import { ensureLink, type WantedLink } from '../../routes/links.js';
 import { type Lease, type LeaseAttributes, type PeerSet, publicName } from '../../subnet/lease.js';
 import {
@@ -151,7 +150,8 @@ export class UdpBackend implements Backend {
         networks: present(networks),
         routes: present(networks).map((destination) => ({ destination })),
       };
-      const options = Promise.all([finishesPackets(underlay.name), this.#setUp(link)]).then(([finishes]) =>
+      const ip = joiningIpTool();
+      const options = Promise.all([finishesPackets(underlay.name, ip), this.#setUp(link, ip)]).then(([finishes]) =>
         forwarderOptions({
           layout: plane.layout,
           descriptors,
@@ -165,6 +165,8 @@ export class UdpBackend implements Backend {
           merging: probeMerging(plane, descriptors, subnets.ipv4?.address ?? 0),
         }),
       );
+      options.catch(() => {}); // whether anybody waits for them at that moment or not
+      await undefined; // so that `ip` is at work while the threads are made
       const threads = forwarderThreads(this.#options.forwarderThreads, os.availableParallelism());
       await plane.start(options, {
         threads,
@@ -218,23 +220,23 @@ export class UdpBackend implements Backend {
     return state.trim() === '0' ? '' : 'IPv6 is disabled in the kernel; enable it (net.ipv6.conf, ipv6.disable)';
   }
 
-  /** Device and routes. Each program that is started costs milliseconds, so those that only look do it side by side. */
-  async #setUp(link: WantedLink): Promise<void> {
-    const linkReady = ensureLink(link).then(
+  /** Device and routes. Each program that is started costs milliseconds, so those that only look do it together. */
+  async #setUp(link: WantedLink, ip: IpTool): Promise<void> {
+    const linkReady = ensureLink(link, ip).then(
       () => true,
       () => false,
     );
-    await this.#removeFormerLife();
+    await this.#removeFormerLife(ip);
     if (!(await linkReady)) await ensureLink(link); // what was in the way may be gone now
   }
 
   /** A route to a peer that another backend left behind would win over ours for the whole network. */
-  async #removeFormerLife(): Promise<void> {
+  async #removeFormerLife(ip: IpTool): Promise<void> {
     const { config } = this.#context;
     const families = [...(config.ipv4 === null ? [] : [4 as const]), ...(config.ipv6 === null ? [] : [6 as const])];
     const lines = families.flatMap((family) => {
       const { former } = ownershipOf(this.#context, null, family);
-      return [removeFormerDevices(former, hostKernel), removeFormerRoutes(former, hostKernel)];
+      return [removeFormerDevices(former, { ip }), removeFormerRoutes(former, { ip })];
     });
     for (const line of (await Promise.all(lines)).flat()) this.#context.log.info(line);
   }
@@ -393,9 +395,10 @@ function plus(these: Record<string, number>, those: Readonly<Record<string, numb
 }
 
 /** Whether the underlay finishes packets, see kernel-path/underlay-device.ts; where it cannot be asked, as if it did. */
-async function finishesPackets(name: string): Promise<boolean> {
+async function finishesPackets(name: string, ip: IpTool): Promise<boolean> {
   try {
-    return (await readLinkFacts(name, (argv) => exec(argv))).finishesPackets;
+    const [link] = await ip.json<LinkDetails[]>('-details', 'address', 'show', 'dev', name);
+    return linkFacts(link).finishesPackets;
   } catch {
     return true;
   }
