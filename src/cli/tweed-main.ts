@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs';
 import { version } from '../base/version.js';
 import { commands, tweedUsage, unknownCommand } from './commands.js';
 import { endWith, exitCodes } from './exit.js';
@@ -14,14 +15,26 @@ void endWith('tweed', async () => {
     case '-help':
     case '--help':
     case 'help':
-      process.stdout.write(tweedUsage());
+      printAtOnce(tweedUsage());
       return exitCodes.done;
     case '-version':
     case '--version':
     case 'version':
-      process.stdout.write(`${version}\n`);
+      printAtOnce(`${version}\n`);
       return exitCodes.done;
     default:
       throw new OptionError(unknownCommand(word));
   }
 });
+
+/** A few lines. `process.stdout` would load Node's streams and sockets first, a third of what such a command costs with Node 24. */
+function printAtOnce(text: string): void {
+  const bytes = Buffer.from(text);
+  let written = 0;
+  try {
+    written = writeSync(1, bytes);
+  } catch {
+    // whatever is wrong there, a stream knows how to wait for it, or to tell
+  }
+  if (written < bytes.length) process.stdout.write(bytes.subarray(written));
+}
