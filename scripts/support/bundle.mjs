@@ -14,11 +14,16 @@ import { rolldown } from 'rolldown';
 const programs = ['cli/tweed', 'cli/flanneld', 'cli/health', 'encap/datapath/worker', 'lab/probe/agent'];
 
 /**
- * Small things that nearly every command needs, in one file. Nothing that imports a module of Node's with a price, such as
- * net or crypto: version 24 takes milliseconds for each.
+ * Small things that nearly every command needs, in one file, and those that forwarder threads and the health check need as well in
+ * another. Nothing that imports a module of Node's with a price, such as net or crypto: version 24 takes milliseconds for each.
  */
-const common =
-  /\/src\/(base\/(errors|first-signals|ipv4|json|members|package|plural|printable|redact|switch|version)|cli\/(bench-program|commands|exit|flags|nearest|usage)|observe\/(histograms|socket-names)|operator\/format|linux\/network-namespace)\.ts/;
+const groups = [
+  { name: 'basic', test: /\/src\/base\/(errors|ipv4|json|members|package|switch)\.ts/ },
+  {
+    name: 'common',
+    test: /\/src\/(base\/(first-signals|plural|printable|redact|version)|cli\/(bench-program|commands|exit|flags|nearest|usage)|observe\/(histograms|socket-names)|operator\/format|linux\/network-namespace)\.ts/,
+  },
+];
 
 /** Writes the programs beside what the compiler made of them, which goes: nobody is to run the slow ones by mistake. */
 export async function bundle(project) {
@@ -42,7 +47,7 @@ export async function bundle(project) {
     entryFileNames: '[name].cjs',
     chunkFileNames: 'bundle/[name].cjs',
     sourcemap: true,
-    codeSplitting: { groups: [{ name: 'common', test: common }] },
+    codeSplitting: { groups },
   });
   await build.close();
   // etcd's client reads the description of its protocol from where it would be beside its own folder of modules

@@ -1,4 +1,4 @@
-import { isIPv6 } from 'node:net';
+import { parseIpv4 } from './ipv4.js';
 
 /**
  * IPv6 addresses as 128-bit integers: just enough to check the IPv6 keys of a configuration and to write the IPv6 half of
@@ -12,21 +12,29 @@ export interface Ipv6Prefix {
 
 const ALL_ONES = (1n << 128n) - 1n;
 
-/** Parses an IPv6 address in any legal spelling without a zone; anything else gives null. */
+/**
+ * Parses an IPv6 address in any legal spelling (RFC 4291 section 2.2) without a zone; anything else gives null. Node's `isIPv6`
+ * is not asked: forwarder threads would load all of `node:net` for it, and its regular expression takes a start milliseconds.
+ */
 export function parseIpv6(text: string): bigint | null {
-  if (!isIPv6(text) || text.includes('%')) return null;
-  let plain = text;
-  const dotted = /^(.*:)(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(text);
-  if (dotted !== null) {
-    const [, head, a, b, c, d] = dotted;
-    plain = `${head}${(Number(a) * 256 + Number(b)).toString(16)}:${(Number(c) * 256 + Number(d)).toString(16)}`;
-  }
-  const [left = '', right] = plain.split('::');
+  const plain = withoutDots(text);
+  if (plain === null) return null;
+  const [left = '', right, ...more] = plain.split('::');
   const leftGroups = left === '' ? [] : left.split(':');
   const rightGroups = right === undefined || right === '' ? [] : right.split(':');
-  const zeros = right === undefined ? 0 : 8 - leftGroups.length - rightGroups.length;
+  const zeros = 8 - leftGroups.length - rightGroups.length;
+  if (more.length > 0 || (right === undefined ? zeros !== 0 : zeros < 1)) return null;
   const groups = [...leftGroups, ...new Array<string>(zeros).fill('0'), ...rightGroups];
+  if (!groups.every((group) => /^[\da-f]{1,4}$/i.test(group))) return null;
   return BigInt(`0x${groups.map((group) => group.padStart(4, '0')).join('')}`);
+}
+
+/** With two groups in place of a dotted end; null where that is none. */
+function withoutDots(text: string): string | null {
+  const colon = text.lastIndexOf(':') + 1;
+  if (!text.includes('.', colon)) return text;
+  const low = parseIpv4(text.slice(colon));
+  return low === null ? null : `${text.slice(0, colon)}${(low >>> 16).toString(16)}:${(low & 0xffff).toString(16)}`;
 }
 
 /** The shortest spelling: lower case, the first longest run of two or more zero groups as `::`. */

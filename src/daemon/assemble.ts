@@ -11,10 +11,9 @@ import { PeerCache } from '../subnet/leases/peer-cache.js';
 import { openRegistryLater } from '../subnet/open-registry.js';
 import { readSubnetEnv, writeSubnetEnv } from '../subnet/subnet-env.js';
 import { HandOver, handOverSocket, handOverSocketOf, offerHandOver } from './hand-over.js';
-import { createHostRules } from './host-rules.js';
 import { lockInstance } from './instance-lock.js';
 import type { DaemonOptions } from './options.js';
-import type { DaemonParts, RegistryHandle } from './parts.js';
+import type { DaemonParts, HostRules, RegistryHandle } from './parts.js';
 import { recheckUnderlay } from './underlay-watch.js';
 
 /** How long the registry may keep silent at start before also an outdated cache is used, where that is wanted. */
@@ -33,10 +32,25 @@ export const realParts: DaemonParts = {
   openRegistry: async (options, log) => openHostRegistry(options, log),
   createBackend,
   deviceOf: ({ backend: { type, options } }, daemon) => backendKind(type).deviceName(options, daemon),
-  createRules: (options, config, subnets, past, signal) => createHostRules(options, config, subnets, past, signal),
+  createRules: (...given) => whenUsed(async () => (await import('./host-rules.js')).createHostRules(...given)),
   readSubnetFile: readSubnetEnv,
   writeSubnetFile: writeSubnetEnv,
 };
+
+/** Their code is large, and has its turn when packets flow already. */
+function whenUsed(make: () => Promise<HostRules>): HostRules {
+  let made: Promise<HostRules> | null = null;
+  const rules = () => {
+    made ??= make();
+    return made;
+  };
+  return {
+    apply: async () => (await rules()).apply(),
+    check: async () => (await rules()).check(),
+    obstacles: async () => (await rules()).obstacles(),
+    cleanUp: async () => (await rules()).cleanUp(),
+  };
+}
 
 function openHostRegistry(options: DaemonOptions, log: Logger): RegistryHandle {
   const registry = openRegistryLater(options.registry, log);

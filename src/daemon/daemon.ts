@@ -18,8 +18,11 @@ import type { DaemonParts, Leases, RegistryHandle, UnderlayChoice } from './part
 /** So long a forwarder may stand still with work to do before it counts as stuck. */
 const STUCK_SECONDS = 10;
 
-/** The windows are opened when it forwards, or after so long, when it has to wait for something. */
-const SERVICES_DELAY_MS = 250;
+/**
+ * The windows are opened when it forwards, or after so long, when it has to wait for something: on a busy machine a start takes half
+ * a second, and Node's HTTP server is not to be loaded in the midst of it.
+ */
+const SERVICES_DELAY_MS = 1000;
 
 /** What the steps of the shut-down may take: systemd and people expect it to be over in 2 s. */
 const STEP_LIMITS_MS = { overlay: 1000, registry: 600, services: 100 } as const;

@@ -14,7 +14,6 @@
  * (2016), but nobody promised. So they are used only after they gave the right answers to a few questions, and where they
  * are not exported (a node that is linked to the system's OpenSSL) the caller has other ways.
  */
-import { createCipheriv } from 'node:crypto';
 import koffi from 'koffi';
 import {
   BLOCK_BYTES,
@@ -93,6 +92,7 @@ function isRight(found: Primitives): boolean {
   const cipher = new PrimitivesCipher(memory, regions, places, found);
   const { u8 } = memory;
   const text = places.arena + BLOCK_BYTES;
+  const { createCipheriv } = process.getBuiltinModule('node:crypto'); // most threads never come here
   return QUESTIONS.every((length) => {
     for (let i = 0; i < KEY_BYTES; i++) u8[places.key + i] = i + length;
     u8.fill(0x5a, text, text + length);

@@ -41,9 +41,16 @@ export const syscalls: Syscalls = {
 type Address = [fd: number, address: Uint8Array, length: number];
 type Option = [fd: number, level: number, name: number];
 
-/** A function by its declaration in C, whose arguments koffi has no types for. */
+/**
+ * A function by its declaration in C, whose arguments koffi has no types for. It is declared when it is first called: that takes
+ * as long as many calls, and most programs call few.
+ */
 function call<Arguments extends unknown[]>(declaration: string): (...given: Arguments) => number {
-  return libc.func(declaration) as (...given: Arguments) => number;
+  let declared: ((...given: Arguments) => number) | null = null;
+  return (...given) => {
+    declared ??= libc.func(declaration) as (...given: Arguments) => number;
+    return declared(...given);
+  };
 }
 
 const syscall = call<[number: number, command: number, attributes: number, size: number]>(
@@ -118,7 +125,7 @@ export const control = {
   eventfd: call<[initial: number, flags: number]>('int eventfd(unsigned int initial, int flags)'),
   /** bpf(2), for which libc has no function. @param attributes address of a `union bpf_attr` */
   bpf: (command: number, attributes: number, size: number): number => syscall(SYS_BPF, command, attributes, size),
-  strerror: libc.func('const char *strerror(int errno)') as (errno: number) => string,
+  strerror: call<[errno: number]>('const char *strerror(int errno)') as unknown as (errno: number) => string,
   errno: koffi.errno as () => number,
 };
 

@@ -10,7 +10,6 @@
  * texts lie in an arena of the cipher's own, at the starts of 64-byte blocks whose addresses are all made in advance; what is
  * to be opened, key, nonce and tag have fixed places. Copying a packet there costs 16 ns.
  */
-import { createCipheriv, createDecipheriv } from 'node:crypto';
 import koffi from 'koffi';
 import { createPrimitives } from './chacha20-poly1305.js';
 import {
@@ -184,6 +183,8 @@ class EvpCipher extends PlacedCipher implements Cipher {
 /** The same by way of node:crypto, for a node binary that was linked otherwise. */
 class NodeCipher extends PlacedCipher implements Cipher {
   readonly engine = 'node';
+  /** Loaded when there is a use for it: it takes a thread milliseconds. */
+  readonly #crypto = process.getBuiltinModule('node:crypto');
   readonly #u8: Uint8Array;
 
   constructor(memory: SharedMemory, places: CipherPlaces) {
@@ -193,9 +194,14 @@ class NodeCipher extends PlacedCipher implements Cipher {
 
   seal(block: number, length: number): boolean {
     const at = this.arena + block * BLOCK_BYTES;
-    const cipher = createCipheriv('chacha20-poly1305', this.#bytes(this.key, KEY_BYTES), this.#nonceBytes(), {
-      authTagLength: TAG_BYTES,
-    });
+    const cipher = this.#crypto.createCipheriv(
+      'chacha20-poly1305',
+      this.#bytes(this.key, KEY_BYTES),
+      this.#nonceBytes(),
+      {
+        authTagLength: TAG_BYTES,
+      },
+    );
     this.#u8.set(cipher.update(this.#bytes(at, length)), at);
     cipher.final();
     this.#u8.set(cipher.getAuthTag(), this.tag);
@@ -204,9 +210,14 @@ class NodeCipher extends PlacedCipher implements Cipher {
 
   open(block: number, length: number): boolean {
     const at = this.arena + block * BLOCK_BYTES;
-    const decipher = createDecipheriv('chacha20-poly1305', this.#bytes(this.key, KEY_BYTES), this.#nonceBytes(), {
-      authTagLength: TAG_BYTES,
-    });
+    const decipher = this.#crypto.createDecipheriv(
+      'chacha20-poly1305',
+      this.#bytes(this.key, KEY_BYTES),
+      this.#nonceBytes(),
+      {
+        authTagLength: TAG_BYTES,
+      },
+    );
     decipher.setAuthTag(this.#bytes(this.tag, TAG_BYTES));
     this.#u8.set(decipher.update(this.#bytes(this.sealed, length)), at);
     try {
