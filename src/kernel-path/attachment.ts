@@ -13,7 +13,8 @@ import { join } from 'node:path';
 import { type ExecResult, exec } from '../base/exec.js';
 import { BPF_TCX_EGRESS, BPF_TCX_INGRESS } from '../linux/bpf.js';
 import { EINVAL, EOPNOTSUPP } from '../linux/constants.js';
-import { type Bpf, BpfError } from './bpf.js';
+import type { Bpf } from './bpf.js';
+import { BpfError } from './bpf-error.js';
 
 export interface Device {
   readonly name: string;

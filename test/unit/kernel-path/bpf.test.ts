@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { attach, detachFormer, detachFormerEverywhere, type Run } from '../../../src/kernel-path/attachment.js';
-import { BpfError } from '../../../src/kernel-path/bpf.js';
+import { BpfError } from '../../../src/kernel-path/bpf-error.js';
 import {
   countProcessors,
   KernelPath,

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { formatIpv4, parseIpv4 } from '../../../src/base/ipv4.js';
 import { COUNTER_WORDS, Counters, readDrops, readTotals } from '../../../src/encap/forwarding/counters.js';
-import { BpfError } from '../../../src/kernel-path/bpf.js';
+import { BpfError } from '../../../src/kernel-path/bpf-error.js';
 import {
   COUNTER_BYTES,
   closeMaps,
