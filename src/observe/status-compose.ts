@@ -35,7 +35,7 @@ export function composeStatus({ startedAt, underlay, endpoints, leases, ...told 
     ...told,
     network: config === null ? null : networkName(config),
     networkV6: config === null || config.ipv6 === null ? null : formatIpv6Prefix(config.ipv6.network),
-    port: config === null ? null : portOf(config),
+    ...portsOf(config),
     lease: leases === null ? null : composeLease(leases),
     underlay: underlay === null ? null : composeUnderlay(underlay),
     registry: composeRegistry(endpoints, leases),
@@ -53,11 +53,16 @@ function composeUnderlay({ name, address, ipv6, mtu }: Underlay): DaemonStatus['
 }
 
 /** A configuration that cannot be used has none; what is wrong with it is said elsewhere. */
-function portOf({ backend: { type, options }, ipv4 }: NetworkConfig): number | null {
+function portsOf(config: NetworkConfig | null): Pick<DaemonStatus, 'port' | 'portV6'> {
+  if (config === null) return { port: null, portV6: null };
+  const { backend, ipv4, ipv6 } = config;
   try {
-    return backendKind(type).port(options, ipv4 !== null);
+    const { port: portOf } = backendKind(backend.type);
+    const port = portOf(backend.options, ipv4 !== null);
+    const portV6 = ipv6 === null ? null : portOf(backend.options, false);
+    return { port, portV6: portV6 === port ? null : portV6 };
   } catch {
-    return null;
+    return { port: null, portV6: null };
   }
 }
 

@@ -49,6 +49,8 @@ export interface DaemonStatus {
   readonly networkV6: string | null;
   /** UDP port of the overlay's datagrams; null where there are none, or none is known yet. */
   readonly port: number | null;
+  /** The port of IPv6's own device, beside `port`; null where one port is all there is. */
+  readonly portV6: number | null;
   readonly lease: LeaseStatus | null;
   readonly underlay: {
     readonly interface: string;

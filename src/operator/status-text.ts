@@ -51,7 +51,7 @@ function problems(status: DaemonStatus): Row[] {
 
 function facts(status: DaemonStatus): Row[] {
   const rows: [string, string][] = [];
-  const { lease, underlay, registry, backend, port } = status;
+  const { lease, underlay, registry, backend, port, portV6 } = status;
   if (lease !== null) {
     const network = status.network === null ? '' : ` of ${both(status.network, status.networkV6)}`;
     rows.push([
@@ -60,7 +60,8 @@ function facts(status: DaemonStatus): Row[] {
     ]);
   }
   if (backend !== null) {
-    const listens = typeof port === 'number' ? `, UDP port ${port}` : '';
+    const second = typeof portV6 === 'number' ? `, IPv6’s ${portV6}` : '';
+    const listens = typeof port === 'number' ? `, UDP port ${port}${second}` : '';
     rows.push(['interface', `${backend.device}, ${backend.type}${listens}, MTU ${backend.mtu}`]);
   }
   if (underlay !== null) {

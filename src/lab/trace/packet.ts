@@ -42,8 +42,8 @@ export type Carried =
 /** What an overlay's datagrams look like on the underlay. */
 export interface Carrier {
   readonly kind: Carried['kind'];
-  /** UDP port. */
-  readonly port: number;
+  /** UDP ports: `wireguard` may have another one for IPv6. */
+  readonly ports: readonly number[];
 }
 
 export const ECHO_REQUEST: Readonly<Record<Family, number>> = { 4: 8, 6: 128 };
@@ -92,9 +92,8 @@ export function readPacket(bytes: Uint8Array, carrier: Carrier | null, depth = 0
   function readUdp(view: DataView, inside: Uint8Array) {
     const ports = { source: view.getUint16(0), destination: view.getUint16(2) };
     const payload = inside.subarray(wire.UDP_HEADER);
-    const ofOverlay = carrier !== null && ports.destination === carrier.port;
     const length = Math.max(0, payloadLength - wire.UDP_HEADER);
-    const carried = ofOverlay ? readCarried(payload, length, carrier, depth) : null;
+    const carried = carrier?.ports.includes(ports.destination) ? readCarried(payload, length, carrier, depth) : null;
     return { ports, payload, payloadLength: length, carried };
   }
 

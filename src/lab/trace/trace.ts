@@ -197,12 +197,13 @@ async function factsOf(lab: TraceLab, places: readonly string[]): Promise<Readon
   return new Map(facts);
 }
 
-const usualPorts = { udp: 8285, vxlan: 8472, wireguard: 51_820 };
+const usualPorts = { udp: [8285], vxlan: [8472], wireguard: [51_820, 51_821] };
 
 function carrierOf({ backend }: TraceLab, facts: ReadonlyMap<string, PlaceFacts>): Carrier | null {
   if (backend === 'host-gw') return null;
-  const told = [...facts.values()].find(({ daemon }) => daemon?.port != null)?.daemon?.port;
-  return { kind: backend, port: told ?? usualPorts[backend] };
+  const told = [...facts.values()].find(({ daemon }) => daemon?.port != null)?.daemon;
+  const ports = told == null ? usualPorts[backend] : [told.port, told.portV6];
+  return { kind: backend, ports: ports.filter((port) => typeof port === 'number') };
 }
 
 function overlayDevice(facts: ReadonlyMap<string, PlaceFacts>): string | null {

@@ -6,13 +6,14 @@
 import { isFlannelVxlan } from '../../backend/kernel/former-life.js';
 import { type AnyPrefix, formatAnyPrefix, prefixContains, prefixCovers, prefixesOverlap } from '../../base/address.js';
 import { formatIpv4, formatPrefix, type Prefix, parsePrefix } from '../../base/ipv4.js';
+import { formatIpv6 } from '../../base/ipv6.js';
 import { quirksOf } from '../../linux/kernel-quirks.js';
 import type { LinkState } from '../../routes/links.js';
 import type { InstalledRoute } from '../../routes/route-table.js';
 import { removalOf } from '../../tun/present.js';
 import { type Checks, fail, type Judge, type Judgement, ok, skip, warn } from './finding.js';
 import { firewallForward, firewallInput, firewallOutput, iptablesVariants } from './firewall-checks.js';
-import type { DoctorQuestion, HostFacts } from './host-facts.js';
+import { type DoctorQuestion, type HostFacts, type PortHolder, portsOf } from './host-facts.js';
 
 /** include/uapi/linux/capability.h */
 const CAP_NET_ADMIN = 12n;
@@ -78,16 +79,23 @@ const capability: Judge<HostFacts> = ({ capabilities }) =>
 const FORWARDS_ALL = ['udp', 'wireguard'];
 
 const udpPort: Judge<HostFacts> = ({ question, portHolders }) => {
-  const { backend, port, underlay, daemonPid } = question;
-  if (port === null) return null;
+  const ports = portsOf(question);
+  if (ports.length === 0) return null;
   if (portHolders === null)
     return warn('ss is not installed, so who holds the port is unknown', 'apt-get install iproute2');
-  const own = underlay === null ? null : formatIpv4(underlay.address);
-  const wildcards = ['0.0.0.0', '*', '::'];
-  const rival = portHolders.find(({ address, pid }) => {
+  return ports.map((port) => heldBy(port, question, portHolders));
+};
+
+function heldBy(port: number, { backend, underlay, daemonPid }: DoctorQuestion, holders: readonly PortHolder[]) {
+  const own = underlay === null ? [] : [formatIpv4(underlay.address)];
+  if (underlay !== null && underlay.ipv6 !== null) own.push(formatIpv6(underlay.ipv6.address));
+  const matters = ['0.0.0.0', '*', '::', ...own];
+  const rival = holders.find((holder) => {
+    const { address, pid } = holder;
+    if (holder.port !== port) return false;
     // A VXLAN or WireGuard device listens on all addresses, and is a holder without a process itself.
     if (['vxlan', 'wireguard'].includes(backend.type)) return pid !== null && pid !== daemonPid;
-    return (own === null || address === own || wildcards.includes(address)) && (pid === null || pid !== daemonPid);
+    return (underlay === null || matters.includes(address)) && (pid === null || pid !== daemonPid);
   });
   const users = backend.type === 'vxlan' ? 'the kernel' : daemonPid === null ? '' : 'the daemon';
   if (rival === undefined) return ok(`UDP port ${port} is free${users === '' ? '' : ` or held by ${users}`}`);
@@ -96,7 +104,7 @@ const udpPort: Judge<HostFacts> = ({ question, portHolders }) => {
     `UDP port ${port} is held by ${holder} on ${rival.address}`,
     rival.pid === null ? `ss -lunp 'sport = :${port}'` : `kill ${rival.pid} (or stop the service it belongs to)`,
   );
-};
+}
 
 /** Who encrypts, and whether somebody has been asked for a session in vain. */
 const wireguard: Judge<HostFacts> = ({ question }) => {

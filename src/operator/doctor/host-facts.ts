@@ -71,8 +71,9 @@ export interface PeerAddresses {
   readonly publicIpv6?: string | null;
 }
 
-/** A UDP socket bound to the overlay's port. */
+/** A UDP socket bound to a port of the overlay's. */
 export interface PortHolder {
+  readonly port: number;
   /** As `ss` prints it: an address, `0.0.0.0` or `*`. */
   readonly address: string;
   /** Empty for a socket of the kernel's own, or when it may not be known. */
@@ -139,7 +140,7 @@ export async function gatherHostFacts(
     probeTun(),
     readText('/proc/self/status'),
     readText('/proc/self/uid_map'),
-    output(run, ['ss', '-H', '-l', '-u', '-n', '-p', `sport = :${question.port ?? 0}`]),
+    output(run, ['ss', '-H', '-l', '-u', '-n', '-p', ...sportFilter(portsOf(question))]),
     Promise.all(sysctlsOf(question).map(sysctl)),
     readLinks(ip),
     readRoutes(ip),
@@ -251,13 +252,26 @@ export function parseCapabilities(status: string): bigint {
   return mask === undefined ? 0n : BigInt(`0x${mask}`);
 }
 
+/** The ports that the host is to listen at: `wireguard` may have a device of its own for IPv6, with another one. */
+export function portsOf({ port, portV6, network, networkV6 }: DoctorQuestion): readonly number[] {
+  if (port === null) return [];
+  const both = network !== null && networkV6 !== null && portV6 !== null && portV6 !== port;
+  return both ? [port, portV6] : [port];
+}
+
+/** For `ss`, which takes a filter in words. */
+function sportFilter(ports: readonly number[]): string[] {
+  if (ports.length === 0) return ['sport = :0'];
+  return [ports.map((port) => `sport = :${port}`).join(' or ')];
+}
+
 /** Lines of `ss -Hlunp`: state, two queue lengths, local address and port, peer, and the processes if it may know them. */
 export function parsePortHolders(text: string): readonly PortHolder[] {
   return text.split('\n').flatMap((line) => {
-    const local = /^\S+\s+\d+\s+\d+\s+(\S+):\d+\s/.exec(line)?.[1];
+    const [, local, port] = /^\S+\s+\d+\s+\d+\s+(\S+):(\d+)\s/.exec(line) ?? [];
     if (local === undefined) return [];
     const user = /users:\(\("([^"]*)",pid=(\d+)/.exec(line);
     const address = local.replace(/%.*$/, '').replace(/^\[|\]$/g, '');
-    return [{ address, program: user?.[1] ?? '', pid: user === null ? null : Number(user[2]) }];
+    return [{ port: Number(port), address, program: user?.[1] ?? '', pid: user === null ? null : Number(user[2]) }];
   });
 }

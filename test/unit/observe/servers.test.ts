@@ -25,6 +25,7 @@ const status: DaemonStatus = {
   network: null,
   networkV6: null,
   port: null,
+  portV6: null,
   lease: null,
   underlay: null,
   registry: { kind: 'etcd', endpoints: [], connected: true, error: '' },

@@ -20,6 +20,7 @@ const waiting: DaemonStatus = {
   network: null,
   networkV6: null,
   port: null,
+  portV6: null,
   lease: null,
   underlay: null,
   registry: { kind: 'etcd', endpoints: ['http://10.0.0.9:2379'], connected: false, error: 'connection refused' },

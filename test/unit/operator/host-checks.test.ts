@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { backendKind } from '../../../src/backend/select.js';
+import { parseIpv6Prefix } from '../../../src/base/ipv6.js';
 import { runChecks } from '../../../src/operator/doctor/finding.js';
 import { hostChecks } from '../../../src/operator/doctor/host-checks.js';
 import {
@@ -61,7 +62,9 @@ describe('a device of the overlay’s name', () => {
 });
 
 describe('the port of vxlan', () => {
-  const holder = (program: string, pid: number | null) => ({ portHolders: [{ address: '0.0.0.0', program, pid }] });
+  const holder = (program: string, pid: number | null) => ({
+    portHolders: [{ port: 8472, address: '0.0.0.0', program, pid }],
+  });
 
   it('is held by the kernel itself while the device is there', () => {
     expect(troubles(holder('', null), vxlan)).toEqual([]);
@@ -69,6 +72,26 @@ describe('the port of vxlan', () => {
 
   it('may not be held by a program', () => {
     expect(trouble(holder('socat', 4711), vxlan)).toContain('UDP port 8472 is held by socat (process 4711)');
+  });
+});
+
+describe('the ports of wireguard with a device for each family', () => {
+  const both = {
+    ...{ backend: backendKind('wireguard'), port: 51_820, portV6: 51_821 },
+    networkV6: parseIpv6Prefix('fd00::/48'),
+  };
+  const holder = (port: number) => ({ portHolders: [{ port, address: '*', program: 'socat', pid: 4711 }] });
+
+  const held = (port: number, change = {}) =>
+    troubles(holder(port), { ...both, ...change }).flatMap(({ id, text }) => (id === 'udp-port' ? [text] : []));
+
+  it('are both looked at', () => {
+    for (const port of [51_820, 51_821]) expect(held(port)).toEqual([expect.stringContaining(`port ${port} is held`)]);
+    expect(held(51_822)).toEqual([]);
+  });
+
+  it('are one where there is one family', () => {
+    expect(held(51_821, { networkV6: null })).toEqual([]);
   });
 });
 
@@ -176,9 +199,9 @@ describe('device, privileges and port', () => {
       'UNCONN 0      0              [::]:8285         [::]:*    users:(("x y",pid=9,fd=3),("x y",pid=10,fd=3))\n';
     const holders = parsePortHolders(ss);
     expect(holders).toEqual([
-      { address: '192.0.2.10', program: 'flanneld', pid: 812 },
-      { address: '127.0.0.1', program: '', pid: null },
-      { address: '::', program: 'x y', pid: 9 },
+      { port: 8285, address: '192.0.2.10', program: 'flanneld', pid: 812 },
+      { port: 8285, address: '127.0.0.1', program: '', pid: null },
+      { port: 8285, address: '::', program: 'x y', pid: 9 },
     ]);
     expect(trouble({ portHolders: holders })).toContain('held by flanneld (process 812) on 192.0.2.10 → kill 812');
     expect(troubles({ portHolders: holders.slice(1, 2) })).toEqual([]);

@@ -15,6 +15,7 @@ export function daemonStatus(more: Partial<DaemonStatus> = {}): DaemonStatus {
     network: '100.96.0.0/16',
     networkV6: null,
     port: 8285,
+    portV6: null,
     lease: null,
     underlay: null,
     registry: { kind: 'etcd', endpoints: [], connected: true, error: '' },

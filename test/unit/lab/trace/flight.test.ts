@@ -108,7 +108,7 @@ describe('the way of a packet', () => {
   });
 
   it('of a sealed datagram is known by its length, between the sightings in the clear', () => {
-    const carrier = { kind: 'wireguard', port: 51_820 } as const;
+    const carrier = { kind: 'wireguard', ports: [51_820] } as const;
     const message = (length: number, counter: number) => {
       const bytes = new Uint8Array(length - 28);
       bytes[0] = 4;

@@ -39,7 +39,7 @@ describe('a packet', () => {
     const header = Uint8Array.of(8, 0, 0, 0, 0, 0, 1, 0);
     const frame = new Uint8Array(14);
     frame.set([0x08, 0x00], 12);
-    const carrier = { kind: 'vxlan', port: 8472 } as const;
+    const carrier = { kind: 'vxlan', ports: [8472] } as const;
     const datagram = (type: Uint8Array) =>
       ipv4(17, udp(Buffer.concat([header, type, ipv4(17, udp(payload))]), 33_000, 8472));
     expect(read(datagram(frame), carrier).carried).toMatchObject({ kind: 'vxlan', vni: 1, packet: { protocol: 17 } });
@@ -51,7 +51,7 @@ describe('a packet', () => {
     const message = new Uint8Array(64);
     message[0] = 4;
     message[8] = 42;
-    const carrier = { kind: 'wireguard', port: 51_820 } as const;
+    const carrier = { kind: 'wireguard', ports: [51_820] } as const;
     expect(read(ipv4(17, udp(message, 51_820, 51_820)), carrier).carried).toEqual({
       kind: 'wireguard',
       packet: null,
@@ -81,7 +81,7 @@ describe('a packet', () => {
         (kind, bytes, first, protocol) => {
           bytes[0] = first;
           if (bytes.length > 9) bytes[first === 0x60 ? 6 : 9] = protocol;
-          const packet = readPacket(bytes, { kind, port: 8285 });
+          const packet = readPacket(bytes, { kind, ports: [8285] });
           expect(packet === null || packet.payload.length <= bytes.length).toBe(true);
         },
       ),

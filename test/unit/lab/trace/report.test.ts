@@ -71,7 +71,7 @@ describe('as text', () => {
     const sealed = new Uint8Array(32);
     sealed[0] = 4;
     sealed[8] = 7;
-    const message = read(ipv4(17, udp(sealed, 51_820, 51_820)), { kind: 'wireguard', port: 51_820 });
+    const message = read(ipv4(17, udp(sealed, 51_820, 51_820)), { kind: 'wireguard', ports: [51_820] });
     expect(describeCarried(message)).toBe('└ sealed, message 7');
   });
 });

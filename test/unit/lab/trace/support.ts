@@ -2,7 +2,7 @@
 import type { Hop, Sighting } from '../../../../src/lab/trace/flight.js';
 import { type Carrier, type Packet, readPacket } from '../../../../src/lab/trace/packet.js';
 
-export const OVERLAY: Carrier = { kind: 'udp', port: 8285 };
+export const OVERLAY: Carrier = { kind: 'udp', ports: [8285] };
 
 interface Ipv4Fields {
   source?: number;

@@ -73,7 +73,7 @@ export const healthy: HostFacts = {
   tun: 'open',
   capabilities: 1n << 12n,
   initialUserNamespace: true,
-  portHolders: [{ address: '192.0.2.10', program: 'node', pid: 77 }],
+  portHolders: [{ port: 8285, address: '192.0.2.10', program: 'node', pid: 77 }],
   sysctls: {
     'net/ipv4/ip_forward': '1',
     'net/ipv4/conf/all/rp_filter': '0',
