@@ -20,7 +20,7 @@ export async function setupProject() {
 /**
  * Everything that is needed to run as root, and the words that make a command run so.
  *
- * @param {'lab' | 'test' | 'bench' | 'docker'} purpose
+ * @param {import('./tools.mjs').Purpose} purpose
  * @returns {Promise<string[]>} the words to put before a command
  */
 export async function setupRoot(purpose) {
