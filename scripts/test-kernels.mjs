@@ -57,11 +57,11 @@ function readArguments(args) {
   if (unknown !== undefined) {
     throw new SetupError(`no kernel ${unknown}; there are ${kernels.map(({ name }) => name).join(', ')}\n${usage}`);
   }
-  const files = positionals.length > 0 ? positionals : values.smoke ? smoke.files : chosen;
+  // null: what each kernel is tested with
+  const files = positionals.length > 0 ? positionals : values.smoke ? smoke.files : null;
   return {
     ...values,
     files,
-    whole: positionals.length === 0,
     kernels: kernels.filter(({ name }) => names.includes(name)),
   };
 }
@@ -137,6 +137,7 @@ async function testOn(architecture, plan, folder, add) {
         root: image,
         folder,
         minutes: plan.smoke ? smoke.minutes : MINUTES,
+        words: kernel.words ?? '',
         parameters: { TWEED_KERNEL: kernel.name, TWEED_KERNEL_VERSION: version, TWEED_FILES: files.join(',') },
         signal: stopping.signal,
       }),

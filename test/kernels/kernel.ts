@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 export interface TestedKernel {
-  /** Its branch, such as `6.1`. */
+  /** Its branch, such as `6.1`, and what is particular about the machine. */
   readonly name: string;
   /** What is in force there; a difference is a failure, in whichever direction. */
   readonly expected: {

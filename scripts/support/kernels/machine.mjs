@@ -18,22 +18,33 @@ const machines = {
 const bootWords = { amd64: 'console=ttyS0 no_timer_check', arm64: 'console=ttyAMA0' };
 
 /**
- * @param {{ name: string, architecture: 'amd64' | 'arm64', image: string, initrd: string, root: string, folder: string, minutes: number,
+ * @param {{ name: string, architecture: 'amd64' | 'arm64', image: string, initrd: string, root: string, folder: string, minutes: number, words: string,
  *   parameters: Record<string, string>, signal: AbortSignal }} machine
- *   root: the disk, which is not written to; folder: gets console and results; parameters: for the guest's environment
+ *   root: the disk, which is not written to; folder: gets console and results; words: for the kernel; parameters: for the guest's environment
  * @returns {Promise<{ results: string, trouble: string | null }>} the folder of results, and why the machine did not end
  *   by itself
  */
-export async function runMachine({ name, architecture, image, initrd, root, folder, minutes, parameters, signal }) {
+export async function runMachine({
+  name,
+  architecture,
+  image,
+  initrd,
+  root,
+  folder,
+  minutes,
+  words,
+  parameters,
+  signal,
+}) {
   const disk = join(folder, `results-${name}.img`);
   output(['mke2fs', '-q', '-t', 'ext4', disk, '64M']);
-  const words = Object.entries(parameters).map(([key, value]) => `${key}=${value}`);
+  const environment = Object.entries(parameters).map(([key, value]) => `${key}=${value}`);
   const argv = [
     ...machines[architecture],
     ...['-accel', 'tcg,thread=multi', '-smp', '2', '-m', '3G'],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-nic', 'none', '-serial', 'stdio'],
     ...['-kernel', image, '-initrd', initrd],
-    ...['-append', [bootWords[architecture], 'mitigations=off panic=5 loglevel=4', ...words].join(' ')],
+    ...['-append', [bootWords[architecture], 'mitigations=off panic=5 loglevel=4', words, ...environment].join(' ')],
     ...['-drive', `file=${root},if=virtio,format=raw,snapshot=on`, '-drive', `file=${disk},if=virtio,format=raw`],
   ];
   const limit = AbortSignal.any([signal, AbortSignal.timeout(minutes * 60_000)]);

@@ -1,6 +1,6 @@
 // A lab's daemon, started as flanneld is. On the host named by WIREGUARD_GO_HOST it is a stand-in for flanneld with the
 // wireguard backend, whose device is wireguard-go's and is set up by `wg`, as an operator would by what the leases say;
-// everywhere else it is tweed itself.
+// everywhere else it is tweed itself, with the engine that WIREGUARD_ENGINE names, if it does.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
@@ -29,6 +29,7 @@ else {
     `${folder}/wgkey`,
     '--wireguard-socket-dir',
     `${folder}/wg`,
+    ...(process.env.WIREGUARD_ENGINE === undefined ? [] : ['--wireguard-engine', process.env.WIREGUARD_ENGINE]),
   ];
   const program = fileURLToPath(new URL('../../../../dist/cli/tweed.cjs', import.meta.url)); // it starts itself again
   process.argv = [process.argv[0], program, 'run', ...own, ...given];
