@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { forwarderThreads } from '../../../src/encap/datapath/threads.js';
+import { patient } from '../../../src/lab/patience.js';
 import { assertBuilt } from '../../support/built.js';
 
 const script = fileURLToPath(new URL('support/sleeping-forwarders.mjs', import.meta.url));
@@ -12,7 +13,10 @@ describe.each([1, 2])('a process whose forwarders sleep, with %i threads', (thre
   /** Runs the script to its end; a process that does not end is killed, and has no status then. */
   function end(way: string) {
     const words = [script, way, String(threads)];
-    const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8', timeout: 15_000 });
+    const { status, stdout, stderr } = spawnSync(process.execPath, words, {
+      encoding: 'utf8',
+      timeout: patient(15_000),
+    });
     return { status, stdout, stderr };
   }
 
