@@ -113,7 +113,8 @@ const numbered: Measurement<Place> = {
 async function sendNumbered({ pair }: Place): Promise<Traffic<{ readonly sent: number }>> {
   const [near, far] = pair.ends;
   const words = ['send', far.containerAddress, String(UDP_PORT), String(LONGEST_SECONDS)];
-  const sender = await Helper.start(near.container, [process.execPath, builtFile('tools/numbered'), ...words], null);
+  const argv = [process.execPath, builtFile('tools/numbered'), ...words];
+  const sender = await Helper.start(near.container, argv, /^ready$/); // Node may take longer to start than we wait before
   return {
     async end() {
       try {

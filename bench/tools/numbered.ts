@@ -1,6 +1,6 @@
 /**
  * A stream of numbered UDP packets, of which a lost one is noticed. `numbered send ADDRESS PORT SECONDS` sends 1,000 a second,
- * for so long or until a line comes on its standard input, and prints how many there were; `numbered receive PORT` says `ready`, and after a line on its standard input how many came
+ * for so long or until a line comes on its standard input, says `ready` before the first and in the end how many there were; `numbered receive PORT` says `ready`, and after a line on its standard input how many came
  * and how long at most none did. What comes in a burst after a pause is counted, not dropped: its buffer is large.
  */
 import dgram from 'node:dgram';
@@ -28,6 +28,7 @@ async function send(address: string, port: number, seconds: number): Promise<voi
   const input = createInterface({ input: process.stdin }).once('line', () => {
     end = Math.min(end, performance.now() - started);
   });
+  process.stdout.write('ready\n');
   await new Promise<void>((resolve) => {
     const timer = setInterval(() => {
       const due = Math.min(performance.now() - started, end);
