@@ -14,10 +14,11 @@ const ALL_ONES = (1n << 128n) - 1n;
 
 /**
  * Parses an IPv6 address in any legal spelling (RFC 4291 section 2.2) without a zone; anything else gives null. Node's `isIPv6`
- * is not asked: forwarder threads would load all of `node:net` for it, and its regular expression takes a start milliseconds.
+ * is not asked: forwarder threads would load all of `node:net` for it, and its regular expression takes a start milliseconds. What
+ * is no text at all gives null, too: in what programs print as JSON a member may be missing.
  */
 export function parseIpv6(text: string): bigint | null {
-  const plain = withoutDots(text);
+  const plain = typeof text === 'string' ? withoutDots(text) : null;
   if (plain === null) return null;
   const [left = '', right, ...more] = plain.split('::');
   const leftGroups = left === '' ? [] : left.split(':');

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -15,6 +16,7 @@ import {
   prefixesOverlap,
   sameAnyPrefix,
 } from '../../../src/base/address.js';
+import { parseIpv6 } from '../../../src/base/ipv6.js';
 
 const addresses: fc.Arbitrary<Address> = fc.oneof(
   fc.integer({ min: 0, max: 0xffffffff }),
@@ -42,6 +44,48 @@ describe('an address of either family', () => {
         expect(sameAnyPrefix(hostPrefix(address), hostPrefix(other))).toBe(false);
       }),
     );
+  });
+
+  it('of IPv6 is one where Node says so, and the one that a URL has', () => {
+    const part = fc.constantFrom(
+      '::',
+      ':',
+      '0',
+      '1',
+      'ff',
+      '0db8',
+      'ABCD',
+      '12345',
+      'g',
+      '10.5.0.1',
+      '10.5.0.256',
+      '.',
+      '',
+    );
+    const group = fc.constantFrom('0', '0', '1', 'a00f', 'FFFF', '');
+    const likely = fc.array(group, { minLength: 6, maxLength: 9 }).map((groups) => groups.join(':'));
+    const dotted = likely.map((text) => `${text}:192.0.2.1`);
+    const texts = fc.oneof(
+      fc.array(part, { maxLength: 10 }).map((parts) => parts.join('')),
+      likely,
+      dotted,
+    );
+    let met = 0;
+    fc.assert(
+      fc.property(texts, (text) => {
+        const address = parseIpv6(text);
+        expect(address !== null, text).toBe(isIPv6(text));
+        if (address === null) return;
+        met++;
+        expect(`[${formatAddress(address)}]`).toBe(new URL(`http://[${text}]/`).hostname);
+      }),
+      { numRuns: 3000 },
+    );
+    expect(met).toBeGreaterThan(100);
+  });
+
+  it('is none where a member of what a program printed is missing', () => {
+    expect(parseAddress(undefined as unknown as string)).toBeNull();
   });
 
   it.each(['', '10.0.0', '10.0.0.256', 'fe80::1%eth0', ':::', '10.5.0.0/16'])('is not %j', (text) => {
