@@ -143,7 +143,7 @@ async function testOn(architecture, plan, folder, add) {
       }),
     );
     if (trouble !== null) say(`✗ ${trouble}`);
-    const floor = plan.smoke ? smoke.floor : plan.files === null ? floors.kernels : 1;
+    const floor = plan.smoke ? smoke.floor : plan.files === null ? (kernel.floor ?? floors.kernels) : 1;
     add(judge(results, { floor, skips, trouble }));
   }
 }
