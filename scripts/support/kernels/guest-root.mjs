@@ -78,7 +78,7 @@ export async function copyNode(root, architecture) {
   }
 }
 
-const copied = ['.ci', 'bench', 'dist', 'docs', 'packaging', 'scripts', 'src', 'test'];
+const copied = ['.ci', 'bench', 'bin', 'dist', 'docs', 'packaging', 'scripts', 'src', 'test'];
 const copiedFiles = ['package-lock.json', 'package.json', 'tsconfig.json', 'tsconfig.test.json', 'vitest.config.ts'];
 /** Large, and no test in the guest looks at them. */
 const unneededModules = ['@biomejs', '@observablehq', 'assemblyscript', 'binaryen', 'dependency-cruiser', 'typescript'];

@@ -26,7 +26,7 @@ export async function gatherIpv6Facts(
   const { name } = underlay;
   const paths = ['all/forwarding', 'all/disable_ipv6', `${name}/disable_ipv6`, `${name}/accept_ra`];
   const values = await Promise.all(paths.map((path) => readSwitch(path)));
-  // a kernel without IPv6 refuses the question
+  // a kernel without IPv6 has none, and need not be asked
   const hasIpv6 = values[paths.indexOf('all/disable_ipv6')] !== null;
   const links = hasIpv6 ? await ipTool(run).json<LinkJson[]>('-6', 'address', 'show', 'dev', name) : [];
   const own = underlay.ipv6 === null ? '' : formatIpv6(underlay.ipv6.address);
