@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { patient } from '../../../src/lab/patience.js';
 import { assertBuilt } from '../../support/built.js';
 
 const script = fileURLToPath(new URL('./support/allocations.mjs', import.meta.url));
@@ -19,7 +20,7 @@ async function measure(way: string): Promise<Measurement> {
   return JSON.parse(stdout) as Measurement;
 }
 
-describe('forwarding allocates nothing per packet', { timeout: 120_000 }, () => {
+describe('forwarding allocates nothing per packet', { timeout: patient(120_000) }, () => {
   it.each([
     'tx super-packets, sealed',
     'tx single packets, sealed',

@@ -3,11 +3,12 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { patient } from '../../../src/lab/patience.js';
 
 const script = fileURLToPath(new URL('./support/sealing.mjs', import.meta.url));
 const built = fileURLToPath(new URL('../../../dist/wireguard/sealer.js', import.meta.url));
 
-describe('sealing and opening allocate nothing per packet', { timeout: 120_000 }, () => {
+describe('sealing and opening allocate nothing per packet', { timeout: patient(120_000) }, () => {
   it.each([
     ['seal', 1420],
     ['seal', 64],
