@@ -1,4 +1,4 @@
-import type { AnyPrefix } from '../base/address.js';
+import type { AnyPrefix, Family } from '../base/address.js';
 import { formatIpv6, formatIpv6Prefix } from '../base/ipv6.js';
 import type { Logger } from '../base/log.js';
 import type { Inheritance } from '../linux/inheritance.js';
@@ -115,6 +115,11 @@ export interface Backend {
   start(lease: Lease, peers: PeerSet): Promise<void>;
   /** The MTU that containers should use, for subnet.env. Valid after `start`. */
   readonly mtu: number;
+  /**
+   * The families of the network that this host does not carry, each with the reason, and what to do about it. Containers are
+   * not given addresses of IPv6 where it is among them. Valid after `start`.
+   */
+  readonly notCarried: ReadonlyMap<Family, string>;
   /**
    * These are the peers, all of them; everything else of the backend is to be as after `start`. Called for every change and
    * every few seconds, so it also puts back what another program took away. A peer that cannot be had is reported by

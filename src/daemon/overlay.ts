@@ -65,7 +65,7 @@ export class Overlay {
   #peers: PeerSet | null = null;
   #rules: HostRules | null = null;
   #rulesApplied = false;
-  #writtenMtu: number | null = null;
+  #written: Written | null = null;
   #refused: Desired['refused'] = [];
   #repairs = 0;
   #warnings: readonly string[] = [];
@@ -82,7 +82,7 @@ export class Overlay {
 
   /** Rules are in force and the subnet file is written: what flannel calls ready. */
   get ready(): boolean {
-    return this.#running !== null && this.#rulesApplied && this.#writtenMtu === this.#running.backend.mtu;
+    return this.#running !== null && this.#rulesApplied && this.#isWritten(this.#running.backend);
   }
 
   /** How many things were put back after somebody took them away. */
@@ -90,9 +90,9 @@ export class Overlay {
     return this.#repairs;
   }
 
-  /** What keeps the overlay's packets from their way, though rules and routes are in place. */
+  /** What keeps packets from their way, or a family from being carried, though all that can be is in place. */
   get warnings(): readonly string[] {
-    return this.#warnings;
+    return [...(this.#running?.backend.notCarried.values() ?? []), ...this.#warnings];
   }
 
   /** For how many seconds forwarding has not moved though there is work. */
@@ -241,7 +241,8 @@ export class Overlay {
     return parts.createBackend(type, context, options);
   }
 
-  async #followRules({ config, lease }: Desired): Promise<void> {
+  async #followRules(desired: Desired): Promise<void> {
+    const { config, lease } = desired;
     const { options, parts, past, log } = this.#context;
     this.#rules ??= parts.createRules(options, config, lease, past, this.#ending.signal);
     const rules = this.#rules;
@@ -257,17 +258,41 @@ export class Overlay {
       });
     }
     await attempt('looking at the firewall', () => this.#lookAtFirewall(rules));
-    const mtu = this.#running?.backend.mtu ?? null;
-    if (this.#ending.signal.aborted || mtu === null || this.#writtenMtu === mtu) return;
+    const backend = this.#running?.backend ?? null;
+    if (this.#ending.signal.aborted || backend === null || this.#isWritten(backend)) return;
+    await attempt(`writing ${options.subnetFile}`, () => this.#writeSubnetFile(desired, backend));
+  }
+
+  /** Is in the subnet file what it is to say while this backend runs? All else in it stays for as long as the lease does. */
+  #isWritten(backend: Backend): boolean {
+    const { mtu, hasIpv6 } = writtenOf(backend);
+    return this.#written?.mtu === mtu && this.#written.hasIpv6 === hasIpv6;
+  }
+
+  /**
+   * IPv6 is told to containers only where this host carries it: their addresses would lead nowhere, and a device that is too
+   * small for IPv6, or a kernel without it, takes none. IPv4 is told in any case, since Docker's bridge has that family
+   * anyway, and without a subnet of ours it would take another one.
+   */
+  async #writeSubnetFile({ config, lease }: Desired, backend: Backend): Promise<void> {
+    const { options, parts, log } = this.#context;
     const { subnet, subnetV6 } = lease;
-    const content = {
-      ipv4: config.ipv4 && subnet && { network: config.ipv4.network, subnet },
-      ipv6: config.ipv6 && subnetV6 && { network: config.ipv6.network, subnet: subnetV6 },
-      mtu,
-      ipMasq: options.rules.masquerade,
-    };
+    const written = writtenOf(backend);
     const file = options.subnetFile;
-    if (await attempt(`writing ${file}`, () => parts.writeSubnetFile(file, content))) this.#writtenMtu = mtu;
+    const ipv6 = config.ipv6 && subnetV6 && { network: config.ipv6.network, subnet: subnetV6 };
+    await parts.writeSubnetFile(file, {
+      ipv4: config.ipv4 && subnet && { network: config.ipv4.network, subnet },
+      ipv6: written.hasIpv6 ? ipv6 : null,
+      keptV6: written.hasIpv6 ? null : ipv6,
+      mtu: written.mtu,
+      ipMasq: options.rules.masquerade,
+    });
+    const before = this.#written;
+    this.#written = written;
+    if (ipv6 === null || (before?.hasIpv6 ?? true) === written.hasIpv6) return;
+    if (written.hasIpv6)
+      log.info(`${file} has the IPv6 subnet again; containers that were made meanwhile have none of it`);
+    else log.warn(`${file} is without the IPv6 subnet, since IPv6 is not carried`);
   }
 
   /** Costs two processes, so not every time. */
@@ -283,6 +308,16 @@ export class Overlay {
     this.#context.log.warn(`put back: ${text}`);
     this.#repairs++;
   }
+}
+
+/** What of the subnet file depends on the backend. */
+interface Written {
+  readonly mtu: number;
+  readonly hasIpv6: boolean;
+}
+
+function writtenOf({ mtu, notCarried }: Backend): Written {
+  return { mtu, hasIpv6: !notCarried.has(6) };
 }
 
 /** One line about what the host has, for the service manager. */

@@ -13,10 +13,15 @@ export interface SubnetEnvHalf<P extends AnyPrefix> {
   readonly subnet: P;
 }
 
-/** What flannel tells the container runtime, by a file of shell variables. */
+/**
+ * What flannel tells the container runtime, by a file of shell variables. It is also what the next start of the daemon knows
+ * this one by.
+ */
 export interface SubnetEnv {
   readonly ipv4: SubnetEnvHalf<Prefix> | null;
   readonly ipv6: SubnetEnvHalf<Ipv6Prefix> | null;
+  /** What `ipv6` would be if this host carried IPv6: not for containers, which would have addresses that lead nowhere. */
+  readonly keptV6: SubnetEnvHalf<Ipv6Prefix> | null;
   readonly mtu: number;
   readonly ipMasq: boolean;
 }
@@ -41,19 +46,28 @@ export function formerNetworks(
   ) as AnyPrefix[];
 }
 
+const KEPT_NETWORK = 'TWEED_KEPT_NETWORK';
+const KEPT_SUBNET = 'TWEED_KEPT_SUBNET';
+
 export const DEFAULT_SUBNET_FILE = '/run/flannel/subnet.env';
 
-/** The exact bytes that flannel writes. */
-export function formatSubnetEnv({ ipv4, ipv6, mtu, ipMasq }: SubnetEnv): string {
+/** The exact bytes that flannel writes; behind them, under names that nobody else reads, what is only kept. */
+export function formatSubnetEnv({ ipv4, ipv6, keptV6, mtu, ipMasq }: SubnetEnv): string {
   const v4 = ipv4 && [
     `FLANNEL_NETWORK=${formatPrefix(ipv4.network)}`,
     `FLANNEL_SUBNET=${formatIpv4(ipv4.subnet.address + 1)}/${ipv4.subnet.length}`,
   ];
-  const v6 = ipv6 && [
-    `FLANNEL_IPV6_NETWORK=${formatIpv6Prefix(ipv6.network)}`,
-    `FLANNEL_IPV6_SUBNET=${formatIpv6(ipv6.subnet.address + 1n)}/${ipv6.subnet.length}`,
+  const v6 = ipv6 && v6Lines(ipv6, 'FLANNEL_IPV6_NETWORK', 'FLANNEL_IPV6_SUBNET');
+  const kept = keptV6 && v6Lines(keptV6, KEPT_NETWORK, KEPT_SUBNET);
+  const others = [`FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${ipMasq}`];
+  return [...(v4 ?? []), ...(v6 ?? []), ...others, ...(kept ?? []), ''].join('\n');
+}
+
+function v6Lines({ network, subnet }: SubnetEnvHalf<Ipv6Prefix>, networkName: string, subnetName: string): string[] {
+  return [
+    `${networkName}=${formatIpv6Prefix(network)}`,
+    `${subnetName}=${formatIpv6(subnet.address + 1n)}/${subnet.length}`,
   ];
-  return [...(v4 ?? []), ...(v6 ?? []), `FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${ipMasq}`, ''].join('\n');
 }
 
 /**
@@ -105,8 +119,8 @@ export function parseSubnetEnv(text: string): PreviousSubnetEnv {
   return {
     subnet: readV4('FLANNEL_SUBNET'),
     network: readV4('FLANNEL_NETWORK'),
-    subnetV6: readV6('FLANNEL_IPV6_SUBNET'),
-    networkV6: readV6('FLANNEL_IPV6_NETWORK'),
+    subnetV6: readV6('FLANNEL_IPV6_SUBNET') ?? readV6(KEPT_SUBNET),
+    networkV6: readV6('FLANNEL_IPV6_NETWORK') ?? readV6(KEPT_NETWORK),
     warnings,
   };
 }

@@ -18,7 +18,10 @@ describe.runIf(without)('where the kernel has no IPv6', () => {
       const result = await lab().test({ transferBytes: 100_000 });
       expect(result.ok, formatMatrix(result)).toBe(true);
       expect((await daemonStatus(lab().files, 'host1'))?.ready).toBe(true);
-      expect(readFileSync(lab().files.log('host1'), 'utf8')).toMatch(/carries no IPv6|is not carried/);
+      expect(readFileSync(lab().files.log('host1'), 'utf8')).toMatch(/is not carried, since this kernel has no IPv6/);
+      const told = readFileSync(lab().files.subnetFile('host1'), 'utf8');
+      expect(told).toContain('FLANNEL_SUBNET');
+      expect(told).not.toContain('FLANNEL_IPV6');
     });
 
     it('has a doctor that names the cause, and what to do', async () => {

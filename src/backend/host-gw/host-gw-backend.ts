@@ -26,6 +26,7 @@ import { KernelPeers } from '../kernel/kernel-peers.js';
 export class HostGwBackend implements Backend {
   readonly type = 'host-gw';
   readonly mtu: number;
+  readonly notCarried: ReadonlyMap<Family, string>;
   /** The kernel forwards, and nothing of ours can fail for good. */
   readonly failed = new Promise<Error>(() => {});
   readonly #context: BackendContext;
@@ -38,7 +39,9 @@ export class HostGwBackend implements Backend {
   constructor(context: BackendContext, kernel: Kernel = hostKernel) {
     const { underlay, log } = context;
     this.mtu = underlay.mtu;
-    this.#halves = halvesFor(context, () => ({ device: null, mtu: underlay.mtu }));
+    const { halves, notCarried } = halvesFor(context, () => ({ device: null, mtu: underlay.mtu }));
+    this.#halves = halves;
+    this.notCarried = notCarried;
     for (const { local, publicIp } of this.#halves) {
       if (publicIp === local) continue;
       throw new TweedError(

@@ -8,6 +8,7 @@ import { TweedError } from '../../base/errors.js';
 import { type Lease, subnetName } from '../../subnet/lease.js';
 import type { BackendContext } from '../backend.js';
 import { type Ownership, ownershipOf } from './former-life.js';
+import { obstacleToIpv6 } from './ipv6-obstacle.js';
 
 export interface Half {
   readonly family: Family;
@@ -28,13 +29,16 @@ export interface HalfPlan {
   readonly mtu: number;
 }
 
-/** Below it a device has no IPv6 (RFC 8200, 5). */
-const LEAST_IPV6_MTU = 1280;
-
 export class NoHalfError extends TweedError {
-  constructor(reasons: readonly string[]) {
-    super('NO_ADDRESS_OF_FAMILY', `nothing can be carried: ${reasons.join('; ')}`);
+  constructor(reasons: Iterable<string>) {
+    super('NO_ADDRESS_OF_FAMILY', `nothing can be carried: ${[...reasons].join('; ')}`);
   }
+}
+
+/** What of a network a host carries, and why not the rest. */
+export interface Halves {
+  readonly halves: readonly Half[];
+  readonly notCarried: ReadonlyMap<Family, string>;
 }
 
 /**
@@ -43,33 +47,30 @@ export class NoHalfError extends TweedError {
  *
  * @throws NoHalfError when there is none
  */
-export function halvesFor(context: BackendContext, plan: (family: Family) => HalfPlan): readonly Half[] {
+export function halvesFor(context: BackendContext, plan: (family: Family) => HalfPlan): Halves {
   const { config, underlay, publicIp, publicIpv6, log } = context;
   const candidates = [
     { family: 4 as const, network: config.ipv4?.network, local: underlay.address || null, publicIp: publicIp || null },
     { family: 6 as const, network: config.ipv6?.network, local: underlay.ipv6?.address ?? null, publicIp: publicIpv6 },
   ];
-  const reasons: string[] = [];
+  const notCarried = new Map<Family, string>();
   const halves = candidates.flatMap(({ family, network, local, publicIp }): readonly Half[] => {
     if (network === undefined) return [];
     const { device, mtu } = plan(family);
-    const text = formatAnyPrefix(network);
+    const refuse = (reason: string) => {
+      notCarried.set(family, `${formatAnyPrefix(network)} is not carried, since ${reason}`);
+      return [];
+    };
+    const obstacle = family === 6 ? obstacleToIpv6(mtu) : '';
+    if (obstacle !== '') return refuse(obstacle);
     if (local === null || publicIp === null) {
-      reasons.push(`${text} is not carried, since ${underlay.name} has no IPv${family} address; give it one`);
-      return [];
-    }
-    if (family === 6 && mtu < LEAST_IPV6_MTU) {
-      const least = `IPv6 needs ${LEAST_IPV6_MTU}`;
-      reasons.push(
-        `${text} is not carried, since packets of ${mtu} bytes are left and ${least}; raise the underlay's MTU`,
-      );
-      return [];
+      return refuse(`${underlay.name} has no IPv${family} address; give it one`);
     }
     return [{ family, network, local, publicIp, mtu, ownership: ownershipOf(context, device, family) }];
   });
-  if (halves.length === 0) throw new NoHalfError(reasons);
-  for (const reason of reasons) log.warn(reason);
-  return halves;
+  if (halves.length === 0) throw new NoHalfError(notCarried.values());
+  for (const reason of notCarried.values()) log.warn(reason);
+  return { halves, notCarried };
 }
 
 /** What one half needs of a peer's lease. */

@@ -4,9 +4,8 @@
  * This is their control side, and policy only: `Descriptors` are the device and the socket, `DataPlane` the shared memory
  * with the forwarding table and the threads. It is never on a packet's way: it may block for as long as it likes.
  */
-import { readFile } from 'node:fs/promises';
 import os from 'node:os';
-import { type AnyPrefix, formatAnyPrefix, hostPrefix } from '../../base/address.js';
+import { type AnyPrefix, type Family, formatAnyPrefix, hostPrefix } from '../../base/address.js';
 import { messageOf, TweedError } from '../../base/errors.js';
 import { Standing } from '../../base/standing.js';
 import { DataPlane, TICK_MS } from '../../encap/datapath/data-plane.js';
@@ -17,7 +16,6 @@ import { readDrops, readTotals } from '../../encap/forwarding/counters.js';
 import { type PeerEntry, peerName, type UnderlayFamilies } from '../../encap/forwarding/forwarding-table.js';
 import { type OverlayNetworks, planLayout } from '../../encap/forwarding/layout.js';
 import { ANYWHERE } from '../../encap/forwarding/prefix-table.js';
-import { IPV6_MIN_MTU } from '../../encap/wire/headers.js';
 import { FormerPath, type PathPlace } from '../../kernel-path/former-path.js';
 import type { KernelPeerCounters } from '../../kernel-path/table.js';
 import { type LinkDetails, linkFacts } from '../../kernel-path/underlay-device.js';
@@ -37,6 +35,7 @@ import {
   type Underlay,
 } from '../backend.js';
 import { ownershipOf, removeFormerDevices, removeFormerRoutes } from '../kernel/former-life.js';
+import { obstacleOnDevice } from '../kernel/ipv6-obstacle.js';
 import { hostKernel } from '../kernel/kernel.js';
 import { Descriptors } from './descriptors.js';
 import { featuresOf } from './features.js';
@@ -69,6 +68,7 @@ export class UdpBackend implements Backend {
   readonly type = 'udp';
   readonly mtu: number;
   readonly failed: Promise<Error>;
+  readonly #notCarried = new Map<Family, string>();
   readonly #context: BackendContext;
   readonly #options: UdpBackendOptions;
   readonly #port: number;
@@ -96,6 +96,10 @@ export class UdpBackend implements Backend {
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
+  }
+
+  get notCarried(): ReadonlyMap<Family, string> {
+    return this.#notCarried;
   }
 
   async attributes(): Promise<LeaseAttributes> {
@@ -198,26 +202,16 @@ export class UdpBackend implements Backend {
     const { config, log } = this.#context;
     const ipv4 = config.ipv4 === null || subnet === null ? null : config.ipv4.network;
     let ipv6 = config.ipv6 === null || subnetV6 === null ? null : config.ipv6.network;
-    const obstacle = ipv6 === null ? '' : await this.#obstacleToIpv6();
+    const obstacle = ipv6 === null ? '' : await obstacleOnDevice(this.#options.deviceName, this.mtu, hostKernel);
     if (ipv6 !== null && obstacle !== '') {
       const text = `${formatAnyPrefix(ipv6)} is not carried, since ${obstacle}`;
       if (ipv4 === null) throw new TweedError('NO_IPV6', text);
       log.warn(text);
+      this.#notCarried.set(6, text);
       ipv6 = null;
     }
     const networks = { ipv4, ipv6 };
     return { networks, subnets: { ipv4: ipv4 && subnet, ipv6: ipv6 && subnetV6 } };
-  }
-
-  /** Why the device can have no IPv6, and what to do; empty when it can. */
-  async #obstacleToIpv6(): Promise<string> {
-    if (this.mtu < IPV6_MIN_MTU) {
-      return `packets of ${this.mtu} bytes are left and IPv6 needs ${IPV6_MIN_MTU}; raise the underlay's MTU`;
-    }
-    const disabled = `net/ipv6/conf/${this.#options.deviceName}/disable_ipv6`;
-    await hostKernel.setSwitch(disabled, '0'); // whatever is usual for new devices
-    const state = await readFile(`/proc/sys/${disabled}`, 'utf8').catch(() => 'missing');
-    return state.trim() === '0' ? '' : 'IPv6 is disabled in the kernel; enable it (net.ipv6.conf, ipv6.disable)';
   }
 
   /** Device and routes. Each program that is started costs milliseconds, so those that only look do it together. */

@@ -6,6 +6,7 @@
  * and writes the difference, in a few processes however many peers there are.
  */
 
+import type { Family } from '../../base/address.js';
 import { countsOf, sumOf, udpTotals } from '../../routes/device-statistics.js';
 import { ConfigError } from '../../subnet/errors.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
@@ -26,6 +27,7 @@ import { Vtep } from './vtep.js';
 export class VxlanBackend implements Backend {
   readonly type = 'vxlan';
   readonly mtu: number;
+  readonly notCarried: ReadonlyMap<Family, string>;
   /** The kernel forwards, and nothing of ours can fail for good. */
   readonly failed = new Promise<Error>(() => {});
   readonly #context: BackendContext;
@@ -53,7 +55,7 @@ export class VxlanBackend implements Backend {
       log.warn(`Backend.MTU ${underlayMtu} is more than ${underlay.name} carries; using its ${underlay.mtu}`);
       underlayMtu = underlay.mtu;
     }
-    const halves = halvesFor(context, (family) => ({
+    const { halves, notCarried } = halvesFor(context, (family) => ({
       device: vxlanDevice(options, family),
       mtu: underlayMtu - (family === 4 ? VXLAN_OVERHEAD : VXLAN_OVERHEAD_V6),
     }));
@@ -64,6 +66,7 @@ export class VxlanBackend implements Backend {
       halves.map(({ family }) => family),
     );
     this.#options = options;
+    this.notCarried = notCarried;
     this.mtu = Math.min(...halves.map(({ mtu }) => mtu));
     this.#vteps = halves.map((half) => new Vtep({ half, options, underlay: underlay.name, runDirectory, log, kernel }));
   }

@@ -2,14 +2,14 @@
  * The WireGuard devices of this host, by the mode of the network, as flannel has them: in the mode `separate` one for each
  * family, which carries packets of its family by addresses of its family; in the other modes one for both.
  */
-import type { Address } from '../../base/address.js';
+import type { Address, Family } from '../../base/address.js';
 import { contains, type Prefix, parsePrefix } from '../../base/ipv4.js';
 import { formatIpv6Prefix, type Ipv6Prefix } from '../../base/ipv6.js';
 import type { OverlayNetworks } from '../../encap/forwarding/layout.js';
-import { IPV6_MIN_MTU } from '../../encap/wire/headers.js';
 import type { HostAddresses, Subnets } from '../../subnet/lease.js';
 import type { BackendContext } from '../backend.js';
 import { halvesFor, NoHalfError } from '../kernel/halves.js';
+import { obstacleToIpv6 } from '../kernel/ipv6-obstacle.js';
 import { WIREGUARD_DEVICE, WIREGUARD_DEVICE_V6, type WireguardMode, type WireguardOptions } from './options.js';
 
 /** One device, as far as it is the same on this host for as long as the backend lives. */
@@ -26,6 +26,13 @@ export interface DevicePlan {
   readonly publicIpv6: bigint | null;
 }
 
+/** All devices of this host. */
+export interface DevicePlans {
+  readonly plans: readonly DevicePlan[];
+  /** The families of the network that none of them carries, each with the reason. */
+  readonly notCarried: ReadonlyMap<Family, string>;
+}
+
 /**
  * What keeps one of two families from being carried is logged, and takes nothing from the other.
  *
@@ -36,17 +43,18 @@ export function planDevices(
   context: BackendContext,
   options: Pick<WireguardOptions, 'mode' | 'port' | 'portV6'>,
   mtu: number,
-): readonly DevicePlan[] {
-  return options.mode === 'separate' ? separateDevices(context, options, mtu) : [oneDevice(context, options, mtu)];
+): DevicePlans {
+  return options.mode === 'separate' ? separateDevices(context, options, mtu) : oneDevice(context, options, mtu);
 }
 
 function separateDevices(
   context: BackendContext,
   { mode, port, portV6 }: Pick<WireguardOptions, 'mode' | 'port' | 'portV6'>,
   mtu: number,
-): readonly DevicePlan[] {
+): DevicePlans {
   const nameOf = (family: 4 | 6) => (family === 4 ? WIREGUARD_DEVICE : WIREGUARD_DEVICE_V6);
-  return halvesFor(context, (family) => ({ device: nameOf(family), mtu })).map(({ family, network, local }) => ({
+  const { halves, notCarried } = halvesFor(context, (family) => ({ device: nameOf(family), mtu }));
+  const plans = halves.map(({ family, network, local }) => ({
     name: nameOf(family),
     mode,
     port: family === 4 ? port : portV6,
@@ -54,13 +62,14 @@ function separateDevices(
     local: family === 4 ? { ipv4: local as number, ipv6: null } : { ipv4: null, ipv6: local as bigint },
     publicIpv6: context.publicIpv6,
   }));
+  return { plans, notCarried };
 }
 
 function oneDevice(
   context: BackendContext,
   { mode, port }: Pick<WireguardOptions, 'mode' | 'port'>,
   mtu: number,
-): DevicePlan {
+): DevicePlans {
   const { config, underlay, publicIp, publicIpv6, log } = context;
   const local = {
     ipv4: mode === 'ipv6' || underlay.address === 0 || publicIp === 0 ? null : underlay.address,
@@ -74,14 +83,17 @@ function oneDevice(
   }
   const ipv4 = config.ipv4?.network ?? null;
   let ipv6 = config.ipv6?.network ?? null;
-  if (ipv6 !== null && mtu < IPV6_MIN_MTU) {
-    const reason = `packets of ${mtu} bytes are left and IPv6 needs ${IPV6_MIN_MTU}; raise the underlay's MTU`;
-    const text = `${formatIpv6Prefix(ipv6)} is not carried, since ${reason}`;
+  const obstacle = obstacleToIpv6(mtu);
+  const notCarried = new Map<Family, string>();
+  if (ipv6 !== null && obstacle !== '') {
+    const text = `${formatIpv6Prefix(ipv6)} is not carried, since ${obstacle}`;
     if (ipv4 === null) throw new NoHalfError([text]);
     log.warn(text);
+    notCarried.set(6, text);
     ipv6 = null;
   }
-  return { name: WIREGUARD_DEVICE, mode, port, networks: { ipv4, ipv6 }, local, publicIpv6 };
+  const plan = { name: WIREGUARD_DEVICE, mode, port, networks: { ipv4, ipv6 }, local, publicIpv6 };
+  return { plans: [plan], notCarried };
 }
 
 /** What of a lease a device carries. */

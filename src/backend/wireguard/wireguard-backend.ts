@@ -2,7 +2,7 @@
  * The `wireguard` backend: flannel's, so that hosts of both kinds share an overlay. What the lease says, which devices there
  * are, who the peers of each are, and which engine carries their packets; the rest is the engine's.
  */
-import { existsSync } from 'node:fs';
+import type { Family } from '../../base/address.js';
 import type { Lease, LeaseAttributes, PeerSet } from '../../subnet/lease.js';
 import { formatKey, PrivateKey } from '../../wireguard/keys.js';
 import {
@@ -42,6 +42,7 @@ interface Running {
 export class WireguardBackend implements Backend {
   readonly type = 'wireguard';
   readonly mtu: number;
+  readonly notCarried: ReadonlyMap<Family, string>;
   readonly failed: Promise<Error>;
   readonly #context: BackendContext;
   readonly #options: WireguardOptions;
@@ -77,7 +78,9 @@ export class WireguardBackend implements Backend {
     this.#daemon = daemon;
     this.#udp = udp;
     this.mtu = underlayMtu - WIREGUARD_OVERHEAD;
-    this.#plans = planDevices(context, options, this.mtu);
+    const { plans, notCarried } = planDevices(context, options, this.mtu);
+    this.#plans = plans;
+    this.notCarried = notCarried;
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
@@ -144,10 +147,11 @@ export class WireguardBackend implements Backend {
     const refusals: EngineRefusals[] = [];
     try {
       for (const planned of this.#plans) {
-        const plan = this.#withinReach(planned, lease);
-        const { subnet: ipv4, subnetV6: ipv6 } = carriedOf(plan, lease);
+        const { subnet: ipv4, subnetV6: ipv6 } = carriedOf(planned, lease);
         if (ipv4 === null && ipv6 === null) continue;
-        const { name: device, networks, port } = plan;
+        const networks = { ipv4: ipv4 && planned.networks.ipv4, ipv6: ipv6 && planned.networks.ipv6 };
+        const plan = { ...planned, networks };
+        const { name: device, port } = plan;
         const engine = make({ device, networks, mtu: this.mtu, port, presharedKey, keepalive }, plan);
         const { refused, peers: sorted } = wireguardPeers(peers.leases, this.#name, plan);
         refusals.push(refused, await engine.start({ ipv4, ipv6 }, { peers: sorted, complete: peers.complete }));
@@ -160,17 +164,6 @@ export class WireguardBackend implements Backend {
     this.#running = running;
     this.#note(peers, refusals);
     for (const { engine } of running) engine.failed.then(this.#fail);
-  }
-
-  /** Of the plan what the lease has, and the kernel can have addresses of. */
-  #withinReach(plan: DevicePlan, lease: Lease): DevicePlan {
-    const { ipv4, ipv6 } = plan.networks;
-    const can = existsSync('/proc/net/if_inet6');
-    if (ipv6 !== null && !can) {
-      this.#context.log.warn(`${plan.name} carries no IPv6, since the kernel has none; enable it (ipv6.disable)`);
-    }
-    const networks = { ipv4: lease.subnet && ipv4, ipv6: can ? lease.subnetV6 && ipv6 : null };
-    return { ...plan, networks };
   }
 
   #kernelEngine(context: EngineContext, privateKey: PrivateKey): Engine {

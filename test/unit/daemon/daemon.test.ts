@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TweedError } from '../../../src/base/errors.js';
 import { fetchStatus } from '../../../src/operator/status-client.js';
 import { StateOutdatedError } from '../../../src/subnet/errors.js';
-import { address, type FakeBackend, peer, prefix, World } from './fakes.js';
+import { address, dualConfig, type FakeBackend, peer, prefix, World } from './fakes.js';
 
 let world: World;
 let stop: AbortController;
@@ -390,6 +390,36 @@ describe('reconciling', () => {
       looks[0]?.();
       await happened('subnet file 10.5.7.0/24 1372');
       expect(looks.length).toBeLessThanOrEqual(2);
+    });
+  });
+
+  it('tells containers of no IPv6 while the host carries none, keeps it all the same, and tells of it as soon as it does', async () => {
+    world.config = dualConfig;
+    const withMtu = (mtu: number) => ({ ...world.underlay, underlay: { ...world.underlay.underlay, mtu } });
+    await whileReady([], async (daemon) => {
+      expect(world.host.file).toBe('10.5.7.0/24 fd00:5:0:7::/64 1472');
+      expect(daemon.status().warnings).toEqual([]);
+      world.moved = withMtu(1300);
+      await happened('subnet file 10.5.7.0/24 (keeps fd00:5:0:7::/64) 1272');
+      await vi.waitFor(() => expect(daemon.status().ready).toBe(true));
+      expect(daemon.status().warnings).toEqual(['fd00:5::/48 is not carried; raise the MTU']);
+      expect(daemon.status().lease?.subnetV6).toBe('fd00:5:0:7::/64');
+      world.moved = withMtu(1308);
+      await happened('subnet file 10.5.7.0/24 fd00:5:0:7::/64 1280');
+      expect(daemon.status().warnings).toEqual([]);
+    });
+  });
+
+  it('writes the subnet file also where the MTU stays and only what is carried changes', async () => {
+    world.config = dualConfig;
+    await whileReady([], async (daemon) => {
+      const carried = vi.spyOn(world.backends[0] as FakeBackend, 'notCarried', 'get');
+      carried.mockReturnValue(new Map([[6, 'no IPv6 here']]));
+      expect(daemon.status().ready).toBe(false);
+      await happened('subnet file 10.5.7.0/24 (keeps fd00:5:0:7::/64) 1472');
+      carried.mockReturnValue(new Map([[4, 'no IPv4 here']]));
+      world.events.length = 0;
+      await happened('subnet file 10.5.7.0/24 fd00:5:0:7::/64 1472');
     });
   });
 

@@ -3,8 +3,10 @@ import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import type { Backend, BackendContext, BackendStatus, StopOptions } from '../../../src/backend/backend.js';
+import type { Family } from '../../../src/base/address.js';
 import { type Clock, systemClock } from '../../../src/base/clock.js';
 import { formatIpv4, formatPrefix, type Prefix, parseIpv4, parsePrefix } from '../../../src/base/ipv4.js';
+import { formatIpv6Prefix, type Ipv6Prefix, parseIpv6Prefix } from '../../../src/base/ipv6.js';
 import { silentLogger } from '../../../src/base/log.js';
 import { readRunRequest } from '../../../src/cli/options.js';
 import { Daemon } from '../../../src/daemon/daemon.js';
@@ -21,11 +23,12 @@ import {
   subnetName,
 } from '../../../src/subnet/lease.js';
 import type { LeaseManagerEvents, LeaseManagerStatus } from '../../../src/subnet/leases/lease-manager.js';
-import { parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
+import { type NetworkConfig, parseNetworkConfig } from '../../../src/subnet/network-config/config.js';
 import type { StoredLease } from '../../../src/subnet/registry.js';
 
 export const address = (text: string) => parseIpv4(text) as number;
 export const prefix = (text: string) => parsePrefix(text) as Prefix;
+export const prefixV6 = (text: string) => parseIpv6Prefix(text) as Ipv6Prefix;
 
 export const lease = (subnet: string, publicIp: string, extra: Partial<Lease> = {}): Lease => ({
   subnet: prefix(subnet),
@@ -38,6 +41,10 @@ export const lease = (subnet: string, publicIp: string, extra: Partial<Lease> = 
 export const peer = (subnet: string, publicIp: string): Lease => lease(subnet, publicIp);
 
 export const config = parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}');
+/** The same with both families, of which a fake backend carries IPv6 from an underlay of 1308 bytes on. */
+export const dualConfig = parseNetworkConfig(
+  '{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48","Backend":{"Type":"udp"}}',
+);
 
 /** A promise and the functions that settle it. */
 export function deferred<Value>() {
@@ -63,6 +70,11 @@ export class FakeBackend implements Backend {
     private readonly world: World,
   ) {
     this.mtu = context.underlay.mtu - 28;
+  }
+
+  get notCarried(): ReadonlyMap<Family, string> {
+    const refused = this.context.config.ipv6 !== null && this.mtu < 1280;
+    return new Map(refused ? [[6, 'fd00:5::/48 is not carried; raise the MTU']] : []);
   }
 
   /** By what it would go on without the daemon. */
@@ -152,7 +164,7 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
       registry: 'etcd of the test',
       phase: this.#lease === null ? 'waiting for config' : 'following',
       connection: { state: this.world.silent ? 'down' : 'up', reason: this.world.silent ? 'silence' : '', since: 0 },
-      config: this.#lease === null ? null : config,
+      config: this.#lease === null ? null : this.world.config,
       lease: this.#lease,
       renewAt: null,
       fromCache: false,
@@ -167,14 +179,23 @@ class FakeLeases extends EventEmitter<LeaseManagerEvents> {
     while (this.world.silent) {
       await Promise.race([new Promise<void>((resolve) => this.world.wake.push(resolve)), this.#closed.promise]);
     }
-    return config;
+    return this.world.config;
   }
 
-  async acquire(_config: typeof config, attributes: LeaseAttributes): Promise<Lease> {
+  async acquire({ ipv6 }: NetworkConfig, attributes: LeaseAttributes): Promise<Lease> {
     this.world.events.push('acquire lease');
     const subnet = formatPrefix(this.previous.subnet ?? prefix('10.5.7.0/24'));
     const expiresAt = Date.now() + this.world.leaseMs;
-    this.#lease = { ...lease(subnet, '0.0.0.0'), attributes, key: subnet, reservation: false, version: '1', expiresAt };
+    const subnetV6 = ipv6 && (this.previous.subnetV6 ?? prefixV6('fd00:5:0:7::/64'));
+    this.#lease = {
+      ...lease(subnet, '0.0.0.0'),
+      subnetV6,
+      attributes,
+      key: subnet,
+      reservation: false,
+      version: '1',
+      expiresAt,
+    };
     return this.#lease;
   }
 
@@ -230,6 +251,7 @@ export class World {
   rulesFail = '';
   subnetFileFails = '';
   former: Prefix | null = null;
+  config = config;
   underlay: UnderlayChoice = {
     underlay: { name: 'eth0', index: 2, address: address('192.0.2.1'), prefixLength: 24, ipv6: null, mtu: 1500 },
     publicIp: address('192.0.2.1'),
@@ -336,9 +358,11 @@ export class World {
         subnetV6: null,
         warnings: [],
       }),
-      writeSubnetFile: async (_, { ipv4, mtu }) => {
+      writeSubnetFile: async (_, { ipv4, ipv6, keptV6, mtu }) => {
         if (this.subnetFileFails) throw new Error(this.subnetFileFails);
-        this.host.file = `${formatPrefix(ipv4?.subnet as Prefix)} ${mtu}`;
+        const v6 = ipv6 && ` ${formatIpv6Prefix(ipv6.subnet)}`;
+        const kept = keptV6 && ` (keeps ${formatIpv6Prefix(keptV6.subnet)})`;
+        this.host.file = `${formatPrefix(ipv4?.subnet as Prefix)}${v6 ?? kept ?? ''} ${mtu}`;
         events.push(`subnet file ${this.host.file}`);
       },
     };

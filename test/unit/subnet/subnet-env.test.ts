@@ -3,13 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { formatPrefix } from '../../../src/base/ipv4.js';
-import { type Ipv6Prefix, parseIpv6Prefix } from '../../../src/base/ipv6.js';
+import { formatIpv6Prefix, type Ipv6Prefix, parseIpv6Prefix } from '../../../src/base/ipv6.js';
 import { formatSubnetEnv, parseSubnetEnv, readSubnetEnv, writeSubnetEnv } from '../../../src/subnet/subnet-env.js';
 import { subnet } from '../../support/registry-suite.js';
 
 const env = {
   ipv4: { network: subnet('100.96.0.0/16'), subnet: subnet('100.96.42.0/24') },
   ipv6: null,
+  keptV6: null,
   mtu: 1472,
   ipMasq: true,
 };
@@ -57,6 +58,16 @@ it.each([
     networkV6: content.ipv6?.network ?? null,
     warnings: [],
   });
+});
+
+it('keeps for the next start what containers are not to know, where nobody else reads it', () => {
+  const text = formatSubnetEnv({ ...env, keptV6: six });
+  expect(text).toBe(`${BYTES}TWEED_KEPT_NETWORK=2001:cafe:42::/56\nTWEED_KEPT_SUBNET=2001:cafe:42:7::1/64\n`);
+  const { ipv4 } = env;
+  const { subnet: subnetV6, network: networkV6 } = six;
+  expect(parseSubnetEnv(text)).toEqual({ ...ipv4, subnetV6, networkV6, warnings: [] });
+  const told = `${text}FLANNEL_IPV6_SUBNET=2001:cafe:42:8::1/64\n`;
+  expect(formatIpv6Prefix(parseSubnetEnv(told).subnetV6 as Ipv6Prefix)).toBe('2001:cafe:42:8::/64');
 });
 
 it('tells of an IPv6 value that is none', () => {

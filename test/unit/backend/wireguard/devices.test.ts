@@ -48,8 +48,9 @@ function hostContext({ networks = 'dual', addresses = 'dual', mode = 'separate',
 }
 
 const PORTS = { port: 51_820, portV6: 51_821 };
-const plansOf = (host: Host, mtu = 1420) =>
+const allOf = (host: Host, mtu = 1420) =>
   planDevices(hostContext(host), { mode: host.mode ?? 'separate', ...PORTS }, mtu);
+const plansOf = (host: Host, mtu?: number) => allOf(host, mtu).plans;
 
 describe('the devices of a host', () => {
   it.each([
@@ -101,8 +102,10 @@ describe('the devices of a host', () => {
   it('a link too small for IPv6 carries IPv4 all the same', () => {
     for (const mode of ['separate', 'auto'] as const) {
       const warnings: string[] = [];
-      expect(plansOf({ mode, warnings }, 1200).map(({ networks }) => networks)).toEqual([{ ipv4: V4, ipv6: null }]);
+      const { plans, notCarried } = allOf({ mode, warnings }, 1200);
+      expect(plans.map(({ networks }) => networks)).toEqual([{ ipv4: V4, ipv6: null }]);
       expect(warnings.join()).toMatch(/fd00:5::\/48 is not carried/);
+      expect([...notCarried]).toEqual([[6, warnings.join()]]);
     }
   });
 });
