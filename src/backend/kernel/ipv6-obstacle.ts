@@ -21,11 +21,14 @@ export function obstacleToIpv6(mtu: number, hasKernel = existsSync('/proc/net/if
 export async function obstacleOnDevice(
   name: string,
   mtu: number,
-  { setSwitch }: Pick<Kernel, 'setSwitch'>,
+  { ip, setSwitch }: Pick<Kernel, 'ip' | 'setSwitch'>,
 ): Promise<string> {
   const obstacle = obstacleToIpv6(mtu);
   if (obstacle !== '') return obstacle;
   const disabled = `net/ipv6/conf/${name}/disable_ipv6`;
+  // One that was too small for IPv6 in its life until now has no such switch before it is larger.
+  if (!existsSync(`/proc/sys/${disabled}`))
+    await ip.run('link', 'set', 'dev', name, 'mtu', String(mtu)).catch(() => {});
   await setSwitch(disabled, '0'); // whatever is usual for new devices
   const state = await readFile(`/proc/sys/${disabled}`, 'utf8').catch(() => 'missing');
   return state.trim() === '0' ? '' : 'IPv6 is disabled in the kernel; enable it (net.ipv6.conf, ipv6.disable)';
