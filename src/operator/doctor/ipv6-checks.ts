@@ -1,14 +1,15 @@
 /** What `tweed doctor` asks of a host whose overlay carries IPv6: the switches and addresses that IPv4 has no counterpart of. */
 
 import { readFile } from 'node:fs/promises';
+import { readWireguardOptions } from '../../backend/wireguard/options.js';
 import { formatIpv6, formatIpv6Prefix } from '../../base/ipv6.js';
 import { ipTool, type LinkJson, type Run } from '../../routes/ip.js';
 import type { Underlay } from '../../routes/underlay.js';
-import type { NetworkConfig } from '../../subnet/network-config/config.js';
+import type { BackendConfig, NetworkConfig } from '../../subnet/network-config/config.js';
 import { type Checks, fail, ok, warn } from './finding.js';
 
 export interface Ipv6Facts {
-  readonly config: Pick<NetworkConfig, 'ipv6'>;
+  readonly config: Pick<NetworkConfig, 'ipv6' | 'backend'>;
   readonly underlay: Underlay;
   /** The underlay's IPv6 address has a lifetime, as one from a router advertisement has. */
   readonly dynamic: boolean;
@@ -45,6 +46,16 @@ async function readSwitch(path: string): Promise<number | null> {
   }
 }
 
+/** Do the overlay's IPv6 packets travel between hosts that have IPv4 by that? */
+function carriesEitherByIpv4({ type, options }: BackendConfig): boolean {
+  if (type !== 'wireguard') return type === 'udp';
+  try {
+    return ['ipv4', 'auto'].includes(readWireguardOptions(options).options.mode);
+  } catch {
+    return false; // what is wrong with them is another check's question
+  }
+}
+
 export const ipv6Checks: Checks<Ipv6Facts> = {
   'ipv6-kernel': ({ switches, underlay: { name } }) => {
     if (!switches.has('all/disable_ipv6')) {
@@ -58,8 +69,11 @@ export const ipv6Checks: Checks<Ipv6Facts> = {
           off.map((where) => `sysctl -w net.ipv6.conf.${where}.disable_ipv6=0`).join(' && '),
         );
   },
-  'ipv6-address': ({ config: { ipv6 }, underlay }) => {
+  'ipv6-address': ({ config: { ipv6, backend }, underlay }) => {
     if (ipv6 === null) return null;
+    if (underlay.ipv6 === null && underlay.address !== 0 && carriesEitherByIpv4(backend)) {
+      return ok(`${underlay.name} has no IPv6 address and needs none: ${backend.type} carries IPv6 by IPv4 here`);
+    }
     return underlay.ipv6 === null
       ? fail(
           `${underlay.name} has no IPv6 address but a link-local one: hosts cannot reach this one by IPv6`,

@@ -11,7 +11,10 @@ const underlay = {
 };
 const switches = { 'all/forwarding': 1, 'all/disable_ipv6': 0, 'eth0/disable_ipv6': 0, 'eth0/accept_ra': 1 };
 const right: Ipv6Facts = {
-  config: { ipv6: { network, subnetLength: 64, subnetMin: 0n, subnetMax: 0n } },
+  config: {
+    ipv6: { network, subnetLength: 64, subnetMin: 0n, subnetMax: 0n },
+    backend: { type: 'vxlan', options: {} },
+  },
   underlay,
   dynamic: false,
   switches: new Map(Object.entries(switches)),
@@ -52,6 +55,22 @@ describe('IPv6 of a host', () => {
     ['keeps an advertised address with accept_ra=2', { dynamic: true, ...withSwitches({ 'eth0/accept_ra': 2 }) }],
   ])('%s', (_name, facts) => {
     expect(runChecks(ipv6Checks, { ...right, ...facts }).filter(({ level }) => level !== 'ok')).toEqual([]);
+  });
+
+  it.each([
+    ['udp', {}, 0xc0000201, 'ok'],
+    ['udp', {}, 0, 'fail'],
+    ['wireguard', { mode: 'auto' }, 0xc0000201, 'ok'],
+    ['wireguard', { mode: 'ipv4' }, 0xc0000201, 'ok'],
+    ['wireguard', { mode: 'ipv6' }, 0xc0000201, 'fail'],
+    ['wireguard', {}, 0xc0000201, 'fail'],
+    ['wireguard', { mode: 7 }, 0xc0000201, 'fail'],
+    ['vxlan', {}, 0xc0000201, 'fail'],
+    ['host-gw', {}, 0xc0000201, 'fail'],
+  ])('needs an address where it does not travel by IPv4: %s %j from %d: %s', (type, options, address, level) => {
+    const config = { ...right.config, backend: { type, options } };
+    const findings = runChecks(ipv6Checks, { ...right, config, underlay: { ...underlay, address, ipv6: null } });
+    expect(findings.find(({ id }) => id === 'ipv6-address')?.level).toBe(level);
   });
 
   it('is not asked for where the network has none', async () => {
