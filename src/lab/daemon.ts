@@ -1,6 +1,5 @@
 import { stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { isIpv4Prefix } from '../base/address.js';
 import { makeDirectory } from '../base/atomic-file.js';
 import { packageFile } from '../base/package.js';
 import type { DaemonStatus } from '../observe/status.js';
@@ -11,7 +10,6 @@ import { namespaceOf } from './names.js';
 import { readIfThere } from './namespace.js';
 import type { LabOptions } from './options.js';
 import { patient } from './patience.js';
-import { hasIpv6 } from './probe/servers.js';
 import { isAlive, livePid, startDetached } from './process.js';
 import { registryEndpoint } from './registry.js';
 import type { HostState, LabFiles } from './state.js';
@@ -97,9 +95,7 @@ export async function readSubnet(files: LabFiles, host: string): Promise<HostSub
       `${path} is not there; is the daemon of ${host} up? See \`tweed lab status\``,
     );
   }
-  const subnet = parseSubnetFile(text);
-  // A network of both families has a subnet of both for each host, also where a kernel can have addresses of one alone.
-  return hasIpv6() ? subnet : { ...subnet, gateways: subnet.gateways.filter(isIpv4Prefix) };
+  return parseSubnetFile(text);
 }
 
 /** What the daemon of a host says of itself; null when none answers. */
