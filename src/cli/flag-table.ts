@@ -35,10 +35,11 @@ const regularExpression = (text: string) => {
   }
 };
 
+/** The kernel counts bytes; `all` and `default` are its words for every device (/proc/sys/net/ipv4/conf). */
 const deviceName = (text: string) =>
-  /^[^\s/:%]{1,15}$/.test(text) && text !== '.' && text !== '..'
+  /^[^\s/:%]+$/.test(text) && Buffer.byteLength(text) <= 15 && !['.', '..', 'all', 'default'].includes(text)
     ? null
-    : 'must be a name for a network device: 1 to 15 characters without space, slash, colon or percent sign';
+    : 'must be a name for a network device: 1 to 15 bytes without space, slash, colon or percent sign, and not all or default';
 
 const endpoints = (text: string) => {
   const list = splitEndpoints(text);
@@ -208,7 +209,7 @@ const tweedFlags: readonly Row[] = [
   integer('socket-buffer', 'BYTES', 7_340_032, 'send and receive buffer of the UDP socket', {
     rule: within(4096, 2 ** 30 - 1),
   }),
-  integer('txqueuelen', 'PACKETS', 1000, "length of the TUN device's queue", { rule: within(1, 1_000_000) }),
+  integer('txqueuelen', 'PACKETS', 1000, "length of the TUN device's queue", { rule: within(1, 500_000) }),
   text(
     'kernel-path',
     'off|route|direct|auto',

@@ -32,7 +32,9 @@ export class LinkRepairError extends TweedError {
     readonly failed: ReadonlyMap<string, string>,
   ) {
     const details = [...failed].map(([subject, text]) => `${subject}: ${text}`);
-    super('LINK_NOT_REPAIRED', `${link} could not be set up: ${details.join('; ')}; remove what is in the way`);
+    // What the kernel refused has no advice of its own yet; a foreign route has.
+    const advice = details.every((detail) => detail.includes('; ')) ? '' : '; remove what is in the way';
+    super('LINK_NOT_REPAIRED', `${link} could not be set up: ${details.join('; ')}${advice}`);
   }
 }
 

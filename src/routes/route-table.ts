@@ -18,6 +18,7 @@ import {
   parseAnyPrefix,
   prefixContains,
   prefixCovers,
+  sameAnyPrefix,
 } from '../base/address.js';
 import type { Change } from './changes.js';
 import { type IpTool, ipTool, type RouteJson } from './ip.js';
@@ -189,7 +190,7 @@ export function routeDifference(
     if (installed === undefined) {
       changes.push({ subject: text, command: `route add ${words}`, text: `added the route to ${text}${way(route)}` });
     } else if (!isOurs(installed, ownership) && !looksLikeFlannels(installed, ownership)) {
-      obstacles.set(text, `${describe(installed)} is there already; remove it`);
+      obstacles.set(text, `${describe(installed)} is there already; ${adviceOn(installed, ownership)}`);
     } else if (!isSame(installed, route)) {
       // A change of nothing but the mark is no repair worth a word.
       const adopted = isSame({ ...installed, protocol: route.protocol ?? installed.protocol }, route);
@@ -257,6 +258,17 @@ export function deletion({ destination, gateway, device, protocol, metric }: Ins
 
 function way({ gateway, device }: { readonly gateway?: Address; readonly device: string }): string {
   return `${gateway === undefined ? '' : ` via ${formatAddress(gateway)}`} through ${device}`;
+}
+
+/**
+ * Where the whole network is in the way of what the host itself is connected to, taking that route away would cut the host off.
+ * A subnet of a peer is another matter: a bridge of former days may still have it.
+ */
+function adviceOn({ destination, protocol }: InstalledRoute, { networks }: RouteOwnership): string {
+  const isHosts = destination.length === 0 || ['kernel', 'dhcp', 'ra'].includes(protocol);
+  return isHosts && networks.some((network) => sameAnyPrefix(network, destination))
+    ? 'this host is connected by it: choose another network ("tweed network set")'
+    : 'remove it';
 }
 
 function describe(route: InstalledRoute): string {

@@ -46,11 +46,12 @@ export type { Switch };
 export class DeviceBusyError extends TweedError {
   constructor(device: string, present: PresentDevice = 'held') {
     const removal = removalOf(device, present);
+    const choice = removal === '' ? '' : `remove it with "${removal}", or `;
     super(
       'DEVICE_BUSY',
-      removal === ''
+      removal === '' && present !== 'in use'
         ? `the device ${device} exists already and a process holds it: another daemon (tweed or flanneld) runs on this host; stop it first, or choose another --device`
-        : `the device ${device} exists already and is no TUN device that could be used (${present}); remove it with "${removal}", or choose another --device`,
+        : `the device ${device} exists already and is no TUN device that could be used (${present}); ${choice}choose another --device`,
     );
   }
 }

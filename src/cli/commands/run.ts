@@ -34,9 +34,9 @@ export async function runDaemonCommand(program: string, argv: readonly string[])
 /** Which backend will run stands in the registry, so what the device is like is no fault of the options. */
 function deviceNote(device: string): string {
   const present = presentDevice(device);
-  const removal = removalOf(device, present);
-  if (removal !== '') return `${device} exists and cannot be used by the udp backend (${present}): ${removal}\n`;
-  return present === 'left over' ? `${device} was left without a process; the udp backend will take it over\n` : '';
+  if (present === 'left over') return `${device} was left without a process; the udp backend will take it over\n`;
+  if (present === 'none' || present === 'held') return '';
+  return `${device} exists and cannot be used by the udp backend (${present}): ${removalOf(device, present) || 'choose another -device'}\n`;
 }
 
 /** Until a signal ends it. Loads little until it knows that it stays: to give up privileges the process starts anew. */

@@ -64,7 +64,8 @@ const overlayDevice: Judge<HostFacts> = ({ question, present }) => {
       ? fail(`another process holds ${device}`, 'stop the daemon (tweed or flanneld) that it belongs to')
       : ok(`${device} is held by a process, as it is while the daemon runs`);
   }
-  return fail(`${device} exists, and is no TUN device that could be used (${present})`, removalOf(device, present));
+  const advice = removalOf(device, present) || 'choose another -device';
+  return fail(`${device} exists, and is no TUN device that could be used (${present})`, advice);
 };
 
 const capability: Judge<HostFacts> = ({ capabilities }) =>

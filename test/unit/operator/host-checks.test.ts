@@ -49,6 +49,7 @@ describe('a device of the overlay’s name', () => {
     ['held', null, 'another process holds flannel0'],
     ['several queues', null, '→ ip tuntap del dev flannel0 mode tun multi_queue'],
     ['no tun', 77, '→ ip link del flannel0'],
+    ['in use', null, '→ choose another -device'],
   ])('is judged: %s, with daemon %s', (present, daemonPid, expected) => {
     const found = troubles({ present }, { daemonPid }).filter(({ id }) => id === 'overlay-device');
     expect(found.map(({ text, fix }) => `${text} → ${fix}`)).toEqual(

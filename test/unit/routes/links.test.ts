@@ -102,7 +102,13 @@ describe('a link', () => {
       'route replace 10.5.0.0/16 dev flannel0',
     ]);
     await expect(commands({}, [{ dst: '10.5.0.0/16', dev: 'eth7' }])).rejects.toThrow(
-      'flannel0 could not be set up: 10.5.0.0/16: a route through eth7 is there already; remove it',
+      /^flannel0 could not be set up: 10\.5\.0\.0\/16: a route through eth7 is there already; remove it$/,
+    );
+  });
+
+  it.each(['kernel', 'dhcp'])('advises nobody to take away the route of %s by which the host is connected', async (protocol) => {
+    await expect(commands({}, [{ dst: '10.5.0.0/16', dev: 'eth0', protocol }])).rejects.toThrow(
+      /a route through eth0 is there already; this host is connected by it: choose another network \("tweed network set"\)$/,
     );
   });
 

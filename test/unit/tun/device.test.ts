@@ -189,6 +189,7 @@ describe('openTun', () => {
     ['somebody came first', 'left over', /a process holds it/],
     ['it has several queues', 'several queues', /remove it with "ip tuntap del dev flannel0 mode tun multi_queue"/],
     ['it is of another kind', 'no tun', /remove it with "ip link del flannel0"/],
+    ['the host may be reached by it', 'in use', /\(in use\); choose another --device$/],
   ])('leaves a device alone when %s', (_, present, message) => {
     const { calls, closed } = scripted({ attach: [EBUSY, EBUSY] });
     expect(() => openTun('flannel0', wanted('auto', 'auto'), calls, () => present)).toThrow(message);

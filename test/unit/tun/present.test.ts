@@ -20,11 +20,14 @@ it.each([
   ['one that lives on, up', '0x1801', '0', 'left over', ''],
   ['one that lives on, down', '0x1801', null, 'left over', ''],
   ['one for several processes', '0x1901', '0', 'several queues', 'ip tuntap del dev flannel0 mode tun multi_queue'],
+  ['an interface that is up', '', '1', 'in use', ''],
+  ['a TAP device that is up', '0x1802', '1', 'in use', ''],
 ])('sees %s', (_, flags, carrier, expected, removal) => {
   const write = (name: string, text: string) => fs.writeFileSync(path.join(root, 'flannel0', name), `${text}\n`);
   if (flags !== null) fs.mkdirSync(path.join(root, 'flannel0'));
   if (flags) write('tun_flags', flags);
   if (carrier !== null) write('carrier', carrier);
+  if (expected === 'in use') write('flags', '0x1003'); // IFF_UP 1
   const present = presentDevice('flannel0', root);
   expect([present, removalOf('flannel0', present)]).toEqual([expected, removal]);
 });
