@@ -85,6 +85,11 @@ export class Standing {
     this.#over([''], {}, message);
   }
 
+  /** What is wrong now, in words, as the log has it. */
+  get troubles(): readonly string[] {
+    return [...this.#troubles].map(([subject, { reason }]) => (subject === '' ? reason : `${subject}: ${reason}`));
+  }
+
   /**
    * All that is wrong now, by subject, in words. Whoever is not among them any longer is right.
    *

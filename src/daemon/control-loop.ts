@@ -73,7 +73,7 @@ export class ControlLoop {
 
   /** What is amiss though the overlay is up. */
   get warnings(): readonly string[] {
-    return [...this.#coverage, ...this.overlay.warnings];
+    return [...this.#coverage, ...this.#complaints.troubles, ...this.overlay.warnings];
   }
 
   /**

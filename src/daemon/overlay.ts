@@ -90,9 +90,13 @@ export class Overlay {
     return this.#repairs;
   }
 
-  /** What keeps packets from their way, or a family from being carried, though all that can be is in place. */
+  /**
+   * What keeps packets from their way, or a family from being carried, though all that can be is in place; and what fails and is
+   * tried again.
+   */
   get warnings(): readonly string[] {
-    return [...(this.#running?.backend.notCarried.values() ?? []), ...this.#warnings];
+    const notCarried = this.#running?.backend.notCarried.values() ?? [];
+    return [...this.#complaints.troubles, ...notCarried, ...this.#warnings];
   }
 
   /** For how many seconds forwarding has not moved though there is work. */

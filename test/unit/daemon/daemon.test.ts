@@ -272,10 +272,11 @@ describe('what is not vital', () => {
     world.rulesFail = 'iptables is not installed';
     await whileReady([], async (daemon) => {
       expect(daemon.status()).toMatchObject({ phase: 'running', ready: false });
+      expect(daemon.status().warnings).toEqual(['setting up traffic rules: iptables is not installed']);
       expect(world.events).toContain('subnet file 10.5.7.0/24 1472');
       world.rulesFail = '';
       await happened('rules applied');
-      await vi.waitFor(() => expect(daemon.status().ready).toBe(true));
+      await vi.waitFor(() => expect(daemon.status()).toMatchObject({ ready: true, warnings: [] }));
     });
   });
 
@@ -464,13 +465,14 @@ describe('reconciling', () => {
   });
 
   it('stays where it is for as long as no backend takes the new interface', async () => {
-    await whileReady([], async () => {
+    await whileReady([], async (daemon) => {
       world.events.length = 0;
       world.backendRefuses = new TweedError('HOST_GW_PUBLIC_IP', 'peers could not route to it');
       world.moved = { ...world.underlay, underlay: anotherInterface };
       world.repairs.push('the route');
       await vi.waitFor(() => expect(world.moved === null && world.repairs.length === 0).toBe(true), { timeout: 5000 });
       expect(world.host.device?.underlay).toBe('eth0');
+      expect(daemon.status().warnings).toContain('following the underlay: peers could not route to it');
       world.backendRefuses = null;
       world.moved = { ...world.underlay, underlay: anotherInterface };
       await vi.waitFor(() => expect(world.host.device?.underlay).toBe('eth1'), { timeout: 5000 });
