@@ -12,6 +12,7 @@ import {
 } from '../base/address.js';
 import { contains, overlaps, type Prefix } from '../base/ipv4.js';
 import { type Ipv6Prefix, netmaskV6 } from '../base/ipv6.js';
+import { whyNoHosts } from '../base/no-hosts.js';
 import { type HostAddresses, halvesOf, type Lease, publicName, type Subnets, subnetName } from '../subnet/lease.js';
 import { type NetworkConfig, networksOf } from '../subnet/network-config/config.js';
 import type { RefusedPeer } from './backend.js';
@@ -199,7 +200,7 @@ function isOwn(address: Address, rules: PeerRules): boolean {
 
 function addressRefusal(address: Address, rules: PeerRules): string {
   const text = `its public address ${formatAddress(address)}`;
-  const unusable = typeof address === 'number' ? unusableAddress(address) : unusableAddressV6(address);
+  const unusable = whyNoHosts(address);
   if (unusable !== '') return `${text} is ${unusable}`;
   const isInside = networksOf(rules.config).some((network) => prefixContains(network, address));
   // An overlay that covers the underlay works as long as the hosts are on one link, whose own route is the longer one.
@@ -223,26 +224,5 @@ function halfRefusal(half: AnyPrefix, { config, own }: PeerRules): string {
     if (sameAnyPrefix(half, ours)) return 'it claims this host’s own subnet';
     if (prefixesOverlap(half, ours)) return `its subnet overlaps ${formatAnyPrefix(ours)}, this host’s own`;
   }
-  return '';
-}
-
-/** Why no host can have an address (RFC 6890, RFC 5771); empty when one can. */
-function unusableAddress(address: number): string {
-  const first = address >>> 24;
-  if (first === 0) return 'of “this network”';
-  if (first === 127) return 'a loopback address';
-  if (first >= 224 && first < 240) return 'a multicast address';
-  if (address === 0xffff_ffff) return 'the broadcast address';
-  if (first >= 240) return 'of a reserved block';
-  return '';
-}
-
-/** The same for IPv6 (RFC 4291). A link-local address means nothing without its link, and a mapped one is of IPv4. */
-function unusableAddressV6(address: bigint): string {
-  if (address === 0n) return 'the unspecified address';
-  if (address === 1n) return 'the loopback address';
-  if (address >> 120n === 0xffn) return 'a multicast address';
-  if (address >> 118n === 0xfe80n >> 6n) return 'a link-local address';
-  if (address >> 32n === 0xffffn) return 'an IPv4 address in the form of IPv6';
   return '';
 }

@@ -1,5 +1,7 @@
 import { isIP, isIPv6 } from 'node:net';
+import { parseAddress } from '../base/address.js';
 import { parseIpv4 } from '../base/ipv4.js';
+import { whyNoHosts } from '../base/no-hosts.js';
 import { shown } from '../base/printable.js';
 import { REDACTED, redactUrls } from '../base/redact.js';
 import type { Flag } from './flags.js';
@@ -16,6 +18,15 @@ const oneOf =
 
 const ipv4Address = (text: string) => (parseIpv4(text) === null ? 'must be an IPv4 address such as 192.0.2.1' : null);
 const ipv6Address = (text: string) => (isIPv6(text) ? null : 'must be an IPv6 address such as 2001:db8::1');
+/** Peers refuse a lease with such an address, and this host would not hear of it. */
+const hostAddress = (rule: (text: string) => string | null) => (text: string) => {
+  const why = rule(text) ?? whyNoHosts(parseAddress(text) ?? 0);
+  return why === ''
+    ? null
+    : why.startsWith('must')
+      ? why
+      : `must be an address that other hosts can send to; this is ${why}`;
+};
 const anyAddress = (text: string) =>
   isIP(text) || text === '' ? null : 'must be an IPv4 or IPv6 address, or empty for all of them';
 const anyPath = (text: string) => (text === '' ? 'must be the name of a file' : null);
@@ -137,9 +148,11 @@ const flannelFlags: readonly Row[] = [
     rule: anyPath,
   }),
   text('public-ip', 'IP', '', "address under which other hosts reach this one (default: the interface's)", {
-    rule: ipv4Address,
+    rule: hostAddress(ipv4Address),
   }),
-  text('public-ipv6', 'IP', '', 'the same for IPv6, where the network has it', { rule: ipv6Address }),
+  text('public-ipv6', 'IP', '', 'the same for IPv6, where the network has it', {
+    rule: hostAddress(ipv6Address),
+  }),
   integer('subnet-lease-renew-margin', 'MINUTES', 60, 'renew the lease this long before it ends', {
     rule: within(1, 1439),
   }),

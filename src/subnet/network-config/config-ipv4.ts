@@ -8,6 +8,7 @@ import {
   parsePrefix,
   prefixSize,
 } from '../../base/ipv4.js';
+import { whyNoContainers } from '../../base/no-hosts.js';
 import { shown } from '../../base/printable.js';
 import { ConfigError } from '../errors.js';
 import type { Members } from './members.js';
@@ -57,6 +58,11 @@ function readNetwork(members: Members): Prefix | null {
   const network = parsePrefix(text, { maskHostBits: true });
   if (network === null) {
     throw new ConfigError('Network', `${shown(text)} is no IPv4 network`, 'write it as "a.b.c.d/length"');
+  }
+  const why = whyNoContainers(network);
+  if (why !== '') {
+    const advice = 'take one that containers can have addresses of, such as "10.5.0.0/16"';
+    throw new ConfigError('Network', `${formatPrefix(network)} has ${why} in it`, advice);
   }
   return network;
 }

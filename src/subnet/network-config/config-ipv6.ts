@@ -7,6 +7,7 @@ import {
   parseIpv6,
   parseIpv6Prefix,
 } from '../../base/ipv6.js';
+import { whyNoContainers } from '../../base/no-hosts.js';
 import { shown } from '../../base/printable.js';
 import { ConfigError } from '../errors.js';
 import type { Members } from './members.js';
@@ -54,6 +55,11 @@ function readPrefix(members: Members): Ipv6Prefix | null {
   const prefix = parseIpv6Prefix(text);
   if (prefix === null) {
     throw new ConfigError('IPv6Network', `${shown(text)} is no IPv6 network`, 'write it as "fd00:5::/56"');
+  }
+  const why = whyNoContainers(prefix);
+  if (why !== '') {
+    const advice = 'take one that containers can have addresses of, such as "fd00:5::/56"';
+    throw new ConfigError('IPv6Network', `${formatIpv6Prefix(prefix)} has ${why} in it`, advice);
   }
   return prefix;
 }

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { contains, formatIpv4, netmask, parsePrefix } from '../../../src/base/ipv4.js';
 import { parseIpv6Prefix } from '../../../src/base/ipv6.js';
+import { whyNoContainers } from '../../../src/base/no-hosts.js';
 import { ConfigError } from '../../../src/subnet/errors.js';
 import {
   checkNetworkConfig,
@@ -94,6 +95,21 @@ describe('a wrong config names the key, the fault and the rule', () => {
     ['leading zeros', { Network: '010.5.0.0/16' }, 'Network', /no IPv4 network/],
     ['a number', { Network: 5 }, 'Network', /must be a string/],
     ['a network that is too small', { Network: '10.5.0.0/29' }, 'Network', /smallest useful network is a \/28/],
+    [
+      'loopback',
+      { Network: '127.0.0.0/8' },
+      'Network',
+      /has loopback addresses \(127\.0\.0\.0\/8\) in it; take one that/,
+    ],
+    ['multicast', { Network: '239.5.0.0/16' }, 'Network', /has multicast addresses/],
+    ['everything', { Network: '0.0.0.0/0' }, 'Network', /has loopback addresses/],
+    [
+      'link-local IPv6',
+      { ...SIX, IPv6Network: 'fe80::/48' },
+      'IPv6Network',
+      /has link-local addresses \(fe80::\/10\) in it/,
+    ],
+    ['everything of IPv6', { ...SIX, IPv6Network: '::/0' }, 'IPv6Network', /has the loopback address/],
     ['subnets of /31', { Network: '10.5.0.0/16', SubnetLen: 31 }, 'SubnetLen', /30 or less/],
     ['too few subnets', { Network: '10.5.0.0/16', SubnetLen: 17 }, 'SubnetLen', /at least .* here 18/],
     ['a small network with a length', { Network: '10.5.0.0/29', SubnetLen: 30 }, 'SubnetLen', /here 31/],
@@ -207,6 +223,7 @@ it('any legal config has a range inside its network, in which the bounds fit and
   );
   fc.assert(
     fc.property(legal, ({ address, length, subnetLength }) => {
+      fc.pre(whyNoContainers({ address: (address & netmask(length)) >>> 0, length }) === '');
       const range = parse({ Network: `${formatIpv4(address)}/${length}`, SubnetLen: subnetLength }).ipv4 as Ipv4Network;
       const step = 2 ** (32 - subnetLength);
       expect(range.network.address).toBe((address & netmask(length)) >>> 0);
