@@ -26,32 +26,35 @@ export async function makeDirectory(path: string, mode = 0o755): Promise<void> {
  */
 export async function replaceFile(path: string, text: string, mode = 0o644): Promise<void> {
   await makeDirectory(dirname(path));
-  const temporary = await writeTemporary(dirname(path), text, mode);
+  const temporary = await writeTemporary(path, text, mode);
   try {
     await rename(temporary, path);
   } catch (error) {
     await unlink(temporary).catch(() => {});
-    throw error;
+    throw about(path, temporary, error);
   }
 }
 
 /** Makes a complete file unless one of this name exists; says whether it did. Atomic across processes. */
 export async function createFile(path: string, text: string, mode = 0o644): Promise<boolean> {
-  const temporary = await writeTemporary(dirname(path), text, mode);
+  const temporary = await writeTemporary(path, text, mode);
   try {
     await link(temporary, path); // unlike rename, refuses to replace
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw error;
+    throw about(path, temporary, error);
   } finally {
     await unlink(temporary);
   }
 }
 
-async function writeTemporary(directory: string, text: string, mode: number): Promise<string> {
-  const path = join(directory, `.tmp-${process.pid}-${randomBytes(6).toString('hex')}`);
-  const file = await open(path, 'wx', mode);
+/** Beside `path`, and to be moved there. */
+async function writeTemporary(destination: string, text: string, mode: number): Promise<string> {
+  const path = join(dirname(destination), `.tmp-${process.pid}-${randomBytes(6).toString('hex')}`);
+  const file = await open(path, 'wx', mode).catch((error: unknown) => {
+    throw about(destination, path, error);
+  });
   try {
     await file.chmod(mode); // the mode given to open is narrowed by the umask
     await file.writeFile(text);
@@ -63,4 +66,15 @@ async function writeTemporary(directory: string, text: string, mode: number): Pr
     await file.close();
   }
   return path;
+}
+
+/**
+ * The system's error, about the file that was meant. A name made at random would make of each failure another one, and who
+ * says things once would say them all.
+ */
+function about(path: string, temporary: string, error: unknown): unknown {
+  if (error instanceof Error) {
+    error.message = error.message.replace(`'${temporary}' -> `, '').replaceAll(temporary, path);
+  }
+  return error;
 }

@@ -11,6 +11,7 @@ import {
   ForeignOwnerError,
   LeaseExistsError,
   LeaseGoneError,
+  MalformedLeaseError,
   RegistryError,
 } from '../errors.js';
 import { encodeLeaseValue, formatSubnetKey } from '../keys.js';
@@ -204,12 +205,16 @@ export class DirectoryRegistry implements Registry {
 
   /** Null for what is deleted or expired. */
   #read(generation: Generation): WatchEvent | null {
-    const { name: key, text } = generation;
+    const { name: key, text, fault } = generation;
     if (text === null) return null;
     const expiresAt = expiryOf(text);
     if (expiresAt !== null && expiresAt <= Date.now()) return null;
     const meaning = interpret(key, text);
-    if (meaning.kind === 'malformed') return { kind: 'malformed', entry: meaning.entry };
+    if (meaning.kind === 'malformed') {
+      const { entry } = meaning;
+      const error = fault === undefined ? entry.error : new MalformedLeaseError(key, fault);
+      return { kind: 'malformed', entry: { ...entry, error } };
+    }
     const { subnet, subnetV6, attributes } = meaning;
     return {
       kind: 'put',
@@ -257,7 +262,9 @@ export class DirectoryRegistry implements Registry {
   }
 
   async #readConfig(): Promise<string | null> {
-    return (await readGeneration(this.#directory, CONFIG))?.text ?? null;
+    const { text = null, fault } = (await readGeneration(this.#directory, CONFIG)) ?? {};
+    if (fault !== undefined) throw new RegistryError(`${this.description}: ${fault}; delete it`);
+    return text;
   }
 
   /** Turns what the file system throws into the error that callers expect. */

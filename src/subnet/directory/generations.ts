@@ -2,6 +2,7 @@ import { readdir, stat, unlink } from 'node:fs/promises';
 import { uptime } from 'node:os';
 import { join } from 'node:path';
 import { createFile } from '../../base/atomic-file.js';
+import { FileError, messageOf } from '../../base/errors.js';
 import { readTextFile } from '../../base/text-file.js';
 
 /**
@@ -21,14 +22,18 @@ import { readTextFile } from '../../base/text-file.js';
 export interface Generation {
   readonly name: string;
   readonly number: number;
-  /** Null for a tombstone. */
+  /** Null for a tombstone; empty for what cannot be read. */
   readonly text: string | null;
+  /** Why its file cannot be read, though it is there: it is a directory, a pipe, too large. */
+  readonly fault?: string;
   /** When it was the present one at the latest, by `sinceBootMs`. */
   readonly seenAt: number;
 }
 
 const TOMBSTONE = 'deleted\n';
 const SCANS = 5;
+/** What the system says of a single file: a link that leads to itself, one of another user, a socket, a device. */
+const UNREADABLE = ['ELOOP', 'EACCES', 'ENXIO', 'ENODEV'];
 /** How long a generation is kept after it was made, milliseconds by the file system's clock. */
 const KEPT_MS = 60_000;
 
@@ -129,7 +134,11 @@ async function readPresent(
     const text = await readTextFile(path(source));
     return { name, number, text: text === TOMBSTONE ? null : text, seenAt };
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return null;
+    // It costs this value, not those beside it. Whatever else goes wrong is the directory's.
+    if (error instanceof FileError) return { name, number, text: '', fault: messageOf(error.cause), seenAt };
+    if (UNREADABLE.includes(code)) return { name, number, text: '', fault: messageOf(error), seenAt };
     throw error;
   }
 }

@@ -3,7 +3,7 @@ import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { makeDirectory, replaceFile } from '../../../src/base/atomic-file.js';
+import { createFile, makeDirectory, replaceFile } from '../../../src/base/atomic-file.js';
 import { FileError } from '../../../src/base/errors.js';
 import { readTextFile } from '../../../src/base/text-file.js';
 
@@ -12,6 +12,21 @@ beforeEach(async () => {
   directory = await fs.mkdtemp(path.join(os.tmpdir(), 'tweed-files-'));
 });
 afterEach(() => fs.rm(directory, { recursive: true }));
+
+describe('a file that cannot be made', () => {
+  it('is named in the error, and nothing that another try would name otherwise', async () => {
+    const busy = path.join(directory, 'busy');
+    await fs.mkdir(path.join(busy, 'x'), { recursive: true });
+    const told = [replaceFile(busy, ''), createFile('/proc/self/none', '')].map((failed) =>
+      failed.then(String, (error: Error) => error.message),
+    );
+    expect(await Promise.all(told)).toEqual([
+      expect.stringMatching(new RegExp(`^(EISDIR|ENOTEMPTY|EEXIST): .*, rename '${busy}'$`)),
+      expect.stringMatching(/^(ENOENT|EACCES|EPERM): .*, open '\/proc\/self\/none'$/),
+    ]);
+    expect(await fs.readdir(directory)).toEqual(['busy']);
+  });
+});
 
 describe('making a directory', () => {
   it('makes what is missing above it, and is content with what is there', async () => {

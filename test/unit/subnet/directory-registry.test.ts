@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -52,6 +52,36 @@ it('reads a reservation that was made by hand, and a config written by hand', as
     expect((await registry.getConfig()).json).toBe('{"Network":"10.5.0.0/16"}\n');
     const [lease] = (await registry.list()).leases;
     expect(lease).toMatchObject({ key: '10.5.9.0-24', reservation: true });
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+it('what is no file, or too large, costs its key and no other', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'tweed-registry-'));
+  try {
+    const registry = new DirectoryRegistry({ directory }, silentLogger());
+    await registry.list();
+    await registry.create(subnets('10.5.1.0/24'), host('192.0.2.1'), 60);
+    const stray = (name: string) => join(directory, 'subnets', name);
+    await mkdir(stray('10.5.9.0-24@7'));
+    await exec(['mkfifo', stray('10.5.10.0-24')]);
+    await symlink('10.5.11.0-24', stray('10.5.11.0-24'));
+    await writeFile(stray('10.5.12.0-24'), ' '.repeat(2 << 20));
+    await symlink('nowhere', stray('10.5.13.0-24'));
+    const { leases, malformed } = await registry.list();
+    expect(leases.map(({ key }) => key)).toEqual(['10.5.1.0-24']);
+    const told = malformed.map(({ key, error }) => `${key} ${error.message}`).sort();
+    expect(told).toEqual([
+      expect.stringMatching(/^10\.5\.10\.0-24 .*is no regular file; correct or delete/),
+      expect.stringMatching(/^10\.5\.11\.0-24 .*ELOOP/),
+      expect.stringMatching(/^10\.5\.12\.0-24 .*has more than/),
+      expect.stringMatching(/^10\.5\.9\.0-24 .*is no regular file; correct or delete/),
+    ]);
+    await rm(join(directory, 'config'), { force: true });
+    await mkdir(join(directory, 'config'));
+    await expect(registry.getConfig()).rejects.toThrow(/config is no regular file; delete it$/);
+    await expect(registry.getConfig()).rejects.toThrow(RegistryError);
   } finally {
     await rm(directory, { recursive: true });
   }
