@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import type { CommandModule } from 'yargs';
 import { benchProgram } from './bench-program.js';
 import { nearest } from './nearest.js';
+import { printOut } from './print.js';
 import { runUsage } from './usage.js';
 
 /** A word behind `tweed`. Its code is loaded when it is used, and only then. */
@@ -89,7 +90,7 @@ export const commands: readonly Command[] = [
         import('./manual/completion.js'),
         import('./manual/pages.js'),
       ]);
-      process.stdout.write(bashCompletion(await collectPages(listedCommands())));
+      printOut(bashCompletion(await collectPages(listedCommands())));
       return 0;
     },
     help: async () => 'Usage: tweed completion\n',

@@ -2,6 +2,7 @@ import { messageOf } from '../base/errors.js';
 import { printableLines } from '../base/printable.js';
 import { isUnforeseen } from '../base/unforeseen.js';
 import { OptionError } from './flags.js';
+import { outputFault } from './print.js';
 
 /** What tweed's commands end with. docs/operations.md lists them. */
 export const exitCodes = {
@@ -23,6 +24,12 @@ export async function endWith(program: string, command: () => Promise<number>): 
   } catch (error) {
     status = error instanceof OptionError ? exitCodes.usage : exitCodes.failed;
     process.stderr.write(errorLine(program, error));
+  }
+  const fault = await outputFault();
+  if (fault !== null) {
+    const what = `standard output: ${messageOf(fault)}; what was printed is not complete, so make room and repeat it`;
+    process.stderr.write(`${program}: ${what}\n`);
+    status ||= exitCodes.failed;
   }
   process.exit(status);
 }

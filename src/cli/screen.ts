@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { standardOutput } from './print.js';
 
 /** Another screen, so that what was on the terminal is there again afterwards (xterm's control sequences). */
 const OTHER_SCREEN = '\x1b[?1049h';
@@ -39,13 +40,14 @@ export interface Repetition {
  */
 export async function repeatPage(
   { page, intervalMs, count = 0, plain = false }: Repetition,
-  { output, input }: Terminal = { output: process.stdout, input: process.stdin },
+  { output, input }: Terminal = { output: standardOutput(), input: process.stdin },
 ): Promise<void> {
   const isScreen = output.isTTY === true && !plain;
   const ended = new AbortController();
   const end = () => ended.abort();
   const leave = () => output.write(OWN_SCREEN);
-  const restore: (() => void)[] = [];
+  const restore: (() => void)[] = [() => output.off('error', end)];
+  output.on('error', end); // nobody reads any more, or there is no room
   if (isScreen) {
     output.write(OTHER_SCREEN);
     process.once('exit', leave); // also when something nobody foresaw ends the process

@@ -3,6 +3,7 @@ import { version } from '../base/version.js';
 import { commands, tweedUsage, unknownCommand } from './commands.js';
 import { endWith, exitCodes } from './exit.js';
 import { OptionError } from './flags.js';
+import { printOut } from './print.js';
 
 void endWith('tweed', async () => {
   const [word, ...argv] = process.argv.slice(2);
@@ -36,5 +37,5 @@ function printAtOnce(text: string): void {
   } catch {
     // whatever is wrong there, a stream knows how to wait for it, or to tell
   }
-  if (written < bytes.length) process.stdout.write(bytes.subarray(written));
+  if (written < bytes.length) printOut(bytes.subarray(written));
 }

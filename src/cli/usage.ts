@@ -1,4 +1,5 @@
 import { type Flag, HelpRequested } from './flags.js';
+import { printOut } from './print.js';
 
 const WIDTH = 100;
 const INDENT = 6;
@@ -27,7 +28,7 @@ export function orUsage<Result>(usage: () => string, read: () => Result): Result
     return read();
   } catch (error) {
     if (!(error instanceof HelpRequested)) throw error;
-    process.stdout.write(usage());
+    printOut(usage());
     return null;
   }
 }

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { TweedError } from '../../base/errors.js';
 import { benchProgram } from '../bench-program.js';
+import { printOut } from '../print.js';
 
 /** What is to be said of it where it is not built; there it says more itself. */
 export const benchUsage =
@@ -11,7 +12,7 @@ export const benchUsage =
 export async function runBenchCommand(args: readonly string[]): Promise<number> {
   if (!existsSync(benchProgram)) {
     if (args.some((word) => ['--help', '-help', '-h'].includes(word))) {
-      process.stdout.write(benchUsage);
+      printOut(benchUsage);
       return 0;
     }
     throw new TweedError(

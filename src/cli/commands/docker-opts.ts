@@ -5,6 +5,7 @@ import { FileError } from '../../base/errors.js';
 import { readTextFile } from '../../base/text-file.js';
 import { dockerOptions } from '../docker-opts.js';
 import { OptionError } from '../flags.js';
+import { printOut } from '../print.js';
 
 const text = { type: 'string', requiresArg: true } as const;
 const switchedOff = { type: 'boolean', default: false } as const;
@@ -24,7 +25,7 @@ export const command: CommandModule<object, Record<'f' | 'd' | 'k', string> & Re
     if (!/^[A-Za-z_]\w*$/.test(k)) throw new OptionError(`-k ${k}: the value must be a name for a variable`);
     const choices = { individual: i, combined: c, combinedKey: k, masquerade: !m };
     const text = dockerOptions(Object.fromEntries(parseEnvFile(await readIfThere(f))), process.env, choices);
-    if (d === '-') process.stdout.write(text);
+    if (d === '-') printOut(text);
     else {
       await fs.writeFile(d, text).catch((error: unknown) => {
         throw new FileError(error, 'choose another with -d');

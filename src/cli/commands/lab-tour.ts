@@ -5,7 +5,7 @@ import { TweedError } from '../../base/errors.js';
 import { defaultLabName } from '../../lab/names.js';
 import { lineProgress } from '../../lab/progress.js';
 import { chooseStops, formatStops, formatTourResult, walkTour } from '../../lab/tour/tour.js';
-import { printText } from '../print.js';
+import { printText, standardOutput } from '../print.js';
 import { interruption } from './interruption.js';
 
 interface TourArguments {
@@ -78,7 +78,7 @@ export const labTourCommand: CommandModule<{ name: string }, TourArguments> = {
         keep,
         write: (line) => printText(`${line}\n`),
         ...(pauses && { pause: pauses.pause }),
-        progress: lineProgress(process.stdout),
+        progress: lineProgress(standardOutput()),
         signal,
       });
       printText(`\n${formatTourResult(result)}\n`);

@@ -8,7 +8,7 @@ import { defaultLabName, parsePublication, parsePublishedPort } from '../../lab/
 import { backendKinds, familyChoices, type LabOptions, registryKinds } from '../../lab/options.js';
 import { lineProgress } from '../../lab/progress.js';
 import { formatStatus } from '../../lab/status-text.js';
-import { printText } from '../print.js';
+import { printOut, printText, standardOutput } from '../print.js';
 import { interruption } from './interruption.js';
 import { labHostCommand } from './lab-host.js';
 import { labTourCommand } from './lab-tour.js';
@@ -101,7 +101,7 @@ const up: CommandModule<Named, UpArguments> = {
     const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
     const { signal, release } = interruption();
     try {
-      const lab = await Lab.up(chosen, { progress: lineProgress(process.stdout), signal });
+      const lab = await Lab.up(chosen, { progress: lineProgress(standardOutput()), signal });
       await lab.close();
       if (args.hints) print(`\n${formatHints(name)}`);
     } finally {
@@ -115,7 +115,7 @@ const down: CommandModule<Named, Named> = {
   describe: 'Remove the lab, also what a crash left of one',
   handler: async ({ name }) => {
     let found = false;
-    await lineProgress(process.stdout).step(
+    await lineProgress(standardOutput()).step(
       `take lab ${name} down`,
       async () => {
         found = await Lab.down(name);
@@ -200,7 +200,7 @@ const logs: CommandModule<Named, Named & { host: string }> = {
   builder: (yargs) => yargs.positional('host', { type: 'string', demandOption: true, describe: 'host1 … or etcd' }),
   handler: async ({ name, host }) => {
     const log = await Lab.readLog(name, host);
-    process.stdout.write(process.stdout.isTTY ? printableLines(log) : log);
+    printOut(process.stdout.isTTY ? printableLines(log) : log);
   },
 };
 

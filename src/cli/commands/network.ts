@@ -15,7 +15,7 @@ import {
   subnetCount,
 } from '../../subnet/network-config/network.js';
 import type { Registry } from '../../subnet/registry.js';
-import { printJson, printText } from '../print.js';
+import { printJson, printOut, printText } from '../print.js';
 import { registryFlagNames, withDaemonFlags } from '../shared-options.js';
 import { withRegistry } from '../with-registry.js';
 
@@ -35,7 +35,7 @@ const get: CommandModule<object, NetworkArguments> = {
   handler: async (args) => {
     const json = await withRegistry(args, storedConfig);
     if (args.effective) printJson(effectiveConfig(checkNetwork(json, null).config));
-    else process.stdout.write(`${process.stdout.isTTY ? printableLines(json) : json}\n`); // byte for byte into a file
+    else printOut(`${process.stdout.isTTY ? printableLines(json) : json}\n`); // byte for byte into a file
   },
 };
 

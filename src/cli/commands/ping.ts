@@ -29,10 +29,23 @@ export const command: CommandModule<object, Arguments> = {
         describe: "a peer's public address or name, its subnet, or an address in the overlay",
       })
       .option('all', { type: 'boolean', default: false, describe: 'every peer, one after the other' })
-      .option('count', { type: 'number', alias: 'c', default: 3, describe: 'probes of each half and size' })
-      .option('interval', { type: 'number', alias: 'i', default: 0.2, describe: 'seconds between two probes' })
+      .option('count', {
+        type: 'number',
+        requiresArg: true,
+        alias: 'c',
+        default: 3,
+        describe: 'probes of each half and size',
+      })
+      .option('interval', {
+        type: 'number',
+        requiresArg: true,
+        alias: 'i',
+        default: 0.2,
+        describe: 'seconds between two probes',
+      })
       .option('size', {
         type: 'number',
+        requiresArg: true,
         alias: 's',
         describe: 'bytes of payload, as of ping -s, in place of as many as the MTU allows',
       })

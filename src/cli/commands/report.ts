@@ -8,7 +8,7 @@ import { makeReport } from '../../operator/report/report.js';
 import { runFlags } from '../flag-table.js';
 import { ENVIRONMENT_FILE, knownFlags, readSources } from '../known-flags.js';
 import { daemonOptions } from '../options.js';
-import { printText } from '../print.js';
+import { printOut, printText } from '../print.js';
 import { withDaemonFlags } from '../shared-options.js';
 import { hostFlagNames } from './doctor.js';
 import { runDirectoryOption } from './shared.js';
@@ -18,6 +18,7 @@ export const command: CommandModule<object, { output: string }> = {
   builder: (args) =>
     withDaemonFlags(args, hostFlagNames).option('output', {
       type: 'string',
+      requiresArg: true,
       alias: 'o',
       default: '',
       describe: 'file to write, - for standard output (default: tweed-report-HOST-TIME.tar.gz here)',
@@ -44,7 +45,7 @@ export const command: CommandModule<object, { output: string }> = {
       at,
     );
     if (output === '-') {
-      await new Promise((resolve) => process.stdout.write(archive, resolve));
+      printOut(archive);
       return;
     }
     const file = path.resolve(output === '' ? `${name}.tar.gz` : output);

@@ -5,7 +5,7 @@ import { presentDevice, removalOf } from '../../tun/present.js';
 import { exitCodes } from '../exit.js';
 import { runFlags } from '../flag-table.js';
 import { type RunRequest, readRunRequest } from '../options.js';
-import { printText } from '../print.js';
+import { printOut, printText } from '../print.js';
 import { renderConfig } from '../print-config.js';
 import { orUsage, runUsage } from '../usage.js';
 
@@ -24,7 +24,7 @@ export async function runDaemonCommand(program: string, argv: readonly string[])
       printText(renderConfig(request));
       return exitCodes.done;
     case 'check':
-      process.stdout.write(`the options are right\n${deviceNote(request.options.udp.deviceName)}`);
+      printOut(`the options are right\n${deviceNote(request.options.udp.deviceName)}`);
       return exitCodes.done;
     case 'run':
       return run(program, request);

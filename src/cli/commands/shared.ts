@@ -5,6 +5,7 @@ const USUAL_RUN_DIRECTORY = '/run/tweed';
 /** The option by which commands find the running daemon. */
 export const runDirectoryOption = {
   type: 'string',
+  requiresArg: true,
   default: process.env.TWEED_RUN_DIR || USUAL_RUN_DIRECTORY,
   describe: "the daemon's -run-dir (TWEED_RUN_DIR)",
 } as const;
@@ -27,6 +28,11 @@ export interface DaemonChoice {
 /** The options by which one of several daemons is chosen, for commands read by yargs. */
 export const daemonChoiceOptions = {
   'run-dir': runDirectoryOption,
-  device: { type: 'string', default: '', describe: 'of several daemons, the one with this device' },
-  network: { type: 'string', default: '', describe: 'of several daemons, the one that serves this network' },
+  device: { type: 'string', requiresArg: true, default: '', describe: 'of several daemons, the one with this device' },
+  network: {
+    type: 'string',
+    requiresArg: true,
+    default: '',
+    describe: 'of several daemons, the one that serves this network',
+  },
 } as const;

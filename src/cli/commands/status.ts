@@ -6,6 +6,7 @@ import { fetchStatus, isElsewhere } from '../../operator/status-client.js';
 import { renderStatus } from '../../operator/status-text.js';
 import { exitCodes } from '../exit.js';
 import { type Flag, resolveFlags } from '../flags.js';
+import { printOut } from '../print.js';
 import { flagLines, orUsage } from '../usage.js';
 import { callersNamespace, daemonChoiceOptions } from './shared.js';
 
@@ -82,7 +83,7 @@ export async function runStatusCommand(argv: readonly string[]): Promise<number>
     );
   };
   if (!watch) {
-    process.stdout.write(await show());
+    printOut(await show());
     return exitCode;
   }
   const { repeatPage } = await import('../screen.js');

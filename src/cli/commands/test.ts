@@ -15,7 +15,13 @@ export const command: CommandModule<object, DaemonChoice & { count: number; json
   command: 'test',
   builder: (args) =>
     args
-      .option('count', { type: 'number', alias: 'c', default: 3, describe: 'probes of each half and size' })
+      .option('count', {
+        type: 'number',
+        requiresArg: true,
+        alias: 'c',
+        default: 3,
+        describe: 'probes of each half and size',
+      })
       .option('json', jsonOption)
       .options(daemonChoiceOptions),
   handler: async ({ count, json, 'run-dir': runDir, ...choice }) => {

@@ -12,8 +12,20 @@ export const command: CommandModule<object, DaemonChoice & { interval: number; c
   command: 'top',
   builder: (args) =>
     args
-      .option('interval', { type: 'number', alias: 'i', default: 1, describe: 'seconds between two looks' })
-      .option('count', { type: 'number', alias: 'c', default: 0, describe: 'end after so many pages; 0: when told to' })
+      .option('interval', {
+        type: 'number',
+        requiresArg: true,
+        alias: 'i',
+        default: 1,
+        describe: 'seconds between two looks',
+      })
+      .option('count', {
+        type: 'number',
+        requiresArg: true,
+        alias: 'c',
+        default: 0,
+        describe: 'end after so many pages; 0: when told to',
+      })
       .options(daemonChoiceOptions),
   handler: async ({ interval, count, 'run-dir': runDir, ...choice }) => {
     if (!(interval >= 0.1 && interval <= 3600)) throw new OptionError('--interval: the value must be 0.1 to 3600');

@@ -39,6 +39,17 @@ describe('a page that is shown again and again', () => {
     expect(screen.raw).toEqual([true, false]);
   });
 
+  it('ends when nobody reads it any more', async () => {
+    const screen = terminal(false);
+    let pages = 0;
+    const page = async () => {
+      if (++pages === 2) screen.output.emit('error', Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }));
+      return 'page';
+    };
+    await repeatPage({ page, intervalMs: 1, count: 100 }, screen);
+    expect(pages).toBe(2);
+  });
+
   it('goes on with other keys until its last page', async () => {
     const screen = terminal(true);
     const page = async () => {

@@ -106,11 +106,14 @@ describe('a link', () => {
     );
   });
 
-  it.each(['kernel', 'dhcp'])('advises nobody to take away the route of %s by which the host is connected', async (protocol) => {
-    await expect(commands({}, [{ dst: '10.5.0.0/16', dev: 'eth0', protocol }])).rejects.toThrow(
-      /a route through eth0 is there already; this host is connected by it: choose another network \("tweed network set"\)$/,
-    );
-  });
+  it.each(['kernel', 'dhcp'])(
+    'advises nobody to take away the route of %s by which the host is connected',
+    async (protocol) => {
+      await expect(commands({}, [{ dst: '10.5.0.0/16', dev: 'eth0', protocol }])).rejects.toThrow(
+        /a route through eth0 is there already; this host is connected by it: choose another network \("tweed network set"\)$/,
+      );
+    },
+  );
 
   it('is read from ip -json', () => {
     const linkLocal = { ...hostPrefix(parseAddress('fe80::1') ?? 0n), length: 64 } as AnyPrefix;
