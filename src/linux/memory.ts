@@ -5,6 +5,17 @@ import { addressOf } from './libc.js';
 const PAGE = 65_536;
 const TWO_TO_32 = 4_294_967_296;
 
+/** The kernel gives no address space: a limit of the process, or a host that allows no more than it has (overcommit). */
+export class OutOfMemoryError extends TweedError {
+  constructor(bytes: number, cause: unknown) {
+    const advice =
+      'raise the limits of address space and data (ulimit -v and -d, LimitAS= and LimitDATA=), or give the host memory';
+    super('OUT_OF_MEMORY', `there is no address space for ${Math.ceil(bytes / (1 << 20))} MiB of packets; ${advice}`, {
+      cause,
+    });
+  }
+}
+
 /**
  * Memory that every thread of the process and the kernel see at the same place.
  *
@@ -41,7 +52,12 @@ export class SharedMemory {
   /** Reserves address space for `bytes`; the kernel hands out pages as they are touched. */
   static create(bytes: number): SharedMemory {
     const pages = Math.ceil(bytes / PAGE);
-    return SharedMemory.attach(new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true }));
+    try {
+      return SharedMemory.attach(new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true }));
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw new OutOfMemoryError(pages * PAGE, error);
+    }
   }
 
   /** The same memory in another thread. */

@@ -36,6 +36,15 @@ describe('what cannot be written', () => {
   );
 });
 
+it('commands work where the working directory was removed', () => {
+  const script = 'd=$(mktemp -d) && cd "$d" && rmdir "$d" && exec "$0" "$1" docker-opts -d - -f /nonexistent/env';
+  const { status, stdout, stderr } = spawnSync('bash', ['-c', script, process.execPath, program], { encoding: 'utf8' });
+  expect(stderr).toBe(
+    'tweed: the working directory was removed; going on in /\ntweed: /nonexistent/env does not exist yet; start the daemon first\n',
+  );
+  expect([status, stdout]).toEqual([0, 'DOCKER_OPTS=""\n']);
+});
+
 describe('options of the commands that yargs reads', () => {
   it.each([
     ['ping 192.0.2.1 -c', '-c needs a value'],
@@ -61,7 +70,7 @@ describe('options of the commands that yargs reads', () => {
 
   it('a list is a list, and what follows a command is not looked at', async () => {
     let seen: unknown;
-    const command: CommandModule<object, { iface: string[]; json: boolean }> = {
+    const command: CommandModule = {
       command: 'look',
       builder: (args) =>
         args

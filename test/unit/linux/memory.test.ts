@@ -1,9 +1,21 @@
 import { Worker } from 'node:worker_threads';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { addressOf } from '../../../src/linux/libc.js';
 import { RegionAllocator, SharedMemory } from '../../../src/linux/memory.js';
 
 describe('SharedMemory', () => {
+  afterEach(() => void vi.unstubAllGlobals());
+
+  it('says what to raise where the kernel gives no address space', () => {
+    const Memory = vi.fn(function none() {
+      throw new RangeError('WebAssembly.Memory(): could not allocate memory');
+    });
+    vi.stubGlobal('WebAssembly', { Memory });
+    expect(() => SharedMemory.create(100 << 20)).toThrow(
+      /no address space for 100 MiB of packets; raise the limits.*LimitAS=/,
+    );
+  });
+
   it('has room for what was asked, all zero, and stays where it is', () => {
     const memory = SharedMemory.create(100_000);
     expect(memory.u8.length).toBeGreaterThanOrEqual(100_000);
