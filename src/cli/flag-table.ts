@@ -231,6 +231,13 @@ const tweedFlags: readonly Row[] = [
     { rule: oneOf('off', 'route', 'direct', 'auto') },
   ),
   text(
+    'kernel-path-merge',
+    'auto|off',
+    'auto',
+    'where the underlay brings packets one by one, have the kernel merge those of TCP on the kernel path',
+    { rule: oneOf('auto', 'off') },
+  ),
+  text(
     'wireguard-engine',
     'auto|kernel|user',
     'auto',

@@ -99,6 +99,7 @@ export function daemonOptions(flags: ResolvedFlags): DaemonOptions {
       socketBuffer: number('socket-buffer'),
       txQueueLength: number('txqueuelen'),
       kernelPath: text('kernel-path') as DaemonOptions['udp']['kernelPath'],
+      kernelPathMerge: text('kernel-path-merge') !== 'off',
     },
     wireguard: {
       engine: text('wireguard-engine') as 'auto' | 'kernel' | 'user',

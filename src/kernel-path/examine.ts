@@ -8,6 +8,7 @@ import { closeMaps, createMaps } from './maps.js';
 import { decapProgram } from './programs/decap.js';
 import { deliverProgram } from './programs/deliver.js';
 import { encapProgram } from './programs/encap.js';
+import { mergedProgram } from './programs/merged.js';
 import type { InboundMode, ProgramSettings } from './programs/settings.js';
 
 export interface ProgramReport {
@@ -45,6 +46,7 @@ export function examineKernelPath(bpf: Bpf = new Bpf(), settings: ProgramSetting
         encapProgram(settings, places),
         decapProgram(settings, mode),
         deliverProgram(settings),
+        mergedProgram(settings, mode),
       ]);
       const refused = programs.filter(({ accepted }) => !accepted).map(({ name }) => name);
       return { mode, refusal: refused.length === 0 ? '' : `the kernel refuses ${refused.join(' and ')}`, programs };

@@ -5,6 +5,8 @@
  * in. User space runs all the same, on the same TUN and the same port, and gets whatever the programs do not take; the wire
  * format is one. So the kernel path can come, refuse, or go at any moment, and costs no packet: at worst it is slower again.
  *
+ * Where the underlay brings single packets, those of TCP go by a device in which the kernel merges them (merging.ts).
+ *
  * It may also go on without user space: links that somebody else holds stay when the process ends (former-path.ts). All that
  * the programs do then is to carry packets between the peers that they know, by the host's routes. They judge nobody and deliver
  * nothing straight, for who the peers are and where containers are is told them every second (`TEND_MS`) or not at all.
@@ -15,7 +17,7 @@ import { readFileSync } from 'node:fs';
 import { messageOf, TweedError } from '../base/errors.js';
 import { exec } from '../base/exec.js';
 import type { Prefix } from '../base/ipv4.js';
-import { BPF_PROG_TYPE_SCHED_CLS } from '../linux/bpf.js';
+import { BPF_PROG_TYPE_SCHED_CLS, BPF_TCX_INGRESS } from '../linux/bpf.js';
 import {
   type Attachment,
   attach,
@@ -31,9 +33,11 @@ import { Bridges, type BridgesStatus } from './bridges.js';
 import { conntrackPlaces, type ReadTypes, readTypes } from './conntrack.js';
 import { holdName } from './former-path.js';
 import { type Capacity, closeMaps, createMaps, DEFAULT_CAPACITY, type Drop, type Maps, type Total } from './maps.js';
+import { Merging, type MergingStatus } from './merging.js';
 import { decapProgram } from './programs/decap.js';
 import { DELIVER_PROGRAM, deliverProgram } from './programs/deliver.js';
 import { encapProgram } from './programs/encap.js';
+import { mergedProgram } from './programs/merged.js';
 import type { ConntrackPlaces, InboundMode } from './programs/settings.js';
 import { selfTest } from './self-test.js';
 import {
@@ -44,7 +48,7 @@ import {
   RECEIVE_ONLY,
   type Refusal,
 } from './table.js';
-import { readLinkFacts } from './underlay-device.js';
+import { type LinkFacts, readLinkFacts } from './underlay-device.js';
 
 /** Why there is no kernel path. User space shows it and goes on alone. `cause` is the error behind it, if there is one. */
 export class KernelPathRefusedError extends TweedError {
@@ -69,6 +73,8 @@ export interface KernelPathOptions {
   readonly capacity?: Capacity;
   /** How programs are attached; `auto` prefers TCX links. */
   readonly way?: Way | 'auto';
+  /** Whether single packets of TCP are merged where that can be had; true if not given. */
+  readonly merge?: boolean;
 }
 
 /** A peer, and whether it is known to run a kernel path as well. */
@@ -84,6 +90,7 @@ export interface KernelPathStatus {
   readonly peers: number;
   readonly containers: number;
   readonly bridges: BridgesStatus;
+  readonly merging: MergingStatus;
   /** False while a peer is missing in the maps: foreign datagrams are judged by user space then. */
   readonly complete: boolean;
 }
@@ -130,12 +137,12 @@ export class KernelPath {
   readonly #maps: Maps;
   readonly #table: KernelTable;
   readonly #options: KernelPathOptions;
-  /** See `finishesPackets`. */
-  readonly #finishes: boolean;
+  readonly #facts: LinkFacts;
   readonly #programs: number[] = [];
   readonly #places: Place[] = [];
   readonly #attachments: Attachment[] = [];
   #bridges: Bridges | null = null;
+  #merging: Merging | null = null;
   readonly #run: Run;
   #tending: NodeJS.Timeout | null = null;
   #stopped = false;
@@ -144,13 +151,13 @@ export class KernelPath {
     bpf: Bpf,
     maps: Maps,
     processors: number,
-    finishes: boolean,
+    facts: LinkFacts,
     options: KernelPathOptions,
     run: Run,
   ) {
     this.#bpf = bpf;
     this.#run = run;
-    this.#finishes = finishes;
+    this.#facts = facts;
     this.#maps = maps;
     this.#options = options;
     const { underlay, port, capacity = DEFAULT_CAPACITY } = options;
@@ -164,13 +171,13 @@ export class KernelPath {
    * @throws KernelPathRefusedError, with nothing left behind
    */
   static async start(options: KernelPathOptions, sys: KernelPathSystem = system): Promise<KernelPath> {
-    const finishes = await finishesPackets(options.underlay.name, sys.run);
+    const facts = await underlayFacts(options.underlay.name, sys.run);
     const bpf = sys.bpf();
     const processors = sys.processors();
     const places = options.mode === 'direct' ? await stage('programs', () => conntrackPlaces(sys.types)) : null;
     const { capacity = DEFAULT_CAPACITY } = options;
     const maps = await stage('maps', () => createMaps(bpf, places === null ? { ...capacity, flows: 1 } : capacity));
-    const path = new KernelPath(bpf, maps, processors, finishes, options, sys.run);
+    const path = new KernelPath(bpf, maps, processors, facts, options, sys.run);
     try {
       await path.#attach(places);
       path.#tending = setInterval(() => path.#tend(), TEND_MS).unref();
@@ -197,10 +204,11 @@ export class KernelPath {
       this.#programs.push(descriptor);
       return descriptor;
     };
-    const [encap, decap, deliver] = await stage('programs', () => [
+    const [encap, decap, deliver, merged] = await stage('programs', () => [
       load(encapProgram(settings, places)),
       load(decapProgram(settings, mode)),
       load(deliverProgram(settings)),
+      load(mergedProgram(settings, mode)),
     ]);
     await stage('self-test', () => selfTest(this.#bpf, this.#maps, this.#table, decap as number, settings, places));
     await stage('attach', async () => {
@@ -214,6 +222,16 @@ export class KernelPath {
     this.#bridges = new Bridges(this.#bpf, deliver as number, this.#run, (device) =>
       this.#hang({ program: deliver as number, device, direction: 'egress' }),
     );
+    this.#merging = new Merging({
+      wanted: this.#options.merge ?? true,
+      port,
+      queues: this.#facts.queues,
+      run: this.#run,
+      table: this.#table,
+      hang: (device) => this.#hang({ program: merged as number, device, direction: 'ingress' }),
+      programsOn: (ifindex) => this.#bpf.programsOn(ifindex, BPF_TCX_INGRESS).length,
+    });
+    await this.#merging.keep();
   }
 
   /** Where that fails the programs do without what has to be kept, as if nobody were there. */
@@ -243,7 +261,7 @@ export class KernelPath {
       this.#attachments[i] = await this.#hang(place);
       lines.push(`the kernel path's program on the ${place.direction} of ${place.device.name}`);
     }
-    return lines;
+    return [...lines, ...((await this.#merging?.keep()) ?? [])];
   }
 
   /**
@@ -271,7 +289,7 @@ export class KernelPath {
    * @returns those that the kernel did not take; they go through user space
    */
   setPeers(peers: readonly PathPeer[]): readonly Refusal[] {
-    const sendable = (peer: PathPeer) => this.#finishes || peer.kernelPath === true;
+    const sendable = (peer: PathPeer) => this.#facts.finishesPackets || peer.kernelPath === true;
     return this.#table.replaceAll(peers.map((peer) => (sendable(peer) ? peer : { ...peer, pathMtu: RECEIVE_ONLY })));
   }
 
@@ -285,7 +303,8 @@ export class KernelPath {
    * they are good for. Those on bridges are not among them, for nobody follows the containers then.
    */
   holds(): ReadonlyMap<string, number> {
-    const holds = this.#attachments.flatMap(({ hold }) => hold ?? []);
+    const attachments = [...this.#attachments, ...(this.#merging?.attachments ?? [])];
+    const holds = attachments.flatMap(({ hold }) => hold ?? []);
     return new Map(holds.map(({ id, descriptor }) => [holdName(this.#options, id), descriptor]));
   }
 
@@ -307,10 +326,11 @@ export class KernelPath {
     return {
       mode: this.#options.mode,
       way: this.#way,
-      finishesPackets: this.#finishes,
+      finishesPackets: this.#facts.finishesPackets,
       peers: this.#table.peers,
       containers: this.#table.containers,
       bridges: this.#bridges?.status() ?? { spared: [], reason: '' },
+      merging: this.#merging?.status() ?? { into: '', reason: '' },
       complete: this.#table.complete,
     };
   }
@@ -339,6 +359,7 @@ export class KernelPath {
       // what went out last is answered through user space
       for (const attachment of this.#attachments.reverse()) await off(attachment);
       await this.#bridges?.stop();
+      await this.#merging?.stop();
     } finally {
       for (const program of this.#programs) this.#bpf.close(program);
       closeMaps(this.#bpf, this.#maps);
@@ -346,12 +367,12 @@ export class KernelPath {
   }
 }
 
-/** Whether the underlay finishes what it carries, see underlay-device.ts. */
-async function finishesPackets(name: string, run: Run): Promise<boolean> {
+async function underlayFacts(name: string, run: Run): Promise<LinkFacts> {
   return stage('underlay', async () => {
-    const { ethernet, finishesPackets, linkType } = await readLinkFacts(name, run);
-    if (!ethernet) throw new Error(`${name} is no Ethernet device but ${linkType}; the kernel path needs one`);
-    return finishesPackets;
+    const facts = await readLinkFacts(name, run);
+    if (!facts.ethernet)
+      throw new Error(`${name} is no Ethernet device but ${facts.linkType}; the kernel path needs one`);
+    return facts;
   });
 }
 

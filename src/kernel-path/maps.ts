@@ -73,8 +73,10 @@ export const PeerCount = {
   rxBytes: 24,
   /** Nanoseconds of the monotonic clock when something last came from it; 0 for never. */
   lastReceived: 32,
+  /** The same for a super-packet that arrived whole. */
+  lastSuperPacket: 40,
 } as const;
-export const PEER_COUNTER_BYTES = 40;
+export const PEER_COUNTER_BYTES = 48;
 
 /** `counters`: 64-bit numbers for each processor, named as the forwarders' totals and drops are, so that they add up. */
 export const Total = {
@@ -103,6 +105,8 @@ export const COUNTER_BYTES = 120;
 export const STATE_BYTES = 16;
 /** Not 0 when every peer is in the maps, so that who is not is none. */
 export const STATE_COMPLETE = 0;
+/** Number of the device that single packets of TCP are sent into to be merged; 0: they are not. */
+export const STATE_MERGE_INTO = 4;
 /**
  * Nanoseconds of the monotonic clock until which a daemon keeps the maps as the host is. Afterwards they are what they were once:
  * nobody who is missing is taken for a stranger, and nothing goes to where a container was.

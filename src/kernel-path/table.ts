@@ -32,6 +32,7 @@ import {
   SENDER_BYTES,
   STATE_BYTES,
   STATE_COMPLETE,
+  STATE_MERGE_INTO,
   STATE_TENDED_UNTIL,
   Total,
 } from './maps.js';
@@ -110,6 +111,7 @@ export class KernelTable {
   #fresh = 0;
   #complete = false;
   #tendedUntil = 0n;
+  #mergeInto = 0;
 
   constructor(bpf: Bpf, maps: Maps, options: TableOptions) {
     this.#bpf = bpf;
@@ -198,8 +200,16 @@ export class KernelTable {
     this.#tendedUntil = until;
   }
 
+  /** Single packets of TCP are sent into this device to be merged; 0: they are handed on as they are. */
+  setMergeInto(ifindex: number): void {
+    if (ifindex === this.#mergeInto) return;
+    this.#writeState(this.#complete, this.#tendedUntil, ifindex);
+    this.#mergeInto = ifindex;
+  }
+
   /** Nobody keeps the maps as the host is any more. */
   abandon(): void {
+    this.#mergeInto = 0;
     this.tend(0n);
   }
 
@@ -302,10 +312,12 @@ export class KernelTable {
     this.#complete = complete;
   }
 
-  #writeState(complete: boolean, tendedUntil: bigint): void {
+  #writeState(complete: boolean, tendedUntil: bigint, mergeInto = this.#mergeInto): void {
     const state = new Uint8Array(STATE_BYTES);
+    const view = new DataView(state.buffer);
     state[STATE_COMPLETE] = complete ? 1 : 0;
-    new DataView(state.buffer).setBigUint64(STATE_TENDED_UNTIL, tendedUntil, true);
+    view.setUint32(STATE_MERGE_INTO, mergeInto, true);
+    view.setBigUint64(STATE_TENDED_UNTIL, tendedUntil, true);
     this.#bpf.update(this.#maps.state, new Uint8Array(4), state);
   }
 

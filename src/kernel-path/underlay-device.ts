@@ -13,6 +13,8 @@ export interface LinkFacts {
   readonly finishesPackets: boolean;
   /** What `ip` calls its type. */
   readonly linkType: string;
+  /** Queues that packets come in by, at least 1; a device of software has none that are told from each other. */
+  readonly queues: number;
 }
 
 /** Buses of real cards, as `ip -details` names them. */
@@ -23,6 +25,7 @@ export interface LinkDetails {
   readonly link_type?: string;
   readonly linkinfo?: { readonly info_kind?: string };
   readonly parentbus?: string;
+  readonly num_rx_queues?: number;
 }
 
 /** @throws ExecError when there is no such device, JsonError */
@@ -37,5 +40,6 @@ export function linkFacts(link: LinkDetails | undefined): LinkFacts {
     ethernet: link?.link_type === 'ether',
     finishesPackets: link?.linkinfo?.info_kind === undefined && HARDWARE.has(link?.parentbus ?? ''),
     linkType: link?.link_type ?? 'nothing',
+    queues: link?.linkinfo?.info_kind === undefined ? link?.num_rx_queues || 1 : 1,
   };
 }

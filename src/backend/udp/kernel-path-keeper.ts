@@ -11,9 +11,12 @@ import { ContainerWatch, type ContainerWatchOptions, type FoundContainer } from 
 import { doubtAboutDirect, type Firewall, obstacleToDirect, readFirewall } from '../../kernel-path/firewall.js';
 import { type FormerPath, removeFormerFilters } from '../../kernel-path/former-path.js';
 import type { KernelPath, KernelPathOptions } from '../../kernel-path/kernel-path.js';
+import { mergePairNames, removeMergePair } from '../../kernel-path/merge-pair.js';
 import type { InboundMode } from '../../kernel-path/programs/settings.js';
+import { deviceTotals } from '../../routes/device-statistics.js';
 import { hasIpv4, type Lease } from '../../subnet/lease.js';
 import type { FeatureStatus } from '../backend.js';
+import { hostKernel } from '../kernel/kernel.js';
 import { takesUnfinished } from './lease-data.js';
 import type { KernelPathWish } from './options.js';
 
@@ -29,6 +32,8 @@ export interface KernelPathKeeperOptions {
   readonly underlayMtu: number;
   /** What a former process left of its own on the same device; null where the device is another one. */
   readonly former: Pick<FormerPath, 'end'> | null;
+  /** No other daemon of this network runs, whose devices might be taken for left ones. */
+  readonly sole: boolean;
 }
 
 /** What the keeper works with; a test scripts it. */
@@ -39,6 +44,8 @@ export interface KernelPathTools {
   pathMtu: typeof pathMtu;
   /** Milliseconds of a clock that only goes forward. */
   now(): number;
+  /** A file of /proc/net, such as `dev`. */
+  readStatistics(file: string): string;
   /** Tells of changes of containers; the watch's own if not given. */
   readonly monitor?: ContainerWatchOptions['monitor'];
 }
@@ -49,6 +56,7 @@ const tools: KernelPathTools = {
   firewall: readFirewall,
   pathMtu,
   now: () => performance.now(),
+  readStatistics: hostKernel.readStatistics,
 };
 
 type Path = Awaited<ReturnType<KernelPathTools['start']>>;
@@ -74,12 +82,12 @@ export class KernelPathKeeper {
   #deafness = '';
   /** `direct` was refused by the kernel itself. */
   #noDirect = '';
-  #former: Pick<FormerPath, 'end'> | null;
+  /** What a former process left has ended. */
+  #settled = false;
   #stopped = false;
 
   constructor(options: KernelPathKeeperOptions, parts: KernelPathTools = tools) {
     this.#options = options;
-    this.#former = options.former;
     this.#tools = parts;
   }
 
@@ -124,18 +132,31 @@ export class KernelPathKeeper {
     return this.#path?.holds() ?? new Map();
   }
 
-  /** @param replaced own programs are in its place, and know the peers */
+  /** Ends what a former process left, once. @param replaced own programs are in its place, and know the peers */
   async #endFormer(replaced: boolean): Promise<void> {
-    const former = this.#former;
-    this.#former = null;
-    if (former === null) return;
-    const { path, log } = this.#options;
+    if (this.#settled) return;
+    this.#settled = true;
+    const { path, log, former, sole } = this.#options;
     try {
-      await former.end();
-      if (!replaced) await removeFormerFilters(path, this.#tools.run);
+      await former?.end();
+      if (former !== null && !replaced) await removeFormerFilters(path, this.#tools.run);
+      if (sole) await this.#removeFormerPair();
     } catch (error) {
-      log.debug(`filters of a former kernel path: ${messageOf(error)}`);
+      log.debug(`what a former kernel path left: ${messageOf(error)}`);
     }
+  }
+
+  /** A process that was killed left it, and this one has no use for it. */
+  async #removeFormerPair(): Promise<void> {
+    const { path, log } = this.#options;
+    const { into } = mergePairNames(path.port);
+    if (this.#mergesInto === into || !this.#tools.readStatistics('dev').includes(`${into}:`)) return;
+    if (await removeMergePair(path.port, this.#tools.run)) log.info({ device: into }, 'removed a device that was left');
+  }
+
+  /** Name of the device in which packets are merged; empty when none are. */
+  get #mergesInto(): string {
+    return this.#path?.status().merging.into ?? '';
   }
 
   async #plan(): Promise<Plan> {
@@ -235,12 +256,26 @@ export class KernelPathKeeper {
     }
   }
 
-  /** What is wanted and in force, and which bridges packets are spared on their way in. */
+  /** What is wanted and in force, which bridges packets are spared on their way in, and whether single ones are merged. */
   features(): readonly FeatureStatus[] {
     const path = { name: 'kernel_path', wanted: this.#options.wanted, inForce: this.#mode, reason: this.#reason };
     if (this.#path === null) return [path];
-    const { spared, reason } = this.#path.status().bridges;
-    return [path, { name: 'kernel_path_bridges', wanted: 'auto', inForce: spared.join(' ') || 'none', reason }];
+    const { bridges, merging } = this.#path.status();
+    return [
+      path,
+      {
+        name: 'kernel_path_bridges',
+        wanted: 'auto',
+        inForce: bridges.spared.join(' ') || 'none',
+        reason: bridges.reason,
+      },
+      {
+        name: 'kernel_path_merge',
+        wanted: this.#options.path.merge === false ? 'off' : 'auto',
+        inForce: merging.into === '' ? 'off' : 'on',
+        reason: merging.reason,
+      },
+    ];
   }
 
   /** Counters by the names that the forwarders have, to be added to theirs; and the kernel path's own share of the packets. */
@@ -248,7 +283,8 @@ export class KernelPathKeeper {
     const { totals, drops, pastBridge } = this.#path?.counters() ?? { totals: {}, drops: {}, pastBridge: 0 };
     const { tx_packets = 0, rx_packets = 0 } = totals as Readonly<Record<string, number>>;
     const share = { kernel_tx_packets: tx_packets, kernel_rx_packets: rx_packets, kernel_past_bridge: pastBridge };
-    return { totals: { ...totals, ...share }, drops };
+    const { txDrops } = deviceTotals(this.#mergesInto, this.#tools.readStatistics('dev'));
+    return { totals: { ...totals, ...share }, drops: { ...drops, rx_merge_queue_full: txDrops } };
   }
 
   peers(): ReturnType<KernelPath['peers']> {

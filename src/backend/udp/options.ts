@@ -17,4 +17,6 @@ export interface UdpBackendOptions {
   /** Packets that the TUN holds while nobody reads. */
   readonly txQueueLength: number;
   readonly kernelPath: KernelPathWish;
+  /** Whether single packets of TCP are merged on the kernel path, where that can be had. */
+  readonly kernelPathMerge: boolean;
 }

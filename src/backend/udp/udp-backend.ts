@@ -184,7 +184,7 @@ export class UdpBackend implements Backend {
       const watch = setInterval(() => this.#watch(), TICK_MS).unref();
       // what another process works with yet is that one's to end
       const ours = descriptors.sameDevice && !inherited.shared ? former : null;
-      const kernelPath = await this.#kernelPath(path, peers, ours);
+      const kernelPath = await this.#kernelPath(path, peers, ours, !inherited.shared);
       this.#running = { link, networks, descriptors, plane, threads, watch, kernelPath };
       this.#watch();
     } catch (error) {
@@ -288,12 +288,13 @@ export class UdpBackend implements Backend {
     { wanted, underlay, network, subnet, port }: WantedPath,
     { leases }: PeerSet,
     former: FormerPath | null,
+    sole: boolean,
   ): Promise<KernelPathKeeper> {
     const { log } = this.#context;
-    const { checkSenders, deviceName: name } = this.#options;
+    const { checkSenders, deviceName: name, kernelPathMerge: merge } = this.#options;
     const tun = { name, index: wanted === 'off' ? 0 : await interfaceIndex(name).catch(() => 0) };
-    const path = { underlay, tun, network, subnet, port };
-    const keeper = new KernelPathKeeper({ wanted, checkSenders, log, path, underlayMtu: underlay.mtu, former });
+    const path = { underlay, tun, network, subnet, port, merge };
+    const keeper = new KernelPathKeeper({ wanted, checkSenders, log, path, underlayMtu: underlay.mtu, former, sole });
     await keeper.keep(byIpv4(leases));
     return keeper;
   }

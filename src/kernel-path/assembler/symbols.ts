@@ -8,6 +8,7 @@ export const HELPERS = {
   ktime_get_ns: { number: 5, takes: 0 },
   skb_store_bytes: { number: 9, takes: 5 },
   redirect: { number: 23, takes: 2 },
+  skb_change_type: { number: 32, takes: 2 },
   skb_pull_data: { number: 39, takes: 2 },
   set_hash_invalid: { number: 41, takes: 1 },
   skb_change_head: { number: 43, takes: 3 },

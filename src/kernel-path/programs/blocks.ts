@@ -10,10 +10,11 @@ import {
   Drop,
   type MapName,
   PEER_INDEX,
-  type PeerCount,
+  PeerCount,
   PREFIX_ADDRESS,
   PREFIX_KEY_BYTES,
   PREFIX_LENGTH,
+  STATE_MERGE_INTO,
   STATE_TENDED_UNTIL,
   type Total,
 } from '../maps.js';
@@ -102,6 +103,43 @@ export function whileTended(asm: PacketAssembler, key: number, time: number, oth
     .load(8, r1, r0, STATE_TENDED_UNTIL)
     .load(8, r2, r10, time)
     .jumpIf(r2, '>', r1, otherwise);
+}
+
+/** A peer whose super-packets arrived whole so lately is left as it is: what is merged must not be overtaken by what need not be. */
+const MERGE_PAUSE_NS = 10_000_000_000n;
+
+/**
+ * Is this packet to be merged with others of its flow? Writes the device that it is sent into to the slot `into`, 0 for none. The whole
+ * of a flow is treated alike, or its packets would overtake each other. Uses all registers up to r5, and r7.
+ *
+ * @param offset of the inner IPv4 header
+ * @param time slot of the stack with the monotonic clock's nanoseconds
+ * @param r7 this processor's counters of the peer
+ */
+export function chooseMerging(asm: PacketAssembler, offset: number, key: number, time: number, into: number): void {
+  asm
+    .remark('single segments of TCP may be merged, unless the peer’s super-packets arrive whole')
+    .load(8, r3, r10, time)
+    .field(r1, r6, 'gso_size')
+    .jumpIf(r1, '==', 0, 'single')
+    .store(8, r7, PeerCount.lastSuperPacket, r3)
+    .jump('merging_chosen')
+    .label('single')
+    .load(1, r1, r9, offset + IP.protocol)
+    .jumpIf(r1, '!=', PROTOCOL_TCP, 'merging_chosen')
+    .load(8, r1, r7, PeerCount.lastSuperPacket)
+    .jumpIf(r1, '==', 0, 'none_lately')
+    .alu(r3, '-=', r1)
+    .constant64(r2, MERGE_PAUSE_NS)
+    .jumpIf(r3, '<=', r2, 'merging_chosen')
+    .label('none_lately')
+    .store(4, r10, key, 0);
+  lookUp(asm, 'state', key);
+  asm
+    .jumpIf(r0, '==', 0, 'merging_chosen')
+    .load(4, r1, r0, STATE_MERGE_INTO)
+    .store(8, r10, into, r1)
+    .label('merging_chosen');
 }
 
 /** Sets r7 to the peer whose subnet holds the inner address at `offset` of the packet. */

@@ -9,28 +9,25 @@
  *   runs out here (which wants an answer).
  * - *dropped*, counted under the reason that user space counts it under. Only what user space would drop too, and only
  *   while the maps hold every peer and are kept so: as long as one is missing, and while no daemon runs, user space judges.
- * - *taken*: TTL taken down, outer headers off, and on its way.
+ * - *taken*: TTL taken down, outer headers off, and on its way. Single segments of TCP go by the device where the kernel merges
+ *   them (merge-pair.ts), where there is one, and merged.ts hands them on.
  *
  * The rules and their order are those of encap/datapath/rx.ts.
  */
 import { netmask } from '../../base/ipv4.js';
-import { Assembler, type Program, r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10 } from '../assembler/assembler.js';
+import { Assembler, type Program, r0, r1, r2, r3, r4, r6, r7, r8, r9, r10 } from '../assembler/assembler.js';
 import {
   ADJ_ROOM_FIXED_GSO,
   ADJ_ROOM_MAC,
   CSUM_LEVEL_QUERY,
   PACKET_HOST,
-  REDIRECT_INGRESS,
   SK_BUFF,
   TC_ACT_SHOT,
   TC_ACT_UNSPEC,
 } from '../assembler/symbols.js';
 import {
-  CONTAINER_IFINDEX,
-  CONTAINER_MACS,
   Drop,
   ETHERNET_BYTES,
-  FLOW_CONTAINER,
   OUTER_BYTES,
   OUTER_IPV4,
   PEER_ADDRESS,
@@ -40,6 +37,7 @@ import {
 } from '../maps.js';
 import {
   checkHeaderSum,
+  chooseMerging,
   count,
   decrementTtl,
   dropLabel,
@@ -57,8 +55,9 @@ import {
   VERSION_4_WITHOUT_OPTIONS,
   whileTended,
 } from './blocks.js';
-import { checkFlow, takeFlowSlots } from './flows.js';
+import { takeFlowSlots } from './flows.js';
 import type { InboundMode, ProgramSettings } from './settings.js';
+import { findContainer, goByRoute, goStraight, takeMacSlot } from './straight.js';
 
 const ETH_P_IP = 0x0800;
 const OUTER = ETHERNET_BYTES;
@@ -68,7 +67,6 @@ const UDP_DESTINATION_PORT = UDP + 2;
 const UDP_LENGTH = UDP + 4;
 const UDP_CHECKSUM = UDP + 6;
 const INNER = OUTER + OUTER_BYTES;
-const MAC_BYTES = 6;
 
 /** What it drops, besides what the kernel fails to do. */
 const REASONS: readonly (keyof typeof Drop)[] = [
@@ -83,8 +81,9 @@ const REASONS: readonly (keyof typeof Drop)[] = [
 export function decapProgram(settings: ProgramSettings, mode: InboundMode): Program {
   const asm = new Assembler('tweed_decap', SK_BUFF);
   const slots = takeSlots(asm);
-  const macs = asm.slot(2 * MAC_BYTES);
+  const macs = takeMacSlot(asm);
   const flow = takeFlowSlots(asm);
+  const into = asm.slot(8);
   const { network, subnet } = settings;
 
   asm
@@ -174,7 +173,7 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
     .jumpIf(r1, '==', 1, 'leave');
   measure(asm, INNER, slots, 'leave');
 
-  asm.remark('from here on it is ours').store(8, r10, flow.time, 0);
+  asm.remark('from here on it is ours').store(8, r10, flow.time, 0).store(8, r10, into, 0);
   decrementTtl(asm, INNER, 'patched');
   count(
     asm,
@@ -190,15 +189,12 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
     ],
     () => {
       asm.alu(r7, '=', r0).call('ktime_get_ns').store(8, r7, PeerCount.lastReceived, r0).store(8, r10, flow.time, r0);
+      chooseMerging(asm, INNER, slots.key, flow.time, into);
     },
   );
   if (mode === 'direct') {
-    asm.remark('r7: where the container is, 0 if nobody knows or the packet has to go by route').alu(r7, '=', 0);
-    checkFlow(asm, INNER, flow, 'by_route');
-    whileTended(asm, slots.key, flow.time, 'by_route');
-    asm.load(4, r1, r10, flow.key + FLOW_CONTAINER).store(4, r10, slots.key, r1);
-    lookUp(asm, 'containers', slots.key);
-    asm.alu(r7, '=', r0).label('by_route');
+    asm.alu(r7, '=', 0).load(8, r1, r10, into).jumpIf(r1, '!=', 0, 'by_route');
+    findContainer(asm, INNER, slots.key, flow);
   }
   asm
     .remark('the outer headers off; a super-packet keeps the size of its segments')
@@ -210,37 +206,16 @@ export function decapProgram(settings: ProgramSettings, mode: InboundMode): Prog
     .jumpIf(r0, '!=', 0, dropLabel('rx_tun_write_error'))
     .remark('what spreads flows over processors shall not take all flows of a peer for one')
     .alu(r1, '=', r6)
-    .call('set_hash_invalid');
-  if (mode === 'direct') {
-    asm.jumpIf(r7, '==', 0, 'to_the_tun').remark('straight to the container, past bridge, routes and firewall');
-    for (let at = 0; at < 2 * MAC_BYTES; at += 4) {
-      asm.load(4, r1, r7, CONTAINER_MACS + at).store(4, r10, macs + at, r1);
-    }
-    asm
-      .alu(r1, '=', r6)
-      .alu(r2, '=', 0)
-      .alu(r3, '=', r10)
-      .alu(r3, '+=', macs)
-      .alu(r4, '=', 2 * MAC_BYTES)
-      .alu(r5, '=', 0)
-      .call('skb_store_bytes')
-      .jumpIf(r0, '!=', 0, dropLabel('rx_tun_write_error'))
-      .load(4, r1, r7, CONTAINER_IFINDEX)
-      .alu(r2, '=', 0)
-      .call('redirect_peer')
-      .exit()
-      .label('to_the_tun');
-  }
-  asm
-    .remark('as if the TUN had delivered it: routes, rules and counters of the host apply')
-    .alu(r1, '=', settings.tunIfindex)
-    .alu(r2, '=', REDIRECT_INGRESS)
+    .call('set_hash_invalid')
+    .load(8, r1, r10, into)
+    .jumpIf(r1, '==', 0, 'as_it_is')
+    .alu(r2, '=', 0)
     .call('redirect')
     .exit()
-
-    .label('leave')
-    .alu(r0, '=', TC_ACT_UNSPEC)
-    .exit();
+    .label('as_it_is');
+  if (mode === 'direct') goStraight(asm, macs, dropLabel('rx_tun_write_error'));
+  goByRoute(asm, settings.tunIfindex);
+  asm.label('leave').alu(r0, '=', TC_ACT_UNSPEC).exit();
 
   dropPlaces(asm, REASONS);
   asm

@@ -12,9 +12,10 @@ export interface KernelPathFacts {
   readonly firewall: Firewall;
   /** Where a filter of an earlier life hangs on the underlay. */
   readonly leftOn: { readonly device: string; readonly port: number } | null;
-  /** What each running daemon says of it, and of the bridges that packets are spared. */
+  /** What each running daemon says of it, of the bridges that packets are spared, and of merging. */
   readonly features: readonly FeatureStatus[];
   readonly bridges: readonly FeatureStatus[];
+  readonly merging: readonly FeatureStatus[];
 }
 
 const run = (argv: readonly string[], tolerate = false): Promise<ExecResult> => exec(argv, { tolerate });
@@ -33,6 +34,7 @@ export async function gatherKernelPathFacts(
     leftOn: left && (await hasFormerFilter(underlay, port)) ? { device: underlay, port } : null,
     features,
     bridges: all.filter(({ name }) => name === 'kernel_path_bridges'),
+    merging: all.filter(({ name }) => name === 'kernel_path_merge'),
   };
 }
 
@@ -58,6 +60,12 @@ export const kernelPathChecks: Checks<KernelPathFacts> = {
       reason === ''
         ? ok(`bridges that the kernel path spares packets: ${inForce}`)
         : warn(`the kernel path spares packets no bridge, or not each: ${reason}`, 'tweed status'),
+    ),
+  'kernel-path-merge': ({ merging }) =>
+    merging.map(({ inForce, reason }) =>
+      reason === ''
+        ? ok(`single packets of TCP are merged on the kernel path: ${inForce}`)
+        : warn(`single packets of TCP are not merged on the kernel path: ${reason}`, 'tweed status'),
     ),
   'kernel-path-left': ({ leftOn }) =>
     leftOn === null

@@ -68,10 +68,10 @@ const expectSets = (count: number, links = count) =>
       objects.map(({ name }) => name.replace(OBJECT_PREFIX, '')).sort();
     const ours = ({ name }: { readonly name: string }) => name.startsWith(OBJECT_PREFIX);
     const each = (...names: string[]) => names.flatMap((name) => new Array<string>(count).fill(name));
-    expect(namesOf(bpf.programs().filter(ours))).toEqual(each('decap', 'deliver', 'encap'));
+    expect(namesOf(bpf.programs().filter(ours))).toEqual(each('decap', 'deliver', 'encap', 'merged'));
     expect(bpf.maps().filter(ours)).toHaveLength(7 * count);
     const hanging = namesOf(bpf.links().filter(ours)).filter((name) => name !== 'deliver');
-    expect(hanging).toEqual(['decap', 'encap'].flatMap((name) => new Array<string>(links).fill(name)));
+    expect(hanging).toEqual(['decap', 'encap', 'merged'].flatMap((name) => new Array<string>(links).fill(name)));
   });
 
 describe.each(['route', 'direct'] as const)('kernel path %s', (mode) => {

@@ -26,6 +26,7 @@ describe('options of the daemon', () => {
         socketBuffer: 7_340_032,
         txQueueLength: 1000,
         kernelPath: 'off',
+        kernelPathMerge: true,
       },
       wireguard: { engine: 'auto', keyFile: '/run/flannel/wgkey', socketDirectory: '/var/run/wireguard' },
       cleanUpOnExit: false,
@@ -53,6 +54,17 @@ describe('options of the daemon', () => {
     ['-healthz-ip=', 'health', { address: '' }],
   ] as const)('%s is taken as flanneld takes it', (argument, member, expected) => {
     expect(optionsOf(argument)[member]).toMatchObject(expected);
+  });
+
+  it.each([
+    ['auto', true],
+    ['off', false],
+  ])('merge single packets on the kernel path where that can be had, unless told otherwise: %s', (word, merged) => {
+    expect(optionsOf(`-kernel-path-merge=${word}`).udp.kernelPathMerge).toBe(merged);
+  });
+
+  it.each(['on', 'Off', ''])('know no such merging: %j', (word) => {
+    expect(() => optionsOf(`-kernel-path-merge=${word}`)).toThrow(/-kernel-path-merge/);
   });
 
   it('take a relative file from where the daemon was started, as flanneld does', () => {

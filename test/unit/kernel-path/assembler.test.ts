@@ -18,6 +18,7 @@ import { listing } from '../../../src/kernel-path/assembler/listing.js';
 import { SK_BUFF } from '../../../src/kernel-path/assembler/symbols.js';
 import { decapProgram } from '../../../src/kernel-path/programs/decap.js';
 import { encapProgram } from '../../../src/kernel-path/programs/encap.js';
+import { mergedProgram } from '../../../src/kernel-path/programs/merged.js';
 
 type Asm = Assembler<typeof SK_BUFF>;
 const asm = (): Asm => new Assembler('test', SK_BUFF);
@@ -286,10 +287,21 @@ describe('the programs', () => {
     ['encapsulation that notes flows', () => encapProgram(settings, places)],
     ['decapsulation by route', () => decapProgram(settings, 'route')],
     ['decapsulation to the container', () => decapProgram(settings, 'direct')],
+    ['what takes merged packets by route', () => mergedProgram(settings, 'route')],
+    ['what takes merged packets to the container', () => mergedProgram(settings, 'direct')],
   ])('%s can be assembled, and has no instruction that the listing does not know', (_, make) => {
     const text = make().listing();
     expect(text).not.toMatch(/BUG_|bpf_unknown/);
     expect(text).toMatch(/call bpf_redirect/);
+  });
+
+  it('that takes merged packets asks of the flow only where they may go straight', () => {
+    const text = (mode: 'route' | 'direct') => mergedProgram(settings, mode).listing();
+    for (const mode of ['route', 'direct'] as const) expect(text(mode)).toMatch(/call bpf_skb_change_type#32/);
+    expect(text('direct')).toMatch(/map\[flows\][\s\S]*map\[state\][\s\S]*map\[containers\][\s\S]*bpf_redirect_peer/);
+    expect(text('route')).not.toMatch(/map\[|redirect_peer/);
+    // whatever fails, nothing is dropped: the last way out is that by route
+    expect(text('direct')).toMatch(/to_the_tun:[^:]*\n.*r1 = 3\n[\s\S]*call bpf_redirect#23\n.*exit\n$/);
   });
 
   it('hold for any overlay, host and port', () => {
@@ -300,7 +312,7 @@ describe('the programs', () => {
       fc.property(prefix, prefix, address, fc.integer({ min: 1, max: 65_535 }), (network, subnet, own, port) => {
         const any = { ...settings, network, subnet, address: own, port };
         expect(encapProgram(any, places).instructions.length).toBeLessThan(400);
-        expect(decapProgram(any, 'direct').instructions.length).toBeLessThan(400);
+        expect(decapProgram(any, 'direct').instructions.length).toBeLessThan(450);
       }),
     );
   });

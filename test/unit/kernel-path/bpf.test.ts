@@ -319,6 +319,7 @@ describe('KernelPath', () => {
     subnet: { address: 0x0a050100, length: 24 },
     port: 8285,
     mode: 'route',
+    merge: false,
   };
   const system = (run: Run = runs()): KernelPathSystem => ({
     bpf: () => fake.thin,
@@ -338,6 +339,7 @@ describe('KernelPath', () => {
       peers: 0,
       containers: 0,
       bridges: { spared: [], reason: '' },
+      merging: { into: '', reason: '' },
       complete: false,
     });
     path.setPeers([{ subnet: { address: 0x0a050200, length: 24 }, publicIp: 0xc0000202, pathMtu: 1500 }]);
@@ -395,7 +397,7 @@ describe('KernelPath', () => {
     ['the last map', 'maps', (_, about) => (about.startsWith('tweed_peer_') ? EPERM : 0)],
     ['a program', 'programs', (command) => (command === BPF_PROG_LOAD ? EINVAL : 0)],
     ['the second program', 'programs', (_, about) => (about === 'tweed_decap' ? EINVAL : 0)],
-    ['the last program', 'programs', (_, about) => (about === 'tweed_deliver' ? EINVAL : 0)],
+    ['the last program', 'programs', (_, about) => (about === 'tweed_merged' ? EINVAL : 0)],
     ['the first link', 'attach', (command) => (command === BPF_LINK_CREATE ? EBUSY : 0)],
     ['the second link', 'attach', (_, about) => (about === `3 ${BPF_TCX_EGRESS}` ? EBUSY : 0)],
   ])('refuses with a reason and leaves nothing behind when the kernel refuses %s', async (_, stage, refuse) => {

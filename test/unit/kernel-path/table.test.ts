@@ -14,6 +14,9 @@ import {
   PEER_INDEX,
   PEER_MAX_PACKET,
   PeerCount,
+  STATE_BYTES,
+  STATE_COMPLETE,
+  STATE_MERGE_INTO,
   STATE_TENDED_UNTIL,
   Total,
 } from '../../../src/kernel-path/maps.js';
@@ -209,6 +212,100 @@ describe('replaceAll', () => {
   });
 });
 
+describe('the device for merging', () => {
+  const state = () => {
+    const bytes = fake.map('state').entries.get('00000000') as Uint8Array;
+    const view = new DataView(bytes.buffer);
+    return {
+      complete: bytes[STATE_COMPLETE],
+      into: view.getUint32(STATE_MERGE_INTO, true),
+      until: view.getBigUint64(STATE_TENDED_UNTIL, true),
+    };
+  };
+  const refuseState = () => {
+    fake.refuse = (command, about) => (command === BPF_MAP_UPDATE_ELEM && about.startsWith('tweed_state') ? ENOMEM : 0);
+  };
+
+  it('has a place of its own in the state', () => {
+    const places = [
+      { at: STATE_COMPLETE, bytes: 1 },
+      { at: STATE_MERGE_INTO, bytes: 4 },
+      { at: STATE_TENDED_UNTIL, bytes: 8 },
+    ];
+    for (const [i, { at, bytes }] of places.entries()) {
+      expect(at % bytes).toBe(0);
+      expect(at + bytes).toBeLessThanOrEqual(places[i + 1]?.at ?? STATE_BYTES);
+    }
+  });
+
+  it('is written where the programs look, byte by byte', () => {
+    table.replaceAll([peer(2)]);
+    table.tend(0x0102030405060708n);
+    table.setMergeInto(0xa1b2c3d4);
+    expect(Buffer.from(fake.map('state').entries.get('00000000')!).toString('hex')).toBe(
+      '01000000' + 'd4c3b2a1' + '0807060504030201',
+    );
+  });
+
+  it('leaves the rest of the state as it is, and stays when that changes', () => {
+    table.setMergeInto(11);
+    expect(state()).toEqual({ complete: 0, into: 11, until: 0n });
+    table.replaceAll([peer(2)]);
+    expect(state()).toEqual({ complete: 1, into: 11, until: 0n });
+    table.tend(7n);
+    expect(state()).toEqual({ complete: 1, into: 11, until: 7n });
+    table.setMergeInto(12);
+    expect(state()).toEqual({ complete: 1, into: 12, until: 7n });
+    table.suspend();
+    expect(state()).toEqual({ complete: 0, into: 12, until: 7n });
+    table.setMergeInto(0);
+    expect(state()).toEqual({ complete: 0, into: 0, until: 7n });
+  });
+
+  it('is not written twice', () => {
+    table.setMergeInto(0);
+    expect(fake.log.filter((line) => line.startsWith(`${BPF_MAP_UPDATE_ELEM} `))).toEqual([]);
+    table.setMergeInto(11);
+    fake.log.length = 0;
+    table.setMergeInto(11);
+    expect(fake.log).toEqual([]);
+    table.setMergeInto(0);
+    table.setMergeInto(0);
+    expect(fake.log).toHaveLength(1);
+  });
+
+  it('is written by the next call where the kernel refused it', () => {
+    table.tend(7n);
+    refuseState();
+    expect(() => table.setMergeInto(11)).toThrow(BpfError);
+    fake.refuse = () => 0;
+    table.tend(8n);
+    expect(state()).toEqual({ complete: 0, into: 0, until: 8n });
+    table.setMergeInto(11);
+    expect(state()).toEqual({ complete: 0, into: 11, until: 8n });
+  });
+
+  it('is none any more when nobody keeps the maps, and may be one again', () => {
+    table.replaceAll([peer(2)]);
+    table.tend(7n);
+    table.setMergeInto(11);
+    fake.log.length = 0;
+    table.abandon();
+    expect(fake.log).toHaveLength(1); // at once: no packet goes where nobody takes it
+    expect(state()).toEqual({ complete: 1, into: 0, until: 0n });
+    table.tend(8n);
+    expect(state()).toEqual({ complete: 1, into: 0, until: 8n });
+    table.setMergeInto(11);
+    expect(state()).toEqual({ complete: 1, into: 11, until: 8n });
+  });
+
+  it('says so when it cannot be abandoned', () => {
+    table.setMergeInto(11);
+    refuseState();
+    expect(() => table.abandon()).toThrow(BpfError);
+  });
+});
+
 describe('containers', () => {
   const container = (n: number, ifindex = n): KernelContainer => ({
     address: address(`10.5.1.${n}`),
@@ -267,6 +364,18 @@ describe('counters', () => {
     expect(pastBridge).toBe(4);
     expect(totals).toMatchObject({ tx_bytes: 2 ** 40 + 5, tx_packets: 0 });
     expect(drops).toMatchObject({ rx_spoofed_source: 3, rx_ttl_zero: 0 });
+  });
+
+  it('of a peer hold what the programs note of super-packets, in words of their own', () => {
+    const offsets = Object.values(PeerCount).sort((a, b) => a - b);
+    expect(offsets).toEqual(offsets.map((_, i) => i * 8));
+    expect(PEER_COUNTER_BYTES).toBe(offsets.length * 8);
+    table.replaceAll([peer(2)]);
+    const value = new Uint8Array(PEER_COUNTER_BYTES * PROCESSORS);
+    new DataView(value.buffer).setBigUint64(PeerCount.lastSuperPacket, 4_000_000_000n, true);
+    fake.map('peer_counters').entries.set('00000000', value);
+    // that is nothing that came by itself
+    expect([...table.entries(5_000_000_000n)]).toMatchObject([{ rxPackets: 0, rxBytes: 0, silentForMs: null }]);
   });
 
   it('of a peer tell how long it has been silent', () => {

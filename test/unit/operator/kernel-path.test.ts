@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { FeatureStatus } from '../../../src/backend/backend.js';
 import type { KernelPathReport } from '../../../src/kernel-path/examine.js';
 import { runChecks } from '../../../src/operator/doctor/finding.js';
 import { type KernelPathFacts, kernelPathChecks, renderPrograms } from '../../../src/operator/doctor/kernel-path.js';
@@ -16,9 +17,14 @@ const fine: KernelPathFacts = {
   leftOn: null,
   features: [],
   bridges: [],
+  merging: [],
 };
 const levels = (facts: Partial<KernelPathFacts>) =>
   runChecks(kernelPathChecks, { ...fine, ...facts }).map(({ id, level, text, fix }) => [`${id} ${level}`, text, fix]);
+
+const merge = (inForce: string, reason = '', wanted = 'auto'): FeatureStatus => ({
+  ...{ name: 'kernel_path_merge', wanted, inForce, reason },
+});
 
 describe('doctor about the kernel path', () => {
   it('says that it would run', () => {
@@ -70,6 +76,37 @@ describe('doctor about the kernel path', () => {
       expect.stringMatching(/: a filter$/),
       'tweed status',
     ]);
+  });
+
+  it.each<[string, FeatureStatus[], unknown[]]>([
+    ['that they are', [merge('on')], [['kernel-path-merge ok', expect.stringMatching(/: on$/), '']]],
+    [
+      'that they are not, as wanted',
+      [merge('off', '', 'off')],
+      [['kernel-path-merge ok', expect.stringMatching(/: off$/), '']],
+    ],
+    [
+      'why they are not',
+      [merge('off', 'veth devices of this kernel do not merge')],
+      [
+        [
+          'kernel-path-merge warn',
+          expect.stringMatching(/not merged .*: veth devices of this kernel do not merge$/),
+          'tweed status',
+        ],
+      ],
+    ],
+    [
+      'each daemon’s answer',
+      [merge('on'), merge('off', 'no veth')],
+      [
+        ['kernel-path-merge ok', expect.stringMatching(/: on$/), ''],
+        ['kernel-path-merge warn', expect.stringMatching(/: no veth$/), 'tweed status'],
+      ],
+    ],
+    ['nothing where no kernel path runs', [], []],
+  ])('tells of single packets %s', (_, merging, expected) => {
+    expect(levels({ merging }).slice(2)).toEqual(expected);
   });
 
   it('prints the programs', () => {

@@ -49,6 +49,7 @@ export const OPTIONS: HostOptions = {
   socketBuffer: 7_340_032,
   txQueueLength: 1000,
   kernelPath: 'off',
+  kernelPathMerge: true,
 };
 
 export function address(text: string): number {

@@ -14,6 +14,9 @@ export const featureOf = (host: Host): Promise<FeatureStatus> => named(host, 'ke
 /** The bridges that packets are spared. */
 export const sparedBridges = (host: Host): Promise<FeatureStatus> => named(host, 'kernel_path_bridges');
 
+/** Whether single packets are merged. */
+export const merging = (host: Host): Promise<FeatureStatus> => named(host, 'kernel_path_merge');
+
 async function named(host: Host, wanted: string): Promise<FeatureStatus> {
   const { features } = await host.process.status();
   const feature = features.find(({ name }) => name === wanted);

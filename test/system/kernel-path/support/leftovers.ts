@@ -27,5 +27,7 @@ export async function expectNoLeftovers(hosts: readonly Host[] = []): Promise<vo
   for (const { namespace } of hosts) {
     const { stdout } = await namespace.run('tc', 'qdisc', 'show');
     if (/clsact/.test(stdout)) throw new Error(`a qdisc was left:\n${stdout}`);
+    const { stdout: links } = await namespace.run('ip', '-brief', 'link', 'show');
+    if (/^tweed\d+-in/m.test(links)) throw new Error(`a pair of devices for merging was left:\n${links}`);
   }
 }

@@ -16,6 +16,7 @@ const options: UdpBackendOptions = {
   socketBuffer: 65_536,
   txQueueLength: 1000,
   kernelPath: 'off',
+  kernelPathMerge: true,
 };
 const kernelPath = { features: () => [] };
 const buffers = { sendBuffer: 65_536, receiveBuffer: 65_536 };

@@ -76,7 +76,7 @@ const path = (mode: string) => ({
   holds: () => new Map([[mode, 5]]),
   counters: () => ({ totals: { tx_packets: 5, rx_packets: 7 }, drops: { rx_ttl_zero: 1 }, pastBridge: 2 }),
   peers: () => [],
-  status: () => ({ bridges: { spared: ['br0'], reason: '' } }),
+  status: () => ({ bridges: { spared: ['br0'], reason: '' }, merging: { into: '', reason: '' } }),
 });
 const tools: KernelPathTools = {
   start: async ({ mode }: KernelPathOptions) => {
@@ -89,6 +89,7 @@ const tools: KernelPathTools = {
   firewall: async () => firewall,
   pathMtu: (to) => (to === address('192.0.2.3') ? 1400 : 0),
   now: () => now,
+  readStatistics: () => '',
   monitor: () => Object.assign(new EventEmitter(), { stdout: null, unref: () => {}, kill: () => true }) as never,
 };
 
@@ -100,6 +101,7 @@ const keeperOf = (wanted: KernelPathWish, checkSenders = true, former: { end(): 
       log: silentLogger(),
       underlayMtu: 1500,
       former,
+      sole: true,
       path: {
         underlay: { name: 'eth0', index: 2, address: address('192.0.2.1') },
         tun: { name: 'flannel0', index: 3 },
@@ -155,12 +157,12 @@ describe('the kernel path', () => {
     const keeper = keeperOf('route');
     expect(keeper.counted()).toEqual({
       totals: { kernel_tx_packets: 0, kernel_rx_packets: 0, kernel_past_bridge: 0 },
-      drops: {},
+      drops: { rx_merge_queue_full: 0 },
     });
     await keeper.keep(leases);
     expect(keeper.counted()).toEqual({
       totals: { tx_packets: 5, rx_packets: 7, kernel_tx_packets: 5, kernel_rx_packets: 7, kernel_past_bridge: 2 },
-      drops: { rx_ttl_zero: 1 },
+      drops: { rx_ttl_zero: 1, rx_merge_queue_full: 0 },
     });
   });
 

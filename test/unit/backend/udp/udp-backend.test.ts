@@ -13,6 +13,7 @@ const options: UdpBackendOptions = {
   socketBuffer: 65_536,
   txQueueLength: 1000,
   kernelPath: 'off',
+  kernelPathMerge: true,
 };
 const backendOf = (config: Readonly<Record<string, unknown>>) =>
   new UdpBackend(contextOf({ Type: 'udp', ...config }), options);

@@ -86,6 +86,7 @@ const udpOptions: SecretSources['options']['udp'] = {
   socketBuffer: 4096,
   txQueueLength: 1000,
   kernelPath: 'off',
+  kernelPathMerge: true,
 };
 
 describe('a report', () => {
