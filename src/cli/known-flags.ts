@@ -7,7 +7,7 @@
 import { parseEnvFile } from '../base/env-file.js';
 import { readTextFile } from '../base/text-file.js';
 import type { Setting } from '../observe/settings.js';
-import { type DaemonChoice, daemonSettings } from '../operator/status-client.js';
+import { type DaemonChoice, daemonSettings, SilentDaemonError } from '../operator/status-client.js';
 import { type Flag, type ResolvedFlags, resolveValues } from './flags.js';
 
 /** What the service's unit reads. */
@@ -22,6 +22,8 @@ export interface Sources {
   readonly environment: Environment;
   /** Null when no daemon answers. */
   readonly settings: readonly Setting[] | null;
+  /** A daemon that has other settings, perhaps, and does not say so; null where none is silent. */
+  readonly silent: SilentDaemonError | null;
   readonly file: Environment;
 }
 
@@ -35,11 +37,25 @@ export async function readEnvironmentFile(path: string = ENVIRONMENT_FILE): Prom
 
 /** Asks the daemon and reads the file. */
 export async function readSources(runDirectory: string, choice: DaemonChoice = {}): Promise<Sources> {
+  let silent: SilentDaemonError | null = null;
   const [settings, file] = await Promise.all([
-    daemonSettings(runDirectory, { ...choice, namespace: 'own' }).catch(() => null),
+    daemonSettings(runDirectory, { ...choice, namespace: 'own' }).catch((error: unknown) => {
+      if (error instanceof SilentDaemonError) silent = error;
+      return null;
+    }),
     readEnvironmentFile(),
   ]);
-  return { environment: process.env, settings, file };
+  return { environment: process.env, settings, silent, file };
+}
+
+/** Is it said which registry is meant, by the arguments or this shell's variables? */
+export function namesRegistry(
+  args: Readonly<Record<string, unknown>>,
+  table: readonly Flag[],
+  { environment }: Sources,
+) {
+  const env = table.find(({ name }) => name === REGISTRY)?.env;
+  return [args[REGISTRY] ?? []].flat().length > 0 || Boolean(env && environment[env]);
 }
 
 /**
@@ -52,12 +68,12 @@ export function knownFlags(
   args: Readonly<Record<string, unknown>>,
   names: readonly string[],
   table: readonly Flag[],
-  { environment, settings, file }: Sources,
+  sources: Sources,
 ): ResolvedFlags {
+  const { environment, settings, file } = sources;
   const given = new Map(names.map((name) => [name, [args[name] ?? []].flat().map(String)]));
   const isTold = ({ name, env }: Flag) => (given.get(name)?.length ?? 0) > 0 || Boolean(env && environment[env]);
-  const registry = table.find(({ name }) => name === REGISTRY);
-  const ownRegistry = registry !== undefined && isTold(registry);
+  const ownRegistry = namesRegistry(args, table, sources);
   const told = new Map((settings ?? []).map(({ name, value }) => [name, [value].flat().map(String)]));
   const more: Record<string, string | undefined> = {};
   for (const flag of table) {

@@ -15,6 +15,9 @@ export class StatusClientError extends TweedError {
   }
 }
 
+/** There is a daemon, which does not answer: it hangs, is stopped, or has no time. What it knows must not be guessed. */
+export class SilentDaemonError extends StatusClientError {}
+
 /** Which of several daemons is meant; an empty text is no choice. */
 export interface DaemonChoice {
   /** The overlay's device, such as `flannel0`; with `host-gw` the underlay's interface. */
@@ -38,10 +41,19 @@ export async function fetchStatus(runDirectory: string, choice: DaemonChoice = {
 /** Asks all daemons with sockets in the directory. Empty when none answers. */
 export async function fetchStatuses(
   runDirectory: string,
-  { namespace = 'any' }: Pick<DaemonChoice, 'namespace'> = {},
+  choice: Pick<DaemonChoice, 'namespace'> = {},
 ): Promise<readonly DaemonStatus[]> {
-  const { found } = await askAll(runDirectory);
-  return found.map(({ status }) => status).filter((status) => namespace === 'any' || !isElsewhere(status));
+  return (await fetchAll(runDirectory, choice)).statuses;
+}
+
+/** The same, and what to say of a daemon that does not answer; empty where there is none. */
+export async function fetchAll(
+  runDirectory: string,
+  { namespace = 'any' }: Pick<DaemonChoice, 'namespace'> = {},
+): Promise<{ readonly statuses: readonly DaemonStatus[]; readonly silent: string }> {
+  const { found, failures } = await askAll(runDirectory);
+  const statuses = found.map(({ status }) => status).filter((status) => namespace === 'any' || !isElsewhere(status));
+  return { statuses, silent: failures.find((error) => error instanceof SilentDaemonError)?.message ?? '' };
 }
 
 /** Does it run in another network namespace than this process? A daemon of an earlier version does not tell where it is. */
@@ -70,8 +82,8 @@ async function findDaemon(
   runDirectory: string,
   { device = '', network = '', namespace = 'any' }: DaemonChoice,
 ): Promise<Daemon> {
-  const { found: all, failure } = await askAll(runDirectory);
-  if (all.length === 0) throw failure;
+  const { found: all, failures } = await askAll(runDirectory);
+  if (all.length === 0) throw failures.find((error) => error instanceof SilentDaemonError) ?? failures[0];
   const found = namespace === 'any' ? all : all.filter(({ status }) => !isElsewhere(status));
   if (found.length === 0) {
     const those = all.map(({ status }) => `process ${status.process}`).join(', ');
@@ -100,7 +112,7 @@ function nameOf({ backend, network, process, detail }: DaemonStatus): string {
   return backend === null ? network : `${backend.device} of ${network}`;
 }
 
-async function askAll(runDirectory: string): Promise<{ found: readonly Daemon[]; failure: unknown }> {
+async function askAll(runDirectory: string): Promise<{ found: readonly Daemon[]; failures: readonly Error[] }> {
   const answers = await Promise.allSettled(
     socketsIn(runDirectory).map(async (socketPath) => ({
       socketPath,
@@ -108,8 +120,8 @@ async function askAll(runDirectory: string): Promise<{ found: readonly Daemon[];
     })),
   );
   const found = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
-  const failure = answers.find((answer) => answer.status === 'rejected')?.reason;
-  return { found, failure };
+  const failures = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason as Error] : []));
+  return { found, failures };
 }
 
 /** @throws StatusClientError */
@@ -131,20 +143,25 @@ async function ask(socketPath: string, method: string, url: string, body = ''): 
   try {
     answer = await askUnix(socketPath, method, url, { body });
   } catch (error) {
-    throw new StatusClientError(explain(error as NodeJS.ErrnoException, socketPath), { cause: error });
+    throw explained(error as NodeJS.ErrnoException, socketPath);
   }
   if (answer.status === 200) return answer.body;
   throw new StatusClientError(`the daemon at ${socketPath} refused: ${answer.body.trim()}`);
 }
 
-function explain(error: NodeJS.ErrnoException, socketPath: string): string {
+function explained(error: NodeJS.ErrnoException, socketPath: string): StatusClientError {
   switch (error.code) {
     case 'ENOENT':
     case 'ECONNREFUSED':
-      return `no daemon answers at ${socketPath}; is "tweed run" running, and with the same --run-dir?`;
+      return new StatusClientError(
+        `no daemon answers at ${socketPath}; is "tweed run" running, and with the same --run-dir?`,
+        { cause: error },
+      );
     case 'EACCES':
-      return `no permission for ${socketPath}; try again as root`;
+      return new StatusClientError(`no permission for ${socketPath}; try again as root`, { cause: error });
     default:
-      return `no answer from the daemon at ${socketPath}: ${error.message}; look at its log`;
+      return new SilentDaemonError(`no answer from the daemon at ${socketPath}: ${error.message}; look at its log`, {
+        cause: error,
+      });
   }
 }

@@ -69,6 +69,7 @@ describe('a fuzz of options', () => {
       knownFlags(parsed, registryFlagNames, selected(registryFlagNames), {
         environment: env,
         settings: null,
+        silent: null,
         file: env,
       }),
     );

@@ -32,7 +32,7 @@ export interface KernelPathKeeperOptions {
   readonly underlayMtu: number;
   /** What a former process left of its own on the same device; null where the device is another one. */
   readonly former: Pick<FormerPath, 'end'> | null;
-  /** No other daemon of this network runs, whose devices might be taken for left ones. */
+  /** No other daemon of this network runs, whose filters and devices might be taken for left ones. */
   readonly sole: boolean;
 }
 
@@ -139,8 +139,10 @@ export class KernelPathKeeper {
     const { path, log, former, sole } = this.#options;
     try {
       await former?.end();
-      if (former !== null && !replaced) await removeFormerFilters(path, this.#tools.run);
-      if (sole) await this.#removeFormerPair();
+      if (!sole) return;
+      // filters first: they would send packets into a pair that is gone
+      if (!replaced) await removeFormerFilters(path, this.#tools.run);
+      await this.#removeFormerPair();
     } catch (error) {
       log.debug(`what a former kernel path left: ${messageOf(error)}`);
     }

@@ -10,7 +10,7 @@ import type { DaemonOptions } from '../../daemon/options.js';
 import type { DaemonStatus } from '../../observe/status.js';
 import { findUnderlay, type Underlay, type UnderlayOptions } from '../../routes/underlay.js';
 import { type BackendConfig, type NetworkConfig, networkName } from '../../subnet/network-config/config.js';
-import { fetchStatuses } from '../status-client.js';
+import { fetchAll, fetchStatuses } from '../status-client.js';
 import { type Checks, type Finding, fail, ok, runChecks, warn } from './finding.js';
 import { hostChecks } from './host-checks.js';
 import { type DoctorQuestion, gatherHostFacts, type WireguardAnswer } from './host-facts.js';
@@ -22,11 +22,14 @@ import { gatherRegistryFacts, registryChecks } from './registry-checks.js';
 /** What the checks of the daemon itself are judged by. */
 interface DaemonFacts {
   readonly status: DaemonStatus | null;
+  /** What to say of a daemon that does not answer; empty where there is none. */
+  readonly silent: string;
   readonly underlay: Underlay | string;
 }
 
 const daemonChecks: Checks<DaemonFacts> = {
-  daemon: ({ status }) => {
+  daemon: ({ status, silent }) => {
+    if (status === null && silent !== '') return fail(silent, 'journalctl -u tweed; systemctl restart tweed');
     if (status === null) return warn('no daemon answers here', 'systemctl start tweed, or tweed run');
     if (status.ready) return ok(`the daemon (process ${status.process}) is ready: ${status.detail}`);
     return warn(`the daemon (process ${status.process}) is not ready: ${status.detail}`, 'journalctl -u tweed');
@@ -57,8 +60,8 @@ export async function examineKernel(
 export async function examineHost(
   options: Pick<DaemonOptions, 'registry' | 'underlay' | 'udp' | 'runDirectory'>,
 ): Promise<readonly Finding[]> {
-  const [daemons, underlay, registry] = await Promise.all([
-    fetchStatuses(options.runDirectory, { namespace: 'own' }),
+  const [{ statuses: daemons, silent }, underlay, registry] = await Promise.all([
+    fetchAll(options.runDirectory, { namespace: 'own' }),
     underlayOrReason(options.underlay),
     gatherRegistryFacts(options.registry),
   ]);
@@ -68,7 +71,7 @@ export async function examineHost(
   const ipv6 = await gatherIpv6Facts(registry.config, underlay);
   const host = await gatherHostFacts(question(options.udp, status, underlay, registry.config));
   return [
-    ...runChecks(daemonChecks, { status, underlay }),
+    ...runChecks(daemonChecks, { status, silent, underlay }),
     ...runChecks(hostChecks, host),
     ...(ipv6 === null ? [] : runChecks(ipv6Checks, ipv6)),
     ...runChecks(registryChecks, registry),

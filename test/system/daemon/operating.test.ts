@@ -91,6 +91,31 @@ describe('a running daemon', () => {
   });
 });
 
+describe('a daemon that hangs', () => {
+  it('has no registry guessed in its place, and doctor says that it is there', async () => {
+    const [host] = network.hosts;
+    const { process: pid } = await host.status();
+    const endpoint = network.endpoint.replace('-etcd', '--etcd');
+    process.kill(pid, 'SIGSTOP');
+    try {
+      for (const words of [['leases'], ['network', 'set', '{"Network":"10.99.0.0/16"}']]) {
+        const { status, stdout, stderr } = await host.tweed(...words);
+        expect([status, stdout]).toEqual([1, '']);
+        expect(stderr).toMatch(
+          /^tweed: which registry is meant is the daemon's to say, .* no answer within 5 s.*--etcd-endpoints\n$/,
+        );
+      }
+      expect((await host.tweed('leases', endpoint)).status).toBe(0);
+      const { stdout } = await host.tweed('doctor', '--json', endpoint);
+      expect(JSON.parse(stdout)).toContainEqual(
+        expect.objectContaining({ id: 'daemon', level: 'fail', text: expect.stringContaining('no answer within 5 s') }),
+      );
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+  });
+});
+
 describe('tweed ping', () => {
   it('says that the overlay works, whatever way the peer is named', async () => {
     const [host, other] = network.hosts;

@@ -5,9 +5,10 @@ import { mergePairNames } from '../../../src/kernel-path/merge-pair.js';
 import { PORT } from '../datapath/support/host.js';
 import { type Host, type Site, useSite } from '../datapath/support/site.js';
 import { ifIndex } from '../datapath/support/sockets.js';
-import { file, ping, sendFile } from '../datapath/support/transfer.js';
+import { file, sendFile } from '../datapath/support/transfer.js';
+import { until } from '../datapath/support/until.js';
 import { merging } from './support/by.js';
-import { KernelDriver } from './support/driver.js';
+import { introduce, KernelDriver } from './support/driver.js';
 import { expectNoLeftovers } from './support/leftovers.js';
 
 const MIB = 1 << 20;
@@ -80,14 +81,16 @@ describe.each(['route', 'direct'] as const)('kernel path %s', (kernelPath) => {
     expect(await framesOf(there)).toBeGreaterThan(SINGLES * 0.9);
   });
 
-  it('sends nothing that way while super-packets arrive whole', async ({ skip }) => {
+  it('sends next to nothing that way while super-packets arrive whole', async ({ skip }) => {
     const there = site();
     await there.start({ kernelPath });
     await mergesHere(there, skip);
     await sendFile(there.host(1).end, there.host(2).end, file(MIB, 1));
+    await there.host(2).process.reconcile(); // the container is known now, and packets are spared its bridge
     const before = await packets(there.host(2).namespace, into, 'tx');
     expect(await framesOf(there)).toBeLessThan(SINGLES / 4);
-    expect(await packets(there.host(2).namespace, into, 'tx')).toBe(before);
+    // each processor finds out by itself
+    expect((await packets(there.host(2).namespace, into, 'tx')) - before).toBeLessThan(SINGLES / 10);
   });
 
   it('every byte arrives when the underlay loses packets', async () => {
@@ -154,20 +157,25 @@ describe('the devices', () => {
     expect(await isThere(two)).toBe(false);
   });
 
-  it('that a killed process left go where there is to be no kernel path', async () => {
-    const there = site();
-    await there.start({ kernelPath: 'off' });
-    const two = there.host(2);
-    const killed = new KernelDriver(two);
-    drivers.push(killed);
-    await killed.start();
-    await killed.kill();
-    await there.stop();
-    await there.start({ kernelPath: 'off' });
-    await two.process.reconcile();
-    expect(await isThere(two)).toBe(false);
-    await ping(there.host(1).container, two.containerIp, 56, 1);
-  });
+  it.each(['auto', 'clsact'] as const)(
+    'that a killed process left go with its filters where there is to be no kernel path, way %s',
+    async (way) => {
+      const there = site();
+      await there.setUnderlaySegmentation(false);
+      await there.start({ kernelPath: 'off' });
+      const [one, two] = [there.host(1), there.host(2)];
+      const killed = new KernelDriver(two);
+      drivers.push(killed);
+      await killed.start({ way });
+      await introduce([two, one], [killed], there.mtu);
+      await killed.kill();
+      await there.stop();
+      await there.start({ kernelPath: 'off' });
+      await two.process.reconcile();
+      await until('the devices are gone', async () => !(await isThere(two)));
+      await sendFile(one.end, two.end, file(MIB, 1));
+    },
+  );
 
   it('stay as long as another process has its program there', async () => {
     const there = site();

@@ -10,7 +10,7 @@ import { withDaemonFlags } from '../../../src/cli/shared-options.js';
 const names = ['etcd-prefix', 'iface', 'socket-buffer', 'ip-masq'];
 const table = runFlags.filter(({ name }) => names.includes(name));
 
-const nobody: Sources = { environment: process.env, settings: null, file: {} };
+const nobody: Sources = { environment: process.env, settings: null, silent: null, file: {} };
 
 /** As a command of yargs reads them. */
 const byYargs = (argv: readonly string[]) =>
@@ -94,7 +94,7 @@ describe('what a command was not told', () => {
       ['http://daemon:2379', '/other', '', ['eth1', 'eth2']],
     ],
   ])('when %s', (_, args, sources, expected) => {
-    const known = knownFlags(args, all, flags, { environment: {}, settings: null, file: {}, ...sources });
+    const known = knownFlags(args, all, flags, { environment: {}, settings: null, silent: null, file: {}, ...sources });
     expect(all.map((name) => known.get(name)?.value)).toEqual(expected);
   });
 
