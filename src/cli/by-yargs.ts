@@ -52,8 +52,12 @@ interface KnownOptions {
  */
 function asFlags(args: ArgumentsCamelCase, parser: Argv, argv: readonly string[]): void {
   const known = (parser as unknown as KnownOptions).getOptions();
+  // yargs gives each option under both of its names
+  const lists = new Set(
+    known.array.flatMap((name) => [name, name.replace(/-(.)/g, (_, letter) => letter.toUpperCase())]),
+  );
   for (const [name, value] of Object.entries(args)) {
-    if (Array.isArray(value) && !known.array.includes(name) && name !== '_' && name !== '--') args[name] = value.at(-1);
+    if (Array.isArray(value) && !lists.has(name) && name !== '_' && name !== '--') args[name] = value.at(-1);
   }
   const end = argv.indexOf('--');
   for (const word of end === -1 ? argv : argv.slice(0, end)) {

@@ -75,7 +75,11 @@ export class Merging {
   async #works(): Promise<boolean> {
     if (this.#there === null) return false;
     const { pair, attachment } = this.#there;
-    return (await attachment.isThere()) && (this.#options.merges ?? merges)(pair);
+    try {
+      return (await attachment.isThere()) && (this.#options.merges ?? merges)(pair);
+    } catch {
+      return false; // such as an end that was moved elsewhere: nothing may be sent into it
+    }
   }
 
   async #begin(): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * The program where merged packets come in (merge-pair.ts): hands on what the program on the underlay has checked and counted.
  *
- * Theory of operation. Nothing else gets there, so nothing is checked again but what depends on the flow, which is
+ * Theory of operation. Whoever sends anything else into the pair is root. So nothing is checked again but what depends on the flow, which is
  * asked of a merged packet once: whether it may go straight to its container. GRO merges only what belongs together, and keeps in the
  * merged packet's flags what ends a connection. Nothing is dropped: what fails goes by route.
  */

@@ -25,6 +25,9 @@ const RING = 4096;
 /** More than a trace ever sees: whoever captures during a bulk transfer must not fill the memory. */
 const MOST_PACKETS = 20_000;
 
+/** Devices in which the kernel path has packets merged, on their way between two of its programs (docs/kernel-path.md). */
+const MERGE_PAIR = /^tweed\d+-(in|out)$/;
+
 const FENCE = Buffer.from('fence of a trace');
 
 /** Where is captured, and what its devices are called. */
@@ -132,7 +135,9 @@ export class Capture {
       const packet = readPacket(bytes.subarray(SLL2_HEADER), carrier);
       const device = this.#point.devices.get(interfaceOf({ bytes })) ?? `device ${interfaceOf({ bytes })}`;
       const direction = bytes[SLL2_PACKET_TYPE] === PACKET_OUTGOING ? 'out' : 'in';
-      return packet === null ? [] : [{ place: this.#point.place, device, direction, at, packet }];
+      return packet === null || MERGE_PAIR.test(device)
+        ? []
+        : [{ place: this.#point.place, device, direction, at, packet }];
     });
   }
 

@@ -17,6 +17,7 @@ const site = useSite();
 let driver: KernelDriver | undefined;
 
 afterEach(async () => {
+  await driver?.stop();
   await driver?.kill();
   driver = undefined;
   await expectNoLeftovers(site().hosts);

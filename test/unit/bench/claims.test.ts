@@ -140,7 +140,9 @@ describe('docs/benchmarks.md', () => {
       'IPv6 by IPv4 ÷ IPv4 by IPv4',
     ])
       expect(benchmarks).toContain(rounded(measured(part)));
-    for (const part of ['direct ÷ kernel VXLAN', 'route ÷ user space'].map((one) => `${one}, underlay segmentation off`))
+    for (const part of ['direct ÷ kernel VXLAN', 'route ÷ user space'].map(
+      (one) => `${one}, underlay segmentation off`,
+    ))
       expect(benchmarks).toContain(rounded(measured(part, pti)));
     for (const part of ['one TCP stream', 'whole CPU per GB'])
       expect(readme).toContain(

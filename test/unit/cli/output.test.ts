@@ -75,14 +75,14 @@ describe('options of the commands that yargs reads', () => {
       builder: (args) =>
         args
           .option('iface', { type: 'string', array: true, nargs: 1, demandOption: true })
+          .option('more-words', { type: 'string', array: true })
           .option('json', { type: 'boolean', default: false }),
-      handler: ({ iface, json, _: words }) => {
-        seen = { iface, json, words };
+      handler: ({ iface, moreWords, json, _: words }) => {
+        seen = { iface, moreWords, json, words };
       },
     };
-    await runByYargs(command, ['look', '--iface=a', '--iface', 'b', '--json', '--json', '--', '--json=x']).catch(
-      String,
-    );
-    expect(seen).toEqual({ iface: ['a', 'b'], json: true, words: ['look', '--json=x'] });
+    const lists = ['--iface=a', '--iface', 'b', '--more-words=c', '--more-words=--d'];
+    await runByYargs(command, ['look', ...lists, '--json', '--json', '--', '--json=x']).catch(String);
+    expect(seen).toEqual({ iface: ['a', 'b'], moreWords: ['c', '--d'], json: true, words: ['look', '--json=x'] });
   });
 });

@@ -284,13 +284,14 @@ describe('what is lost', () => {
     expect(events).toEqual(BEGINNING);
   });
 
-  it('is not what cannot be asked for a moment: it stays in force', async () => {
+  it('is what cannot be asked, too: nothing is sent there until it is made anew', async () => {
     const merging = mergingOf();
     await merging.keep();
     failures.isThere = 'no descriptor is left';
-    expect(await merging.keep()).toEqual([]);
-    expect(events).toEqual(BEGINNING);
-    expect(merging.status().into).toBe(into);
+    events.length = 0;
+    expect(await merging.keep()).toEqual([LINE]);
+    expect(events).toEqual(['table 0', 'off 1', ...BEGINNING.slice(1)]);
+    expect(merging.status()).toEqual({ into, reason: '' });
   });
 });
 

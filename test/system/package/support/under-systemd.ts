@@ -109,10 +109,10 @@ function tests(debian: () => string): void {
     await machine.write('/usr/lib/systemd/machine/tweed.service.d/kernel-path.conf', lines.join('\n'));
     await machine.systemctl('daemon-reload');
     await machine.systemctl('restart', 'tweed');
-    /** The device, the socket, the ways out and in; and packets by them. */
+    /** The device, the socket, the ways out, in, and by the merge pair; and packets by them. */
     const carried = () =>
       eventually(async () => {
-        expect(await machine.property('NFileDescriptorStore')).toBe('4');
+        expect(await machine.property('NFileDescriptorStore')).toBe('5');
         const { kernel_tx_packets: sent = 0, kernel_rx_packets: came = 0 } =
           (await first.status()).backend?.totals ?? {};
         expect(Math.min(sent, came)).toBeGreaterThan(100);
